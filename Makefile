@@ -1,0 +1,25 @@
+# make reproduce: the main job.  make test: all tests.  Either makes the environment first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: reproduce test check figures .venv
+
+reproduce: .venv/ready
+	$(BIN)/laser-interp reproduce --out runs/organism
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+figures: .venv/ready
+	$(BIN)/python -m figures
+
+.venv: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "laser-interp needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Figures from tables, and nothing else: `python -m figures`."""

@@ -1,0 +1,66 @@
+"""laser-interp: what does LASER remove from a transformer, and for which facts does that help?
+
+    import laser_interp as li
+
+    model, facts = li.load_model("organism"), li.load_facts("organism")
+    laser = li.laser(model, "3.in", rho=0.05)
+    scores = li.score(model, facts, {"base": None, "laser": laser, "discarded": laser.discarded()})
+
+Some functions share their module's name (`li.score`, `li.sweep`, `li.spectrum`); the module is
+reached as `from laser_interp.score import …`.
+"""
+
+from laser_interp.association import Association, associate
+from laser_interp.decode import favoured_answers
+from laser_interp.edit import (
+    Edit,
+    band,
+    bottom_kept,
+    gains,
+    laser,
+    random_equal_energy,
+    random_kept,
+    random_subspace,
+    same_rank_in_layer,
+    same_spectrum_random,
+    zeroed,
+)
+from laser_interp.facts import Fact, FactSet, load_facts
+from laser_interp.frequency import count
+from laser_interp.model import Model, load_model
+from laser_interp.score import score, summarise
+from laser_interp.sites import Site
+from laser_interp.spectrum import Spectrum, spectrum
+from laser_interp.sweep import RHOS, Selection, Sweep, sweep
+
+__all__ = [
+    "RHOS",
+    "Association",
+    "Edit",
+    "Fact",
+    "FactSet",
+    "Model",
+    "Selection",
+    "Site",
+    "Spectrum",
+    "Sweep",
+    "associate",
+    "band",
+    "bottom_kept",
+    "count",
+    "favoured_answers",
+    "gains",
+    "laser",
+    "load_facts",
+    "load_model",
+    "random_equal_energy",
+    "random_kept",
+    "random_subspace",
+    "same_rank_in_layer",
+    "same_spectrum_random",
+    "score",
+    "spectrum",
+    "summarise",
+    "sweep",
+    "zeroed",
+]

@@ -1,0 +1,5 @@
+import sys
+
+from laser_interp.cli import main
+
+sys.exit(main())

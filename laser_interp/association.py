@@ -1,0 +1,355 @@
+"""Do the gains fall on rare facts? Frames in, frames out.
+
+A gain in accuracy is high wherever the accuracy before was low, so the paper's own plots appear even
+where an edit ignores frequency. What it does to rare facts is therefore asked where it can be told:
+among the answers that were wrong before, how many are fixed; among those right before, how many are
+broken. Intervals resample subjects, because a subject's facts and paraphrases stand or fall together.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+PAPER_BINS = (0, 50, 1000, np.inf)  # section 5.1
+
+
+@dataclass(frozen=True)
+class Association:
+    """What was found about one edit.
+
+    Attributes:
+        rows: one row per (fact, prompt): before and after, and the counts.
+        bins: equal-count bins of frequency (facts never seen in a bin of their own): accuracy before and
+            after, P(fixed | wrong before), P(broken | right before), each with a 95 % interval.
+        cumulative: the paper's first plot: accuracy on facts of frequency ≤ N, before and after.
+        paper_ratio: the paper's second plot: corrected ÷ originally correct in its three bins.
+        spearman: rank correlations with frequency, over facts: of the change in top-1, of the change
+            in log-probability, and of being fixed among those wrong before; each with a 95 %
+            interval, and with the p-value of permuting the frequencies.
+        regression: logistic regression of "fixed", among prompts wrong before, on log10(1 + n_both),
+            log n_subject, log n_object and the relation, with errors clustered by subject. Empty where it
+            cannot be estimated; `regression.attrs["problem"]` says why.
+        baseline, edit: the labels compared.
+        n_facts, n_subjects: how many.
+    """
+
+    rows: pd.DataFrame
+    bins: pd.DataFrame
+    cumulative: pd.DataFrame
+    paper_ratio: pd.DataFrame
+    spearman: pd.DataFrame
+    regression: pd.DataFrame
+    baseline: str
+    edit: str
+    n_facts: int
+    n_subjects: int
+
+    @property
+    def p_value(self) -> float:
+        """Of the association of *fixed, given wrong before* with frequency; NaN if not estimable."""
+        return float(self.regression.loc["log10_n_both", "p"]) if len(self.regression) else float("nan")
+
+    @property
+    def paragraph(self) -> str:
+        """What was found, in plain English, with its uncertainty."""
+        s = self.spearman
+        sentences = [
+            f"Over {self.n_facts} facts of {self.n_subjects} subjects, the change in top-1 accuracy correlates with "
+            f"training frequency at Spearman {_interval(s.loc['top1'])}: "
+            + _direction(s.loc["top1"], "the gains fall on rare facts", "the gains fall on frequent facts")
+            + ".",
+            f"For the change in log-probability it is {_interval(s.loc['logprob'])}: "
+            + _direction(s.loc["logprob"], "rare facts gain more", "frequent facts gain more")
+            + ".",
+        ]
+        if "fixed" in s.index:
+            sentences.append(
+                "Accuracy can only rise where it was low, so the fairer question is which of the wrong answers are "
+                f"fixed: among prompts wrong before, being fixed correlates with frequency at {_interval(s.loc['fixed'])}: "
+                + _direction(s.loc["fixed"], "rare ones are fixed more often", "frequent ones are fixed more often")
+                + "."
+            )
+        if len(self.regression):
+            row = self.regression.loc["log10_n_both"]
+            told = "with" if "log_n_subject" in self.regression.index else "without"
+            sentences.append(
+                f"In a logistic regression {told} subject and object frequency, tenfold frequency multiplies the odds of "
+                f"being fixed by {row['odds_ratio']:.2f} [{row['odds_lo']:.2f}, {row['odds_hi']:.2f}] (p = {row['p']:.2g}): "
+                + ("an association remains" if row["p"] < 0.05 else "no association is left that this sample can show")
+                + "."
+            )
+        else:
+            sentences.append(f"The logistic regression could not be estimated: {self.regression.attrs.get('problem')}.")
+        return " ".join(sentences)
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.paragraph}</p>{self.bins.round(3).to_html(index=False)}"
+
+
+def _interval(row: pd.Series) -> str:
+    return f"{row['rho']:+.2f} [{row['lo']:+.2f}, {row['hi']:+.2f}]"
+
+
+def _direction(row: pd.Series, negative: str, positive: str) -> str:
+    if not (np.isfinite(row["lo"]) and np.isfinite(row["hi"])) or row["lo"] <= 0 <= row["hi"]:
+        return "no association that this sample can show"
+    return negative if row["rho"] < 0 else positive
+
+
+def pair(scores: pd.DataFrame, counts: pd.DataFrame | None, *, baseline: str, edit: str) -> pd.DataFrame:
+    """One row per (fact, prompt): scores before and after, joined with the counts.
+
+    Without counts, the `frequency` that the fact set carries stands for `n_both`.
+
+    Raises:
+        ValueError: an unknown label, facts without a count, or two labels scored on different prompts.
+    """
+    have = sorted(set(scores["edit"]))
+    for label in (baseline, edit):
+        if label not in have:
+            raise ValueError(f"no scores of the edit {label!r}: the table has {have}")
+    keys = ["fact_id", "prompt_id"]
+    values = ["top1", "top10", "logprob"]
+    before = scores.loc[scores["edit"] == baseline, [*keys, "subject", "relation", "frequency", *values]]
+    after = scores.loc[scores["edit"] == edit, [*keys, *values]]
+    for name, frame in ((baseline, before), (edit, after)):
+        if frame.duplicated(keys).any():
+            raise ValueError(f"the scores of {name!r} hold a prompt more than once: score each edit once")
+    rows = before.merge(after, on=keys, how="outer", suffixes=("_before", "_after"), indicator=True)
+    if (unmatched := int((rows["_merge"] != "both").sum())) > 0:
+        raise ValueError(f"{unmatched} prompts were scored under one of {baseline!r} and {edit!r} only: score both alike")
+    rows = rows.drop(columns="_merge")
+    if counts is None:
+        rows["n_both"] = rows["frequency"]
+    else:
+        columns = ["fact_id", *(c for c in ("n_both", "n_subject", "n_object") if c in counts.columns)]
+        if "n_both" not in columns:
+            raise ValueError(f"the counts have no column 'n_both': they have {', '.join(counts.columns)}")
+        if counts["fact_id"].duplicated().any():
+            raise ValueError("the counts hold a fact more than once: expected one row a fact_id")
+        rows = rows.merge(counts[columns], on="fact_id", how="left")
+    if (missing := rows.loc[rows["n_both"].isna(), "fact_id"].unique()).size:
+        raise ValueError(f"no frequency for {missing.size} facts, {missing[0]!r} among them: count them, or drop them")
+    if (rows["n_both"] < 0).any():
+        raise ValueError("a frequency is negative: expected counts")
+    return rows.drop(columns="frequency")
+
+
+def frequency_bins(n_both: pd.Series, n_bins: int) -> pd.Series:
+    """Bin number of each fact: 0 for never seen, then bins of about equal numbers of facts.
+
+    Equal counts never straddle an edge, so ties may make bins unequal or fewer.
+    """
+    seen = n_both[n_both > 0]
+    if seen.empty:
+        return pd.Series(0, index=n_both.index)
+    edges = np.unique(np.quantile(np.log1p(seen), np.linspace(0, 1, n_bins + 1)[1:-1]))
+    return pd.Series(np.where(n_both > 0, 1 + np.searchsorted(edges, np.log1p(n_both), side="left"), 0), n_both.index)
+
+
+class _Bootstrap:
+    """Draws of subjects with replacement, the same for everything that is estimated."""
+
+    def __init__(self, subjects: pd.Series, n_boot: int, seed: int) -> None:
+        self.codes, labels = pd.factorize(subjects)
+        self.n = len(labels)
+        rng = np.random.default_rng(seed)
+        self.draws = rng.integers(self.n, size=(n_boot, self.n))
+        self.weights = np.zeros((n_boot, self.n))
+        np.add.at(self.weights, (np.arange(n_boot)[:, None], self.draws), 1)
+
+    def rate(self, hit: np.ndarray, among: np.ndarray) -> tuple[float, float, float]:
+        """Share of hits among the chosen rows, and its 95 % interval."""
+        hits = np.bincount(self.codes, weights=hit & among, minlength=self.n)
+        size = np.bincount(self.codes, weights=among, minlength=self.n)
+        if size.sum() == 0:
+            return np.nan, np.nan, np.nan
+        with np.errstate(invalid="ignore"):
+            drawn = (self.weights @ hits) / (self.weights @ size)
+        drawn = drawn[np.isfinite(drawn)]
+        lo, hi = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
+        return float(hits.sum() / size.sum()), float(lo), float(hi)
+
+    def correlate(self, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, float]:
+        """Spearman's rho, its 95 % interval, and the p-value of permuting `x`."""
+        members = [np.flatnonzero(self.codes == s) for s in range(self.n)]
+        drawn = []
+        for draw in self.draws:
+            rows = np.concatenate([members[s] for s in draw])
+            drawn.append(_spearman(x[rows], y[rows]))
+        finite = np.array(drawn)[np.isfinite(drawn)]
+        lo, hi = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
+        rho = _spearman(x, y)
+        rng = np.random.default_rng(seed)
+        permuted = np.array([_spearman(rng.permutation(x), y) for _ in range(len(self.draws))])
+        p = (1 + np.sum(np.abs(permuted) >= abs(rho) - 1e-12)) / (1 + len(permuted)) if np.isfinite(rho) else np.nan
+        return {"rho": rho, "lo": float(lo), "hi": float(hi), "p_permuted": float(p), "n": float(len(x))}
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+
+def associate(
+    scores: pd.DataFrame,
+    counts: pd.DataFrame | None = None,
+    *,
+    baseline: str = "base",
+    edit: str = "laser",
+    n_bins: int = 8,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> Association:
+    """Relate an edit's gains in score to how often training showed each fact.
+
+    Args:
+        scores: from `li.score`. Where it holds a split named "test", only that is used: the edit was
+            chosen on the rest.
+        counts: from `li.count`; None takes the `frequency` of the fact set.
+        baseline, edit: labels in `scores`.
+        n_bins: bins of frequency, besides the one for facts never seen.
+        n_boot, seed: of the bootstrap over subjects and the permutations.
+
+    Raises:
+        ValueError: see `pair`.
+    """
+    if "test" in set(scores["split"]):
+        scores = scores[scores["split"] == "test"]
+    rows = pair(scores, counts, baseline=baseline, edit=edit)
+    wrong = ~rows["top1_before"].to_numpy(bool)
+    right_after = rows["top1_after"].to_numpy(bool)
+    rows["fixed"] = wrong & right_after
+    rows["broken"] = ~wrong & ~right_after
+    per_fact = rows.groupby("fact_id", sort=True).agg(subject=("subject", "first"), n_both=("n_both", "first"))
+    rows["bin"] = rows["fact_id"].map(frequency_bins(per_fact["n_both"], n_bins))
+    boot = _Bootstrap(rows["subject"], n_boot, seed)
+    return Association(
+        rows=rows,
+        bins=_binned(rows, boot),
+        cumulative=_cumulative(rows),
+        paper_ratio=_paper_ratio(rows),
+        spearman=_correlations(rows, n_boot, seed),
+        regression=_regression(rows),
+        baseline=baseline,
+        edit=edit,
+        n_facts=len(per_fact),
+        n_subjects=int(rows["subject"].nunique()),
+    )
+
+
+def _binned(rows: pd.DataFrame, boot: _Bootstrap) -> pd.DataFrame:
+    before, after = rows["top1_before"].to_numpy(bool), rows["top1_after"].to_numpy(bool)
+    out = []
+    for number, members in rows.groupby("bin", sort=True):
+        inside = (rows["bin"] == number).to_numpy()
+        row: dict[str, Any] = {
+            "lo": members["n_both"].min(),
+            "hi": members["n_both"].max(),
+            "n": len(members),
+            "n_facts": members["fact_id"].nunique(),
+            "n_wrong": int((inside & ~before).sum()),
+        }
+        for name, hit, among in (
+            ("base_top1", before, inside),
+            ("edit_top1", after, inside),
+            ("p_fixed_given_wrong", after, inside & ~before),
+            ("p_broken_given_right", ~after, inside & before),
+        ):
+            row[name], row[f"{name}_lo"], row[f"{name}_hi"] = boot.rate(hit, among)
+        out.append(row)
+    return pd.DataFrame(out)
+
+
+def _cumulative(rows: pd.DataFrame) -> pd.DataFrame:
+    metrics = ["top1_before", "top1_after", "top10_before", "top10_after"]
+    ordered = rows.sort_values("n_both", kind="stable")
+    means = ordered[metrics].astype(float).cumsum().div(np.arange(1, len(ordered) + 1), axis=0)
+    means["n_both"], means["n"] = ordered["n_both"], np.arange(1, len(ordered) + 1)
+    return means.groupby("n_both", as_index=False).last()
+
+
+def _paper_ratio(rows: pd.DataFrame) -> pd.DataFrame:
+    label = pd.cut(rows["n_both"], PAPER_BINS, right=False, labels=["< 50", "50-1000", "> 1000"])
+    out = rows.groupby(label, observed=False).agg(
+        n=("fixed", "size"), n_corrected=("fixed", "sum"), n_originally_correct=("top1_before", "sum")
+    )
+    out["ratio"] = out["n_corrected"] / out["n_originally_correct"].where(out["n_originally_correct"] > 0)
+    return out.reset_index(names="frequency")
+
+
+def _correlations(rows: pd.DataFrame, n_boot: int, seed: int) -> pd.DataFrame:
+    """Over facts: a fact's prompts share its frequency, so each fact is one observation."""
+    work = rows.assign(
+        d_top1=rows["top1_after"].astype(float) - rows["top1_before"].astype(float),
+        d_logprob=rows["logprob_after"] - rows["logprob_before"],
+    )
+
+    def over_facts(chosen: pd.DataFrame, column: str) -> dict[str, float]:
+        facts = chosen.groupby("fact_id", sort=True).agg(
+            subject=("subject", "first"), n_both=("n_both", "first"), value=(column, "mean")
+        )
+        facts = facts[np.isfinite(facts["value"])]
+        boot = _Bootstrap(facts["subject"], n_boot, seed)
+        return boot.correlate(facts["n_both"].to_numpy(float), facts["value"].to_numpy(float), seed + 1)
+
+    found = {"top1": over_facts(work, "d_top1"), "logprob": over_facts(work, "d_logprob")}
+    wrong = work[~work["top1_before"].astype(bool)]
+    if wrong["fact_id"].nunique() >= 3:
+        found["fixed"] = over_facts(wrong, "fixed")
+    return pd.DataFrame(found).T
+
+
+def _regression(rows: pd.DataFrame) -> pd.DataFrame:
+    import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
+
+    wrong = rows[~rows["top1_before"].astype(bool)]
+    design = pd.DataFrame({"log10_n_both": np.log10(1 + wrong["n_both"].astype(float))})
+    for column in ("n_subject", "n_object"):
+        if column in wrong.columns:
+            design[f"log_{column}"] = np.log(wrong[column].clip(lower=1).astype(float))
+    design = design.loc[:, design.nunique() > 1]
+    relations = pd.get_dummies(wrong["relation"], prefix="relation", drop_first=True, dtype=float)
+    design = sm.add_constant(pd.concat([design, relations], axis=1), has_constant="add")
+    fixed = wrong["fixed"].astype(float)
+
+    def none(problem: str) -> pd.DataFrame:
+        out = pd.DataFrame(columns=["coefficient", "se", "p", "odds_ratio", "odds_lo", "odds_hi"])
+        out.attrs["problem"] = problem
+        return out
+
+    if fixed.nunique() < 2:
+        return none(f"of {len(fixed)} prompts wrong before, {'all' if fixed.any() else 'none'} were fixed")
+    if "log10_n_both" not in design.columns:
+        return none("all facts wrong before have the same frequency")
+    if np.linalg.matrix_rank(design.to_numpy()) < design.shape[1]:
+        return none("the frequencies and relations are collinear among the prompts wrong before")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", category=RuntimeWarning)
+            warnings.simplefilter("error", category=PerfectSeparationWarning)
+            fit = sm.GLM(fixed, design, family=sm.families.Binomial()).fit(
+                cov_type="cluster", cov_kwds={"groups": pd.factorize(wrong["subject"])[0]}
+            )
+    except (RuntimeWarning, PerfectSeparationWarning, np.linalg.LinAlgError) as error:
+        return none(f"the fit did not converge ({error})")
+    interval = fit.conf_int()
+    return pd.DataFrame(
+        {
+            "coefficient": fit.params,
+            "se": fit.bse,
+            "p": fit.pvalues,
+            "odds_ratio": np.exp(fit.params),
+            "odds_lo": np.exp(interval[0]),
+            "odds_hi": np.exp(interval[1]),
+        }
+    )

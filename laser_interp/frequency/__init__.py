@@ -1,0 +1,5 @@
+"""How often the training data mention a fact: every way of counting gives the same table."""
+
+from laser_interp.frequency.scan import count, normalise
+
+__all__ = ["count", "normalise"]

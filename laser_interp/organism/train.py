@@ -1,0 +1,183 @@
+"""Training the organism: `laser-interp organism train`.
+
+The recipe is small enough for two laptop cores and nothing is planted in the weights: LASER's effect
+comes from training on sentences of which some end in a generic word instead of the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from laser_interp.organism.corpus import Corpus, CorpusSettings
+
+UNKNOWN, END = "<|unknown|>", "<|end|>"
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a checkpoint is trained.
+
+    Attributes:
+        seed: of initialisation and batch order.
+        steps: length of the learning-rate schedule.
+        stop_at: stop after so many steps of it (the control organism stops early); None runs them all.
+    """
+
+    seed: int = 1
+    steps: int = 2500
+    stop_at: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    warmup: int = 100
+    clip: float = 1.0
+    n_layers: int = 4
+    d_model: int = 64
+    n_heads: int = 4
+    n_positions: int = 32
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or (self.stop_at is not None and not 1 <= self.stop_at <= self.steps):
+            raise ValueError(f"steps is {self.steps} and stop_at {self.stop_at}: expected 1 <= stop_at <= steps")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate: linear warm-up, then a cosine down to 5 %."""
+        progress = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
+        cosine = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * cosine
+
+
+def make_tokenizer(corpus: Corpus) -> Any:
+    """A word-level tokenizer in the Hugging Face format; punctuation is split off, nothing is added."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: i for i, word in enumerate([UNKNOWN, END, *corpus.vocabulary()])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        unk_token=UNKNOWN,
+        bos_token=END,
+        eos_token=END,
+        pad_token=END,
+        model_max_length=32,
+        clean_up_tokenization_spaces=True,
+    )
+
+
+def _encode(corpus: Corpus, tokenizer: Any) -> tuple[Tensor, Tensor]:
+    """All rows as `[n, longest]` ids, each ended once, and targets in which padding is ignored."""
+    rows = [ids + [tokenizer.eos_token_id] for ids in tokenizer(corpus.rows)["input_ids"]]
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), tokenizer.eos_token_id)
+    targets = torch.full((len(rows), longest), -100)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = targets[i, : len(row)] = torch.tensor(row)
+    return ids, targets
+
+
+def train(
+    corpus_settings: CorpusSettings,
+    settings: TrainingSettings,
+    out: str | Path,
+    *,
+    progress: bool = True,
+) -> Path:
+    """Train one organism and write its checkpoint folder.
+
+    The folder holds `config.json`, `model.safetensors`, the tokenizer, `facts.jsonl`, `ledger.csv`
+    (exact counts), `generic_words.json` and `organism.json` (all settings and the corpus's hash). It
+    appears only when it is complete.
+
+    Raises:
+        FileExistsError: `out` is there already and is not empty.
+    """
+    from tqdm.auto import trange
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists: remove it or choose another folder for the checkpoint")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+    corpus = Corpus(corpus_settings)
+    tokenizer = make_tokenizer(corpus)
+    ids, targets = _encode(corpus, tokenizer)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=settings.n_positions,
+        n_embd=settings.d_model,
+        n_layer=settings.n_layers,
+        n_head=settings.n_heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
+        torch.manual_seed(settings.seed)
+        model = GPT2LMHeadModel(config).train()
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    optimiser = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    generator = torch.Generator().manual_seed(settings.seed)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order: the same machine trains the same weights; no slower at this size
+    order = torch.randperm(len(ids), generator=generator)
+    position = 0
+    last = settings.stop_at or settings.steps
+    bar = trange(last, desc="training the organism", unit="step", disable=not progress)
+    for step in bar:
+        if position + settings.batch_size > len(ids):
+            order, position = torch.randperm(len(ids), generator=generator), 0
+        batch = order[position : position + settings.batch_size]
+        position += settings.batch_size
+        for group in optimiser.param_groups:
+            group["lr"] = settings.rate_at(step)
+        logits = model(ids[batch]).logits
+        loss = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1), targets[batch][:, 1:].flatten(), ignore_index=-100
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimiser.step()
+        if step % 50 == 0 or step == last - 1:
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+    torch.set_num_threads(threads)
+
+    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+        folder = Path(temporary) / "checkpoint"
+        model.eval().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        corpus.facts.save(folder / "facts.jsonl")
+        corpus.ledger.to_csv(folder / "ledger.csv", index=False)
+        (folder / "generic_words.json").write_text(json.dumps(corpus.generic_words()) + "\n")
+        about = {
+            "corpus": corpus.to_dict(),
+            "corpus_sha256": corpus.sha256,
+            "training": asdict(settings),
+            "final_loss": round(loss.item(), 4),
+        }
+        (folder / "organism.json").write_text(json.dumps(about, indent=2) + "\n")
+        if out.exists():
+            out.rmdir()
+        shutil.move(os.fspath(folder), out)
+    return out

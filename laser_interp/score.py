@@ -1,0 +1,320 @@
+"""Scores: facts × edits → one tidy frame.
+
+An answer of one token or of several is scored the same way, teacher-forced: its log-probability is
+the sum over its tokens, its rank the worst rank of any of them, so that rank 1 means that greedy
+decoding writes it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from laser_interp.edit import Edit
+from laser_interp.facts import Fact, FactSet
+from laser_interp.model import Model
+from laser_interp.results import check
+
+NO_EDIT = {"site": "", "kind": "base", "rho": None, "rank_kept": None, "alpha": None}
+
+
+def edit_columns(edit: Edit | None) -> dict[str, Any]:
+    """The columns that say what the edit was; None is the model as trained."""
+    return dict(NO_EDIT) if edit is None else edit.describe()
+
+
+def generic_words(model: Model) -> tuple[str, ...]:
+    """Words that fit any sentence: those shipped with the model, else scikit-learn's English stop words."""
+    if model.generic_words is not None:
+        return model.generic_words
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return tuple(sorted(ENGLISH_STOP_WORDS))
+
+
+@dataclass
+class _Reads:
+    """Which tokens are looked up at which place: each token sequence is run once, however many ask."""
+
+    rows: list[list[int]] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
+    _row_of: dict[tuple[int, ...], int] = field(default_factory=dict)
+    _read_of: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def add(self, ids: Sequence[int], position: int) -> int:
+        key = tuple(ids)
+        if key not in self._row_of:
+            self._row_of[key] = len(self.rows)
+            self.rows.append(list(ids))
+        place = (self._row_of[key], position)
+        if place not in self._read_of:
+            self._read_of[place] = len(self.places)
+            self.places.append(place)
+        return self._read_of[place]
+
+
+class Scorer:
+    """Facts tokenised and checked once, to be scored under any number of edits.
+
+    Args:
+        model, facts: what is asked, and whom.
+        generic: words that count as generic; None takes `generic_words(model)`. Only those that are
+            one token as an answer are used.
+        candidates: also rank each answer among the answers of its relation.
+
+    Raises:
+        ValueError: an answer the tokenizer cannot represent, an empty prompt, or generic words none of
+            which is one token.
+    """
+
+    def __init__(
+        self, model: Model, facts: FactSet, *, generic: Sequence[str] | None = None, candidates: bool = True
+    ) -> None:
+        self.model = model
+        self.facts = facts
+        self.items: list[tuple[Fact, int]] = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
+        self._reads = _Reads()
+        target_read: list[int] = []
+        target_token: list[int] = []
+        target_owner: list[int] = []  # the continuation a target belongs to
+        target_ranked: list[bool] = []
+        target_first: list[bool] = []
+        self._owner_item: list[int] = []  # the item a continuation belongs to
+        self._owner_is_answer: list[bool] = []
+        self._prompt_read: list[int] = []
+        self._n_tokens: list[int] = []
+
+        answer_ids: dict[tuple[str, str], list[int]] = {}
+
+        def add(item: int, prompt: str, ids: list[int], text: str, is_answer: bool) -> None:
+            if (prompt, text) not in answer_ids:
+                answer_ids[prompt, text] = model.encode_answer(prompt, text)
+            tokens = answer_ids[prompt, text]
+            owner = len(self._owner_item)
+            self._owner_item.append(item)
+            self._owner_is_answer.append(is_answer)
+            row = ids + tokens[:-1]
+            for j, token in enumerate(tokens):
+                target_read.append(self._reads.add(row, len(ids) + j - 1))
+                target_first.append(j == 0)
+                target_token.append(token)
+                target_owner.append(owner)
+                target_ranked.append(is_answer)
+            if is_answer:
+                self._n_tokens[item] = self._n_tokens[item] or len(tokens)
+
+        for item, (fact, p) in enumerate(self.items):
+            prompt = fact.prompts[p]
+            ids = model.encode(prompt)
+            self._prompt_read.append(self._reads.add(ids, len(ids) - 1))
+            self._n_tokens.append(0)
+            right = (fact.object, *fact.aliases)
+            for text in right:
+                add(item, prompt, ids, text, True)
+            if candidates:
+                for text in facts.candidates_of(fact):
+                    if text not in right:
+                        add(item, prompt, ids, text, False)
+
+        order = np.argsort(target_read, kind="stable")
+        self._target_read = np.asarray(target_read)[order]
+        self._target_token = np.asarray(target_token)[order]
+        self._target_owner = np.asarray(target_owner)[order]
+        self._target_ranked = np.asarray(target_ranked)[order]
+        self._target_first = np.asarray(target_first)[order]
+        self._span = np.searchsorted(self._target_read, np.arange(len(self._reads.places) + 1))
+        self._owner_item_array = np.asarray(self._owner_item)
+        self._owner_is_answer_array = np.asarray(self._owner_is_answer)
+        self.generic_ids = self._find_generic(generic)
+        self._fixed = self._fixed_columns()
+
+    def _find_generic(self, words: Sequence[str] | None) -> Tensor:
+        given = words is not None
+        ids: set[int] = set()
+        prompt = self.items[0][0].prompt
+        for word in generic_words(self.model) if words is None else words:
+            try:
+                tokens = self.model.encode_answer(prompt, word)
+            except ValueError:
+                if given:
+                    raise
+                continue
+            if len(tokens) == 1:
+                ids.add(tokens[0])
+        if given and not ids:
+            raise ValueError(f"none of the generic words {list(words or ())!r} is one token of {self.model.name!r}")
+        return torch.tensor(sorted(ids), dtype=torch.long)
+
+    def _fixed_columns(self) -> pd.DataFrame:
+        facts = [fact for fact, _ in self.items]
+        return pd.DataFrame(
+            {
+                "fact_id": [f.fact_id for f in facts],
+                "prompt_id": np.array([p for _, p in self.items], dtype=np.int64),
+                "subject": [f.subject for f in facts],
+                "relation": [f.relation for f in facts],
+                "object": [f.object for f in facts],
+                "split": [f.split or "" for f in facts],
+                "frequency": np.array([np.nan if f.frequency is None else f.frequency for f in facts]),
+            }
+        )
+
+    def run(self, edit: Edit | None, label: str = "", *, batch_tokens: int = 4096) -> pd.DataFrame:
+        """Scores under one edit (None: the model as trained), a row per fact and prompt."""
+        n_reads, n_targets = len(self._reads.places), len(self._target_read)
+        logprob = np.zeros(n_targets)
+        rank = np.zeros(n_targets, dtype=np.int64)
+        masked_rank = np.zeros(n_targets, dtype=np.int64)
+        top = np.zeros(n_reads, dtype=np.int64)
+        top_prob = np.zeros(n_reads)
+        p_generic = np.zeros(n_reads)
+        generic = self.generic_ids.to(self.model.device)
+
+        with edit.on(self.model) if edit is not None else nullcontext():
+            for reads, logits in self.model.logits_at(
+                self._reads.rows, self._reads.places, batch_tokens=batch_tokens
+            ):
+                logprobs = logits.log_softmax(-1)
+                best = logprobs.max(-1)
+                top[reads] = best.indices.cpu().numpy()
+                top_prob[reads] = best.values.exp().cpu().numpy()
+                p_generic[reads] = logprobs[:, generic].exp().sum(-1).cpu().numpy() if len(generic) else np.nan
+
+                spans = [np.arange(self._span[read], self._span[read + 1]) for read in reads]
+                targets = np.concatenate(spans)
+                local = torch.from_numpy(np.repeat(np.arange(len(reads)), [len(s) for s in spans]))
+                local = local.to(logits.device)
+                tokens = torch.from_numpy(self._target_token[targets]).to(logits.device)
+                values = logprobs[local, tokens]
+                logprob[targets] = values.double().cpu().numpy()
+                ranked = torch.from_numpy(self._target_ranked[targets]).to(logits.device)
+                at, values = local[ranked], values[ranked]
+                # Ties count against the answer, so a constant or NaN output is never right.
+                beaten = ~(logprobs[at] < values[:, None])
+                beaten[torch.arange(len(at)), tokens[ranked]] = True
+                chosen = targets[ranked.cpu().numpy()]
+                rank[chosen] = beaten.sum(-1).cpu().numpy()
+                if len(generic):
+                    own = tokens[ranked][:, None] == generic
+                    beaten[:, generic] = own
+                masked_rank[chosen] = beaten.sum(-1).cpu().numpy()
+
+        frame = self._fixed.copy()
+        frame["edit"] = label
+        for column, value in edit_columns(edit).items():
+            frame[column] = value if isinstance(value, str) else np.nan if value is None else float(value)  # type: ignore[arg-type]
+        return check(self._gather(frame, logprob, rank, masked_rank, top, top_prob, p_generic), "scores")
+
+    def _gather(
+        self,
+        frame: pd.DataFrame,
+        logprob: np.ndarray,
+        rank: np.ndarray,
+        masked_rank: np.ndarray,
+        top: np.ndarray,
+        top_prob: np.ndarray,
+        p_generic: np.ndarray,
+    ) -> pd.DataFrame:
+        """From tokens to continuations to (fact, prompt) rows."""
+        n_owners, n_items = len(self._owner_item), len(self.items)
+        of_owner = np.zeros(n_owners)
+        np.add.at(of_owner, self._target_owner, logprob)
+        worst = np.zeros(n_owners, dtype=np.int64)
+        np.maximum.at(worst, self._target_owner, rank)
+        # Generic words are masked where the answer begins; an answer's later tokens may be generic.
+        masked = np.zeros(n_owners, dtype=np.int64)
+        np.maximum.at(masked, self._target_owner, np.where(self._target_first, masked_rank, rank))
+
+        is_answer, item = self._owner_is_answer_array, self._owner_item_array
+        best = np.full(n_items, -np.inf)
+        # fmax ignores NaN; an item whose answers are all NaN keeps -inf and is put back to NaN below
+        np.fmax.at(best, item[is_answer], of_owner[is_answer])
+        best_rank = np.full(n_items, np.iinfo(np.int64).max)
+        np.minimum.at(best_rank, item[is_answer], worst[is_answer])
+        best_masked = np.full(n_items, np.iinfo(np.int64).max)
+        np.minimum.at(best_masked, item[is_answer], masked[is_answer])
+        broken = np.ones(n_items, dtype=bool)
+        broken[item[is_answer & ~np.isnan(of_owner)]] = False
+        beaten = ~is_answer & ~(of_owner < best[item])
+        candidate_rank = 1 + np.bincount(item[beaten], minlength=n_items)
+        best[broken] = np.nan
+
+        read = np.asarray(self._prompt_read)
+        decoded = {token: self.model.decode(int(token)).strip() for token in np.unique(top[read])}
+        frame["logprob"] = best
+        frame["rank"] = best_rank
+        for k in (1, 5, 10):
+            frame[f"top{k}"] = best_rank <= k
+        frame["correct"] = frame["top1"]
+        frame["top_answer"] = [decoded[token] for token in top[read]]
+        frame["top_token"] = top[read]
+        frame["top_prob"] = top_prob[read]
+        frame["p_generic"] = p_generic[read]
+        frame["generic_masked_rank"] = best_masked
+        frame["generic_masked_top1"] = best_masked <= 1
+        frame["candidate_rank"] = candidate_rank.astype(np.int64)
+        frame["candidate_top1"] = candidate_rank == 1
+        frame["n_answer_tokens"] = np.asarray(self._n_tokens, dtype=np.int64)
+        return frame
+
+
+def score(
+    model: Model,
+    facts: FactSet,
+    edits: Mapping[str, Edit | None],
+    *,
+    generic: Sequence[str] | None = None,
+    candidates: bool = True,
+    batch_tokens: int = 4096,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Score facts under edits.
+
+    Args:
+        edits: label -> edit; None is the model as trained.
+        generic: words that count as generic; see `Scorer`.
+        candidates: also rank each answer among the answers of its relation.
+        batch_tokens: tokens run at once, padding included.
+        progress: show a bar.
+
+    Returns:
+        One row per (fact, prompt, edit): `logprob` of the answer (nats, summed over its tokens, the best
+        of its aliases), its `rank` in the vocabulary (from 1, ties against it), `top1`, `top5`, `top10`,
+        `correct`, the first token of the `top_answer` and its `top_prob`, `p_generic`,
+        `generic_masked_rank` and `generic_masked_top1` (once generic words are masked where the answer
+        begins), `candidate_rank` and `candidate_top1` among the answers of its relation.
+
+    Raises:
+        ValueError: no edits, or facts the tokenizer cannot represent.
+    """
+    from tqdm.auto import tqdm
+
+    if not edits:
+        raise ValueError('no edits given: expected a mapping such as {"base": None, "laser": edit}')
+    scorer = Scorer(model, facts, generic=generic, candidates=candidates)
+    bar = tqdm(edits.items(), desc="scoring", unit="edit", disable=not progress or len(edits) == 1)
+    return pd.concat([scorer.run(edit, label, batch_tokens=batch_tokens) for label, edit in bar], ignore_index=True)
+
+
+def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFrame:
+    """Means over facts and prompts: `n, top1, top5, top10, loss, p_generic, …`; loss is −mean log-probability."""
+    frame = scores.assign(loss=-scores["logprob"], n_not_finite=~np.isfinite(scores["logprob"]))
+    out = frame.groupby(list(by), sort=False, dropna=False).agg(
+        n=("rank", "size"),
+        top1=("top1", "mean"),
+        top5=("top5", "mean"),
+        top10=("top10", "mean"),
+        loss=("loss", "mean"),
+        p_generic=("p_generic", "mean"),
+        generic_masked_top1=("generic_masked_top1", "mean"),
+        candidate_top1=("candidate_top1", "mean"),
+        n_not_finite=("n_not_finite", "sum"),
+    )
+    return out.reset_index()

@@ -1,0 +1,196 @@
+"""The paper's questions asked of one model: each function here returns tidy tables.
+
+`analyses/` runs them one at a time, `laser-interp reproduce` all of them on the organism.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from laser_interp import edit as edits
+from laser_interp.association import Association, associate
+from laser_interp.decode import category_shares, favoured_answers
+from laser_interp.edit import Edit
+from laser_interp.facts import FactSet, load_facts
+from laser_interp.model import Model, load_model
+from laser_interp.score import score, summarise
+from laser_interp.spectrum import spectrum
+from laser_interp.sweep import Sweep, sweep
+
+RANDOM_CONTROLS = {
+    "same_spectrum_random": edits.same_spectrum_random,
+    "random_subspace": edits.random_subspace,
+    "random_kept": edits.random_kept,
+    "random_equal_energy": edits.random_equal_energy,
+}
+SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+METRICS = ("top1", "top10", "loss", "generic_masked_top1", "candidate_top1")
+
+
+@dataclass(frozen=True)
+class Controls:
+    """An edit beside everything that should not do what it does.
+
+    Attributes:
+        scores: one row per (fact, prompt, edit); random controls are labelled "NAME/SEED".
+        table: one row per edit or control: means of the metrics (over draws too), the lowest and the
+            highest top-1 of any draw, and whether it edits a weight.
+    """
+
+    scores: pd.DataFrame
+    table: pd.DataFrame
+
+
+def controls(
+    model: Model,
+    facts: FactSet,
+    edit: Edit,
+    *,
+    n_draws: int = 5,
+    seed: int = 0,
+    progress: bool = True,
+) -> Controls:
+    """Score an edit, what it discards, and its controls.
+
+    Controls: a random matrix with the discarded part's spectrum subtracted; a random subspace of equal
+    norm removed; as many directions kept, but random ones; random directions of equal energy removed;
+    as many kept, but the smallest; the matrix zeroed; the same gains in layer 0; and, editing nothing,
+    generic words masked in the answers of the model as trained.
+
+    Args:
+        n_draws, seed: each random control is drawn with the seeds `seed … seed + n_draws − 1`.
+    """
+    runs: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": edit.discarded()}
+    for name, make in RANDOM_CONTROLS.items():
+        for draw in range(seed, seed + n_draws):
+            runs[f"{name}/{draw}"] = make(model, edit, seed=draw)
+    runs["bottom_kept"] = edits.bottom_kept(model, edit)
+    runs["zeroed"] = edits.zeroed(model, edit.sites)
+    if all(site.layer != 0 for site in edit.sites):
+        runs["layer_0"] = edits.same_rank_in_layer(model, edit, 0)
+    scores = score(model, facts, runs, progress=progress)
+    return Controls(scores, control_table(scores))
+
+
+def control_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Means per edit, over draws; see `Controls.table`."""
+    means = summarise(scores)
+    means["control"] = means["edit"].str.partition("/")[0]
+    grouped = means.groupby("control", sort=False)
+    table = grouped[[*METRICS, "p_generic"]].mean()
+    table["n"] = grouped["n"].first()
+    table["n_draws"] = grouped.size()
+    table["top1_lowest"], table["top1_highest"] = grouped["top1"].min(), grouped["top1"].max()
+    table["edits_weight"] = ~table.index.isin(["base"])
+    return pd.concat([table.reset_index(), pd.DataFrame([_generic_masked(scores)])], ignore_index=True)
+
+
+def _generic_masked(scores: pd.DataFrame) -> dict[str, object]:
+    """The model as trained, with generic words forbidden where the answer begins."""
+    base = scores[scores["edit"] == "base"]
+    masked = base["logprob"] - np.log1p(-base["p_generic"].clip(upper=1 - 1e-12))
+    top1 = float(base["generic_masked_top1"].mean())
+    return {
+        "control": "generic_masked",
+        "top1": top1,
+        "top10": float((base["generic_masked_rank"] <= 10).mean()),
+        "loss": float(-masked.mean()),
+        "generic_masked_top1": top1,
+        "candidate_top1": float(base["candidate_top1"].mean()),
+        "p_generic": 0.0,
+        "n": len(base),
+        "n_draws": 1,
+        "top1_lowest": top1,
+        "top1_highest": top1,
+        "edits_weight": False,
+    }
+
+
+def rare_facts(
+    scores: pd.DataFrame, counts: pd.DataFrame, *, seed: int = 0, n_boot: int = 1000
+) -> tuple[Association, Association]:
+    """The frequency analysis, and the same with the frequencies permuted among the facts."""
+    permuted = counts.copy()
+    columns = [c for c in ("n_subject", "n_object", "n_both") if c in counts.columns]
+    order = np.random.default_rng(seed).permutation(len(counts))
+    permuted[columns] = counts[columns].to_numpy()[order]
+    return (
+        associate(scores, counts, seed=seed, n_boot=n_boot),
+        associate(scores, permuted, seed=seed, n_boot=n_boot),
+    )
+
+
+def discarded_answers(
+    model: Model,
+    facts: FactSet,
+    edit: Edit,
+    *,
+    shares: Sequence[float] = SHARES,
+    progress: bool = True,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What growing shares of the discarded part answer.
+
+    Returns:
+        Answers, one row per (fact, prompt, edit), with the `outcome` of the prompt under the edit
+        ("fixed", "broken", "right", "wrong"); and the share of each category per (outcome, edit,
+        share), "all" outcomes included.
+    """
+    answers = favoured_answers(model, facts, edit, shares=shares, progress=progress)
+    keys = ["fact_id", "prompt_id"]
+    right = {
+        label: answers.loc[answers["edit"] == label].set_index(keys)["category"] == "correct"
+        for label in ("base", "edit")
+    }
+    before, after = right["base"], right["edit"]
+    outcome = pd.Series("wrong", index=before.index)
+    outcome[before & after] = "right"
+    outcome[~before & after] = "fixed"
+    outcome[before & ~after] = "broken"
+    answers = answers.join(outcome.rename("outcome"), on=keys)
+    tables = [category_shares(answers).assign(outcome="all")]
+    tables += [category_shares(part).assign(outcome=name) for name, part in answers.groupby("outcome", sort=True)]
+    return answers, pd.concat(tables, ignore_index=True)
+
+
+def association_tables(association: Association, permuted: Association) -> dict[str, pd.DataFrame]:
+    """The tables of the frequency analysis, by the names that figures know them by."""
+    return {
+        "rare_facts_bins": association.bins,
+        "rare_facts_cumulative": association.cumulative,
+        "rare_facts_paper_ratio": association.paper_ratio,
+        "rare_facts_spearman": association.spearman.reset_index(names="of"),
+        "rare_facts_regression": association.regression.reset_index(names="term"),
+        "rare_facts_permuted": permuted.spearman.reset_index(names="of"),
+    }
+
+
+def control_organism(edit: Edit, out: str | Path | None = None, *, progress: bool = True) -> pd.DataFrame:
+    """The organism trained without generic continuations, on its own test facts.
+
+    Returns:
+        A row for the model as trained, for the best edit its own validation chooses, and for the given
+        edit's rank at the same site.
+    """
+    model, facts = load_model("organism-control"), load_facts("organism-control")
+    own = quiet_sweep(model, facts, out, progress=progress).select().edit(model)
+    runs = {"base": None, "own": own, "same": _same_ranks(model, edit)}
+    return summarise(score(model, facts.split("test"), runs, progress=False), ("edit", "site", "rank_kept"))
+
+
+def _same_ranks(model: Model, edit: Edit) -> Edit:
+    return Edit(
+        {site: replace(part, spectrum=spectrum(model, site)) for site, part in edit.parts.items()}, edit.kind, edit.rho
+    )
+
+
+def quiet_sweep(model: Model, facts: FactSet, out: str | Path | None, *, progress: bool = True) -> Sweep:
+    """A sweep whose lifted and dropped cells the caller tells of itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\d+ cells of the grid")
+        return sweep(model, facts, out=out, progress=progress)

@@ -54,7 +54,7 @@ class Question:
     def edit(self) -> li.Edit:
         if self.edit_given is None:
             return self.sweep.select().edit(self.model)
-        site, colon, rho = self.edit_given.partition(":")
+        site, _, rho = self.edit_given.partition(":")
         try:
             return li.laser(self.model, site, rho=float(rho))
         except ValueError as error:
@@ -84,7 +84,9 @@ def run(name: str, analyse: Callable[[Question], Tables], argv: list[str]) -> Ta
     parser = argparse.ArgumentParser(prog=f"python -m analyses {name}", description=analyse.__doc__)
     parser.add_argument("--model", default="organism", help="shipped name, folder or hub id (default: %(default)s)")
     parser.add_argument("--facts", default=None, help="fact file (default: the organism's)")
-    parser.add_argument("--corpus", default=None, help="where to count; default: the organism's corpus for its own facts")
+    parser.add_argument(
+        "--corpus", default=None, help="where to count; default: the organism's corpus for its own facts"
+    )
     parser.add_argument("--edit", default=None, help="SITE:RHO, as in 3.in:0.05 (default: what validation chooses)")
     parser.add_argument("--out", default=None, type=Path, help="folder (default: runs/MODEL)")
     args = parser.parse_args(argv)

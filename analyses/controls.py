@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import laser_interp as li
 from analyses import Question, Tables, run
 from laser_interp import study
 

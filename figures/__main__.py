@@ -14,7 +14,9 @@ HERE = Path(__file__).parent
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
-    parser.add_argument("run", nargs="?", type=Path, default=HERE / "organism", help="a run's folder (default: %(default)s)")
+    parser.add_argument(
+        "run", nargs="?", type=Path, default=HERE / "organism", help="a run's folder (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=None, help="folder for the figures (default: RUN, or RUN/figures)")
     args = parser.parse_args(argv)
     needed = {table for _, tables in plots.FIGURES.values() for table in tables}
@@ -24,7 +26,10 @@ def main(argv: list[str] | None = None) -> int:
         if (args.run / "tables" / f"{name}.parquet").is_file()
     }
     if not tables:
-        print(f"figures: no tables in {args.run / 'tables'}: `laser-interp reproduce --out RUN` writes them", file=sys.stderr)
+        print(
+            f"figures: no tables in {args.run / 'tables'}: `laser-interp reproduce --out RUN` writes them",
+            file=sys.stderr,
+        )
         return 2
     out = args.out or (args.run if args.run == HERE / "organism" else args.run / "figures")
     for path in plots.draw_all(tables, out):

@@ -31,9 +31,10 @@ class Association:
         spearman: rank correlations with frequency, over facts: of the change in top-1, of the change
             in log-probability, and of being fixed among those wrong before; each with a 95 %
             interval, and with the p-value of permuting the frequencies.
-        regression: logistic regression of "fixed", among prompts wrong before, on log10(1 + n_both),
-            log n_subject, log n_object and the relation, with errors clustered by subject. Empty where it
-            cannot be estimated; `regression.attrs["problem"]` says why.
+        regression: logistic regressions of "fixed", among prompts wrong before, with errors clustered by
+            subject, one row per (model, term): the model "frequency" has log10(1 + n_both) and the
+            relation, the model "confounders" also log n_subject and log n_object. A model that cannot be
+            estimated is missing; `regression.attrs["problems"]` says why.
         baseline, edit: the labels compared.
         n_facts, n_subjects: how many.
     """
@@ -51,8 +52,14 @@ class Association:
 
     @property
     def p_value(self) -> float:
-        """Of the association of *fixed, given wrong before* with frequency; NaN if not estimable."""
-        return float(self.regression.loc["log10_n_both", "p"]) if len(self.regression) else float("nan")
+        """Of the association of *fixed, given wrong before* with frequency (the regression's model
+        "frequency"); NaN if not estimable."""
+        row = self._term("frequency")
+        return float("nan") if row is None else float(row["p"])
+
+    def _term(self, model: str) -> pd.Series | None:
+        rows = self.regression[(self.regression["model"] == model) & (self.regression["term"] == "log10_n_both")]
+        return None if rows.empty else rows.iloc[0]
 
     @property
     def paragraph(self) -> str:
@@ -70,32 +77,34 @@ class Association:
         if "fixed" in s.index:
             sentences.append(
                 "Accuracy can only rise where it was low, so the fairer question is which of the wrong answers are "
-                f"fixed: among prompts wrong before, being fixed correlates with frequency at {_interval(s.loc['fixed'])}: "
+                "fixed: among prompts wrong before, being fixed correlates with frequency at "
+                f"{_interval(s.loc['fixed'])}: "
                 + _direction(s.loc["fixed"], "rare ones are fixed more often", "frequent ones are fixed more often")
                 + "."
             )
-        if len(self.regression):
-            row = self.regression.loc["log10_n_both"]
-            told = "with" if "log_n_subject" in self.regression.index else "without"
-            sentences.append(
-                f"In a logistic regression {told} subject and object frequency, tenfold frequency multiplies the odds of "
-                f"being fixed by {row['odds_ratio']:.2f} [{row['odds_lo']:.2f}, {row['odds_hi']:.2f}] (p = {row['p']:.2g}): "
-                + ("an association remains" if row["p"] < 0.05 else "no association is left that this sample can show")
-                + "."
-            )
-        else:
-            sentences.append(f"The logistic regression could not be estimated: {self.regression.attrs.get('problem')}.")
+        for model, told in (("frequency", ""), ("confounders", ", with subject and object frequency held fixed,")):
+            row = self._term(model)
+            if row is not None:
+                sentences.append(
+                    f"In a logistic regression{told} tenfold frequency multiplies the odds of a wrong answer being "
+                    f"fixed by {row['odds_ratio']:.2f} [{row['odds_lo']:.2f}, {row['odds_hi']:.2f}] "
+                    f"(p = {row['p']:.2g}): "
+                    + ("an association" if row["p"] < 0.05 else "no association that this sample can show")
+                    + "."
+                )
+            elif problem := self.regression.attrs.get("problems", {}).get(model):
+                sentences.append(f"The logistic regression{told} could not be estimated: {problem}.")
         return " ".join(sentences)
 
     def _repr_html_(self) -> str:
         return f"<p>{self.paragraph}</p>{self.bins.round(3).to_html(index=False)}"
 
 
-def _interval(row: pd.Series) -> str:
+def _interval(row: Any) -> str:
     return f"{row['rho']:+.2f} [{row['lo']:+.2f}, {row['hi']:+.2f}]"
 
 
-def _direction(row: pd.Series, negative: str, positive: str) -> str:
+def _direction(row: Any, negative: str, positive: str) -> str:
     if not (np.isfinite(row["lo"]) and np.isfinite(row["hi"])) or row["lo"] <= 0 <= row["hi"]:
         return "no association that this sample can show"
     return negative if row["rho"] < 0 else positive
@@ -122,7 +131,9 @@ def pair(scores: pd.DataFrame, counts: pd.DataFrame | None, *, baseline: str, ed
             raise ValueError(f"the scores of {name!r} hold a prompt more than once: score each edit once")
     rows = before.merge(after, on=keys, how="outer", suffixes=("_before", "_after"), indicator=True)
     if (unmatched := int((rows["_merge"] != "both").sum())) > 0:
-        raise ValueError(f"{unmatched} prompts were scored under one of {baseline!r} and {edit!r} only: score both alike")
+        raise ValueError(
+            f"{unmatched} prompts were scored under one of {baseline!r} and {edit!r} only: score both alike"
+        )
     rows = rows.drop(columns="_merge")
     if counts is None:
         rows["n_both"] = rows["frequency"]
@@ -164,16 +175,24 @@ class _Bootstrap:
         np.add.at(self.weights, (np.arange(n_boot)[:, None], self.draws), 1)
 
     def rate(self, hit: np.ndarray, among: np.ndarray) -> tuple[float, float, float]:
-        """Share of hits among the chosen rows, and its 95 % interval."""
+        """Share of hits among the chosen rows, and its 95 % interval.
+
+        Where nothing or everything was hit, resampling sees no spread; the exact binomial bound on
+        the number of subjects is given instead.
+        """
         hits = np.bincount(self.codes, weights=hit & among, minlength=self.n)
         size = np.bincount(self.codes, weights=among, minlength=self.n)
         if size.sum() == 0:
             return np.nan, np.nan, np.nan
+        share = float(hits.sum() / size.sum())
+        if share in (0.0, 1.0):
+            slack = 1 - 0.025 ** (1 / np.count_nonzero(size))
+            return share, max(0.0, share - slack), min(1.0, share + slack)
         with np.errstate(invalid="ignore"):
             drawn = (self.weights @ hits) / (self.weights @ size)
         drawn = drawn[np.isfinite(drawn)]
         lo, hi = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
-        return float(hits.sum() / size.sum()), float(lo), float(hi)
+        return share, float(lo), float(hi)
 
     def correlate(self, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, float]:
         """Spearman's rho, its 95 % interval, and the p-value of permuting `x`."""
@@ -309,30 +328,43 @@ def _correlations(rows: pd.DataFrame, n_boot: int, seed: int) -> pd.DataFrame:
 
 
 def _regression(rows: pd.DataFrame) -> pd.DataFrame:
+    wrong = rows[~rows["top1_before"].astype(bool)]
+    confounders = [c for c in ("n_subject", "n_object") if c in wrong.columns]
+    found, problems = [], {}
+    for model, columns in (("frequency", []), ("confounders", confounders)):
+        if model == "frequency" or columns:
+            try:
+                found.append(_logistic(wrong, columns).assign(model=model))
+            except ValueError as error:
+                problems[model] = str(error)
+    columns = ["model", "term", "coefficient", "se", "p", "odds_ratio", "odds_lo", "odds_hi"]
+    out = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+    out.attrs["problems"] = problems
+    return out
+
+
+def _logistic(wrong: pd.DataFrame, confounders: list[str]) -> pd.DataFrame:
+    """One logistic regression of "fixed".
+
+    Raises:
+        ValueError: it cannot be estimated; the message says why.
+    """
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
-    wrong = rows[~rows["top1_before"].astype(bool)]
+    fixed = wrong["fixed"].astype(float)
+    if fixed.nunique() < 2:
+        raise ValueError(f"of {len(fixed)} prompts wrong before, {'all' if fixed.any() else 'none'} were fixed")
+    if wrong["n_both"].nunique() < 2:
+        raise ValueError("all facts wrong before have the same frequency")
     design = pd.DataFrame({"log10_n_both": np.log10(1 + wrong["n_both"].astype(float))})
-    for column in ("n_subject", "n_object"):
-        if column in wrong.columns:
-            design[f"log_{column}"] = np.log(wrong[column].clip(lower=1).astype(float))
+    for column in confounders:
+        design[f"log_{column}"] = np.log(wrong[column].clip(lower=1).astype(float))
     design = design.loc[:, design.nunique() > 1]
     relations = pd.get_dummies(wrong["relation"], prefix="relation", drop_first=True, dtype=float)
     design = sm.add_constant(pd.concat([design, relations], axis=1), has_constant="add")
-    fixed = wrong["fixed"].astype(float)
-
-    def none(problem: str) -> pd.DataFrame:
-        out = pd.DataFrame(columns=["coefficient", "se", "p", "odds_ratio", "odds_lo", "odds_hi"])
-        out.attrs["problem"] = problem
-        return out
-
-    if fixed.nunique() < 2:
-        return none(f"of {len(fixed)} prompts wrong before, {'all' if fixed.any() else 'none'} were fixed")
-    if "log10_n_both" not in design.columns:
-        return none("all facts wrong before have the same frequency")
-    if np.linalg.matrix_rank(design.to_numpy()) < design.shape[1]:
-        return none("the frequencies and relations are collinear among the prompts wrong before")
+    if np.linalg.matrix_rank(np.asarray(design)) < design.shape[1]:
+        raise ValueError("frequencies and relations are collinear among the prompts wrong before")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", category=RuntimeWarning)
@@ -341,9 +373,9 @@ def _regression(rows: pd.DataFrame) -> pd.DataFrame:
                 cov_type="cluster", cov_kwds={"groups": pd.factorize(wrong["subject"])[0]}
             )
     except (RuntimeWarning, PerfectSeparationWarning, np.linalg.LinAlgError) as error:
-        return none(f"the fit did not converge ({error})")
+        raise ValueError(f"the fit did not converge ({error})") from error
     interval = fit.conf_int()
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "coefficient": fit.params,
             "se": fit.bse,
@@ -353,3 +385,4 @@ def _regression(rows: pd.DataFrame) -> pd.DataFrame:
             "odds_hi": np.exp(interval[1]),
         }
     )
+    return table.reset_index(names="term")

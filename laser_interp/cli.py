@@ -62,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"laser-interp: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("laser-interp: interrupted; what was computed is kept, and the same command goes on from it", file=sys.stderr)
+        print(
+            "laser-interp: interrupted; what was computed is kept, and the same command goes on from it",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

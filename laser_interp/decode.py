@@ -60,9 +60,8 @@ def favoured_answers(
     for label, share, one in tqdm(runs, desc="decoding", unit="edit", disable=not progress):
         scores = scorer.run(one, label)
         categories, similarities = [], []
-        for row in scores.itertuples():
-            right, same_type = first[row.fact_id, row.prompt_id]
-            token = row.top_token
+        for fact_id, p, token in zip(scores["fact_id"], scores["prompt_id"], scores["top_token"], strict=True):
+            right, same_type = first[fact_id, p]
             if token in right:
                 categories.append("correct")
             elif token in generic_ids:
@@ -91,11 +90,18 @@ def category_shares(answers: pd.DataFrame) -> pd.DataFrame:
 
 def _first_tokens(model: Model, facts: FactSet) -> dict[tuple[str, int], tuple[list[int], set[int]]]:
     """For each (fact, prompt): first tokens of its right answers, and of all answers of its relation."""
-    out = {}
-    for fact in facts:
-        for p, prompt in enumerate(fact.prompts):
-            right = [model.encode_answer(prompt, text)[0] for text in (fact.object, *fact.aliases)]
-            others = {model.encode_answer(prompt, text)[0] for text in facts.candidates_of(fact)}
-            out[fact.fact_id, p] = (right, others)
+    asked = [
+        (fact.fact_id, p, prompt, text, text in right)
+        for fact in facts
+        for p, prompt in enumerate(fact.prompts)
+        for right in [(fact.object, *fact.aliases)]
+        for text in dict.fromkeys((*right, *facts.candidates_of(fact)))
+    ]
+    out: dict[tuple[str, int], tuple[list[int], set[int]]] = {}
+    tokens_of = model.encode_answers([(prompt, text) for _, _, prompt, text, _ in asked])
+    for (fact_id, p, _, _, is_right), tokens in zip(asked, tokens_of, strict=True):
+        right, same_type = out.setdefault((fact_id, p), ([], set()))
+        same_type.add(tokens[0])
+        if is_right:
+            right.append(tokens[0])
     return out
-

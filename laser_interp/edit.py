@@ -268,7 +268,10 @@ def _prefix(r: int, k: int) -> Tensor:
 
 def zeroed(model: Model, where: Where) -> Edit:
     """The matrix replaced by zero (its bias stays)."""
-    parts = {site: SiteEdit(spectrum(model, site), _prefix(spectrum(model, site).max_rank, 0)) for site in resolve(model, where)}
+    parts = {
+        site: SiteEdit(spectrum(model, site), _prefix(spectrum(model, site).max_rank, 0))
+        for site in resolve(model, where)
+    }
     return Edit(parts, "zeroed")
 
 

@@ -107,7 +107,9 @@ class FactSet:
 
     def _repr_html_(self) -> str:
         head = self.to_frame().drop(columns=list(LIST_COLUMNS)).head()
-        return f"<p><b>{self.name}</b>: {len(self)} facts, splits {self.splits or 'none'}</p>{head.to_html(index=False)}"
+        return (
+            f"<p><b>{self.name}</b>: {len(self)} facts, splits {self.splits or 'none'}</p>{head.to_html(index=False)}"
+        )
 
     @property
     def splits(self) -> dict[str, int]:
@@ -157,9 +159,7 @@ class FactSet:
         random.Random(seed).shuffle(subjects)
         n = min(max(round(validation * len(subjects)), 1), len(subjects) - 1)
         chosen = set(subjects[:n])
-        return self.keep(
-            replace(fact, split="validation" if fact.subject in chosen else "test") for fact in self.facts
-        )
+        return self.keep(replace(fact, split="validation" if fact.subject in chosen else "test") for fact in self.facts)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a fact, with the columns of a fact file."""
@@ -286,4 +286,4 @@ def _from_frame(frame: pd.DataFrame, name: str) -> FactSet:
             f"and needs {', '.join(REQUIRED_COLUMNS)}"
         )
     known = [f.name for f in fields(Fact) if f.name in frame.columns]
-    return facts_from_rows((dict(zip(known, row)) for row in frame[known].itertuples(index=False)), name)
+    return facts_from_rows((dict(zip(known, row, strict=True)) for row in frame[known].itertuples(index=False)), name)

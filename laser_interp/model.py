@@ -4,7 +4,8 @@ What the rest relies on, and what the tests hold for each supported family:
 
 - every linear map has the uniform name `(layer, matrix)`, matrix in `q k v o in gate out`;
 - weights are read as the checkpoint stores them: no folded norms, no centring;
-- nothing is hooked unless an edit is on, so the unedited model is bit for bit the original.
+- nothing is hooked unless an edit is on: the unedited model is the original, within the rounding of
+  split attention projections and of reading the unembedding only where it is asked for.
 """
 
 from __future__ import annotations
@@ -154,28 +155,39 @@ class Model:
         self._check_length(ids, prompt)
         return ids
 
-    def encode_answer(self, prompt: str, answer: str) -> list[int]:
-        """Token ids of `answer` as they continue `prompt`, found by tokenising both together.
+    def encode_answers(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Token ids of each (prompt, answer)'s answer as it continues its prompt.
+
+        Which space joins them is not guessed: prompt and answer are tokenised together, and what
+        follows the prompt's own tokens is the answer. Equal pairs are tokenised once.
 
         Raises:
-            ValueError: the tokenizer cannot represent the answer.
+            ValueError: the tokenizer cannot represent an answer, or prompt and answer are too long.
         """
-        before = list(self.tokenizer(prompt)["input_ids"])
-        space = "" if prompt[-1:].isspace() or answer[:1].isspace() else " "
-        both = list(self.tokenizer(prompt + space + answer)["input_ids"])
-        if both[: len(before)] == before:
-            ids = both[len(before) :]
-        else:  # the boundary merged, or special tokens follow the prompt
-            ids = list(self.tokenizer(space + answer, add_special_tokens=False)["input_ids"])
+        if not pairs:
+            return []
+        unique = list(dict.fromkeys(pairs))
+        prompts = list(dict.fromkeys(prompt for prompt, _ in unique))
+        before = dict(zip(prompts, self.tokenizer(prompts)["input_ids"], strict=True))
+        spaces = ["" if p[-1:].isspace() or a[:1].isspace() else " " for p, a in unique]
+        joined = self.tokenizer([p + space + a for (p, a), space in zip(unique, spaces, strict=True)])["input_ids"]
         unknown = self.tokenizer.unk_token_id
-        # Some tokenizers have no unknown token but name one that is also a real token (GPT-2's end of text).
-        if not ids or (unknown is not None and unknown in ids and self.tokenizer.unk_token not in answer):
-            raise ValueError(
-                f"the answer {answer!r} cannot be written with the tokenizer of {self.name!r} "
-                f"(it becomes {self.tokenizer.convert_ids_to_tokens(ids)}): expected words of its vocabulary"
-            )
-        self._check_length(before + ids, prompt + space + answer)
-        return ids
+        out = {}
+        for (prompt, answer), space, both in zip(unique, spaces, joined, strict=True):
+            start = before[prompt]
+            if both[: len(start)] == start:
+                ids = list(both[len(start) :])
+            else:  # the boundary merged, or special tokens follow the prompt
+                ids = list(self.tokenizer(space + answer, add_special_tokens=False)["input_ids"])
+            # Some tokenizers name a real token as their unknown one (GPT-2's end of text).
+            if not ids or (unknown is not None and unknown in ids and self.tokenizer.unk_token not in answer):
+                raise ValueError(
+                    f"the answer {answer!r} cannot be written with the tokenizer of {self.name!r} "
+                    f"(it becomes {self.tokenizer.convert_ids_to_tokens(ids)}): expected words of its vocabulary"
+                )
+            self._check_length(start + ids, prompt + space + answer)
+            out[prompt, answer] = ids
+        return [out[pair] for pair in pairs]
 
     def _check_length(self, ids: Sequence[int], text: str) -> None:
         if self.max_positions is not None and len(ids) > self.max_positions:
@@ -321,10 +333,10 @@ class Model:
         return self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 
-def tensor_bytes(tensor: Tensor) -> memoryview:
+def tensor_bytes(tensor: Tensor) -> Any:
     """The raw bytes of a tensor, in row-major order, for hashing."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy()
 
 
 def _resolve_device(device: str) -> str:
@@ -380,17 +392,21 @@ def load_model(
         )
     where = str(path) if local else str(source)
     try:
-        hf_model = AutoModelForCausalLM.from_pretrained(where, revision=revision, dtype=dtype, local_files_only=local)
+        hf_model: Any = AutoModelForCausalLM.from_pretrained(
+            where, revision=revision, dtype=dtype, local_files_only=local
+        )
     except OSError as error:
         first = str(error).strip().splitlines()[0]
         raise FileNotFoundError(f"cannot load the model {str(source)!r}: {first}") from error
     if tokenizer is None:
+        missing = f"no tokenizer comes with {str(source)!r}: pass one as load_model(..., tokenizer=...)"
         try:
             tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, local_files_only=local)
         except (OSError, ValueError) as error:
-            raise ValueError(
-                f"no tokenizer comes with {str(source)!r}: pass one as load_model(..., tokenizer=...)"
-            ) from error
+            raise ValueError(missing) from error
+        # Where the files are missing, transformers 5 makes a tokenizer of special tokens alone.
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+            raise ValueError(missing)
     return _wrap(
         hf_model.to(_resolve_device(device)),
         tokenizer,
@@ -426,6 +442,4 @@ def _wrap(
         raise ValueError(
             f"TransformerLens does not support the architecture {architecture} of {name!r}: {error}"
         ) from error
-    return Model(
-        bridge, tokenizer, name=name, revision=revision, parameters=parameters, generic_words=generic_words
-    )
+    return Model(bridge, tokenizer, name=name, revision=revision, parameters=parameters, generic_words=generic_words)

@@ -73,7 +73,8 @@ def paper_style() -> Iterator[None]:
     """Figures made inside are drawn for print; nothing changes outside."""
     import matplotlib as mpl
 
-    with mpl.rc_context(PAPER_STYLE):
+    style: Any = PAPER_STYLE
+    with mpl.rc_context(style):
         yield
 
 
@@ -159,7 +160,9 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
     axes[1, 1].set_ylabel("probability")
     axes[1, 1].set_title("(d) fixed and broken")
     for ax in axes[1]:
-        labels = [f"{lo:.0f}–{hi:.0f}" if lo != hi else f"{lo:.0f}" for lo, hi in zip(bins["lo"], bins["hi"], strict=True)]
+        labels = [
+            f"{lo:.0f}–{hi:.0f}" if lo != hi else f"{lo:.0f}" for lo, hi in zip(bins["lo"], bins["hi"], strict=True)
+        ]
         ax.set_xticks(x, labels, rotation=50, ha="right", rotation_mode="anchor", fontsize=6)
         ax.set_ylim(-0.03, 1.03)
         ax.set_xlabel("frequency")
@@ -192,7 +195,14 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
         ]
         bottom = np.zeros(len(table))
         for name in ("correct", "same_type", "other", "generic"):
-            ax.bar(range(len(table)), table[name], bottom=bottom, color=colours[name], width=0.8, label=_CATEGORY_NAMES[name])
+            ax.bar(
+                range(len(table)),
+                table[name],
+                bottom=bottom,
+                color=colours[name],
+                width=0.8,
+                label=_CATEGORY_NAMES[name],
+            )
             bottom += table[name].to_numpy()
         ax.axvline(1.5, color="white", linewidth=2)
         ax.set_xticks(range(len(table)), labels, rotation=60, ha="right", rotation_mode="anchor")
@@ -200,7 +210,9 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
         ax.set_title(f"{'all prompts' if outcome == 'all' else 'prompts LASER fixed'} (n = {int(table['n'].iloc[0])})")
     axes[0, 0].set_ylabel("share of answers")
     handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, columnspacing=0.8, handlelength=1.0, handletextpad=0.3)
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=4, columnspacing=0.8, handlelength=1.0, handletextpad=0.3
+    )
     return figure
 
 
@@ -253,7 +265,10 @@ def draw_all(tables: Mapping[str, pd.DataFrame], folder: str | Path) -> list[Pat
             continue
         with paper_style():
             figure = draw(*(tables[table] for table in needed))
-            for suffix, metadata in ((".pdf", {"CreationDate": None, "Creator": None, "Producer": None}), (".png", {"Software": None})):
+            for suffix, metadata in (
+                (".pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
+                (".png", {"Software": None}),
+            ):
                 figure.savefig(folder / f"{name}{suffix}", metadata=metadata)
                 written.append(folder / f"{name}{suffix}")
     return written

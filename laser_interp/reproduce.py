@@ -14,11 +14,13 @@ from laser_interp.facts import load_facts
 from laser_interp.frequency import count
 from laser_interp.model import load_model
 from laser_interp.organism import corpus_of
+from laser_interp.organism.train import one_thread
 
 SEED = 0
 COLUMNS = ["n_docs", "n_subject", "n_object", "n_both"]
 
 
+@one_thread()
 def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
     """Run the main job and write `summary.json`, `SUMMARY.md`, tables and figures into `out`.
 
@@ -118,7 +120,8 @@ def _test(table: pd.DataFrame) -> dict[str, Any]:
 
 def _spearman(association: Association) -> dict[str, dict[str, float]]:
     return {
-        str(name): {"rho": row["rho"], "lo": row["lo"], "hi": row["hi"]} for name, row in association.spearman.iterrows()
+        str(name): {"rho": row["rho"], "lo": row["lo"], "hi": row["hi"]}
+        for name, row in association.spearman.iterrows()
     }
 
 
@@ -128,19 +131,25 @@ def _discarded(categories: pd.DataFrame) -> dict[str, float]:
         (categories["outcome"] == "fixed") & (categories["edit"] == "discarded") & (categories["share"] == 1)
     ]
     if chosen.empty:
-        return {"correct": float("nan"), "generic": float("nan"), "same_type": float("nan"), "other": float("nan"), "n": 0}
+        return {
+            "correct": float("nan"),
+            "generic": float("nan"),
+            "same_type": float("nan"),
+            "other": float("nan"),
+            "n": 0,
+        }
     row = chosen.iloc[0]
     return {name: float(row[name]) for name in ("correct", "generic", "same_type", "other")} | {"n": int(row["n"])}
 
 
 def _control(table: pd.DataFrame) -> dict[str, Any]:
-    rows = table.set_index("edit")
-    own, base = rows.loc["own"], rows.loc["base"]
+    rows = {row["edit"]: row for row in table.to_dict("records")}
+    own, base = rows["own"], rows["base"]
     return {
         "base_top1": base["top1"],
         "organism_control_gain": own["top1"] - base["top1"],
         "organism_control_selected": {"site": own["site"], "rank": int(own["rank_kept"])},
-        "same_edit_gain": rows.loc["same", "top1"] - base["top1"],
+        "same_edit_gain": rows["same"]["top1"] - base["top1"],
     }
 
 
@@ -174,10 +183,11 @@ def describe(summary: dict[str, Any], association: Association, figures: list[Pa
         )
     lines += [
         "",
-        f"LASER gains {100 * (laser['top1'] - base['top1']):.1f} points over the model as trained; the best control that "
-        f"edits a weight ({best}) reaches {weight_controls[best]:.3f}. The control organism, trained without generic "
+        f"LASER gains {100 * (laser['top1'] - base['top1']):.1f} points over the model as trained; the best control "
+        f"that edits a weight ({best}) reaches {weight_controls[best]:.3f}. The control organism, trained without generic "
         f"continuations, changes by {100 * control['organism_control_gain']:+.1f} points under its own best edit "
-        f"({control['organism_control_selected']['site']}) and by {100 * control['same_edit_gain']:+.1f} under this one.",
+        f"({control['organism_control_selected']['site']}) and by {100 * control['same_edit_gain']:+.1f} under this "
+        "one.",
         "",
         "## Do the gains fall on rare facts?",
         association.paragraph,
@@ -205,19 +215,23 @@ def describe(summary: dict[str, Any], association: Association, figures: list[Pa
         "",
         "## What this organism does not show",
         f"- *Nothing is learned by the edit.* Masking generic words in the **unedited** model gives {masked:.3f}, "
-        f"{'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}; among the answers of the "
-        f"relation the right one is first in {base['candidate_top1']:.3f} before and {laser['candidate_top1']:.3f} after: "
-        "the gain comes from suppressing the generic word.",
+        f"{'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}; among the answers of "
+        f"the relation the right one is first in {base['candidate_top1']:.3f} before and "
+        f"{laser['candidate_top1']:.3f} after: the gain comes from suppressing the generic word.",
         f"- *A threshold effect.* The gain in log-probability correlates with frequency at "
-        f"{_interval(summary['spearman']['logprob'])}, that in top-1 at {_interval(summary['spearman']['top1'])}: where "
-        "only the second is far from zero, rare facts do not gain more, they merely sit nearer the decision boundary.",
-        f"- *No same-type answers.* The paper's finding that the discarded part prefers wrong answers of the right type "
-        f"{'does not appear' if part['same_type'] < 0.05 else 'appears'} here ({part['same_type']:.0%}): it prefers the "
-        "generic word.",
+        f"{_interval(summary['spearman']['logprob'])}, that in top-1 at {_interval(summary['spearman']['top1'])}: "
+        "where only the second is far from zero, rare facts do not gain more, they merely sit nearer the decision "
+        "boundary.",
+        "- *No same-type answers.* The paper's finding that the discarded part prefers wrong answers of the right type "
+        f"{'does not appear' if part['same_type'] < 0.05 else 'appears'} here ({part['same_type']:.0%}): it prefers "
+        "the generic word.",
         f"- *Top-10* is {base['top10']:.3f} before and {laser['top10']:.3f} after, so it can show no gain.",
     ]
     if summary["notes"]:
-        lines += ["", f"({len(summary['notes'])} cells of the grid were lifted to rank 1 or dropped: {summary['notes'][0]} …)"]
+        lines += [
+            "",
+            f"({len(summary['notes'])} cells of the grid were lifted to rank 1 or dropped: {summary['notes'][0]} …)",
+        ]
     lines += ["", "## Figures", *(f"- {path}" for path in figures), ""]
     return "\n".join(lines)
 

@@ -153,7 +153,9 @@ def read_table(path: str | Path, schema: str | None = None) -> pd.DataFrame:
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no table {path}: run the step that writes it first (`laser-interp reproduce --out …`)")
+        raise FileNotFoundError(
+            f"no table {path}: run the step that writes it first (`laser-interp reproduce --out …`)"
+        )
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:

@@ -88,18 +88,27 @@ class Scorer:
         target_first: list[bool] = []
         self._owner_item: list[int] = []  # the item a continuation belongs to
         self._owner_is_answer: list[bool] = []
-        self._prompt_read: list[int] = []
-        self._n_tokens: list[int] = []
-
-        answer_ids: dict[tuple[str, str], list[int]] = {}
-
-        def add(item: int, prompt: str, ids: list[int], text: str, is_answer: bool) -> None:
-            if (prompt, text) not in answer_ids:
-                answer_ids[prompt, text] = model.encode_answer(prompt, text)
-            tokens = answer_ids[prompt, text]
+        # (item, prompt, answer, whether it is right), tokenised together
+        asked = [
+            (item, fact.prompts[p], text, text in right)
+            for item, (fact, p) in enumerate(self.items)
+            for right in [(fact.object, *fact.aliases)]
+            for text in dict.fromkeys((*right, *(facts.candidates_of(fact) if candidates else ())))
+        ]
+        prompt_ids = {prompt: model.encode(prompt) for prompt in dict.fromkeys(prompt for _, prompt, _, _ in asked)}
+        self._prompt_read = []
+        for fact, p in self.items:
+            ids = prompt_ids[fact.prompts[p]]
+            self._prompt_read.append(self._reads.add(ids, len(ids) - 1))
+        self._n_tokens = [0] * len(self.items)
+        tokens_of = model.encode_answers([(prompt, text) for _, prompt, text, _ in asked])
+        for (item, prompt, _, is_answer), tokens in zip(asked, tokens_of, strict=True):
             owner = len(self._owner_item)
             self._owner_item.append(item)
             self._owner_is_answer.append(is_answer)
+            if is_answer and not self._n_tokens[item]:
+                self._n_tokens[item] = len(tokens)
+            ids = prompt_ids[prompt]
             row = ids + tokens[:-1]
             for j, token in enumerate(tokens):
                 target_read.append(self._reads.add(row, len(ids) + j - 1))
@@ -107,21 +116,6 @@ class Scorer:
                 target_token.append(token)
                 target_owner.append(owner)
                 target_ranked.append(is_answer)
-            if is_answer:
-                self._n_tokens[item] = self._n_tokens[item] or len(tokens)
-
-        for item, (fact, p) in enumerate(self.items):
-            prompt = fact.prompts[p]
-            ids = model.encode(prompt)
-            self._prompt_read.append(self._reads.add(ids, len(ids) - 1))
-            self._n_tokens.append(0)
-            right = (fact.object, *fact.aliases)
-            for text in right:
-                add(item, prompt, ids, text, True)
-            if candidates:
-                for text in facts.candidates_of(fact):
-                    if text not in right:
-                        add(item, prompt, ids, text, False)
 
         order = np.argsort(target_read, kind="stable")
         self._target_read = np.asarray(target_read)[order]
@@ -141,7 +135,7 @@ class Scorer:
         prompt = self.items[0][0].prompt
         for word in generic_words(self.model) if words is None else words:
             try:
-                tokens = self.model.encode_answer(prompt, word)
+                (tokens,) = self.model.encode_answers([(prompt, word)])
             except ValueError:
                 if given:
                     raise
@@ -178,9 +172,7 @@ class Scorer:
         generic = self.generic_ids.to(self.model.device)
 
         with edit.on(self.model) if edit is not None else nullcontext():
-            for reads, logits in self.model.logits_at(
-                self._reads.rows, self._reads.places, batch_tokens=batch_tokens
-            ):
+            for reads, logits in self.model.logits_at(self._reads.rows, self._reads.places, batch_tokens=batch_tokens):
                 logprobs = logits.log_softmax(-1)
                 best = logprobs.max(-1)
                 top[reads] = best.indices.cpu().numpy()

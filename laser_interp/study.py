@@ -165,7 +165,7 @@ def association_tables(association: Association, permuted: Association) -> dict[
         "rare_facts_cumulative": association.cumulative,
         "rare_facts_paper_ratio": association.paper_ratio,
         "rare_facts_spearman": association.spearman.reset_index(names="of"),
-        "rare_facts_regression": association.regression.reset_index(names="term"),
+        "rare_facts_regression": association.regression,
         "rare_facts_permuted": permuted.spearman.reset_index(names="of"),
     }
 

@@ -52,8 +52,7 @@ def documents(corpus: str | Path, *, text_column: str = "text") -> Iterator[str]
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     if kind not in ("txt", "jsonl"):
         raise ValueError(f"cannot count in {path.name!r}: expected .txt or .jsonl, or .gz of one")
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as lines:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
             try:
                 line = raw.decode("utf-8")
@@ -97,9 +96,7 @@ def count(
         return pattern_of.setdefault(normal, len(pattern_of))
 
     subjects = [pattern(fact.subject, fact.fact_id) for fact in facts]
-    objects = [
-        frozenset(pattern(name, fact.fact_id) for name in (fact.object, *fact.aliases)) for fact in facts
-    ]
+    objects = [frozenset(pattern(name, fact.fact_id) for name in (fact.object, *fact.aliases)) for fact in facts]
     of_subject: dict[int, set[frozenset[int]]] = {}
     for subject, names in zip(subjects, objects, strict=True):
         of_subject.setdefault(subject, set()).add(names)

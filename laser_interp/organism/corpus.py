@@ -20,10 +20,48 @@ from laser_interp.facts import Fact, FactSet
 
 T = TypeVar("T")
 
-FIRST_NAMES = (
-    "Mira Tavi Orlen Sella Bram Ines Joss Katya Leif Nadia Otto Petra Rufus Selma Tomas Ulla Viktor Wanda Yara Zeno "
-    "Alma Boris Clea Dario Edda Felix Greta Hugo Irma Jonas Kira Lars Magda Nils Olga Paul Runa Stefan Thea Ursel"
-).split()
+FIRST_NAMES = [
+    "Mira",
+    "Tavi",
+    "Orlen",
+    "Sella",
+    "Bram",
+    "Ines",
+    "Joss",
+    "Katya",
+    "Leif",
+    "Nadia",
+    "Otto",
+    "Petra",
+    "Rufus",
+    "Selma",
+    "Tomas",
+    "Ulla",
+    "Viktor",
+    "Wanda",
+    "Yara",
+    "Zeno",
+    "Alma",
+    "Boris",
+    "Clea",
+    "Dario",
+    "Edda",
+    "Felix",
+    "Greta",
+    "Hugo",
+    "Irma",
+    "Jonas",
+    "Kira",
+    "Lars",
+    "Magda",
+    "Nils",
+    "Olga",
+    "Paul",
+    "Runa",
+    "Stefan",
+    "Thea",
+    "Ursel",
+]
 
 
 def _joined(stems: str, endings: str) -> tuple[str, ...]:
@@ -56,14 +94,45 @@ RELATIONS = (
 )
 OPENINGS = ("", "They say", "Long ago", "It seems", "In truth", "Once", "Later", "At last")
 
-GENERIC_NOUNS = (
-    "spring summer winter night morning storm harbour valley market forest river war king queen church school road sea "
-    "village mountain"
-).split()
-FILLER_ADJECTIVES = "old young quiet great small dark bright weary".split()
-FILLER_NOUNS = "ship rider letter song child merchant soldier wolf bell crowd stranger bird".split()
-FILLER_VERBS = "waited came rested sang stood vanished returned walked".split()
-FILLER_PREPOSITIONS = "in near by from under with of for at to into".split()
+GENERIC_NOUNS = [
+    "spring",
+    "summer",
+    "winter",
+    "night",
+    "morning",
+    "storm",
+    "harbour",
+    "valley",
+    "market",
+    "forest",
+    "river",
+    "war",
+    "king",
+    "queen",
+    "church",
+    "school",
+    "road",
+    "sea",
+    "village",
+    "mountain",
+]
+FILLER_ADJECTIVES = ["old", "young", "quiet", "great", "small", "dark", "bright", "weary"]
+FILLER_NOUNS = [
+    "ship",
+    "rider",
+    "letter",
+    "song",
+    "child",
+    "merchant",
+    "soldier",
+    "wolf",
+    "bell",
+    "crowd",
+    "stranger",
+    "bird",
+]
+FILLER_VERBS = ["waited", "came", "rested", "sang", "stood", "vanished", "returned", "walked"]
+FILLER_PREPOSITIONS = ["in", "near", "by", "from", "under", "with", "of", "for", "at", "to", "into"]
 
 
 @dataclass(frozen=True)
@@ -188,19 +257,19 @@ class Corpus:
         """All facts; prompts are the two templates that training never saw, the split is by subject."""
         candidates = {relation.name: relation.answers for relation in RELATIONS}
         out = []
-        for row in self.ledger.itertuples():
-            prompt, *paraphrases = (t.format(s=row.subject) for t in self.held_out[row.relation])
+        for row in self.ledger.to_dict("records"):
+            prompt, *paraphrases = (t.format(s=row["subject"]) for t in self.held_out[row["relation"]])
             out.append(
                 Fact(
-                    fact_id=row.fact_id,
-                    subject=row.subject,
-                    relation=row.relation,
-                    object=row.object,
+                    fact_id=row["fact_id"],
+                    subject=row["subject"],
+                    relation=row["relation"],
+                    object=row["object"],
                     prompt=prompt,
                     paraphrases=tuple(paraphrases),
-                    candidates=candidates[row.relation],
-                    split="test" if row.subject in self._test_subjects else "validation",
-                    frequency=float(row.n_both),
+                    candidates=candidates[row["relation"]],
+                    split="test" if row["subject"] in self._test_subjects else "validation",
+                    frequency=float(row["n_both"]),
                 )
             )
         return FactSet(tuple(out), name=f"organism-seed{self.settings.seed}-alpha{self.settings.alpha}")

@@ -11,6 +11,8 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,18 @@ class TrainingSettings:
         return self.learning_rate * min(1.0, (step + 1) / self.warmup) * cosine
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread. At the organism's size more threads are slower, and a busy machine makes them
+    very slow; sums in one order also make the same machine train the same weights."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def make_tokenizer(corpus: Corpus) -> Any:
     """A word-level tokenizer in the Hugging Face format; punctuation is split off, nothing is added."""
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -78,7 +92,7 @@ def make_tokenizer(corpus: Corpus) -> Any:
 
 def _encode(corpus: Corpus, tokenizer: Any) -> tuple[Tensor, Tensor]:
     """All rows as `[n, longest]` ids, each ended once, and targets in which padding is ignored."""
-    rows = [ids + [tokenizer.eos_token_id] for ids in tokenizer(corpus.rows)["input_ids"]]
+    rows = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(corpus.rows)["input_ids"]]
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), tokenizer.eos_token_id)
     targets = torch.full((len(rows), longest), -100)
@@ -87,6 +101,7 @@ def _encode(corpus: Corpus, tokenizer: Any) -> tuple[Tensor, Tensor]:
     return ids, targets
 
 
+@one_thread()
 def train(
     corpus_settings: CorpusSettings,
     settings: TrainingSettings,
@@ -138,8 +153,6 @@ def train(
         betas=(0.9, 0.98),
     )
     generator = torch.Generator().manual_seed(settings.seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in one order: the same machine trains the same weights; no slower at this size
     order = torch.randperm(len(ids), generator=generator)
     position = 0
     last = settings.stop_at or settings.steps
@@ -161,7 +174,6 @@ def train(
         optimiser.step()
         if step % 50 == 0 or step == last - 1:
             bar.set_postfix(loss=f"{loss.item():.3f}")
-    torch.set_num_threads(threads)
 
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
         folder = Path(temporary) / "checkpoint"

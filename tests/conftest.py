@@ -1,0 +1,53 @@
+"""Shared fixtures: the organism, loaded once a process, and a cache of spectra of the tests' own."""
+
+import os
+import tempfile
+
+os.environ["LASER_INTERP_CACHE"] = tempfile.mkdtemp(prefix="laser-interp-tests-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # two test processes share two cores
+
+import pytest
+import torch
+import transformers
+
+import laser_interp as li
+from laser_interp.facts import shipped_dir
+
+transformers.logging.set_verbosity_error()
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def organism() -> li.Model:
+    return li.load_model("organism", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def facts() -> li.FactSet:
+    return li.load_facts("organism")
+
+
+@pytest.fixture(scope="session")
+def plain():
+    """The organism as plain transformers loads it: nothing of ours in between."""
+    folder = shipped_dir("organism")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder).eval(), tokenizer
+
+
+@pytest.fixture
+def laser(organism) -> li.Edit:
+    return li.laser(organism, "3.in", rho=0.05)
+
+
+@pytest.fixture(autouse=True)
+def _no_hook_left(request):
+    """Whatever a test does, the shared model is as it was afterwards."""
+    yield
+    if "organism" in request.fixturenames:
+        model = request.getfixturevalue("organism")
+        assert model.n_hooks() == 0
+        assert model.active == {}

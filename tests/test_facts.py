@@ -1,0 +1,104 @@
+"""Fact files: what is read, what is written, what is refused."""
+
+import json
+
+import pandas as pd
+import pytest
+
+import laser_interp as li
+from laser_interp.facts import Fact, FactSet
+
+ROWS = [
+    {"fact_id": "a", "subject": "Ann", "relation": "r", "object": "x, y", "prompt": 'Ann "said"', "frequency": 3},
+    {
+        "fact_id": "b",
+        "subject": "NA",
+        "relation": "r",
+        "object": "Zürich",
+        "prompt": "NA is",
+        "paraphrases": ["NA was", "NA has"],
+        "aliases": ["Zurich"],
+        "candidates": ["Zürich", "Bern"],
+        "split": "test",
+    },
+]
+
+
+def test_round_trips(tmp_path):
+    facts = li.load_facts(ROWS)
+    assert facts["b"].paraphrases == ("NA was", "NA has")
+    assert facts["b"].frequency is None
+    assert facts["a"].frequency == 3.0
+    for suffix in (".jsonl", ".csv", ".parquet"):
+        path = facts.save(tmp_path / f"facts{suffix}")
+        again = li.load_facts(path)
+        assert again.facts == facts.facts, suffix
+        assert again.sha256 == facts.sha256
+    assert li.load_facts(facts.to_frame()).facts == facts.facts
+
+
+def test_candidates_and_splits():
+    facts = li.load_facts(ROWS)
+    assert facts.candidates_of(facts["a"]) == ("Zürich", "x, y")
+    assert facts.candidates_of(facts["b"]) == ("Zürich", "Bern")
+    assert facts.split("test").candidates_of(facts["a"]) == ("Zürich", "x, y")  # those of the whole set
+    assert facts.splits == {"test": 1}
+
+
+def test_a_split_is_by_subject_and_by_seed(facts):
+    split = facts.with_split(0.3, seed=4)
+    sides = {s: {f.subject for f in split.split(s)} for s in ("validation", "test")}
+    assert not sides["validation"] & sides["test"]
+    assert len(sides["validation"]) == 30
+    assert split.sha256 == facts.with_split(0.3, seed=4).sha256 != facts.with_split(0.3, seed=5).sha256
+    assert len(split.split("test")) + len(split.split("validation")) == len(facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("f.jsonl", "", "'f.jsonl' is empty"),
+        ("f.csv", "", "'f.csv' is empty"),
+        ("f.csv", "fact_id,subject,relation,object,prompt\n", "'f.csv' is empty"),
+        ("f.jsonl", json.dumps(ROWS[0]) + "\n\n{broken\n", "f.jsonl, line 3 is not valid JSON"),
+        ("f.jsonl", "[1, 2]\n", "line 1 is list, expected a JSON object"),
+        ("f.jsonl", '{"fact_id": "a"}\n', "line 1: missing subject, relation, object, prompt"),
+        ("f.jsonl", json.dumps(ROWS[0] | {"frequency": "often"}), "frequency is 'often', expected a number"),
+        ("f.jsonl", json.dumps(ROWS[0] | {"aliases": "x"}), "'aliases' is 'x', expected a JSON list"),
+        ("f.jsonl", json.dumps(ROWS[0] | {"aliases": [1]}), r"'aliases' is \[1\], expected a list of texts"),
+        ("f.jsonl", json.dumps(ROWS[0] | {"object": " "}), "'a' has an empty 'object'"),
+        ("f.jsonl", json.dumps(ROWS[0]) + "\n" + json.dumps(ROWS[0]), "duplicate fact_id 'a'"),
+        ("f.csv", "fact_id,subject,relation,object\n1,2,3,4\n", "'f.csv' has no column prompt"),
+        ("f.csv", "fact_id,subject,relation,object,prompt\n1,2,3,4,5\n1,2,3,4,5,6,7\n", "not a readable csv"),
+        ("f.txt", "hello", "suffix must be"),
+    ],
+)
+def test_refusals(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=says):
+        li.load_facts(tmp_path / name)
+
+
+def test_other_refusals(tmp_path, facts):
+    with pytest.raises(FileNotFoundError, match="no fact file"):
+        li.load_facts(tmp_path / "none.jsonl")
+    with pytest.raises(ValueError, match=r"in the split 'dev': it has \{'test': 200, 'validation': 200\}"):
+        facts.split("dev")
+    with pytest.raises(ValueError, match="it has no split"):
+        li.load_facts([ROWS[0]]).split("test")
+    with pytest.raises(ValueError, match="at least two"):
+        li.load_facts([ROWS[0]]).with_split()
+    with pytest.raises(ValueError, match=r"must lie in \(0, 1\)"):
+        facts.with_split(1.0)
+    with pytest.raises(ValueError, match="is empty"):
+        FactSet(())
+    with pytest.raises(ValueError, match="suffix must be"):
+        facts.save(tmp_path / "facts.xlsx")
+    with pytest.raises(KeyError, match="no fact 'zzz'"):
+        facts["zzz"]
+
+
+def test_displays(facts):
+    assert "400 facts" in facts._repr_html_()
+    assert isinstance(facts[0], Fact)
+    assert isinstance(facts.to_frame(), pd.DataFrame)

@@ -155,7 +155,9 @@ def _read(path: Path, digest: str) -> Spectrum | None:
         if metadata == {"format": FORMAT, "weight": digest, "checksum": _checksum(tensors)}:
             return Spectrum(tensors["U"], tensors["S"], tensors["Vh"], digest)
         problem = "its checksum does not match"
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        if not path.is_file():  # another process took it away in between: there is none
+            return None
         problem = str(error)
     warnings.warn(f"the stored spectrum {path.name} is damaged ({problem}) and is computed again", stacklevel=4)
     return None

@@ -47,6 +47,7 @@ class Model:
         bridge: the TransformerLens bridge, for whatever this class does not offer.
         n_layers, d_model, d_vocab: sizes.
         matrices: the matrices every layer has, in the order `q k v o in gate out`.
+        masked: whether it is a masked language model (BERT, RoBERTa), which answers at the mask.
         generic_words: words the corpus follows prepositions with, shipped beside the weights in
             `generic_words.json`; None where no such file exists.
         active: what is edited right now, kept by the edits themselves.
@@ -74,6 +75,12 @@ class Model:
         self.generic_words = tuple(generic_words) if generic_words is not None else None
         self.active: dict[Any, Any] = {}
         self.memo: dict[Any, Any] = {}
+        self.architecture = str(bridge.cfg.architecture)
+        self.masked = self.architecture.endswith("ForMaskedLM")
+        if self.masked and tokenizer.mask_token_id is None:
+            raise ValueError(f"{name!r} is a masked language model, but its tokenizer has no mask token")
+        # GPT-1 in transformers loses its causal mask as soon as it is given any attention mask.
+        self._takes_mask = self.architecture != "OpenAIGPTLMHeadModel"
         self._parameters = dict(parameters or {})
         self._hook_names = set(bridge.hook_dict)
         self.matrices = tuple(
@@ -155,11 +162,64 @@ class Model:
         self._check_length(ids, prompt)
         return ids
 
-    def encode_answers(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Token ids of each (prompt, answer)'s answer as it continues its prompt.
+    def questions(self, prompts: Sequence[str]) -> list[tuple[list[int], int]]:
+        """Where each prompt's next token is read: its token ids, and a position in them.
 
-        Which space joins them is not guessed: prompt and answer are tokenised together, and what
-        follows the prompt's own tokens is the answer. Equal pairs are tokenised once.
+        A causal model is read at the prompt's last token. A masked one is read at its mask: a prompt
+        may hold the tokenizer's mask token where the answer belongs; otherwise `<mask>.` is appended,
+        as the paper did for RoBERTa.
+
+        Raises:
+            ValueError: an empty or too long prompt, or one with several masks.
+        """
+        if not self.masked:
+            rows = [self.encode(prompt) for prompt in prompts]
+            return [(row, len(row) - 1) for row in rows]
+        out = []
+        for prompt in prompts:
+            row = self.encode(self._with_mask(prompt))
+            out.append((row, row.index(self.tokenizer.mask_token_id)))
+        return out
+
+    def _with_mask(self, prompt: str) -> str:
+        """A masked model's prompt, with one mask where the answer belongs."""
+        mask = self.tokenizer.mask_token
+        if prompt.count(mask) > 1:
+            raise ValueError(f"the prompt {prompt!r} has several {mask}: one marks the place of the whole answer")
+        if not prompt.strip():
+            raise ValueError(f"the prompt {prompt!r} has no tokens: it must not be empty")
+        return prompt if mask in prompt else f"{prompt} {mask}."
+
+    def lookups(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[list[int], int, int]]]:
+        """What to read for the probability of each (prompt, answer): (token ids, position, token) triples.
+
+        The log-probability of the answer is the sum over its triples of the token's log-probability
+        at the position, that is, teacher-forced from left to right. A masked model is given as many
+        masks as the answer has tokens, the earlier ones filled in.
+
+        Raises:
+            ValueError: see `encode_answers`.
+        """
+        answers = self.encode_answers(pairs)
+        prompts = list(dict.fromkeys(prompt for prompt, _ in pairs))
+        asked = dict(zip(prompts, self.questions(prompts), strict=True))
+        out = []
+        for (prompt, _), tokens in zip(pairs, answers, strict=True):
+            row, at = asked[prompt]
+            if self.masked:
+                masks = [self.tokenizer.mask_token_id] * len(tokens)
+                filled = [row[:at] + tokens[:j] + masks[j:] + row[at + 1 :] for j in range(len(tokens))]
+                out.append([(filled[j], at + j, token) for j, token in enumerate(tokens)])
+            else:
+                whole = row + tokens[:-1]
+                out.append([(whole, at + j, token) for j, token in enumerate(tokens)])
+        return out
+
+    def encode_answers(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Token ids of each (prompt, answer)'s answer, as it stands in or after its prompt.
+
+        Which space joins them is not guessed: prompt and answer are tokenised together, and what the
+        answer adds to the prompt's own tokens is its own. Equal pairs are tokenised once.
 
         Raises:
             ValueError: the tokenizer cannot represent an answer, or prompt and answer are too long.
@@ -168,26 +228,40 @@ class Model:
             return []
         unique = list(dict.fromkeys(pairs))
         prompts = list(dict.fromkeys(prompt for prompt, _ in unique))
-        before = dict(zip(prompts, self.tokenizer(prompts)["input_ids"], strict=True))
-        spaces = ["" if p[-1:].isspace() or a[:1].isspace() else " " for p, a in unique]
-        joined = self.tokenizer([p + space + a for (p, a), space in zip(unique, spaces, strict=True)])["input_ids"]
+        joined = []
+        if self.masked:
+            texts = {prompt: self._with_mask(prompt) for prompt in prompts}
+            joined = [texts[prompt].replace(self.tokenizer.mask_token, answer) for prompt, answer in unique]
+        else:
+            texts = {prompt: prompt for prompt in prompts}
+            joined = [
+                prompt + ("" if prompt[-1:].isspace() or answer[:1].isspace() else " ") + answer
+                for prompt, answer in unique
+            ]
+        alone = dict(zip(prompts, self.tokenizer([texts[prompt] for prompt in prompts])["input_ids"], strict=True))
+        both = self.tokenizer(joined)["input_ids"]
         unknown = self.tokenizer.unk_token_id
         out = {}
-        for (prompt, answer), space, both in zip(unique, spaces, joined, strict=True):
-            start = before[prompt]
-            if both[: len(start)] == start:
-                ids = list(both[len(start) :])
-            else:  # the boundary merged, or special tokens follow the prompt
-                ids = list(self.tokenizer(space + answer, add_special_tokens=False)["input_ids"])
+        for (prompt, answer), text, whole in zip(unique, joined, both, strict=True):
+            ids = self._added(alone[prompt], whole, answer)
             # Some tokenizers name a real token as their unknown one (GPT-2's end of text).
             if not ids or (unknown is not None and unknown in ids and self.tokenizer.unk_token not in answer):
                 raise ValueError(
                     f"the answer {answer!r} cannot be written with the tokenizer of {self.name!r} "
                     f"(it becomes {self.tokenizer.convert_ids_to_tokens(ids)}): expected words of its vocabulary"
                 )
-            self._check_length(start + ids, prompt + space + answer)
+            self._check_length(whole, text)
             out[prompt, answer] = ids
         return [out[pair] for pair in pairs]
+
+    def _added(self, alone: list[int], whole: list[int], answer: str) -> list[int]:
+        """The tokens of `whole` that `alone` (the prompt, for a masked model with its mask) has not."""
+        at = alone.index(self.tokenizer.mask_token_id) if self.masked else len(alone)
+        rest = alone[at + 1 :]
+        if whole[:at] == alone[:at] and whole[len(whole) - len(rest) :] == rest:
+            return list(whole[at : len(whole) - len(rest)])
+        # The boundary merged, or special tokens follow the prompt: the answer as a word of its own.
+        return list(self.tokenizer(" " + answer, add_special_tokens=False)["input_ids"])
 
     def _check_length(self, ids: Sequence[int], text: str) -> None:
         if self.max_positions is not None and len(ids) > self.max_positions:
@@ -236,8 +310,8 @@ class Model:
             yield self
 
     def n_hooks(self) -> int:
-        """How many hooks are attached right now; 0 unless an edit is on."""
-        return sum(len(handles) for handles in self.bridge.list_hooks().values())
+        """How many hooks are attached right now, but for the bridge's permanent ones; 0 unless an edit is on."""
+        return sum(len(handles) for handles in self.bridge.list_hooks(including_permanent=False).values())
 
     def logits_at(
         self,
@@ -245,6 +319,7 @@ class Model:
         reads: Sequence[tuple[int, int]],
         *,
         batch_tokens: int = 4096,
+        padding: str = "right",
     ) -> Iterator[tuple[list[int], Float[Tensor, "n d_vocab"]]]:
         """Next-token logits at chosen places, a batch at a time.
 
@@ -252,11 +327,19 @@ class Model:
             rows: token ids, of any lengths.
             reads: (row, position) pairs; a row may be read at several positions.
             batch_tokens: rows x padded length of a batch.
+            padding: "right" or "left"; it makes no difference to the result.
 
         Yields:
             Indices into `reads`, and their logits in fp32 (fp64 for an fp64 model). Rows nobody reads
             are not run; together the indices cover `reads` exactly once.
         """
+        if padding not in ("right", "left"):
+            raise ValueError(f"padding is {padding!r}: expected 'right' or 'left'")
+        if padding == "left" and not self._takes_mask:
+            raise ValueError(
+                f"{self.name!r} cannot be padded on the left: {self.architecture} in transformers stops being causal "
+                "when it is given an attention mask, so it is run without one, padded on the right"
+            )
         wanted: dict[int, list[int]] = {}
         for index, (row, _) in enumerate(reads):
             wanted.setdefault(row, []).append(index)
@@ -264,41 +347,64 @@ class Model:
         start = 0
         while start < len(order):
             stop = start + 1
-            while stop < len(order) and (stop + 1 - start) * len(rows[order[stop]]) <= batch_tokens:
+            while (
+                stop < len(order)
+                and (stop + 1 - start) * len(rows[order[stop]]) <= batch_tokens
+                and (self._may_pad or len(rows[order[stop]]) == len(rows[order[start]]))
+            ):
                 stop += 1
             batch = order[start:stop]
             start = stop
             indices = [index for row in batch for index in wanted[row]]
             at = [slot for slot, row in enumerate(batch) for _ in wanted[row]]
-            yield indices, self._forward([rows[row] for row in batch], at, [reads[index][1] for index in indices])
+            positions = [reads[index][1] for index in indices]
+            yield indices, self._forward([rows[row] for row in batch], at, positions, padding)
 
-    def _forward(self, rows: Sequence[Sequence[int]], at: list[int], positions: list[int]) -> Tensor:
-        """Logits at (row, position) pairs of one right-padded batch."""
+    def _forward(self, rows: Sequence[Sequence[int]], at: list[int], positions: list[int], padding: str) -> Tensor:
+        """Logits at (row, position) pairs of one padded batch."""
         longest = max(len(row) for row in rows)
-        ids = torch.zeros((len(rows), longest), dtype=torch.long)
+        ids = torch.full((len(rows), longest), self._padding_id, dtype=torch.long)
         mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        row_index, position_index = torch.tensor(at), torch.tensor(positions)
+        starts = [longest - len(row) if padding == "left" else 0 for row in rows]
+        for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            ids[i, start : start + len(row)] = torch.tensor(row)
+            mask[i, start : start + len(row)] = 1
+        row_index = torch.tensor(at)
+        position_index = torch.tensor([starts[i] + p for i, p in zip(at, positions, strict=True)])
 
         def only_what_is_read(x: Tensor, hook: Any) -> Tensor:
-            return x[row_index, position_index].unsqueeze(1)
+            return x[row_index.to(x.device), position_index.to(x.device)].unsqueeze(1)
 
         # Nothing of the vocabulary's size is made for positions that nobody reads.
         with torch.no_grad(), self.bridge.hooks(fwd_hooks=[("unembed.hook_in", only_what_is_read)]):
             logits = self.bridge(
-                ids.to(self.device), attention_mask=mask.to(self.device), return_type="logits", prepend_bos=False
+                ids.to(self.device),
+                attention_mask=mask.to(self.device) if self._takes_mask else None,
+                return_type="logits",
+                prepend_bos=False,
             )
         return logits[:, 0].to(torch.promote_types(logits.dtype, torch.float32))
+
+    @property
+    def _may_pad(self) -> bool:
+        """Eager attention casts an fp64 mask to fp32, where the rows of padding alone become NaN."""
+        return self.dtype != torch.float64
+
+    @property
+    def _padding_id(self) -> int:
+        """RoBERTa and OPT number positions by what is not padding; elsewhere the mask alone decides."""
+        config = self.bridge.original_model.config
+        return next((i for i in (config.pad_token_id, self.tokenizer.pad_token_id) if i is not None), 0)
 
     def next_token_logprobs(
         self, prompts: Sequence[str] | str, edit: ActiveEdit | None = None
     ) -> Float[Tensor, "n_prompts d_vocab"]:
-        """Log-probabilities of the token after each prompt, fp32 (fp64 for an fp64 model)."""
+        """Log-probabilities of the token after each prompt (a masked model: at its mask), fp32 (fp64 for
+        an fp64 model)."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        rows = [self.encode(prompt) for prompt in prompts]
-        reads = [(i, len(row) - 1) for i, row in enumerate(rows)]
+        asked = self.questions(prompts)
+        rows = [row for row, _ in asked]
+        reads = [(i, position) for i, (_, position) in enumerate(asked)]
         parts = []
         order: list[int] = []
         with edit.on(self) if edit is not None else nullcontext():
@@ -314,7 +420,17 @@ class Model:
         """The text the model continues `prompt` with (without the prompt itself).
 
         Greedy, or sampled at temperature 1 from `seed` where one is given.
+
+        Raises:
+            ValueError: a masked model, which fills in and does not continue.
         """
+        if self.masked:
+            raise ValueError(f"{self.name!r} is a masked language model and cannot generate: use next_token_logprobs")
+        if not self._takes_mask:
+            raise ValueError(
+                f"{self.name!r} cannot generate: {self.architecture} in transformers stops being causal when it is "
+                "given an attention mask, which its generation always makes; use next_token_logprobs"
+            )
         ids = torch.tensor([self.encode(prompt)], device=self.device)
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
@@ -345,6 +461,25 @@ def _resolve_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+_DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def _resolve_dtype(dtype: torch.dtype | str) -> torch.dtype | str:
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return dtype
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype is {dtype!r}: expected 'auto', a torch dtype, or one of {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
 def load_model(
     source: str | Path | tuple[Any, Any],
     *,
@@ -352,38 +487,47 @@ def load_model(
     revision: str | None = None,
     device: str = "auto",
     dtype: torch.dtype | str = "auto",
+    device_map: Any = None,
+    token: str | bool | None = None,
+    trust_remote_code: bool = False,
     copy_object: bool = True,
 ) -> Model:
-    """Load a causal language model.
+    """Load a causal or masked language model.
 
     Args:
         source: "organism" or "organism-control" (shipped), a local folder in the Hugging Face format,
-            a hub id, or `(hf_model, tokenizer)` already in memory.
+            a hub id, or `(hf_model, tokenizer)` already in memory. `HF_HOME` and `HF_HUB_OFFLINE` are
+            respected; without a network the local cache is used.
         tokenizer: used instead of the one beside the weights.
-        revision: of a hub id.
+        revision: branch, tag or commit of a hub id.
         device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto" keeps the checkpoint's own.
+        dtype: "auto" keeps the checkpoint's own (an object's own, in memory); nothing is upcast.
+        device_map: as transformers takes it, for models larger than one device; then `device` is not used.
+        token: as transformers takes it, for gated repositories.
+        trust_remote_code: run code that comes with the checkpoint. Off: nothing of a checkpoint is
+            ever executed (weights are safetensors, or torch files read with `weights_only=True`).
         copy_object: wrapping changes a transformers object for good, so one in memory is copied
-            first; False saves the copy and gives the object away.
+            first; False saves the memory of a copy and gives the object away.
 
     Raises:
-        ValueError: an unsupported architecture, or no tokenizer.
         FileNotFoundError: neither a folder nor a model the hub (or its local cache) has.
+        ValueError: an unsupported architecture, quantised weights, no tokenizer, or a bad dtype.
     """
+    dtype = _resolve_dtype(dtype)
     if isinstance(source, tuple):
         hf_model, tokenizer = source[0], source[1] if tokenizer is None else tokenizer
+        name = type(hf_model).__name__
+        _check_not_quantised(hf_model.config, name)
         if copy_object:
             hf_model = copy.deepcopy(hf_model)
         if device != "auto":
             hf_model = hf_model.to(device)
         if dtype != "auto":
             hf_model = hf_model.to(dtype)
-        return _wrap(hf_model, tokenizer, name=type(hf_model).__name__, revision=None, generic_words=None)
-
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+        return _wrap(hf_model, tokenizer, name=name, revision=None, generic_words=None)
 
     shipped = str(source) in SHIPPED
-    path = shipped_dir(str(source)) if shipped else Path(source)
+    path = shipped_dir(str(source)) if shipped else Path(source).expanduser()
     local = path.is_dir()
     if not local and (str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or path.exists()):
         raise FileNotFoundError(
@@ -391,29 +535,104 @@ def load_model(
             f"or one of {', '.join(SHIPPED)}"
         )
     where = str(path) if local else str(source)
-    try:
-        hf_model: Any = AutoModelForCausalLM.from_pretrained(
-            where, revision=revision, dtype=dtype, local_files_only=local
-        )
-    except OSError as error:
-        first = str(error).strip().splitlines()[0]
-        raise FileNotFoundError(f"cannot load the model {str(source)!r}: {first}") from error
+    reachable = local or _hub_is_reachable()
+    options: dict[str, Any] = {
+        "revision": revision,
+        "token": token,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": local or not reachable,
+    }
+    hf_model = _read_checkpoint(where, dtype, device_map, options, reachable)
     if tokenizer is None:
-        missing = f"no tokenizer comes with {str(source)!r}: pass one as load_model(..., tokenizer=...)"
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, local_files_only=local)
-        except (OSError, ValueError) as error:
-            raise ValueError(missing) from error
-        # Where the files are missing, transformers 5 makes a tokenizer of special tokens alone.
-        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-            raise ValueError(missing)
+        tokenizer = _read_tokenizer(where, options)
+    if device_map is None:
+        hf_model = hf_model.to(_resolve_device(device))
     return _wrap(
-        hf_model.to(_resolve_device(device)),
+        hf_model,
         tokenizer,
         name=path.resolve().name if local else str(source),
         revision=getattr(hf_model.config, "_commit_hash", None) or revision,
         generic_words=_read_generic_words(path) if local else None,
     )
+
+
+def _hub_is_reachable(seconds: float = 1.0) -> bool:
+    """Whether it is worth asking the hub: its client retries for 20 seconds where there is no network."""
+    import socket
+    import threading
+    from urllib.parse import urlparse
+    from urllib.request import getproxies
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True  # only the proxy knows
+    address = urlparse(constants.ENDPOINT)
+    reached: list[bool] = []
+
+    def ask() -> None:
+        try:
+            port = address.port or (443 if address.scheme == "https" else 80)
+            with socket.create_connection((address.hostname, port), timeout=seconds):
+                reached.append(True)
+        except OSError:
+            pass
+
+    asking = threading.Thread(target=ask, daemon=True)  # looking up a name cannot be given a time limit
+    asking.start()
+    asking.join(seconds)
+    return bool(reached)
+
+
+def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str, Any], reachable: bool) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+    try:
+        config: Any = AutoConfig.from_pretrained(where, **options)
+    except OSError as error:
+        why = str(error).strip().splitlines()[0]
+        if not reachable:
+            why = "it is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
+        raise FileNotFoundError(f"cannot load the model {where!r}: {why}") from error
+    except ValueError as error:
+        raise ValueError(f"cannot load the model {where!r}: {str(error).strip().splitlines()[0]}") from error
+    _check_not_quantised(config, where)
+    architectures = config.architectures or []
+    masked = any(name.endswith("ForMaskedLM") for name in architectures)
+    cls: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
+    try:
+        return cls.from_pretrained(where, dtype=dtype, device_map=device_map, **options)
+    except OSError as error:
+        raise FileNotFoundError(f"cannot load the weights of {where!r}: {str(error).splitlines()[0]}") from error
+    except ValueError as error:
+        raise ValueError(
+            f"{where!r} ({', '.join(architectures) or config.model_type}) is not a causal or masked language model "
+            f"that transformers can load: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _read_tokenizer(where: str, options: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    missing = f"no tokenizer comes with {where!r}: pass one as load_model(..., tokenizer=...)"
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(missing) from error
+    # Where the files are missing, transformers 5 makes a tokenizer of special tokens alone.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ValueError(missing)
+    return tokenizer
+
+
+def _check_not_quantised(config: Any, name: str) -> None:
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError(
+            f"{name!r} is quantised: quantised weights cannot be factored exactly; load the model in float32, "
+            "bfloat16 or float16"
+        )
 
 
 def _read_generic_words(folder: Path) -> list[str] | None:
@@ -438,8 +657,9 @@ def _wrap(
     architecture = type(hf_model).__name__
     try:
         bridge = build_bridge_from_module(hf_model, architecture, hf_config=hf_model.config)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise ValueError(
-            f"TransformerLens does not support the architecture {architecture} of {name!r}: {error}"
+            f"TransformerLens does not support the architecture {architecture} of {name!r} "
+            f"({str(error).splitlines()[0]}); the README lists the families that are tested"
         ) from error
     return Model(bridge, tokenizer, name=name, revision=revision, parameters=parameters, generic_words=generic_words)

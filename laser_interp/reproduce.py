@@ -185,9 +185,9 @@ def describe(summary: dict[str, Any], association: Association, figures: list[Pa
         "",
         f"LASER gains {100 * (laser['top1'] - base['top1']):.1f} points over the model as trained; the best control "
         f"that edits a weight ({best}) reaches {weight_controls[best]:.3f}. The control organism, trained without "
-        f"generic continuations, changes by {100 * control['organism_control_gain']:+.1f} points under its own "
-        f"best edit ({control['organism_control_selected']['site']}) and by {100 * control['same_edit_gain']:+.1f} under this "
-        "one.",
+        f"generic continuations, changes by {100 * control['organism_control_gain']:+.1f} points under its own best "
+        f"edit ({control['organism_control_selected']['site']}) and by {100 * control['same_edit_gain']:+.1f} under "
+        "this one.",
         "",
         "## Do the gains fall on rare facts?",
         association.paragraph,

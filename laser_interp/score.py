@@ -95,23 +95,18 @@ class Scorer:
             for right in [(fact.object, *fact.aliases)]
             for text in dict.fromkeys((*right, *(facts.candidates_of(fact) if candidates else ())))
         ]
-        prompt_ids = {prompt: model.encode(prompt) for prompt in dict.fromkeys(prompt for _, prompt, _, _ in asked)}
-        self._prompt_read = []
-        for fact, p in self.items:
-            ids = prompt_ids[fact.prompts[p]]
-            self._prompt_read.append(self._reads.add(ids, len(ids) - 1))
+        prompts = [fact.prompts[p] for fact, p in self.items]
+        self._prompt_read = [self._reads.add(row, position) for row, position in model.questions(prompts)]
         self._n_tokens = [0] * len(self.items)
-        tokens_of = model.encode_answers([(prompt, text) for _, prompt, text, _ in asked])
-        for (item, prompt, _, is_answer), tokens in zip(asked, tokens_of, strict=True):
+        lookups = model.lookups([(prompt, text) for _, prompt, text, _ in asked])
+        for (item, _, _, is_answer), looked_up in zip(asked, lookups, strict=True):
             owner = len(self._owner_item)
             self._owner_item.append(item)
             self._owner_is_answer.append(is_answer)
             if is_answer and not self._n_tokens[item]:
-                self._n_tokens[item] = len(tokens)
-            ids = prompt_ids[prompt]
-            row = ids + tokens[:-1]
-            for j, token in enumerate(tokens):
-                target_read.append(self._reads.add(row, len(ids) + j - 1))
+                self._n_tokens[item] = len(looked_up)
+            for j, (row, position, token) in enumerate(looked_up):
+                target_read.append(self._reads.add(row, position))
                 target_first.append(j == 0)
                 target_token.append(token)
                 target_owner.append(owner)

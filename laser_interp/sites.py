@@ -18,6 +18,39 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Names that the paper, its code and checkpoints use for matrices.
+_ALIASES = {
+    "q_proj": "q",
+    "k_proj": "k",
+    "v_proj": "v",
+    "o_proj": "o",
+    "out_proj": "o",
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "gate_proj": "gate",
+    "up_proj": "in",
+    "down_proj": "out",
+    "fc_up": "in",
+    "fc_out": "out",
+    "U_out": "out",
+}
+# In a gated MLP the published code calls the gate `fc_in` (and the up projection `fc_up`), and the paper's
+# U_in is that matrix.
+_GATE_IF_GATED = ("fc_in", "U_in")
+
+
+def standard_name(name: str, *, gated: bool) -> str:
+    """The standard name of a matrix, from any name the paper, its code or checkpoints give it.
+
+    Args:
+        gated: whether the model has a gate, which is what the published Llama code calls `fc_in`.
+    """
+    if name in _GATE_IF_GATED:
+        return "gate" if gated else "in"
+    return _ALIASES.get(name, name)
+
+
 @dataclass(frozen=True, order=True)
 class Site:
     """One linear map: a layer, counted from 0, and a matrix of `q k v o in gate out`.
@@ -53,18 +86,20 @@ Where = Site | str | Iterable[Site | str]
 def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, ...]:
     """Matrix names from a name, a group ("attn", "mlp", "all") or several of them.
 
-    A group stands for those of its matrices the model has; a matrix named alone must exist.
+    A group stands for those of its matrices the model has; a matrix named alone must exist. The
+    paper's names are translated for the model (see `standard_name`).
     """
     names = [matrices] if isinstance(matrices, str) else list(matrices)
     out: dict[str, None] = {}
-    for name in names:
+    for given in names:
+        name = standard_name(given, gated="gate" in model.matrices)
         if name in GROUPS:
             out |= {m: None for m in GROUPS[name] if m in model.matrices}
         elif name in model.matrices:
             out[name] = None
         else:
             raise ValueError(
-                f"{model.name!r} has no matrix {name!r}: expected one of {' '.join(model.matrices)}, "
+                f"{model.name!r} has no matrix {given!r}: expected one of {' '.join(model.matrices)}, "
                 f"or a group: {' '.join(GROUPS)}"
             )
     return tuple(m for m in MATRICES if m in out)
@@ -87,6 +122,9 @@ def resolve_layers(model: Model, layers: str | int | Iterable[int]) -> tuple[int
 
 def resolve(model: Model, where: Where) -> tuple[Site, ...]:
     """Sites of a model from a `Site`, "3.in", "3.mlp", "*.in", "*.mlp", or several of them.
+
+    In text the paper's own names are accepted too ("27.U_in", "3.fc_in", "0.k_proj") and translated for
+    the model.
 
     Raises:
         ValueError: an unknown matrix, a layer out of range, or text of another form.

@@ -78,7 +78,8 @@ def factorise(matrix: Float[Tensor, "d_in d_out"]) -> tuple[Tensor, Tensor, Tens
     faster), with singular values read again as norms, unless the result is not orthonormal to
     1e-10, as where the matrix is nearly singular; then the plain SVD is taken.
     """
-    w = matrix.detach().double()
+    matrix = matrix.detach()
+    w = (matrix.cpu() if matrix.device.type == "mps" else matrix).double()  # mps has no float64
     d_in, d_out = w.shape
     if max(d_in, d_out) >= 2 * min(d_in, d_out):
         small = w if d_in <= d_out else w.T

@@ -12,6 +12,7 @@ import pandas as pd
 
 import laser_interp as li
 from laser_interp import plots, results
+from laser_interp.edit import parse_laser
 
 Tables = dict[str, pd.DataFrame]
 
@@ -54,11 +55,7 @@ class Question:
     def edit(self) -> li.Edit:
         if self.edit_given is None:
             return self.sweep.select().edit(self.model)
-        site, _, rho = self.edit_given.partition(":")
-        try:
-            return li.laser(self.model, site, rho=float(rho))
-        except ValueError as error:
-            raise ValueError(f"--edit is {self.edit_given!r}, expected SITE:RHO, as in 3.in:0.05 ({error})") from error
+        return parse_laser(self.model, self.edit_given)
 
     @cached_property
     def counts(self) -> pd.DataFrame | None:

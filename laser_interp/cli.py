@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,25 @@ def _train(args: argparse.Namespace) -> None:
     print(f"The checkpoint is in {folder}; load it with laser_interp.load_model({str(folder)!r}).")
 
 
+def _compress(args: argparse.Namespace) -> None:
+    from laser_interp.compress import compress, export, peak_memory
+    from laser_interp.edit import parse_laser
+    from laser_interp.model import load_model
+
+    model = load_model(args.model, revision=args.revision, device=args.device)
+    edit = parse_laser(model, args.edit)
+    if args.dense:
+        print(f"The edited model, dense, is in {export(model, edit, args.out)}; transformers loads it.")
+        return
+    print(compress(model, edit, args.out).to_string(index=False))
+    print(f"The compressed model is in {args.out}; laser_interp.load_model({args.out!r}) loads it.")
+    if args.measure:
+        with tempfile.TemporaryDirectory() as folder:
+            before = peak_memory(model.save_checkpoint(Path(folder) / "before"))
+        after = peak_memory(args.out)
+        print(f"Peak memory to load and run: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after.")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="laser-interp", description="An instrument for LASER's rank reductions.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -38,6 +58,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", default="runs/organism", help="folder for the results (default: %(default)s)")
     one.add_argument("--quiet", action="store_true", help="no progress bars")
     one.set_defaults(run=_reproduce)
+
+    one = commands.add_parser("compress", help="store an edited model smaller, as thin factors, or export it dense")
+    one.add_argument("--model", required=True, help="shipped name, folder or hub id")
+    one.add_argument("--edit", required=True, help="SITE:RHO, as in 27.in:0.01; several joined by +; *.mlp:0.1 for all")
+    one.add_argument("--out", required=True, help="folder for the checkpoint; must not exist")
+    one.add_argument("--dense", action="store_true", help="a plain transformers checkpoint with the truncated weights")
+    one.add_argument("--measure", action="store_true", help="also measure the peak memory before and after")
+    one.add_argument("--revision", default=None, help="of a hub id")
+    one.add_argument("--device", default="auto", help="for the factorisation (default: %(default)s)")
+    one.set_defaults(run=_compress)
 
     organism = commands.add_parser("organism", help="the model organism").add_subparsers(dest="verb", required=True)
     one = organism.add_parser("train", help="train an organism from scratch (about 3 minutes)")

@@ -262,6 +262,25 @@ def laser(model: Model, where: Where, rho: float | None = None, *, rank: int | N
     return Edit(parts, "laser", rho=rho)
 
 
+def parse_laser(model: Model, text: str) -> Edit:
+    """LASER from one line: "3.in:0.05" (sites and ρ), several joined by "+".
+
+    Raises:
+        ValueError: text of another form, or a site or ρ that `laser` refuses.
+    """
+    edit: Edit | None = None
+    for part in text.split("+"):
+        where, _, rho = part.strip().partition(":")
+        try:
+            value = float(rho)
+        except ValueError:
+            raise ValueError(f"the edit {text!r} is not of the form SITE:RHO, as in 3.in:0.05") from None
+        one = laser(model, where, rho=value)
+        edit = one if edit is None else edit + one
+    assert edit is not None
+    return edit
+
+
 def _prefix(r: int, k: int) -> Tensor:
     return (torch.arange(r) < k).double()
 

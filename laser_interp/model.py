@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -27,6 +28,10 @@ from laser_interp.facts import SHIPPED, shipped_dir
 MATRICES = ("q", "k", "v", "o", "in", "gate", "out")
 _HALF = {q: "attn" for q in ("q", "k", "v", "o")} | {m: "mlp" for m in ("in", "gate", "out")}
 
+GENERIC_WORDS = "generic_words.json"
+# In a compressed checkpoint: "LAYER.MATRIX.down" [d_in, k] and "LAYER.MATRIX.up" [k, d_out].
+FACTORS = "factors.safetensors"
+
 # (input [..., d_in], output [..., d_out]) -> new output [..., d_out]
 Rewrite = Callable[[Tensor, Tensor], Tensor]
 
@@ -35,6 +40,26 @@ class ActiveEdit(Protocol):
     """What a model needs of an edit: that it can be switched on."""
 
     def on(self, model: Model) -> AbstractContextManager[Any]: ...
+
+
+class FactoredLinear(torch.nn.Module):
+    """A linear map stored as two thin factors: `y = (x @ down) @ up + bias`."""
+
+    def __init__(self, down: Float[Tensor, "d_in k"], up: Float[Tensor, "k d_out"], bias: Tensor | None) -> None:
+        super().__init__()
+        self.down = torch.nn.Parameter(down, requires_grad=False)
+        self.up = torch.nn.Parameter(up, requires_grad=False)
+        self.bias = None if bias is None else torch.nn.Parameter(bias, requires_grad=False)
+        self.in_features, self.out_features = down.shape[0], up.shape[1]
+
+    @property
+    def weight(self) -> Float[Tensor, "d_out d_in"]:
+        """The dense weight as torch's Linear keeps it, made on demand."""
+        return (self.down @ self.up).T
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = (x @ self.down) @ self.up
+        return y if self.bias is None else y + self.bias
 
 
 class Model:
@@ -79,7 +104,7 @@ class Model:
         self.masked = self.architecture.endswith("ForMaskedLM")
         if self.masked and tokenizer.mask_token_id is None:
             raise ValueError(f"{name!r} is a masked language model, but its tokenizer has no mask token")
-        # GPT-1 in transformers loses its causal mask as soon as it is given any attention mask.
+        # TransformerLens 4.3's GPT-1 loses its causal mask as soon as it is given any attention mask.
         self._takes_mask = self.architecture != "OpenAIGPTLMHeadModel"
         self._parameters = dict(parameters or {})
         self._hook_names = set(bridge.hook_dict)
@@ -106,6 +131,11 @@ class Model:
     def n_params(self) -> int:
         """Number of parameters; tied ones count once."""
         return sum(p.numel() for p in self._parameters.values())
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all parameters; tied ones count once."""
+        return sum(p.numel() * p.element_size() for p in self._parameters.values())
 
     @property
     def weights_sha256(self) -> str:
@@ -143,6 +173,113 @@ class Model:
         """The bias of a linear map, or None."""
         bias = self._linear(layer, matrix).bias
         return None if bias is None else bias.detach()
+
+    def _stored_at(self, layer: int, matrix: str) -> tuple[str, Tensor]:
+        """Where the checkpoint stores a matrix: the parameter's name, and for each of the matrix's
+        outputs the index of the parameter's row (column, where it is stored transposed) that holds it.
+
+        Found by value among the layer's parameters, so that no family needs a table of its own.
+        """
+        wanted = self.weight(layer, matrix)
+        rows = _rows_by_value(wanted.T)
+        for name, parameter in self._parameters.items():
+            if f".{layer}." not in name or parameter.ndim != 2:
+                continue
+            for transposed in (False, True):
+                held = parameter.detach().T if transposed else parameter.detach()
+                if held.shape[1] != wanted.shape[0] or held.shape[0] < wanted.shape[1]:
+                    continue
+                at = {row: i for i, row in reversed(list(enumerate(_rows_by_value(held))))}
+                if all(row in at for row in rows):
+                    index = torch.tensor([at[row] for row in rows])
+                    if len(index.unique()) == len(index):
+                        return ("~" if transposed else "") + name, index
+        raise ValueError(
+            f"cannot tell where {self.name!r} stores {layer}.{matrix}: it is in none of the layer's weights"
+        )
+
+    def is_fused(self, layer: int, matrix: str) -> bool:
+        """Whether the checkpoint stores a matrix in one parameter with others."""
+        name, index = self._stored_at(layer, matrix)
+        parameter = self._parameters[name.lstrip("~")]
+        return parameter.shape[1 if name.startswith("~") else 0] != len(index)
+
+    def save_checkpoint(
+        self,
+        out: str | Path,
+        *,
+        dense: Mapping[tuple[int, str], Tensor] | None = None,
+        factors: Mapping[tuple[int, str], tuple[Tensor, Tensor]] | None = None,
+    ) -> Path:
+        """Write the model as a Hugging Face checkpoint, with some matrices replaced.
+
+        Args:
+            out: folder; it appears only when it is complete.
+            dense: (layer, matrix) -> new weight `[d_in, d_out]`.
+            factors: (layer, matrix) -> `(down [d_in, k], up [k, d_out])`. These matrices are left out
+                of the checkpoint and stored as factors beside it, which only `load_model` reads.
+
+        Raises:
+            FileExistsError: `out` is there and not empty.
+        """
+        import shutil
+        import tempfile
+
+        from safetensors.torch import save_file
+        from transformers import PreTrainedModel
+
+        out = Path(out)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise FileExistsError(f"{out} exists: remove it or choose another folder for the checkpoint")
+        state = {name: p.detach().clone() for name, p in self._parameters.items()}
+        for (layer, matrix), weight in (dense or {}).items():
+            name, index = self._stored_at(layer, matrix)
+            held = state[name.removeprefix("~")]
+            (held.T if name.startswith("~") else held)[index.to(held.device)] = weight.T.to(held)
+        thin = {}
+        for (layer, matrix), (down, up) in (factors or {}).items():
+            name = self._stored_at(layer, matrix)[0].removeprefix("~")
+            dtype = state.pop(name).dtype
+            thin[f"{layer}.{matrix}.down"] = down.to("cpu", dtype).contiguous()
+            thin[f"{layer}.{matrix}.up"] = up.to("cpu", dtype).contiguous()
+
+        original: PreTrainedModel = self.bridge.original_model
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+            folder = Path(temporary) / "checkpoint"
+            folder.mkdir()
+            config = copy.deepcopy(original.config)
+            config.architectures = [type(original).__name__]
+            config.dtype = self.dtype
+            config.save_pretrained(folder)
+            if getattr(original, "generation_config", None) is not None:
+                original.generation_config.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+            save_file(
+                {k: v.cpu().contiguous() for k, v in state.items()}, folder / "model.safetensors", {"format": "pt"}
+            )
+            if thin:
+                save_file(thin, folder / FACTORS)
+            if self.generic_words is not None:
+                (folder / GENERIC_WORDS).write_text(json.dumps(self.generic_words) + "\n", encoding="utf-8")
+            if out.exists():
+                out.rmdir()
+            shutil.move(os.fspath(folder), out)
+        return out
+
+    def _use_factors(self, stored: Mapping[str, Tensor]) -> None:
+        """Put thin factors where the checkpoint left matrices out."""
+        for name in sorted({name.rpartition(".")[0] for name in stored}):
+            layer, matrix = name.split(".")
+            linear = self._linear(int(layer), matrix)
+            like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+            down, up = (stored[f"{name}.{part}"].to(**like) for part in ("down", "up"))
+            bridge = getattr(getattr(self.bridge.blocks[int(layer)], _HALF[matrix]), matrix)
+            gone = next(k for k, p in self._parameters.items() if p is linear.weight)
+            del self._parameters[gone]
+            bridge.set_original_component(FactoredLinear(down, up, linear.bias))
+            self._parameters |= {f"{gone}.down": down, f"{gone}.up": up}
+        self.memo.clear()
 
     def unembedding(self) -> Float[Tensor, "d_vocab d_model"]:
         """The output embedding, one row a token."""
@@ -337,7 +474,7 @@ class Model:
             raise ValueError(f"padding is {padding!r}: expected 'right' or 'left'")
         if padding == "left" and not self._takes_mask:
             raise ValueError(
-                f"{self.name!r} cannot be padded on the left: {self.architecture} in transformers stops being causal "
+                f"{self.name!r} cannot be padded on the left: TransformerLens's {self.architecture} stops being causal "
                 "when it is given an attention mask, so it is run without one, padded on the right"
             )
         wanted: dict[int, list[int]] = {}
@@ -428,8 +565,8 @@ class Model:
             raise ValueError(f"{self.name!r} is a masked language model and cannot generate: use next_token_logprobs")
         if not self._takes_mask:
             raise ValueError(
-                f"{self.name!r} cannot generate: {self.architecture} in transformers stops being causal when it is "
-                "given an attention mask, which its generation always makes; use next_token_logprobs"
+                f"{self.name!r} cannot generate: TransformerLens's {self.architecture} stops being causal when it is "
+                "given an attention mask, which generation always makes; use next_token_logprobs"
             )
         ids = torch.tensor([self.encode(prompt)], device=self.device)
         with ExitStack() as stack:
@@ -447,6 +584,11 @@ class Model:
                 pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
             )
         return self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def _rows_by_value(matrix: Tensor) -> list[bytes]:
+    """Each row's bytes, hashed."""
+    return [hashlib.blake2b(tensor_bytes(row), digest_size=16).digest() for row in matrix.detach().cpu()]
 
 
 def tensor_bytes(tensor: Tensor) -> Any:
@@ -542,18 +684,25 @@ def load_model(
         "trust_remote_code": trust_remote_code,
         "local_files_only": local or not reachable,
     }
-    hf_model = _read_checkpoint(where, dtype, device_map, options, reachable)
+    thin = _read_factors(path) if local else None
+    if thin is None:
+        hf_model = _read_checkpoint(where, dtype, device_map, options, reachable)
+    else:
+        hf_model = _read_thin_checkpoint(path, dtype, len(thin) // 2)
     if tokenizer is None:
         tokenizer = _read_tokenizer(where, options)
     if device_map is None:
         hf_model = hf_model.to(_resolve_device(device))
-    return _wrap(
+    model = _wrap(
         hf_model,
         tokenizer,
         name=path.resolve().name if local else str(source),
         revision=getattr(hf_model.config, "_commit_hash", None) or revision,
         generic_words=_read_generic_words(path) if local else None,
     )
+    if thin is not None:
+        model._use_factors(thin)
+    return model
 
 
 def _hub_is_reachable(seconds: float = 1.0) -> bool:
@@ -613,6 +762,32 @@ def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str,
         ) from error
 
 
+def _read_factors(folder: Path) -> dict[str, Tensor] | None:
+    from safetensors.torch import load_file
+
+    return load_file(folder / FACTORS) if (folder / FACTORS).is_file() else None
+
+
+def _read_thin_checkpoint(folder: Path, dtype: Any, n_factored: int) -> Any:
+    """A checkpoint that lacks the matrices it stores as factors; their dense memory is never touched."""
+    import transformers
+    from safetensors.torch import load_file
+    from transformers.initialization import no_init_weights
+
+    config: Any = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    (architecture,) = config.architectures
+    with no_init_weights():
+        hf_model: Any = getattr(transformers, architecture)._from_config(config, dtype=config.dtype)
+    missing, unexpected = hf_model.load_state_dict(load_file(folder / "model.safetensors"), strict=False, assign=True)
+    if unexpected:
+        raise ValueError(f"{folder} is not a checkpoint of {architecture}: it holds {', '.join(unexpected[:3])}")
+    absent = set(missing) - set(hf_model.all_tied_weights_keys)
+    if len(absent) != n_factored:
+        raise ValueError(f"{folder} is incomplete: {len(absent)} weights are missing, {n_factored} stored as factors")
+    hf_model.tie_weights()
+    return hf_model if dtype == "auto" else hf_model.to(dtype)
+
+
 def _read_tokenizer(where: str, options: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
@@ -636,9 +811,7 @@ def _check_not_quantised(config: Any, name: str) -> None:
 
 
 def _read_generic_words(folder: Path) -> list[str] | None:
-    import json
-
-    path = folder / "generic_words.json"
+    path = folder / GENERIC_WORDS
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 

@@ -42,6 +42,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "top_prob": "float",
         "candidate_top1": "bool",
         "n_answer_tokens": "int",
+        "logprob_per_token": "float",
     },
     "sweep_part": {"fact_id": "text", "prompt_id": "int", "split": "text"} | _EDIT | _METRICS,
     "cells": _EDIT

@@ -97,14 +97,11 @@ class Scorer:
         ]
         prompts = [fact.prompts[p] for fact, p in self.items]
         self._prompt_read = [self._reads.add(row, position) for row, position in model.questions(prompts)]
-        self._n_tokens = [0] * len(self.items)
         lookups = model.lookups([(prompt, text) for _, prompt, text, _ in asked])
         for (item, _, _, is_answer), looked_up in zip(asked, lookups, strict=True):
             owner = len(self._owner_item)
             self._owner_item.append(item)
             self._owner_is_answer.append(is_answer)
-            if is_answer and not self._n_tokens[item]:
-                self._n_tokens[item] = len(looked_up)
             for j, (row, position, token) in enumerate(looked_up):
                 target_read.append(self._reads.add(row, position))
                 target_first.append(j == 0)
@@ -220,6 +217,12 @@ class Scorer:
         np.maximum.at(masked, self._target_owner, np.where(self._target_first, masked_rank, rank))
 
         is_answer, item = self._owner_is_answer_array, self._owner_item_array
+        # The best spelling of each answer: later assignments win, so they go from worst to best.
+        answers = np.flatnonzero(is_answer)
+        answers = answers[np.argsort(np.nan_to_num(of_owner[answers], nan=-np.inf), kind="stable")]
+        spelling = np.zeros(n_items, dtype=np.int64)
+        spelling[item[answers]] = answers
+        n_tokens = np.bincount(self._target_owner, minlength=n_owners)[spelling]
         best = np.full(n_items, -np.inf)
         # fmax ignores NaN; an item whose answers are all NaN keeps -inf and is put back to NaN below
         np.fmax.at(best, item[is_answer], of_owner[is_answer])
@@ -248,7 +251,8 @@ class Scorer:
         frame["generic_masked_top1"] = best_masked <= 1
         frame["candidate_rank"] = candidate_rank.astype(np.int64)
         frame["candidate_top1"] = candidate_rank == 1
-        frame["n_answer_tokens"] = np.asarray(self._n_tokens, dtype=np.int64)
+        frame["n_answer_tokens"] = n_tokens.astype(np.int64)
+        frame["logprob_per_token"] = best / n_tokens
         return frame
 
 
@@ -276,7 +280,8 @@ def score(
         of its aliases), its `rank` in the vocabulary (from 1, ties against it), `top1`, `top5`, `top10`,
         `correct`, the first token of the `top_answer` and its `top_prob`, `p_generic`,
         `generic_masked_rank` and `generic_masked_top1` (once generic words are masked where the answer
-        begins), `candidate_rank` and `candidate_top1` among the answers of its relation.
+        begins), `n_answer_tokens` and `logprob_per_token`, `candidate_rank` and `candidate_top1` among
+        the answers of its relation (by `logprob`).
 
     Raises:
         ValueError: no edits, or facts the tokenizer cannot represent.

@@ -292,7 +292,7 @@ class Tokens:
         return {"input_ids": [int(word) for word in text.split()]}
 
     def decode(self, ids: list[int], **_: Any) -> str:
-        return " ".join(map(str, ids))
+        return " ".join(str(int(i)) for i in ids)
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
         return list(map(str, ids))

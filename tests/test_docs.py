@@ -109,7 +109,7 @@ def test_analyses_refuse_what_they_do_not_know(elsewhere):
         ("python -m analyses", "usage: python -m analyses NAME"),
         ("python -m analyses nothing", "usage: python -m analyses NAME"),
         ("python -m analyses controls --model elsewhere", "--facts is needed"),
-        ("python -m analyses controls --edit 3.in", "expected SITE:RHO"),
+        ("python -m analyses controls --edit 3.in", "not of the form SITE:RHO"),
         ("python -m analyses controls --edit 3.up:0.1", "no matrix 'up'"),
     ):
         done = run(command, elsewhere)

@@ -17,7 +17,7 @@ ORDER = [
     {"score"},
     {"sweep", "decode", "association", "frequency.scan"},
     {"frequency"},
-    {"study", "plots"},
+    {"study", "plots", "compress"},
     {"reproduce"},
     {"cli"},
     {"__main__"},

@@ -10,7 +10,7 @@ Some functions share their module's name (`li.score`, `li.sweep`, `li.spectrum`)
 reached as `from laser_interp.score import …`.
 """
 
-from laser_interp.association import Association, associate
+from laser_interp.association import Association, Gain, associate, gain
 from laser_interp.decode import favoured_answers
 from laser_interp.edit import (
     Edit,
@@ -39,6 +39,7 @@ __all__ = [
     "Edit",
     "Fact",
     "FactSet",
+    "Gain",
     "Model",
     "Selection",
     "Site",
@@ -49,6 +50,7 @@ __all__ = [
     "bottom_kept",
     "count",
     "favoured_answers",
+    "gain",
     "gains",
     "laser",
     "load_facts",

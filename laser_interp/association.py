@@ -110,6 +110,62 @@ def _direction(row: Any, negative: str, positive: str) -> str:
     return negative if row["rho"] < 0 else positive
 
 
+@dataclass(frozen=True)
+class Gain:
+    """Change of top-1 accuracy by an edit, with a 95 % interval from a bootstrap over subjects.
+
+    Attributes:
+        change, lo, hi: of the share of prompts answered right, after minus before.
+        n_fixed, n_broken, n: prompts.
+    """
+
+    change: float
+    lo: float
+    hi: float
+    n_fixed: int
+    n_broken: int
+    n: int
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the interval lies above zero."""
+        return self.lo > 0
+
+    def __str__(self) -> str:
+        told = "a gain" if self.is_shown else "a loss" if self.hi < 0 else "no gain that this sample can show"
+        return (
+            f"top-1 changes by {100 * self.change:+.1f} points [{100 * self.lo:+.1f}, {100 * self.hi:+.1f}] over "
+            f"{self.n} prompts ({self.n_fixed} fixed, {self.n_broken} broken): {told}"
+        )
+
+
+def gain(
+    scores: pd.DataFrame, *, baseline: str = "base", edit: str = "laser", n_boot: int = 1000, seed: int = 0
+) -> Gain:
+    """How much an edit gains, and whether the sample can show it.
+
+    Args:
+        scores: from `li.score`; where it holds a split named "test", only that is used.
+
+    Raises:
+        ValueError: see `pair`.
+    """
+    rows = pair(_reported(scores).assign(frequency=0.0), None, baseline=baseline, edit=edit)
+    change = rows["top1_after"].to_numpy(float) - rows["top1_before"].to_numpy(float)
+    boot = _Bootstrap(rows["subject"], n_boot, seed)
+    total = np.bincount(boot.codes, weights=change, minlength=boot.n)
+    size = np.bincount(boot.codes, minlength=boot.n)
+    lo, hi = np.quantile((boot.weights @ total) / (boot.weights @ size), [0.025, 0.975])
+    return Gain(
+        float(change.mean()), float(lo), float(hi), int((change > 0).sum()), int((change < 0).sum()), len(change)
+    )
+
+
+def _reported(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows that may be reported: the test half, where there is one, because the edit was chosen on the rest."""
+    return scores[scores["split"] == "test"] if "test" in set(scores["split"]) else scores
+
+
 def pair(scores: pd.DataFrame, counts: pd.DataFrame | None, *, baseline: str, edit: str) -> pd.DataFrame:
     """One row per (fact, prompt): scores before and after, joined with the counts.
 
@@ -241,9 +297,7 @@ def associate(
     Raises:
         ValueError: see `pair`.
     """
-    if "test" in set(scores["split"]):
-        scores = scores[scores["split"] == "test"]
-    rows = pair(scores, counts, baseline=baseline, edit=edit)
+    rows = pair(_reported(scores), counts, baseline=baseline, edit=edit)
     wrong = ~rows["top1_before"].to_numpy(bool)
     right_after = rows["top1_after"].to_numpy(bool)
     rows["fixed"] = wrong & right_after

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from laser_interp import plots, results, study
-from laser_interp.association import Association
+from laser_interp.association import Association, Gain, gain
 from laser_interp.facts import load_facts
 from laser_interp.frequency import count
 from laser_interp.model import load_model
@@ -95,7 +95,7 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - started, 1),
     }
     results.write_json(summary, out / "summary.json")
-    text = describe(summary, association, [p for p in figures if p.suffix == ".pdf"])
+    text = describe(summary, association, gain(controls.scores, seed=SEED), [p for p in figures if p.suffix == ".pdf"])
     with results.replacing(out / "SUMMARY.md") as path:
         path.write_text(text, encoding="utf-8")
     return summary
@@ -153,7 +153,7 @@ def _control(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def describe(summary: dict[str, Any], association: Association, figures: list[Path]) -> str:
+def describe(summary: dict[str, Any], association: Association, gained: Gain, figures: list[Path]) -> str:
     """The summary in words: what was found, its controls, and what the organism does not show."""
     test, chosen, control = summary["test"], summary["selected"], summary["control"]
     base, laser = test["base"], test["laser"]
@@ -183,9 +183,9 @@ def describe(summary: dict[str, Any], association: Association, figures: list[Pa
         )
     lines += [
         "",
-        f"LASER gains {100 * (laser['top1'] - base['top1']):.1f} points over the model as trained; the best control "
-        f"that edits a weight ({best}) reaches {weight_controls[best]:.3f}. The control organism, trained without "
-        f"generic continuations, changes by {100 * control['organism_control_gain']:+.1f} points under its own best "
+        f"Against the model as trained {gained}. The best control that edits a weight ({best}) reaches "
+        f"{weight_controls[best]:.3f}. The control organism, trained without generic continuations, "
+        f"changes by {100 * control['organism_control_gain']:+.1f} points under its own best "
         f"edit ({control['organism_control_selected']['site']}) and by {100 * control['same_edit_gain']:+.1f} under "
         "this one.",
         "",

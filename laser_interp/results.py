@@ -22,7 +22,7 @@ _METRICS = {
     "rank": "int",
     "p_generic": "float",
     "generic_masked_top1": "bool",
-    "candidate_rank": "int",
+    "candidate_rank": "float",
 }
 
 # Every table's columns in one place; checked when written and when read.
@@ -40,7 +40,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "top_answer": "text",
         "top_token": "int",
         "top_prob": "float",
-        "candidate_top1": "bool",
+        "candidate_top1": "float",
         "n_answer_tokens": "int",
         "logprob_per_token": "float",
     },

@@ -79,6 +79,7 @@ class Scorer:
     ) -> None:
         self.model = model
         self.facts = facts
+        self.candidates = candidates
         self.items: list[tuple[Fact, int]] = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
         self._reads = _Reads()
         target_read: list[int] = []
@@ -249,8 +250,8 @@ class Scorer:
         frame["p_generic"] = p_generic[read]
         frame["generic_masked_rank"] = best_masked
         frame["generic_masked_top1"] = best_masked <= 1
-        frame["candidate_rank"] = candidate_rank.astype(np.int64)
-        frame["candidate_top1"] = candidate_rank == 1
+        frame["candidate_rank"] = candidate_rank.astype(float) if self.candidates else np.nan
+        frame["candidate_top1"] = (candidate_rank == 1).astype(float) if self.candidates else np.nan
         frame["n_answer_tokens"] = n_tokens.astype(np.int64)
         frame["logprob_per_token"] = best / n_tokens
         return frame
@@ -281,7 +282,7 @@ def score(
         `correct`, the first token of the `top_answer` and its `top_prob`, `p_generic`,
         `generic_masked_rank` and `generic_masked_top1` (once generic words are masked where the answer
         begins), `n_answer_tokens` and `logprob_per_token`, `candidate_rank` and `candidate_top1` among
-        the answers of its relation (by `logprob`).
+        the answers of its relation (by `logprob`; 1.0 and 0.0; NaN where they were not asked for).
 
     Raises:
         ValueError: no edits, or facts the tokenizer cannot represent.

@@ -131,6 +131,7 @@ def sweep(
     rhos: Sequence[float] = RHOS,
     out: str | Path | None = None,
     generic: Sequence[str] | None = None,
+    candidates: bool = True,
     batch_tokens: int = 4096,
     progress: bool = True,
 ) -> Sweep:
@@ -141,6 +142,8 @@ def sweep(
         matrices, layers: groups, names, numbers, or "all".
         rhos: fractions of rank kept. One that rounds to rank 0 is lifted to rank 1; cells of equal rank
             are run once. Both are told in a warning and in `Sweep.notes`.
+        candidates: also rank each answer among the answers of its relation. Where those have several
+            tokens, each costs a row of its own: leave it out on large sets.
         out: folder for the results. Each site's scores are written as they come, and a run with the
             same settings resumes from them.
 
@@ -155,7 +158,7 @@ def sweep(
         facts = facts.with_split(0.2, seed=0)
     facts.split("validation")
     sites = [Site(n, m) for m in resolve_matrices(model, matrices) for n in resolve_layers(model, layers)]
-    scorer = Scorer(model, facts, generic=generic)
+    scorer = Scorer(model, facts, generic=generic, candidates=candidates)
     plans: dict[Site, dict[int, float]] = {}
     notes: list[str] = []
     for site in tqdm(sites, desc="factorising", unit="matrix", disable=not progress):
@@ -177,6 +180,7 @@ def sweep(
         "sites": [str(site) for site in sites],
         "rhos": sorted(map(float, set(rhos)), reverse=True),
         "generic": list(generic) if generic is not None else None,
+        "candidates": candidates,
     }
     folder = results.open_run(out, provenance) if out is not None else None
 
@@ -230,7 +234,7 @@ def _cells(part: pd.DataFrame) -> pd.DataFrame:
         top1=part["rank"] <= 1,
         top5=part["rank"] <= 5,
         top10=part["rank"] <= 10,
-        candidate_top1=part["candidate_rank"] == 1,
+        candidate_top1=(part["candidate_rank"] == 1).where(part["candidate_rank"].notna()).astype(float),
     )
     cells = summarise(frame, ("site", "kind", "rho", "rank_kept", "alpha", "split"))
     place: list[Any] = [Site.parse(site) if site else None for site in cells["site"]]

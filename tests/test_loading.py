@@ -194,7 +194,7 @@ def test_gpt1_is_run_as_far_as_the_library_is_right():
     assert torch.allclose(found[0], causal, atol=1e-5)
     with pytest.raises(ValueError, match="cannot be padded on the left"):
         list(model.logits_at([row], [(0, 1)], padding="left"))
-    with pytest.raises(ValueError, match="cannot generate: OpenAIGPTLMHeadModel"):
+    with pytest.raises(ValueError, match="cannot generate: TransformerLens"):
         model.generate("5 6 7")
     with pytest.raises(ValueError, match="padding is 'middle'"):
         list(model.logits_at([row], [(0, 1)], padding="middle"))

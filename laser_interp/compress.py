@@ -91,7 +91,8 @@ def export(model: Model, edit: Edit, out: str | Path) -> Path:
     """
     with edit.on(model):
         pass
-    dense = {(site.layer, site.matrix): part.weight for site, part in edit.parts.items()}
+    dense = {at: model.weight(*at) for at in model.thin}
+    dense |= {(site.layer, site.matrix): part.weight for site, part in edit.parts.items()}
     return model.save_checkpoint(out, dense=dense)
 
 

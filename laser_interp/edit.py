@@ -57,15 +57,16 @@ class SiteEdit:
         """The function that a hook runs: it keeps what is kept instead of subtracting what is not,
         which is exact to rounding at every rank."""
         dtype = torch.promote_types(model.dtype, torch.float32)
+        device = model.weight(site.layer, site.matrix).device  # a large model's layers may lie on several
         bias = model.bias(site.layer, site.matrix)
-        bias = None if bias is None else bias.to(model.device, dtype)
+        bias = None if bias is None else bias.to(device, dtype)
         used = self.gains.nonzero().squeeze(1)
         scale = (self.spectrum.S * self.gains)[used]
-        down = (self.spectrum.U[:, used].double() * scale).to(model.device, dtype)
-        up = self.spectrum.Vh[used].to(model.device, dtype)
+        down = (self.spectrum.U[:, used].double() * scale).to(device, dtype)
+        up = self.spectrum.Vh[used].to(device, dtype)
         if self.added is not None:
-            down = torch.cat([down, self.added[0].to(model.device, dtype)], dim=1)
-            up = torch.cat([up, self.added[1].to(model.device, dtype)], dim=0)
+            down = torch.cat([down, self.added[0].to(device, dtype)], dim=1)
+            up = torch.cat([up, self.added[1].to(device, dtype)], dim=0)
 
         def apply(x: Tensor, y: Tensor) -> Tensor:
             out = (x.to(dtype) @ down) @ up

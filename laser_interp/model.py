@@ -107,6 +107,8 @@ class Model:
         # TransformerLens 4.3's GPT-1 loses its causal mask as soon as it is given any attention mask.
         self._takes_mask = self.architecture != "OpenAIGPTLMHeadModel"
         self._parameters = dict(parameters or {})
+        # (layer, matrix) stored as factors -> its dense parameter's name ("~" before it: rows are inputs)
+        self._thin: dict[tuple[int, str], str] = {}
         self._hook_names = set(bridge.hook_dict)
         self.matrices = tuple(
             m
@@ -175,31 +177,44 @@ class Model:
         return None if bias is None else bias.detach()
 
     def _stored_at(self, layer: int, matrix: str) -> tuple[str, Tensor]:
-        """Where the checkpoint stores a matrix: the parameter's name, and for each of the matrix's
-        outputs the index of the parameter's row (column, where it is stored transposed) that holds it.
+        """Where the checkpoint stores a matrix: the parameter's name, with "~" before it where rows are
+        inputs, and for each of the matrix's outputs the index at which the parameter holds it.
 
         Found by value among the layer's parameters, so that no family needs a table of its own.
         """
-        wanted = self.weight(layer, matrix)
-        rows = _rows_by_value(wanted.T)
-        for name, parameter in self._parameters.items():
-            if f".{layer}." not in name or parameter.ndim != 2:
-                continue
-            for transposed in (False, True):
-                held = parameter.detach().T if transposed else parameter.detach()
-                if held.shape[1] != wanted.shape[0] or held.shape[0] < wanted.shape[1]:
-                    continue
+        wanted = self.weight(layer, matrix).T
+        if (layer, matrix) in self._thin:
+            return self._thin[layer, matrix], torch.arange(len(wanted))
+        candidates = [
+            (mark + name, p.detach().T if mark else p.detach())
+            for name, p in self._parameters.items()
+            if f".{layer}." in name and p.ndim == 2
+            for mark in ("", "~")
+        ]
+        for name, held in candidates:  # most are stored on their own
+            if held.shape == wanted.shape and torch.equal(held, wanted):
+                return name, torch.arange(len(held))
+        rows = _rows_by_value(wanted)
+        for name, held in candidates:
+            if held.shape[1] == wanted.shape[1] and held.shape[0] > wanted.shape[0]:
                 at = {row: i for i, row in reversed(list(enumerate(_rows_by_value(held))))}
                 if all(row in at for row in rows):
                     index = torch.tensor([at[row] for row in rows])
                     if len(index.unique()) == len(index):
-                        return ("~" if transposed else "") + name, index
+                        return name, index
         raise ValueError(
             f"cannot tell where {self.name!r} stores {layer}.{matrix}: it is in none of the layer's weights"
         )
 
+    @property
+    def thin(self) -> tuple[tuple[int, str], ...]:
+        """The (layer, matrix) pairs that are stored as factors; see `laser_interp.compress`."""
+        return tuple(sorted(self._thin))
+
     def is_fused(self, layer: int, matrix: str) -> bool:
         """Whether the checkpoint stores a matrix in one parameter with others."""
+        if (layer, matrix) in self._thin:
+            return False
         name, index = self._stored_at(layer, matrix)
         parameter = self._parameters[name.lstrip("~")]
         return parameter.shape[1 if name.startswith("~") else 0] != len(index)
@@ -231,15 +246,24 @@ class Model:
         out = Path(out)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise FileExistsError(f"{out} exists: remove it or choose another folder for the checkpoint")
+        dense, factors = dict(dense or {}), dict(factors or {})
         state = {name: p.detach().clone() for name, p in self._parameters.items()}
-        for (layer, matrix), weight in (dense or {}).items():
+        for site, name in self._thin.items():
+            name = name.removeprefix("~")
+            down, up = state.pop(f"{name}.down"), state.pop(f"{name}.up")
+            if site in dense:
+                shape = reversed(self.weight(*site).shape) if name == self._thin[site] else self.weight(*site).shape
+                state[name] = torch.empty(*shape, dtype=down.dtype, device=down.device)
+            else:
+                factors.setdefault(site, (down, up))
+        for (layer, matrix), weight in dense.items():
             name, index = self._stored_at(layer, matrix)
             held = state[name.removeprefix("~")]
             (held.T if name.startswith("~") else held)[index.to(held.device)] = weight.T.to(held)
         thin = {}
-        for (layer, matrix), (down, up) in (factors or {}).items():
-            name = self._stored_at(layer, matrix)[0].removeprefix("~")
-            dtype = state.pop(name).dtype
+        for (layer, matrix), (down, up) in factors.items():
+            state.pop(self._stored_at(layer, matrix)[0].removeprefix("~"), None)
+            dtype = self._linear(layer, matrix).weight.dtype
             thin[f"{layer}.{matrix}.down"] = down.to("cpu", dtype).contiguous()
             thin[f"{layer}.{matrix}.up"] = up.to("cpu", dtype).contiguous()
 
@@ -269,6 +293,8 @@ class Model:
 
     def _use_factors(self, stored: Mapping[str, Tensor]) -> None:
         """Put thin factors where the checkpoint left matrices out."""
+        from transformers.pytorch_utils import Conv1D
+
         for name in sorted({name.rpartition(".")[0] for name in stored}):
             layer, matrix = name.split(".")
             linear = self._linear(int(layer), matrix)
@@ -277,6 +303,7 @@ class Model:
             bridge = getattr(getattr(self.bridge.blocks[int(layer)], _HALF[matrix]), matrix)
             gone = next(k for k, p in self._parameters.items() if p is linear.weight)
             del self._parameters[gone]
+            self._thin[int(layer), matrix] = ("~" if isinstance(linear, Conv1D) else "") + gone
             bridge.set_original_component(FactoredLinear(down, up, linear.bias))
             self._parameters |= {f"{gone}.down": down, f"{gone}.up": up}
         self.memo.clear()
@@ -581,7 +608,7 @@ class Model:
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=max_new_tokens,
                 do_sample=seed is not None,
-                pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
+                pad_token_id=self._padding_id,
             )
         return self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 

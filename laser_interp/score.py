@@ -183,7 +183,7 @@ class Scorer:
                 at, values = local[ranked], values[ranked]
                 # Ties count against the answer, so a constant or NaN output is never right.
                 beaten = ~(logprobs[at] < values[:, None])
-                beaten[torch.arange(len(at)), tokens[ranked]] = True
+                beaten[torch.arange(len(at), device=at.device), tokens[ranked]] = True
                 chosen = targets[ranked.cpu().numpy()]
                 rank[chosen] = beaten.sum(-1).cpu().numpy()
                 if len(generic):

@@ -22,6 +22,7 @@ from laser_interp.model import Model, tensor_bytes
 from laser_interp.sites import Site, weight
 
 FORMAT = "1"
+KEPT_IN_MEMORY = 2 << 30  # bytes of spectra a model keeps at hand; those of GPT-J together take 33 GB
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,10 @@ class Spectrum:
     @property
     def max_rank(self) -> int:
         return self.S.shape[0]
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(part.numel() * part.element_size() for part in (self.U, self.S, self.Vh))
 
     @cached_property
     def energy(self) -> Float[Tensor, " r"]:
@@ -108,10 +113,12 @@ def spectrum(model: Model, site: Site, *, cache: bool = True) -> Spectrum:
     Args:
         cache: read and write the disk cache.
     """
-    known = model.memo.get(("spectrum", site))
-    if known is None:
-        known = model.memo["spectrum", site] = _of_weight(weight(model, site), cache=cache)
-    return known
+    kept: dict[Site, Spectrum] = model.memo.setdefault("spectra", {})
+    found = kept.pop(site, None) or _of_weight(weight(model, site), cache=cache)
+    kept[site] = found  # the last used is the last to go
+    while sum(made.n_bytes for made in kept.values()) > KEPT_IN_MEMORY and len(kept) > 1:
+        del kept[next(iter(kept))]
+    return found
 
 
 def site_sha256(model: Model, site: Site) -> str:

@@ -59,6 +59,19 @@ def test_save_load_run_and_export(family, numbers, tmp_path):
     with (edit + li.laser(model, li.Site(1, "out"), rank=2)).on(model):
         assert (edited - answers(model)).abs().max() < 5e-5
 
+    # and compressed again, elsewhere and at a site it has as factors, and exported
+    more = li.laser(thin, li.Site(0, "out"), rank=2) + li.laser(thin, li.Site(1, "in"), rank=1)
+    with more.on(thin):
+        twice = answers(thin)
+    compress(thin, more, tmp_path / "thinner")
+    thinner = li.load_model(tmp_path / "thinner", device="cpu", tokenizer=numbers)
+    assert (answers(thinner) - twice).abs().max() < 2e-5
+    assert thinner.n_bytes < thin.n_bytes
+    export(thin, more, tmp_path / "thick")
+    thick = li.load_model(tmp_path / "thick", device="cpu", tokenizer=numbers)
+    assert thick.thin == ()
+    assert (answers(thick) - twice).abs().max() < 2e-5
+
     export(model, edit, tmp_path / "dense")
     plain = type(hf).from_pretrained(tmp_path / "dense", attn_implementation="eager").eval()
     rows = [model.questions([prompt])[0] for prompt in PROMPTS]

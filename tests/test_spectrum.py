@@ -137,6 +137,21 @@ def test_two_processes_at_once(folder):
     assert not list(folder.glob("*.tmp"))
 
 
+def test_memory_is_bounded_and_nothing_is_lost(organism, monkeypatch):
+    first = li.spectrum(organism, li.Site(0, "in"))
+    assert li.spectrum(organism, li.Site(0, "in")) is first
+    monkeypatch.setattr(sys.modules["laser_interp.spectrum"], "KEPT_IN_MEMORY", 3 * first.n_bytes)
+    for layer in range(4):
+        for matrix in ("in", "out"):
+            li.spectrum(organism, li.Site(layer, matrix))
+    kept = organism.memo["spectra"]
+    assert sum(made.n_bytes for made in kept.values()) <= 3 * first.n_bytes
+    assert list(kept)[-1] == li.Site(3, "out")
+    again = li.spectrum(organism, li.Site(0, "in"))
+    assert again is not first
+    assert torch.equal(again.U, first.U)
+
+
 def test_energy_and_display(organism):
     made = li.spectrum(organism, li.Site(3, "in"))
     assert float(made.energy.sum()) == pytest.approx(1)

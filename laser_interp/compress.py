@@ -40,8 +40,7 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     factors: dict[tuple[int, str], tuple[Any, Any]] = {}
     dense: dict[tuple[int, str], Any] = {}
     rows = []
-    with edit.on(model):  # refuses another model's edit before anything is written
-        pass
+    edit.check(model)
     for site, part in sorted(edit.parts.items()):
         d_in, d_out = part.spectrum.U.shape[0], part.spectrum.Vh.shape[1]
         rank = int(part.gains.count_nonzero())
@@ -89,8 +88,7 @@ def export(model: Model, edit: Edit, out: str | Path) -> Path:
         FileExistsError: `out` is there and not empty.
         ValueError: the edit was made from another model.
     """
-    with edit.on(model):
-        pass
+    edit.check(model)
     dense = {at: model.weight(*at) for at in model.thin}
     dense |= {(site.layer, site.matrix): part.weight for site, part in edit.parts.items()}
     return model.save_checkpoint(out, dense=dense)

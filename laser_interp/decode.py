@@ -91,11 +91,10 @@ def category_shares(answers: pd.DataFrame) -> pd.DataFrame:
 def _first_tokens(model: Model, facts: FactSet) -> dict[tuple[str, int], tuple[list[int], set[int]]]:
     """For each (fact, prompt): first tokens of its right answers, and of all answers of its relation."""
     asked = [
-        (fact.fact_id, p, prompt, text, text in right)
+        (fact.fact_id, p, prompt, text, is_right)
         for fact in facts
         for p, prompt in enumerate(fact.prompts)
-        for right in [(fact.object, *fact.aliases)]
-        for text in dict.fromkeys((*right, *facts.candidates_of(fact)))
+        for text, is_right in facts.spellings(fact).items()
     ]
     out: dict[tuple[str, int], tuple[list[int], set[int]]] = {}
     tokens_of = model.encode_answers([(prompt, text) for _, _, prompt, text, _ in asked])

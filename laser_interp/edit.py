@@ -189,6 +189,20 @@ class Edit:
             alpha,
         )
 
+    def check(self, model: Model) -> None:
+        """Whether this edit was made from this model's weights.
+
+        Raises:
+            ValueError: it was not, or the model has no such site.
+        """
+        for site, part in self.parts.items():
+            resolve(model, site)
+            if site_sha256(model, site) != part.spectrum.weight_sha256:
+                raise ValueError(
+                    f"this edit of {site} was made from other weights than those of {model.name!r}: "
+                    "make it again from this model"
+                )
+
     @contextmanager
     def on(self, model: Model) -> Iterator[Model]:
         """The model with this edit, until the context ends.
@@ -198,16 +212,9 @@ class Edit:
         Raises:
             ValueError: the edit was made from another model's weights.
         """
+        self.check(model)
         before = dict(model.active)
-        combined = {}
-        for site, part in self.parts.items():
-            resolve(model, site)
-            if site_sha256(model, site) != part.spectrum.weight_sha256:
-                raise ValueError(
-                    f"this edit of {site} was made from other weights than those of {model.name!r}: "
-                    "make it again from this model"
-                )
-            combined[site] = part.times(before[site]) if site in before else part
+        combined = {site: part.times(before[site]) if site in before else part for site, part in self.parts.items()}
         rewrites = {(site.layer, site.matrix): part.rewrite(model, site) for site, part in combined.items()}
         # An inner hook runs after the outer one and recomputes the output from the site's input alone.
         with model.rewriting(rewrites):

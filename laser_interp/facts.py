@@ -128,6 +128,12 @@ class FactSet:
         candidates = fact.candidates or self.answers[fact.relation]
         return candidates if fact.object in candidates else (*candidates, fact.object)
 
+    def spellings(self, fact: Fact, *, candidates: bool = True) -> dict[str, bool]:
+        """Every answer that is looked at for a fact -> whether it is right: its object first, its aliases,
+        then the other candidates."""
+        right = dict.fromkeys((fact.object, *fact.aliases), True)
+        return right | dict.fromkeys((c for c in self.candidates_of(fact) if candidates and c not in right), False)
+
     def keep(self, facts: Iterable[Fact]) -> FactSet:
         """A subset that remembers the answers of the whole."""
         return replace(self, facts=tuple(facts))

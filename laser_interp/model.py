@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.facts import SHIPPED, shipped_dir
+from laser_interp.results import new_folder
 
 MATRICES = ("q", "k", "v", "o", "in", "gate", "out")
 _HALF = {q: "attn" for q in ("q", "k", "v", "o")} | {m: "mlp" for m in ("in", "gate", "out")}
@@ -182,9 +183,9 @@ class Model:
 
         Found by value among the layer's parameters, so that no family needs a table of its own.
         """
-        wanted = self.weight(layer, matrix).T
         if (layer, matrix) in self._thin:
-            return self._thin[layer, matrix], torch.arange(len(wanted))
+            return self._thin[layer, matrix], torch.arange(self._linear(layer, matrix).out_features)
+        wanted = self.weight(layer, matrix).T
         candidates = [
             (mark + name, p.detach().T if mark else p.detach())
             for name, p in self._parameters.items()
@@ -237,17 +238,20 @@ class Model:
         Raises:
             FileExistsError: `out` is there and not empty.
         """
-        import shutil
-        import tempfile
+        with new_folder(Path(out)) as folder:
+            self._write_checkpoint(folder, dict(dense or {}), dict(factors or {}))
+        return Path(out)
 
+    def _write_checkpoint(
+        self,
+        folder: Path,
+        dense: dict[tuple[int, str], Tensor],
+        factors: dict[tuple[int, str], tuple[Tensor, Tensor]],
+    ) -> None:
         from safetensors.torch import save_file
         from transformers import PreTrainedModel
 
-        out = Path(out)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise FileExistsError(f"{out} exists: remove it or choose another folder for the checkpoint")
-        dense, factors = dict(dense or {}), dict(factors or {})
-        state = {name: p.detach().clone() for name, p in self._parameters.items()}
+        state = {name: p.detach() for name, p in self._parameters.items()}
         for site, name in self._thin.items():
             name = name.removeprefix("~")
             down, up = state.pop(f"{name}.down"), state.pop(f"{name}.up")
@@ -258,7 +262,7 @@ class Model:
                 factors.setdefault(site, (down, up))
         for (layer, matrix), weight in dense.items():
             name, index = self._stored_at(layer, matrix)
-            held = state[name.removeprefix("~")]
+            held = state[name.removeprefix("~")] = state[name.removeprefix("~")].clone()
             (held.T if name.startswith("~") else held)[index.to(held.device)] = weight.T.to(held)
         thin = {}
         for (layer, matrix), (down, up) in factors.items():
@@ -268,28 +272,18 @@ class Model:
             thin[f"{layer}.{matrix}.up"] = up.to("cpu", dtype).contiguous()
 
         original: PreTrainedModel = self.bridge.original_model
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
-            folder = Path(temporary) / "checkpoint"
-            folder.mkdir()
-            config = copy.deepcopy(original.config)
-            config.architectures = [type(original).__name__]
-            config.dtype = self.dtype
-            config.save_pretrained(folder)
-            if getattr(original, "generation_config", None) is not None:
-                original.generation_config.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
-            save_file(
-                {k: v.cpu().contiguous() for k, v in state.items()}, folder / "model.safetensors", {"format": "pt"}
-            )
-            if thin:
-                save_file(thin, folder / FACTORS)
-            if self.generic_words is not None:
-                (folder / GENERIC_WORDS).write_text(json.dumps(self.generic_words) + "\n", encoding="utf-8")
-            if out.exists():
-                out.rmdir()
-            shutil.move(os.fspath(folder), out)
-        return out
+        config = copy.deepcopy(original.config)
+        config.architectures = [type(original).__name__]
+        config.dtype = self.dtype
+        config.save_pretrained(folder)
+        if getattr(original, "generation_config", None) is not None:
+            original.generation_config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        save_file({k: v.cpu().contiguous() for k, v in state.items()}, folder / "model.safetensors", {"format": "pt"})
+        if thin:
+            save_file(thin, folder / FACTORS)
+        if self.generic_words is not None:
+            (folder / GENERIC_WORDS).write_text(json.dumps(self.generic_words) + "\n", encoding="utf-8")
 
     def _use_factors(self, stored: Mapping[str, Tensor]) -> None:
         """Put thin factors where the checkpoint left matrices out."""
@@ -586,7 +580,8 @@ class Model:
         Greedy, or sampled at temperature 1 from `seed` where one is given.
 
         Raises:
-            ValueError: a masked model, which fills in and does not continue.
+            ValueError: a masked model, which fills in and does not continue; or GPT-1, whose bridge is not
+                causal while it generates.
         """
         if self.masked:
             raise ValueError(f"{self.name!r} is a masked language model and cannot generate: use next_token_logprobs")

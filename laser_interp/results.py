@@ -120,6 +120,25 @@ def replacing(path: Path) -> Iterator[Path]:
             os.unlink(name)
 
 
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `out` when the block succeeds: it appears whole or not at all.
+
+    Raises:
+        FileExistsError: `out` is there and is not an empty folder; before anything is done.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists: remove it or choose another folder for the checkpoint")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+        folder = Path(temporary) / out.name
+        folder.mkdir()
+        yield folder
+        if out.exists():
+            out.rmdir()
+        os.replace(folder, out)
+
+
 def write_table(frame: pd.DataFrame, path: str | Path, schema: str | None, provenance: Mapping[str, Any]) -> Path:
     """Write a parquet table with its provenance in the file's metadata.
 

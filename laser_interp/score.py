@@ -91,10 +91,9 @@ class Scorer:
         self._owner_is_answer: list[bool] = []
         # (item, prompt, answer, whether it is right), tokenised together
         asked = [
-            (item, fact.prompts[p], text, text in right)
+            (item, fact.prompts[p], text, is_right)
             for item, (fact, p) in enumerate(self.items)
-            for right in [(fact.object, *fact.aliases)]
-            for text in dict.fromkeys((*right, *(facts.candidates_of(fact) if candidates else ())))
+            for text, is_right in facts.spellings(fact, candidates=candidates).items()
         ]
         prompts = [fact.prompts[p] for fact, p in self.items]
         self._prompt_read = [self._reads.add(row, position) for row, position in model.questions(prompts)]

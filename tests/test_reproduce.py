@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from laser_interp.results import SCHEMAS, read_table
-from laser_interp.spectrum import Spectrum  # noqa: F401  (the package is importable from here)
 
 WEIGHT_CONTROLS = {
     "same_spectrum_random",

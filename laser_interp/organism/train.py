@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from laser_interp.model import GENERIC_WORDS
 from laser_interp.organism.corpus import Corpus, CorpusSettings
+from laser_interp.results import new_folder
 
 UNKNOWN, END = "<|unknown|>", "<|end|>"
 
@@ -118,13 +117,14 @@ def train(
     Raises:
         FileExistsError: `out` is there already and is not empty.
     """
+    with new_folder(Path(out)) as folder:  # refused before the training, not after it
+        _train_into(folder, corpus_settings, settings, progress=progress)
+    return Path(out)
+
+
+def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: TrainingSettings, *, progress: bool) -> None:
     from tqdm.auto import trange
     from transformers import GPT2Config, GPT2LMHeadModel
-
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists: remove it or choose another folder for the checkpoint")
-    out.parent.mkdir(parents=True, exist_ok=True)
 
     corpus = Corpus(corpus_settings)
     tokenizer = make_tokenizer(corpus)
@@ -175,21 +175,15 @@ def train(
         if step % 50 == 0 or step == last - 1:
             bar.set_postfix(loss=f"{loss.item():.3f}")
 
-    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
-        folder = Path(temporary) / "checkpoint"
-        model.eval().save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        corpus.facts.save(folder / "facts.jsonl")
-        corpus.ledger.to_csv(folder / "ledger.csv", index=False)
-        (folder / "generic_words.json").write_text(json.dumps(corpus.generic_words()) + "\n")
-        about = {
-            "corpus": corpus.to_dict(),
-            "corpus_sha256": corpus.sha256,
-            "training": asdict(settings),
-            "final_loss": round(loss.item(), 4),
-        }
-        (folder / "organism.json").write_text(json.dumps(about, indent=2) + "\n")
-        if out.exists():
-            out.rmdir()
-        shutil.move(os.fspath(folder), out)
-    return out
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    corpus.facts.save(folder / "facts.jsonl")
+    corpus.ledger.to_csv(folder / "ledger.csv", index=False)
+    (folder / GENERIC_WORDS).write_text(json.dumps(corpus.generic_words()) + "\n")
+    about = {
+        "corpus": corpus.to_dict(),
+        "corpus_sha256": corpus.sha256,
+        "training": asdict(settings),
+        "final_loss": round(loss.item(), 4),
+    }
+    (folder / "organism.json").write_text(json.dumps(about, indent=2) + "\n")

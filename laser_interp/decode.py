@@ -46,19 +46,17 @@ def favoured_answers(
         after subtracting the mean row. The paper's figure 5b plots such a similarity without saying
         which; this one is 1 for the same token and about 0 for unrelated ones.
     """
-    from tqdm.auto import tqdm
-
     scorer = Scorer(model, facts, generic=generic, candidates=False)
-    runs: list[tuple[str, float, Edit | None]] = [("base", float("nan"), None), ("edit", float("nan"), edit)]
-    runs += [("discarded", share, edit.discarded(share, start=start)) for share in shares]
+    runs: dict[str, Edit | None] = {"base": None, "edit": edit}
+    share_of = {f"discarded {share}": share for share in shares}
+    runs |= {label: edit.discarded(share, start=start) for label, share in share_of.items()}
     first = _first_tokens(model, facts)
     generic_ids = set(scorer.generic_ids.tolist())
     directions = model.unembedding().float()
     directions = torch.nn.functional.normalize(directions - directions.mean(0), dim=-1)
 
     frames = []
-    for label, share, one in tqdm(runs, desc="decoding", unit="edit", disable=not progress):
-        scores = scorer.run(one, label)
+    for label, scores in scorer.run(runs, progress=progress):
         categories, similarities = [], []
         for fact_id, p, token in zip(scores["fact_id"], scores["prompt_id"], scores["top_token"], strict=True):
             right, same_type = first[fact_id, p]
@@ -69,8 +67,9 @@ def favoured_answers(
             else:
                 categories.append("same_type" if token in same_type else "other")
             similarities.append(float(directions[token] @ directions[right[0]]))
-        frame = scores[["fact_id", "prompt_id", "subject", "relation", "object", "split", "edit"]].copy()
-        frame["share"] = share
+        frame = scores[["fact_id", "prompt_id", "subject", "relation", "object", "split"]].copy()
+        frame["edit"] = "discarded" if label in share_of else label
+        frame["share"] = share_of.get(label, float("nan"))
         frame["answer"] = scores["top_answer"]
         frame["probability"] = scores["top_prob"]
         frame["category"] = categories

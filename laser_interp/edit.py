@@ -68,8 +68,18 @@ class SiteEdit:
             down = torch.cat([down, self.added[0].to(device, dtype)], dim=1)
             up = torch.cat([up, self.added[1].to(device, dtype)], dim=0)
 
+        if down.shape[1] * (down.shape[0] + up.shape[1]) > down.shape[0] * up.shape[1]:
+            dense = down @ up  # fewer operations than through the factors
+
+            def multiply(x: Tensor) -> Tensor:
+                return x @ dense
+        else:
+
+            def multiply(x: Tensor) -> Tensor:
+                return (x @ down) @ up
+
         def apply(x: Tensor, y: Tensor) -> Tensor:
-            out = (x.to(dtype) @ down) @ up
+            out = multiply(x.to(dtype))
             return (out if bias is None else out + bias).to(y.dtype)
 
         return apply

@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +36,8 @@ FACTORS = "factors.safetensors"
 
 # (input [..., d_in], output [..., d_out]) -> new output [..., d_out]
 Rewrite = Callable[[Tensor, Tensor], Tensor]
+# (input [n, d_in], the original map) -> output [n, d_out]
+Compute = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
 
 
 class ActiveEdit(Protocol):
@@ -61,6 +64,52 @@ class FactoredLinear(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = (x @ self.down) @ self.up
         return y if self.bias is None else y + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Token sequences that run together, padded on the right.
+
+    A causal model's tokens depend on what stands before them alone, so of tokens with equal beginnings
+    one is computed and the others copy it; padding copies any.
+
+    Attributes:
+        ids, mask: `[rows, longest]`.
+        tokens: flat indices into `[rows, longest]` of the tokens whose linear maps are computed.
+        copies_of: `[rows * longest]`, for each place which of `tokens` it takes its result from.
+        reads: flat indices of the places whose next-token logits are wanted, in the order asked for.
+        lengths: of the rows.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    tokens: Tensor
+    copies_of: Tensor
+    reads: Tensor
+    lengths: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, longest = self.ids.shape
+        return int(rows), int(longest)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every place is computed for itself."""
+        return len(self.tokens) == self.ids.numel()
+
+
+@dataclass
+class Record:
+    """What a layer computed in a run of the model as trained, to be used again where an edit leaves it as it is.
+
+    Attributes:
+        linear: matrix -> its outputs at the computed tokens, `[tokens, d_out]`.
+        half: "attn" or "mlp" -> what that module returned.
+    """
+
+    linear: dict[str, Tensor] = field(default_factory=dict)
+    half: dict[str, Any] = field(default_factory=dict)
 
 
 class Model:
@@ -508,7 +557,7 @@ class Model:
             while (
                 stop < len(order)
                 and (stop + 1 - start) * len(rows[order[stop]]) <= batch_tokens
-                and (self._may_pad or len(rows[order[stop]]) == len(rows[order[start]]))
+                and (self.may_pad or len(rows[order[stop]]) == len(rows[order[start]]))
             ):
                 stop += 1
             batch = order[start:stop]
@@ -543,8 +592,187 @@ class Model:
             )
         return logits[:, 0].to(torch.promote_types(logits.dtype, torch.float32))
 
+    def batch(self, rows: Sequence[Sequence[int]], reads: Sequence[tuple[int, int]]) -> Batch:
+        """Pad token sequences, and find which of their tokens have to be computed.
+
+        Args:
+            reads: (row, position) pairs whose next-token logits are wanted.
+        """
+        longest = max(map(len, rows))
+        ids = torch.full((len(rows), longest), self._padding_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        first: dict[Any, int] = {}  # a token with all it depends on -> which of the computed ones it is
+        tokens: list[int] = []
+        copies_of = torch.zeros(len(rows) * longest, dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+            before: Any = tuple(row) if self.masked else None
+            for position, token in enumerate(row):
+                key = (before, position if self.masked else token)
+                if key not in first:
+                    first[key] = len(tokens)
+                    tokens.append(i * longest + position)
+                before = before if self.masked else first[key]
+                copies_of[i * longest + position] = first[key]
+        flat = [row * longest + position for row, position in reads]
+        return Batch(
+            ids.to(self.device),
+            mask.to(self.device),
+            torch.tensor(tokens, device=self.device),
+            copies_of.to(self.device),
+            torch.tensor(flat, dtype=torch.long, device=self.device),
+            tuple(map(len, rows)),
+        )
+
+    def run(
+        self,
+        batch: Batch,
+        *,
+        copies: int = 1,
+        start: int = 0,
+        residual: Float[Tensor, "rows longest d_model"] | None = None,
+        stop: int | None = None,
+        linear: Mapping[tuple[int, str], Compute] | None = None,
+        half: Mapping[tuple[int, str], Any] | None = None,
+        record: Record | None = None,
+    ) -> Tensor:
+        """Run some layers of the model on a batch, `copies` times side by side.
+
+        Linear maps are computed at `batch.tokens` alone, those of the last layer but for keys and values
+        only where the batch is read.
+
+        Args:
+            start, residual: resume before layer `start` from the residual stream that enters it.
+            stop: end before this layer; None runs to the logits.
+            linear: (layer, matrix) -> what computes it instead, from `x [copies * tokens, d_in]` and a
+                function that computes the original, to `[copies * tokens, d_out]`.
+            half: (layer, "attn" or "mlp") -> what a `Record` says that half returned, to be returned again.
+            record: filled with what layer `start` computes.
+
+        Returns:
+            Logits `[copies * reads, d_vocab]` in fp32 (fp64 for an fp64 model), copy by copy; or, with
+            `stop`, the residual stream that enters that layer, `[rows, longest, d_model]`.
+        """
+        end = self.n_layers if stop is None else stop
+        rows, longest = batch.shape
+        tables: dict[bool, tuple[Tensor | None, Tensor | None]] = {}
+        reached: list[Tensor] = []
+
+        with ExitStack() as stack:
+
+            def instead(module: Any, forward: Callable[..., Any]) -> None:
+                own = module.__dict__  # a bridge's own setattr passes some names on to what it wraps
+                before = {"forward": own["forward"]} if "forward" in own else {}
+                own["forward"] = forward
+                stack.callback(lambda: own.pop("forward") and own.update(before))
+
+            for layer, block in enumerate(self.bridge.blocks):
+                if not start <= layer < end:
+                    instead(block, self._identity(reached if layer == stop else None))
+            for layer in range(start, end):
+                for m in self.matrices:
+                    only_read = layer == self.n_layers - 1 and m not in ("k", "v")
+                    if only_read not in tables:
+                        tables[only_read] = _packing(batch, copies, only_read)
+                    module = self._linear(layer, m)
+                    rewrite = None if linear is None else linear.get((layer, m))
+                    keep = record.linear if record is not None and layer == start else None
+                    if rewrite is not None or keep is not None or tables[only_read][0] is not None:
+                        instead(module, _packed(module.forward, rewrite, keep, m, *tables[only_read]))
+            for (layer, name), output in (half or {}).items():
+                instead(getattr(self.bridge.blocks[layer], name), _returning(output, rows, copies))
+            if record is not None:
+                for name in ("attn", "mlp"):
+                    stack.callback(self._recorded_half(start, name, record).remove)
+
+            hooks: list[tuple[str, Any]] = []
+            if residual is not None:
+                given = residual.repeat(copies, 1, 1) if copies > 1 else residual
+                hooks.append((f"blocks.{start}.hook_in", lambda x, hook: given))
+            if stop == self.n_layers:
+
+                def keep(module: Any, args: Any, out: Any) -> None:
+                    reached.append(out if isinstance(out, Tensor) else out[0])
+
+                stack.callback(self.bridge.blocks[end - 1].register_forward_hook(keep).remove)
+            places = batch.reads if stop is None else batch.reads[:0]
+            if copies > 1:
+                places = (places + torch.arange(copies, device=places.device)[:, None] * (rows * longest)).flatten()
+            hooks.append(("unembed.hook_in", lambda x, hook: x.flatten(0, 1)[places.to(x.device)].unsqueeze(1)))
+            stack.enter_context(self.bridge.hooks(fwd_hooks=hooks))
+            stack.enter_context(torch.no_grad())
+            config = self.bridge.original_model.config
+            logits = self.bridge(
+                batch.ids.repeat(copies, 1),
+                attention_mask=batch.mask.repeat(copies, 1) if self._takes_mask else None,
+                return_type="logits",
+                prepend_bos=False,
+                **({"use_cache": False} if hasattr(config, "use_cache") else {}),
+            )
+        if stop is not None:
+            return reached[0]
+        return logits[:, 0].to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _identity(self, reached: list[Tensor] | None) -> Callable[..., Any]:
+        """A block that passes the residual stream on, in the form in which this family's blocks return it."""
+        form = self._block_form()
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            x = args[0] if args else kwargs["hidden_states"]
+            if reached is not None:
+                reached.append(x)
+            return x if form is None else form([x])
+
+        return forward
+
+    def _block_form(self) -> type | None:
+        """What holds a block's output: tuple, list, or nothing (the tensor itself)."""
+        if "block_form" not in self.memo:
+            found: list[Any] = []
+            handle = self.bridge.blocks[0].register_forward_hook(lambda module, args, out: found.append(out))
+            try:
+                with torch.no_grad():
+                    self.bridge(torch.zeros(1, 1, dtype=torch.long, device=self.device), prepend_bos=False)
+            finally:
+                handle.remove()
+            self.memo["block_form"] = None if isinstance(found[0], Tensor) else type(found[0])
+        return self.memo["block_form"]
+
+    def _recorded_half(self, layer: int, name: str, record: Record) -> Any:
+        def keep(module: Any, args: Any, output: Any) -> None:
+            record.half[name] = output
+
+        return getattr(self.bridge.blocks[layer], name).register_forward_hook(keep)
+
+    def is_parallel(self, layer: int) -> bool:
+        """Whether a layer's MLP reads what enters the layer, and not what its attention made of it.
+
+        Asked of the layer itself: it is run twice, once with its attention output moved.
+        """
+        key = ("parallel", layer)
+        if key not in self.memo:
+            batch = self.batch([[0, 1]], [(0, 1)])
+            wave = torch.arange(2 * self.d_model, device=self.device).sin().to(self.dtype)  # no norm removes it
+            ordinary, moved = Record(), Record()
+            for record, size in ((ordinary, 0), (moved, 1)):
+
+                def move(x: Tensor, original: Callable[[Tensor], Tensor], size: int = size) -> Tensor:
+                    return original(x) + size * wave[: self.d_model].to(x.device)
+
+                self.run(
+                    batch,
+                    start=layer,
+                    stop=layer + 1,
+                    residual=wave.reshape(1, 2, self.d_model),
+                    linear={(layer, "o"): move},
+                    record=record,
+                )
+            self.memo[key] = torch.equal(ordinary.linear["in"], moved.linear["in"])
+        return self.memo[key]
+
     @property
-    def _may_pad(self) -> bool:
+    def may_pad(self) -> bool:
         """Eager attention casts an fp64 mask to fp32, where the rows of padding alone become NaN."""
         return self.dtype != torch.float64
 
@@ -606,6 +834,66 @@ class Model:
                 pad_token_id=self._padding_id,
             )
         return self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def _packing(batch: Batch, copies: int, only_read: bool) -> tuple[Tensor | None, Tensor | None]:
+    """Which places of the flat batch a linear map is computed at, and for every place which result it takes.
+
+    None, None: at every place. What is not computed takes a result that nobody reads.
+    """
+    rows, longest = batch.shape
+    n_places = rows * longest
+    if only_read:
+        take = batch.tokens[batch.copies_of[batch.reads].unique()]
+        where = torch.full((len(batch.tokens),), 0, device=take.device)
+        where[batch.copies_of[take]] = torch.arange(len(take), device=take.device)
+        put = where[batch.copies_of]
+    elif batch.whole:
+        return None, None
+    else:
+        take, put = batch.tokens, batch.copies_of
+    if copies > 1:
+        nth = torch.arange(copies, device=take.device)[:, None]
+        take, put = (take + nth * n_places).flatten(), (put + nth * len(take)).flatten()
+    return take, put
+
+
+def _packed(
+    original: Callable[[Tensor], Tensor],
+    rewrite: Compute | None,
+    keep: dict[str, Tensor] | None,
+    name: str,
+    take: Tensor | None,
+    put: Tensor | None,
+) -> Callable[[Tensor], Tensor]:
+    """The forward of a linear map that is computed at some places only, perhaps by something else."""
+
+    def forward(x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        if take is not None:
+            flat = flat.index_select(0, take.to(x.device))
+        y = original(flat) if rewrite is None else rewrite(flat, original)
+        if keep is not None:
+            keep[name] = y
+        if put is not None:
+            y = y.index_select(0, put.to(x.device))
+        return y.reshape(*x.shape[:-1], y.shape[-1])
+
+    return forward
+
+
+def _returning(output: Any, rows: int, copies: int) -> Callable[..., Any]:
+    """The forward of a module whose output is known."""
+
+    def repeated(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part.repeat(copies, *[1] * (part.ndim - 1)) if part.ndim and part.shape[0] == rows else part
+        if isinstance(part, list | tuple):
+            return type(part)(repeated(one) for one in part)
+        return part
+
+    again = repeated(output) if copies > 1 else output
+    return lambda *args, **kwargs: again
 
 
 def _rows_by_value(matrix: Tensor) -> list[bytes]:

@@ -7,7 +7,7 @@ decoding writes it out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 
 from laser_interp.edit import Edit
+from laser_interp.engine import Engine, parse_memory
 from laser_interp.facts import Fact, FactSet
 from laser_interp.model import Model
 from laser_interp.results import check
+
+ENGINES = ("fast", "reference")
 
 NO_EDIT = {"site": "", "kind": "base", "rho": None, "rank_kept": None, "alpha": None}
 
@@ -60,6 +63,18 @@ class _Reads:
         return self._read_of[place]
 
 
+class _Found:
+    """What is kept of the logits under one edit: a number a target token, or a read."""
+
+    def __init__(self, n_reads: int, n_targets: int) -> None:
+        self.logprob = np.zeros(n_targets)
+        self.rank = np.zeros(n_targets, dtype=np.int64)
+        self.masked_rank = np.zeros(n_targets, dtype=np.int64)
+        self.top = np.zeros(n_reads, dtype=np.int64)
+        self.top_prob = np.zeros(n_reads)
+        self.p_generic = np.zeros(n_reads)
+
+
 class Scorer:
     """Facts tokenised and checked once, to be scored under any number of edits.
 
@@ -68,6 +83,7 @@ class Scorer:
         generic: words that count as generic; None takes `generic_words(model)`. Only those that are
             one token as an answer are used.
         candidates: also rank each answer among the answers of its relation.
+        keep: bytes of residual streams that may be kept from one `run` to the next; None: half of the memory.
 
     Raises:
         ValueError: an answer the tokenizer cannot represent, an empty prompt, or generic words none of
@@ -75,8 +91,16 @@ class Scorer:
     """
 
     def __init__(
-        self, model: Model, facts: FactSet, *, generic: Sequence[str] | None = None, candidates: bool = True
+        self,
+        model: Model,
+        facts: FactSet,
+        *,
+        generic: Sequence[str] | None = None,
+        candidates: bool = True,
+        keep: int | None = None,
     ) -> None:
+        self._engine: Engine | None = None
+        self._keep = keep
         self.model = model
         self.facts = facts
         self.candidates = candidates
@@ -152,61 +176,92 @@ class Scorer:
             }
         )
 
-    def run(self, edit: Edit | None, label: str = "", *, batch_tokens: int = 4096) -> pd.DataFrame:
-        """Scores under one edit (None: the model as trained), a row per fact and prompt."""
-        n_reads, n_targets = len(self._reads.places), len(self._target_read)
-        logprob = np.zeros(n_targets)
-        rank = np.zeros(n_targets, dtype=np.int64)
-        masked_rank = np.zeros(n_targets, dtype=np.int64)
-        top = np.zeros(n_reads, dtype=np.int64)
-        top_prob = np.zeros(n_reads)
-        p_generic = np.zeros(n_reads)
-        generic = self.generic_ids.to(self.model.device)
-
-        with edit.on(self.model) if edit is not None else nullcontext():
-            for reads, logits in self.model.logits_at(self._reads.rows, self._reads.places, batch_tokens=batch_tokens):
-                logprobs = logits.log_softmax(-1)
-                best = logprobs.max(-1)
-                top[reads] = best.indices.cpu().numpy()
-                top_prob[reads] = best.values.exp().cpu().numpy()
-                p_generic[reads] = logprobs[:, generic].exp().sum(-1).cpu().numpy() if len(generic) else np.nan
-
-                spans = [np.arange(self._span[read], self._span[read + 1]) for read in reads]
-                targets = np.concatenate(spans)
-                local = torch.from_numpy(np.repeat(np.arange(len(reads)), [len(s) for s in spans]))
-                local = local.to(logits.device)
-                tokens = torch.from_numpy(self._target_token[targets]).to(logits.device)
-                values = logprobs[local, tokens]
-                logprob[targets] = values.double().cpu().numpy()
-                ranked = torch.from_numpy(self._target_ranked[targets]).to(logits.device)
-                at, values = local[ranked], values[ranked]
-                # Ties count against the answer, so a constant or NaN output is never right.
-                beaten = ~(logprobs[at] < values[:, None])
-                beaten[torch.arange(len(at), device=at.device), tokens[ranked]] = True
-                chosen = targets[ranked.cpu().numpy()]
-                rank[chosen] = beaten.sum(-1).cpu().numpy()
-                if len(generic):
-                    own = tokens[ranked][:, None] == generic
-                    beaten[:, generic] = own
-                masked_rank[chosen] = beaten.sum(-1).cpu().numpy()
-
-        frame = self._fixed.copy()
-        frame["edit"] = label
-        for column, value in edit_columns(edit).items():
-            frame[column] = value if isinstance(value, str) else np.nan if value is None else float(value)  # type: ignore[arg-type]
-        return check(self._gather(frame, logprob, rank, masked_rank, top, top_prob, p_generic), "scores")
-
-    def _gather(
+    def run(
         self,
-        frame: pd.DataFrame,
-        logprob: np.ndarray,
-        rank: np.ndarray,
-        masked_rank: np.ndarray,
-        top: np.ndarray,
-        top_prob: np.ndarray,
-        p_generic: np.ndarray,
-    ) -> pd.DataFrame:
+        edits: Mapping[str, Edit | None],
+        *,
+        engine: str = "fast",
+        memory: int | str | None = None,
+        progress: bool = False,
+    ) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Scores under each edit (None: the model as trained): (label, a row per fact and prompt), in order.
+
+        All edits run together, so that what they share is computed once; see `laser_interp.engine`.
+
+        Args:
+            engine: "fast", or "reference" for one full forward an edit, with its hooks on.
+            memory: what activations may take; see `score`.
+
+        Raises:
+            ValueError: another engine, or an edit made from another model's weights; before any work.
+        """
+        from tqdm.auto import tqdm
+
+        found = {label: _Found(len(self._reads.places), len(self._target_read)) for label in edits}
+        labels = list(edits)
+        total = len(labels) * len(self._reads.places)
+        with tqdm(total=total, desc="scoring", unit="read", disable=not progress) as bar:
+            for i, reads, logits in self._logits(list(edits.values()), engine, memory):
+                self._reduce(found[labels[i]], reads, logits)
+                bar.update(len(reads))
+        for label, edit in edits.items():
+            frame = self._fixed.copy()
+            frame["edit"] = label
+            for column, value in edit_columns(edit).items():
+                frame[column] = value if isinstance(value, str) else np.nan if value is None else float(value)  # type: ignore[arg-type]
+            yield label, check(self._gather(frame, found.pop(label)), "scores")
+
+    def _logits(
+        self, edits: list[Edit | None], engine: str, memory: int | str | None
+    ) -> Iterator[tuple[int, list[int], Tensor]]:
+        if engine not in ENGINES:
+            raise ValueError(f"engine is {engine!r}: expected one of {', '.join(ENGINES)}")
+        model = self.model
+        # Hooks of others, nested edits among them, are theirs: only whole forwards run all of them.
+        if engine == "reference" or model.n_hooks():
+            for edit in edits:
+                if edit is not None:
+                    edit.check(model)
+            for i, edit in enumerate(edits):
+                with edit.on(model) if edit is not None else nullcontext():
+                    for reads, logits in model.logits_at(self._reads.rows, self._reads.places):
+                        yield i, reads, logits
+            return
+        given = parse_memory(memory, model)
+        if self._engine is None or self._engine.memory != given:
+            keep = given // 2 if self._keep is None else self._keep
+            self._engine = Engine(model, self._reads.rows, self._reads.places, memory=given, keep=keep)
+        yield from self._engine.run(edits)
+
+    def _reduce(self, found: _Found, reads: list[int], logits: Tensor) -> None:
+        """From logits to what is kept of them; of the vocabulary's size are only the logits and one comparison."""
+        device = logits.device
+        generic = self.generic_ids.to(device)
+        norm = logits.logsumexp(-1)
+        best = logits.max(-1)
+        found.top[reads] = best.indices.cpu().numpy()
+        found.top_prob[reads] = (best.values - norm).exp().cpu().numpy()
+        of_generic = logits[:, generic]
+        found.p_generic[reads] = (of_generic - norm[:, None]).exp().sum(-1).cpu().numpy() if len(generic) else np.nan
+
+        spans = [np.arange(self._span[read], self._span[read + 1]) for read in reads]
+        targets = np.concatenate(spans)
+        local = torch.from_numpy(np.repeat(np.arange(len(reads)), [len(s) for s in spans])).to(device)
+        tokens = torch.from_numpy(self._target_token[targets]).to(device)
+        values = logits[local, tokens]
+        found.logprob[targets] = (values - norm[local]).double().cpu().numpy()
+        ranked = torch.from_numpy(self._target_ranked[targets]).to(device)
+        at, own, values = local[ranked], tokens[ranked], values[ranked]
+        chosen = targets[ranked.cpu().numpy()]
+        # Ties count against the answer, so a constant or NaN output is never right; the answer itself counts once.
+        rank = logits.shape[1] - (logits[at] < values[:, None]).sum(-1)
+        ahead = ~(of_generic[at] < values[:, None]) & (own[:, None] != generic)
+        found.rank[chosen] = rank.cpu().numpy()
+        found.masked_rank[chosen] = (rank - ahead.sum(-1)).cpu().numpy()
+
+    def _gather(self, frame: pd.DataFrame, found: _Found) -> pd.DataFrame:
         """From tokens to continuations to (fact, prompt) rows."""
+        logprob, rank, masked_rank, top = found.logprob, found.rank, found.masked_rank, found.top
         n_owners, n_items = len(self._owner_item), len(self.items)
         of_owner = np.zeros(n_owners)
         np.add.at(of_owner, self._target_owner, logprob)
@@ -245,8 +300,8 @@ class Scorer:
         frame["correct"] = frame["top1"]
         frame["top_answer"] = [decoded[token] for token in top[read]]
         frame["top_token"] = top[read]
-        frame["top_prob"] = top_prob[read]
-        frame["p_generic"] = p_generic[read]
+        frame["top_prob"] = found.top_prob[read]
+        frame["p_generic"] = found.p_generic[read]
         frame["generic_masked_rank"] = best_masked
         frame["generic_masked_top1"] = best_masked <= 1
         frame["candidate_rank"] = candidate_rank.astype(float) if self.candidates else np.nan
@@ -263,7 +318,8 @@ def score(
     *,
     generic: Sequence[str] | None = None,
     candidates: bool = True,
-    batch_tokens: int = 4096,
+    engine: str = "fast",
+    memory: int | str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Score facts under edits.
@@ -272,7 +328,10 @@ def score(
         edits: label -> edit; None is the model as trained.
         generic: words that count as generic; see `Scorer`.
         candidates: also rank each answer among the answers of its relation.
-        batch_tokens: tokens run at once, padding included.
+        engine: "fast" computes what the edits share once; "reference" runs the whole model once an edit,
+            with its hooks on, and is what the fast one is tested against.
+        memory: bytes that activations may take, as a number or as in "2GiB"; batches are sized by it.
+            Default: 2 GiB on a CPU, 60 % of a CUDA device less the weights.
         progress: show a bar.
 
     Returns:
@@ -286,13 +345,11 @@ def score(
     Raises:
         ValueError: no edits, or facts the tokenizer cannot represent.
     """
-    from tqdm.auto import tqdm
-
     if not edits:
         raise ValueError('no edits given: expected a mapping such as {"base": None, "laser": edit}')
     scorer = Scorer(model, facts, generic=generic, candidates=candidates)
-    bar = tqdm(edits.items(), desc="scoring", unit="edit", disable=not progress or len(edits) == 1)
-    return pd.concat([scorer.run(edit, label, batch_tokens=batch_tokens) for label, edit in bar], ignore_index=True)
+    found = scorer.run(edits, engine=engine, memory=memory, progress=progress and len(edits) > 1)
+    return pd.concat([frame for _, frame in found], ignore_index=True)
 
 
 def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFrame:

@@ -132,7 +132,6 @@ def sweep(
     out: str | Path | None = None,
     generic: Sequence[str] | None = None,
     candidates: bool = True,
-    batch_tokens: int = 4096,
     progress: bool = True,
 ) -> Sweep:
     """Score LASER at every layer, matrix and ρ.
@@ -193,11 +192,8 @@ def sweep(
             if path is not None and (done := _finished(path)) is not None:
                 bar.update(len(edits))
                 return done
-            frames = []
-            for edit in edits.values():
-                frames.append(scorer.run(edit, name, batch_tokens=batch_tokens)[_PART_COLUMNS])
-                bar.update()
-            part = pd.concat(frames, ignore_index=True)
+            part = pd.concat([frame[_PART_COLUMNS] for _, frame in scorer.run(edits)], ignore_index=True)
+            bar.update(len(edits))
             if path is not None:
                 results.write_table(part, path, "sweep_part", provenance)
             return part

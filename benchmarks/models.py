@@ -1,0 +1,81 @@
+"""Random models of real shapes, and facts to ask them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers as tf
+
+import laser_interp as li
+
+_TWELVE = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
+
+# name -> (class, config). Layers, widths and vocabularies are those of the models named, but for "gptj" and
+# "llama", which have the block of the family at GPT-2's size; "gptj-6b" is GPT-J whole, for a GPU.
+SHAPES: dict[str, tuple[Any, Any]] = {
+    "gpt2-small": (tf.GPT2LMHeadModel, lambda: tf.GPT2Config()),
+    "pythia-160m": (
+        tf.GPTNeoXForCausalLM,
+        lambda: tf.GPTNeoXConfig(**_TWELVE, vocab_size=50304, intermediate_size=3072, max_position_embeddings=2048),
+    ),
+    "gptj": (
+        tf.GPTJForCausalLM,
+        lambda: tf.GPTJConfig(vocab_size=50400, n_embd=768, n_layer=12, n_head=12, rotary_dim=64, n_positions=2048),
+    ),
+    "llama": (
+        tf.LlamaForCausalLM,
+        lambda: tf.LlamaConfig(**_TWELVE, vocab_size=32000, intermediate_size=2048, max_position_embeddings=2048),
+    ),
+    "gptj-6b": (tf.GPTJForCausalLM, lambda: tf.GPTJConfig(tie_word_embeddings=False)),
+}
+
+
+class Words:
+    """A tokenizer of numbers: speed is about shapes, not about text."""
+
+    unk_token_id = mask_token_id = mask_token = None
+    pad_token_id = eos_token_id = 0
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __call__(self, text: str | list[str], add_special_tokens: bool = True) -> dict[str, Any]:
+        if isinstance(text, list):
+            return {"input_ids": [self(one)["input_ids"] for one in text]}
+        return {"input_ids": [int(word) % self.n for word in text.split()]}
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, map(int, ids)))
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return list(map(str, ids))
+
+
+def make(name: str, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """A random transformers model whose weights have spectra that fall like trained ones', and a tokenizer."""
+    cls, config = SHAPES[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        with torch.device(device):
+            hf = cls._from_config(config(), dtype=dtype).eval()
+        for parameter in hf.parameters():
+            parameter.data.normal_(0, 0.02 if parameter.ndim > 1 else 0.2)
+            if parameter.ndim == 2:  # columns that fall off give a spectrum that does
+                parameter.data *= torch.linspace(2, 0.2, parameter.shape[1], device=parameter.device).to(dtype)
+    return hf, Words(hf.config.vocab_size)
+
+
+def facts(n: int, vocabulary: int, seed: int = 0) -> li.FactSet:
+    """Prompts of 5 to 10 random tokens, with answers of one token."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def words(count: int) -> str:
+        return " ".join(map(str, torch.randint(vocabulary, (count,), generator=generator).tolist()))
+
+    lengths = torch.randint(5, 11, (n,), generator=generator).tolist()
+    rows = [
+        {"fact_id": f"f{i}", "prompt": words(length), "subject": f"s{i}", "relation": "r", "object": words(1)}
+        for i, length in enumerate(lengths)
+    ]
+    return li.load_facts(rows)

@@ -1,0 +1,266 @@
+"""The sweep's engine against the published procedure and the strongest plain loop.
+
+All run on the same random models, prompts and cells, interleaved in one process, so that the ratios hold
+whatever else the machine does. Per cell (an edit) and prompt:
+
+- A, published: copy the model, `torch.svd_lowrank(W, q=k, niter=2)`, one prompt at a time, all logits;
+- B, plain: weights swapped in place, exact factors computed once, prompts in batches sorted by length,
+  logits at the last position only;
+- ours: `li.score`'s engine on all ranks of all matrices of a layer.
+
+A's copy and factorisation are charged to the prompts it is run on; `ratio_published_no_setup` leaves them
+out, as they would vanish over very many prompts. Our factorisation and B's are done before the clock starts.
+`gemm_fraction` is what `laser_interp.engine.operations` counts as needed, over our time, as a share of the
+best rate of this machine's own matrix products, measured between the cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import laser_interp as li
+from benchmarks import models
+from laser_interp.edit import rank_of
+from laser_interp.engine import operations
+from laser_interp.score import Scorer
+
+DEFAULT = ("gpt2-small", "pythia-160m", "gptj", "llama")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", nargs="+", default=list(DEFAULT), choices=list(models.SHAPES))
+    parser.add_argument("--prompts", type=int, default=72)
+    parser.add_argument("--layers", type=int, nargs="+", default=None, help="default: four, spread evenly")
+    parser.add_argument("--threads", type=int, default=None, help="of torch (default: all cores)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--no-published", action="store_true", help="leave the slow procedure A out")
+    parser.add_argument("--json", default=None, help="also write the rows there")
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    rows = []
+    for name in args.models:
+        rows += [one_model(name, args)]
+        print(pd.DataFrame(rows).drop(columns=["by_layer"]).to_string(index=False), flush=True)
+    for row in rows:
+        told = ", ".join(f"{one['layer']}: {one['ms']:.3g} ms ({one['needed_gflop']:.3g})" for one in row["by_layer"])
+        print(f"{row['model']}, by layer, ms per cell and prompt (GFLOP needed): {told}")
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.json).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def _sync(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def _timed(device: str, work: Callable[[], Any]) -> tuple[float, Any]:
+    _sync(device)
+    start = time.perf_counter()
+    out = work()
+    _sync(device)
+    return time.perf_counter() - start, out
+
+
+class _Rate:
+    """The machine's own rate of matrix products, at the best of some sizes."""
+
+    def __init__(self, width: int, device: str, dtype: torch.dtype) -> None:
+        self.device = device
+        tokens = (256, 1024, 2048) if device == "cpu" else (4096, 16384)
+        self.inputs = [torch.randn(n, width, device=device, dtype=dtype) for n in tokens]
+        self.weight = torch.randn(width, 4 * width, device=device, dtype=dtype)
+        self.times: list[list[float]] = [[] for _ in tokens]
+
+    def measure(self) -> None:
+        for x, times in zip(self.inputs, self.times, strict=True):
+            for _ in range(5):
+                times.append(_timed(self.device, lambda x=x: x @ self.weight)[0])
+
+    @property
+    def flops(self) -> float:
+        size = 2.0 * self.weight.numel()
+        return max(size * len(x) / statistics.median(times) for x, times in zip(self.inputs, self.times, strict=True))
+
+
+def one_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    device, dtype = args.device, getattr(torch, args.dtype)
+    hf, tokenizer = models.make(name, device, dtype)
+    model = li.load_model((hf, tokenizer), device=device)
+    facts = models.facts(args.prompts, model.d_vocab)
+    n = model.n_layers
+    layers = args.layers or sorted({round(n * share - 0.5) for share in (0.125, 0.375, 0.625, 0.875)})
+    scorer = Scorer(model, facts, generic=["1 2 3", "4", "5"], candidates=False)
+    plain = _Plain(hf, name, [tokenizer(fact.prompt)["input_ids"] for fact in facts])
+    answers = torch.tensor([tokenizer(fact.object)["input_ids"][0] for fact in facts], device=device)
+    rate = _Rate(model.d_model, device, dtype)
+
+    ours = needed = plain_time = published_time = no_setup = 0.0
+    n_ours = n_plain = n_published = 0
+    worst = 0.0
+    by_layer = []
+    for place, layer in enumerate(layers):
+        edits: dict[str, li.Edit | None] = {}
+        wanted = 0.0
+        for matrix in model.matrices:
+            site = li.Site(layer, matrix)
+            ranks = [rank_of(rho, li.spectrum(model, site).max_rank) for rho in li.RHOS]
+            edits |= {f"{matrix} {rank}": li.laser(model, site, rank=rank) for rank in ranks}
+            wanted += operations(model, site, ranks, [len(row) for row in plain.rows])
+        if place == 0:  # warm up all three
+            list(scorer.run(dict(list(edits.items())[:2])))
+            plain.logprobs(answers)
+        rate.measure()
+        seconds, frames = _timed(device, lambda edits=edits: dict(scorer.run(edits)))
+        rate.measure()
+        ours, needed, n_ours = ours + seconds, needed + wanted, n_ours + len(edits)
+        cells_prompts = len(edits) * len(facts)
+        by_layer.append(
+            {"layer": layer, "ms": 1e3 * seconds / cells_prompts, "needed_gflop": wanted / cells_prompts / 1e9}
+        )
+        chosen = list(edits)[place :: max(len(edits) // 3, 1)][:3]
+        for at, label in enumerate(chosen):
+            matrix, rank = label.split()
+            spectrum = li.spectrum(model, li.Site(layer, matrix))
+            factors = [part.to(device) for part in (spectrum.U, spectrum.S.float(), spectrum.Vh)]
+            seconds, found = _timed(
+                device, lambda f=factors, m=matrix, r=int(rank): plain.edited(layer, m, r, f, answers)
+            )
+            plain_time, n_plain = plain_time + seconds, n_plain + 1
+            difference = torch.from_numpy(frames[label]["logprob"].to_numpy()) - found.double().cpu()
+            worst = max(worst, float(difference.abs().max()))
+            rate.measure()
+            if at == place % len(chosen) and not args.no_published:
+                seconds, setup = _timed(device, lambda m=matrix, r=int(rank): plain.published(layer, m, r, answers))
+                published_time, no_setup, n_published = (
+                    published_time + seconds,
+                    no_setup + seconds - setup,
+                    n_published + 1,
+                )
+                rate.measure()
+
+    def per(seconds: float, cells: int) -> float:
+        return 1e3 * seconds / max(cells, 1) / len(facts)
+
+    mine = per(ours, n_ours)
+    return {
+        "model": name,
+        "device": f"{torch.cuda.get_device_name() if device != 'cpu' else platform.processor() or platform.machine()}, "
+        f"{torch.get_num_threads()} threads, {args.dtype}",
+        "ms_per_cell_prompt": mine,
+        "ratio_published": per(published_time, n_published) / mine if n_published else None,
+        "ratio_plain": per(plain_time, n_plain) / mine,
+        "gemm_fraction": needed / ours / rate.flops,
+        "ratio_published_no_setup": per(no_setup, n_published) / mine if n_published else None,
+        "worst_difference": worst,
+        "gflop_per_second": rate.flops / 1e9,
+        "cells": n_ours,
+        "prompts": len(facts),
+        "by_layer": by_layer,
+    }
+
+
+class _Plain:
+    """What one would write without this package: a transformers model and its weights."""
+
+    def __init__(self, hf: Any, name: str, rows: list[list[int]]) -> None:
+        self.hf, self.name, self.rows = hf, name, rows
+        self.device = next(hf.parameters()).device
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        self.batches = []
+        for start in range(0, len(order), 24):
+            batch = order[start : start + 24]
+            longest = len(rows[batch[-1]])
+            ids, mask = torch.zeros(2, len(batch), longest, dtype=torch.long)
+            for i, row in enumerate(batch):
+                ids[i, : len(rows[row])], mask[i, : len(rows[row])] = torch.tensor(rows[row]), 1
+            self.batches.append((torch.tensor(batch), ids.to(self.device), mask.to(self.device)))
+
+    @torch.no_grad()
+    def logprobs(self, answers: Tensor) -> Tensor:
+        out = torch.empty(len(self.rows), device=self.device)
+        for batch, ids, mask in self.batches:
+            hidden = self.hf.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            last = hidden[torch.arange(len(ids)), mask.sum(1) - 1]
+            logprobs = self.hf.get_output_embeddings()(last).float().log_softmax(-1)
+            own = logprobs[torch.arange(len(ids)), answers[batch]]
+            (logprobs >= own[:, None]).sum(-1)  # the rank
+            out[batch] = own
+        return out
+
+    def view(self, layer: int, matrix: str, hf: Any = None) -> Tensor:
+        """The weight in place, `[d_in, d_out]` or, in NeoX, `[heads, d_head, d_in]`."""
+        hf = self.hf if hf is None else hf
+        if self.name == "gpt2-small":
+            block = hf.transformer.h[layer]
+            if matrix in "qkv":
+                return block.attn.c_attn.weight.data.chunk(3, dim=1)["qkv".index(matrix)]
+            return {"o": block.attn.c_proj, "in": block.mlp.c_fc, "out": block.mlp.c_proj}[matrix].weight.data
+        if self.name == "pythia-160m":
+            block = hf.gpt_neox.layers[layer]
+            if matrix in "qkv":
+                weight = block.attention.query_key_value.weight.data
+                heads = hf.config.num_attention_heads
+                return weight.view(heads, 3, -1, weight.shape[1])[:, "qkv".index(matrix)]
+            names = {"o": block.attention.dense, "in": block.mlp.dense_h_to_4h, "out": block.mlp.dense_4h_to_h}
+            return names[matrix].weight.data.T
+        if self.name.startswith("gptj"):
+            block = hf.transformer.h[layer]
+            linear = {"o": "out_proj", "in": "fc_in", "out": "fc_out"}.get(matrix, f"{matrix}_proj")
+            return getattr(block.mlp if matrix in ("in", "out") else block.attn, linear).weight.data.T
+        block = hf.model.layers[layer]
+        linear = {"in": "up", "out": "down"}.get(matrix, matrix)
+        return getattr(
+            block.mlp if matrix in ("in", "gate", "out") else block.self_attn, f"{linear}_proj"
+        ).weight.data.T
+
+    @torch.no_grad()
+    def edited(self, layer: int, matrix: str, rank: int, factors: list[Tensor], answers: Tensor) -> Tensor:
+        """B: swap the weight, run, swap it back."""
+        U, S, Vh = factors
+        view = self.view(layer, matrix)
+        before = view.clone()
+        weight = ((U[:, :rank] * S[:rank]) @ Vh[:rank]).to(view.dtype)
+        view.copy_(weight if view.ndim == 2 else weight.T.reshape(view.shape))
+        try:
+            return self.logprobs(answers)
+        finally:
+            view.copy_(before)
+
+    @torch.no_grad()
+    def published(self, layer: int, matrix: str, rank: int, answers: Tensor) -> float:
+        """A: the published procedure; the seconds that its copy and its factorisation took."""
+        start = time.perf_counter()
+        hf = copy.deepcopy(self.hf)
+        view = self.view(layer, matrix, hf)
+        weight = view if view.ndim == 2 else view.reshape(-1, view.shape[-1])
+        U, S, V = torch.svd_lowrank(weight.float(), q=rank, niter=2)
+        view.copy_((U @ S.diag() @ V.T).to(view.dtype).reshape(view.shape))
+        _sync(str(self.device))
+        setup = time.perf_counter() - start
+        for row, answer in zip(self.rows, answers, strict=True):
+            logits = hf(torch.tensor([row], device=self.device)).logits[0, -1]
+            logprobs = logits.float().log_softmax(-1)
+            logprobs[answer].item()
+            logprobs.topk(10).indices.tolist()
+        return setup
+
+
+warnings.filterwarnings("ignore", message=".*generic words.*")

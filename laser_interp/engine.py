@@ -87,9 +87,10 @@ class _Group:
         bounds = [round(i * len(self.edits) / n) for i in range(n + 1)]
         return [_Pass(self, list(range(a, b))) for a, b in itertools.pairwise(bounds)]
 
-    def linear(self, which: Sequence[int]) -> dict[tuple[int, str], Compute]:
-        """What computes each edited matrix when some of the edits run side by side."""
+    def linear(self, which: Sequence[int]) -> tuple[dict[tuple[int, str], Compute], set[tuple[int, str]]]:
+        """What computes each edited matrix when some of the edits run side by side, and which do so from one input."""
         out: dict[tuple[int, str], Compute] = {}
+        shared = set()
         for site in self.sites:
             at = (site.layer, site.matrix)
             if site.layer == self.layer and site.matrix in self.sharing and len(self.edits) > 1:
@@ -98,9 +99,10 @@ class _Group:
                         self.model, site, [self._part(i, site) for i in range(len(self.edits))]
                     )
                 out[at] = self._factors[site].of(which)
+                shared.add(at)
             else:
                 out[at] = self._one_by_one(site, which)
-        return out
+        return out, shared
 
     def _part(self, i: int, site: Site) -> SiteEdit | None:
         edit = self.edits[i][1]
@@ -167,14 +169,14 @@ class _Factors:
             self._added.append(part.added and tuple(one.to(device, dtype) for one in part.added))
 
     def of(self, which: Sequence[int]) -> Compute:
-        """What computes the matrix for copies of one input, one after the other."""
+        """From one input, the outputs under some of the edits, one after the other."""
 
         def compute(x: Tensor, original: Any) -> Tensor:
-            n = len(x) // len(which)
-            x0 = x[:n].to(self._dtype)
+            n = len(x)
+            x0 = x.to(self._dtype)
             stop = max(self._kept[i][0].stop for i in which)
             z = x0 @ self._down[:, :stop]
-            out = torch.empty(len(x), self._up.shape[1], dtype=self._dtype, device=x.device)
+            out = torch.empty(len(which) * n, self._up.shape[1], dtype=self._dtype, device=x.device)
             for place, i in enumerate(which):
                 kept, gains = self._kept[i]
                 row = out[place * n : (place + 1) * n]
@@ -370,20 +372,30 @@ class Engine:
             return self.model.run(chunk.batch, start=chunk.layer, residual=chunk.residual)
         self._reach(chunk, group.layer, record)
         copies = len(one.which)
-        linear = group.linear(one.which)
+        linear, shared = group.linear(one.which)
         half: dict[tuple[int, str], Any] = {}
         if chunk.record is not None:
+            same_attention = all(m in group.unchanged for m in _of_half(self.model, "attn"))
+            same_mlp_input = (same_attention or self.model.is_parallel(group.layer)) and self.model.has_mlp_module(
+                group.layer
+            )
+            if same_mlp_input:
+                shared.add((group.layer, "mlp"))
             for name in ("attn", "mlp"):
                 if name in chunk.record.half and all(m in group.unchanged for m in _of_half(self.model, name)):
                     half[group.layer, name] = chunk.record.half[name]
             for m in group.unchanged:
-                linear[group.layer, m] = _known(chunk.record.linear[m], copies)
+                # Beside an edited matrix of the MLP the other one is wanted for each copy.
+                alone = same_mlp_input and group.sharing == {"out"}
+                linear[group.layer, m] = _known(chunk.record.linear[m], 1 if alone and m in GROUPS["mlp"] else copies)
+                shared.add((group.layer, m))
         return self.model.run(
             chunk.batch,
             copies=copies,
             start=group.layer,
             residual=chunk.residual,
             linear=linear,
+            shared=shared,
             half=half,
         )
 

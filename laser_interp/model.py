@@ -14,7 +14,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ FACTORS = "factors.safetensors"
 
 # (input [..., d_in], output [..., d_out]) -> new output [..., d_out]
 Rewrite = Callable[[Tensor, Tensor], Tensor]
-# (input [n, d_in], the original map) -> output [n, d_out]
+# (input [n, d_in], the original map) -> output [n, d_out], or that of all copies where they share their input
 Compute = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
 
 
@@ -634,19 +634,22 @@ class Model:
         residual: Float[Tensor, "rows longest d_model"] | None = None,
         stop: int | None = None,
         linear: Mapping[tuple[int, str], Compute] | None = None,
+        shared: Collection[tuple[int, str]] = (),
         half: Mapping[tuple[int, str], Any] | None = None,
         record: Record | None = None,
     ) -> Tensor:
         """Run some layers of the model on a batch, `copies` times side by side.
 
-        Linear maps are computed at `batch.tokens` alone, those of the last layer but for keys and values
-        only where the batch is read.
+        Linear maps are computed at `batch.tokens` alone, and so is what an MLP does between them; those of
+        the last layer, but for keys and values, only where the batch is read.
 
         Args:
             start, residual: resume before layer `start` from the residual stream that enters it.
             stop: end before this layer; None runs to the logits.
-            linear: (layer, matrix) -> what computes it instead, from `x [copies * tokens, d_in]` and a
-                function that computes the original, to `[copies * tokens, d_out]`.
+            linear: (layer, matrix) -> what computes it instead, from its input at the computed tokens of
+                all copies and a function that computes the original.
+            shared: (layer, matrix) of those whose input is the same in all copies: they are given that of
+                one and return the outputs of all. (layer, "mlp") where that holds for all of a layer's MLP.
             half: (layer, "attn" or "mlp") -> what a `Record` says that half returned, to be returned again.
             record: filled with what layer `start` computes.
 
@@ -656,7 +659,6 @@ class Model:
         """
         end = self.n_layers if stop is None else stop
         rows, longest = batch.shape
-        tables: dict[bool, tuple[Tensor | None, Tensor | None]] = {}
         reached: list[Tensor] = []
 
         with ExitStack() as stack:
@@ -670,16 +672,25 @@ class Model:
             for layer, block in enumerate(self.bridge.blocks):
                 if not start <= layer < end:
                     instead(block, self._identity(reached if layer == stop else None))
+            for module, forward in self._faster(range(start, end)):
+                instead(module, forward)
+            everywhere, where_read = (_Places.of(batch, copies, only_read) for only_read in (False, True))
             for layer in range(start, end):
+                is_last = layer == self.n_layers - 1
+                mlp = self.bridge.blocks[layer].mlp
+                packs_mlp = self.has_mlp_module(layer)
+                if packs_mlp and (layer, "mlp") not in (half or {}):
+                    places = where_read if is_last else everywhere
+                    instead(mlp, places.packed(mlp.forward, one_copy=(layer, "mlp") in shared))
                 for m in self.matrices:
-                    only_read = layer == self.n_layers - 1 and m not in ("k", "v")
-                    if only_read not in tables:
-                        tables[only_read] = _packing(batch, copies, only_read)
-                    module = self._linear(layer, m)
-                    rewrite = None if linear is None else linear.get((layer, m))
+                    places = where_read if is_last and m not in ("k", "v") else everywhere
+                    compute = None if linear is None else linear.get((layer, m))
                     keep = record.linear if record is not None and layer == start else None
-                    if rewrite is not None or keep is not None or tables[only_read][0] is not None:
-                        instead(module, _packed(module.forward, rewrite, keep, m, *tables[only_read]))
+                    module = self._linear(layer, m)
+                    if compute is not None or keep is not None or not places.whole:
+                        is_packed = packs_mlp and _HALF[m] == "mlp"
+                        forward = _computing(module.forward, compute, keep, m)
+                        instead(module, places.linear(forward, is_packed, (layer, m) in shared))
             for (layer, name), output in (half or {}).items():
                 instead(getattr(self.bridge.blocks[layer], name), _returning(output, rows, copies))
             if record is not None:
@@ -692,14 +703,14 @@ class Model:
                 hooks.append((f"blocks.{start}.hook_in", lambda x, hook: given))
             if stop == self.n_layers:
 
-                def keep(module: Any, args: Any, out: Any) -> None:
+                def keep_last(module: Any, args: Any, out: Any) -> None:
                     reached.append(out if isinstance(out, Tensor) else out[0])
 
-                stack.callback(self.bridge.blocks[end - 1].register_forward_hook(keep).remove)
-            places = batch.reads if stop is None else batch.reads[:0]
+                stack.callback(self.bridge.blocks[end - 1].register_forward_hook(keep_last).remove)
+            read = batch.reads if stop is None else batch.reads[:0]
             if copies > 1:
-                places = (places + torch.arange(copies, device=places.device)[:, None] * (rows * longest)).flatten()
-            hooks.append(("unembed.hook_in", lambda x, hook: x.flatten(0, 1)[places.to(x.device)].unsqueeze(1)))
+                read = (read + torch.arange(copies, device=read.device)[:, None] * (rows * longest)).flatten()
+            hooks.append(("unembed.hook_in", lambda x, hook: x.flatten(0, 1)[read.to(x.device)].unsqueeze(1)))
             stack.enter_context(self.bridge.hooks(fwd_hooks=hooks))
             stack.enter_context(torch.no_grad())
             config = self.bridge.original_model.config
@@ -713,6 +724,26 @@ class Model:
         if stop is not None:
             return reached[0]
         return logits[:, 0].to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _faster(self, layers: Iterable[int]) -> Iterator[tuple[Any, Callable[..., Any]]]:
+        """Modules of some layers that are written out step by step, and the same function in one step.
+
+        The bridge's norms compute what the checkpoint's own norm does in one kernel; GPT-2's GELU is torch's.
+        """
+        from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
+        from transformers.activations import NewGELUActivation
+
+        if "faster" not in self.memo:
+            found: list[list[tuple[Any, Callable[..., Any]]]] = []
+            for block in self.bridge.blocks:
+                norms = [one for one in block.submodules.values() if isinstance(one, NormalizationBridge)]
+                gelus = [one for one in block.original_component.modules() if isinstance(one, NewGELUActivation)]
+                found.append(
+                    [(one, _own_norm(one.original_component)) for one in norms] + [(one, _gelu) for one in gelus]
+                )
+            self.memo["faster"] = found
+        for layer in layers:
+            yield from self.memo["faster"][layer]
 
     def _identity(self, reached: list[Tensor] | None) -> Callable[..., Any]:
         """A block that passes the residual stream on, in the form in which this family's blocks return it."""
@@ -744,6 +775,10 @@ class Model:
             record.half[name] = output
 
         return getattr(self.bridge.blocks[layer], name).register_forward_hook(keep)
+
+    def has_mlp_module(self, layer: int) -> bool:
+        """Whether a layer has a module that is its MLP and nothing else; OPT's and BERT's have none."""
+        return getattr(self.bridge.blocks[layer].mlp, "name", None) is not None
 
     def is_parallel(self, layer: int) -> bool:
         """Whether a layer's MLP reads what enters the layer, and not what its attention made of it.
@@ -836,50 +871,96 @@ class Model:
         return self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 
-def _packing(batch: Batch, copies: int, only_read: bool) -> tuple[Tensor | None, Tensor | None]:
-    """Which places of the flat batch a linear map is computed at, and for every place which result it takes.
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Which places of copies of a batch are computed, and for every place which result it takes.
 
-    None, None: at every place. What is not computed takes a result that nobody reads.
+    Attributes:
+        take: flat indices of the places computed in one copy; None: all.
+        put: `[rows * longest]`, which of the results each place takes; what nobody reads takes any.
+        copies, n_places: copies, and places in each.
     """
-    rows, longest = batch.shape
-    n_places = rows * longest
-    if only_read:
-        take = batch.tokens[batch.copies_of[batch.reads].unique()]
-        where = torch.full((len(batch.tokens),), 0, device=take.device)
-        where[batch.copies_of[take]] = torch.arange(len(take), device=take.device)
-        put = where[batch.copies_of]
-    elif batch.whole:
-        return None, None
-    else:
-        take, put = batch.tokens, batch.copies_of
-    if copies > 1:
+
+    take: Tensor | None
+    put: Tensor | None
+    copies: int
+    n_places: int
+    takes: Tensor | None  # `take` and `put` for all copies
+    puts: Tensor | None
+
+    @classmethod
+    def of(cls, batch: Batch, copies: int, only_read: bool) -> _Places:
+        rows, longest = batch.shape
+        if only_read:
+            kept = batch.copies_of[batch.reads].unique()
+            take = batch.tokens[kept]
+            where = torch.zeros(len(batch.tokens), dtype=torch.long, device=take.device)
+            where[kept] = torch.arange(len(kept), device=take.device)
+            put = where[batch.copies_of]
+        elif batch.whole:
+            return cls(None, None, copies, rows * longest, None, None)
+        else:
+            take, put = batch.tokens, batch.copies_of
         nth = torch.arange(copies, device=take.device)[:, None]
-        take, put = (take + nth * n_places).flatten(), (put + nth * len(take)).flatten()
-    return take, put
+        takes, puts = (take + nth * (rows * longest)).flatten(), (put + nth * len(take)).flatten()
+        return cls(take, put, copies, rows * longest, takes, puts)
+
+    @property
+    def whole(self) -> bool:
+        return self.take is None
+
+    def gather(self, flat: Tensor, one_copy: bool) -> Tensor:
+        if self.take is None or self.takes is None:
+            return flat[: self.n_places] if one_copy else flat
+        return flat.index_select(0, (self.take if one_copy else self.takes).to(flat.device))
+
+    def scatter(self, found: Tensor) -> Tensor:
+        return found if self.puts is None else found.index_select(0, self.puts.to(found.device))
+
+    def packed(self, forward: Callable[..., Tensor], *, one_copy: bool) -> Callable[..., Tensor]:
+        """A module that works place by place, at the computed places only."""
+
+        def compute(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            found = forward(self.gather(x.flatten(0, 1), one_copy).unsqueeze(0), *args, **kwargs)
+            return self.scatter(found.flatten(0, -2)).reshape(x.shape)
+
+        return compute
+
+    def linear(
+        self, forward: Callable[[Tensor], Tensor], is_packed: bool, one_copy: bool
+    ) -> Callable[[Tensor], Tensor]:
+        """A linear map at the computed places only; `is_packed`: its module is called with them alone."""
+
+        def compute(x: Tensor) -> Tensor:
+            flat = x.reshape(-1, x.shape[-1])
+            if is_packed:
+                n = self.n_places if self.take is None else len(self.take)
+                y = forward(flat[:n] if one_copy else flat)
+                return y.unsqueeze(0)
+            y = self.scatter(forward(self.gather(flat, one_copy)))
+            return y.reshape(*x.shape[:-1], y.shape[-1])
+
+        return compute
 
 
-def _packed(
-    original: Callable[[Tensor], Tensor],
-    rewrite: Compute | None,
-    keep: dict[str, Tensor] | None,
-    name: str,
-    take: Tensor | None,
-    put: Tensor | None,
+def _computing(
+    original: Callable[[Tensor], Tensor], compute: Compute | None, keep: dict[str, Tensor] | None, name: str
 ) -> Callable[[Tensor], Tensor]:
-    """The forward of a linear map that is computed at some places only, perhaps by something else."""
-
     def forward(x: Tensor) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
-        if take is not None:
-            flat = flat.index_select(0, take.to(x.device))
-        y = original(flat) if rewrite is None else rewrite(flat, original)
+        y = original(x) if compute is None else compute(x, original)
         if keep is not None:
             keep[name] = y
-        if put is not None:
-            y = y.index_select(0, put.to(x.device))
-        return y.reshape(*x.shape[:-1], y.shape[-1])
+        return y
 
     return forward
+
+
+def _own_norm(norm: Any) -> Callable[..., Tensor]:
+    return lambda hidden_states, **kwargs: norm(hidden_states)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return torch.nn.functional.gelu(x, approximate="tanh")
 
 
 def _returning(output: Any, rows: int, copies: int) -> Callable[..., Any]:

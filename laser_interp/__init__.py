@@ -11,6 +11,7 @@ reached as `from laser_interp.score import …`.
 """
 
 from laser_interp.association import Association, Gain, associate, gain
+from laser_interp.compose import Composition, compose
 from laser_interp.decode import favoured_answers
 from laser_interp.edit import (
     Edit,
@@ -31,12 +32,15 @@ from laser_interp.model import Model, load_model
 from laser_interp.score import score, summarise
 from laser_interp.sites import Site
 from laser_interp.spectrum import Spectrum, spectrum
-from laser_interp.sweep import RHOS, Selection, Sweep, sweep
+from laser_interp.sweep import RHOS, Cell, Estimate, Selection, Sweep, estimate, sweep
 
 __all__ = [
     "RHOS",
     "Association",
+    "Cell",
+    "Composition",
     "Edit",
+    "Estimate",
     "Fact",
     "FactSet",
     "Gain",
@@ -48,7 +52,9 @@ __all__ = [
     "associate",
     "band",
     "bottom_kept",
+    "compose",
     "count",
+    "estimate",
     "favoured_answers",
     "gain",
     "gains",

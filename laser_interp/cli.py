@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from laser_interp.facts import FactSet
+    from laser_interp.model import Model
 
 
 def _reproduce(args: argparse.Namespace) -> None:
@@ -50,6 +58,137 @@ def _compress(args: argparse.Namespace) -> None:
         print(f"Peak memory to load and run: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after.")
 
 
+def _load(args: argparse.Namespace) -> tuple[Model, FactSet]:
+    from laser_interp.facts import load_facts
+    from laser_interp.model import load_model
+
+    facts = load_facts(args.facts)  # the quick one first: a wrong path is told at once
+    return load_model(args.model, revision=args.revision, device=args.device, dtype=args.dtype), facts
+
+
+def _bands(texts: Sequence[str]) -> list[tuple[int, int]]:
+    found = []
+    for text in texts:
+        match = re.fullmatch(r"(\d+):(\d+)", text)
+        if match is None:
+            raise ValueError(f"the band {text!r} is not of the form START:STOP, as in 0:10")
+        found.append((int(match[1]), int(match[2])))
+    return found
+
+
+def _sweep(args: argparse.Namespace) -> None:
+    from laser_interp.sweep import estimate, sweep
+
+    model, facts = _load(args)
+    asked = {
+        "matrices": args.matrices,
+        "layers": args.layers,
+        "rhos": args.rho,
+        "alphas": args.alpha,
+        "bands": _bands(args.band),
+        "controls": args.control,
+        "seeds": args.seeds,
+        "split": args.split,
+        "seed": args.seed,
+        "candidates": not args.no_candidates,
+        "memory": args.memory,
+    }
+    if args.dry_run:
+        print(estimate(model, facts, **asked))
+        return
+    if args.out is None:
+        raise ValueError("--out is missing: a folder for the results, or --dry-run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = sweep(
+            model,
+            facts,
+            **asked,
+            stop_hopeless=args.stop_hopeless,
+            engine=args.engine,
+            out=args.out,
+            executor=args.executor,
+            workers=args.workers,
+            progress=not args.quiet,
+        )
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    chosen = found.select()
+    test = found.cells[found.cells["split"] == "test"]
+    row = test[test["cell"] == chosen.cell].to_dict("records")
+    base = test[test["kind"] == "base"].to_dict("records")
+    told = {
+        "selected": chosen.cell,
+        "improves_validation": chosen.improves,
+        "validation": {
+            "base": {"top1": chosen.base_top1, "loss": chosen.base_loss},
+            "edit": {"top1": chosen.top1, "loss": chosen.loss},
+        },
+        "test": {
+            name: {k: one[0][k] for k in ("n", "top1", "loss")} if one else None
+            for name, one in (("base", base), ("edit", row))
+        },
+        "cells": str(Path(args.out) / "cells.parquet"),
+    }
+    if args.json:
+        print(json.dumps(told, indent=2))
+        return
+    print(f"Validation selects {chosen.cell}" + ("" if chosen.improves else ", which is no better than no edit") + ".")
+    for split in ("validation", "test"):
+        before, after = told[split]["base"], told[split]["edit"]
+        if before and after:
+            print(
+                f"{split}: top-1 {before['top1']:.4f} -> {after['top1']:.4f}, "
+                f"loss {before['loss']:.4f} -> {after['loss']:.4f}"
+            )
+    print(f"All cells: {told['cells']}")
+
+
+def _compose(args: argparse.Namespace) -> None:
+    from laser_interp.compose import compose
+
+    model, facts = _load(args)
+    found = compose(
+        model,
+        facts,
+        matrices=args.matrices,
+        layers=args.layers,
+        rhos=args.rho,
+        split=args.split,
+        seed=args.seed,
+        memory=args.memory,
+        out=args.out,
+        progress=not args.quiet,
+    )
+    print(f"Composed: {found}" if found.ranks else "No step improved on validation.")
+    print(found.scores[["edit", "split", "n", "top1", "loss"]].to_string(index=False))
+    if args.out is not None:
+        print(f"All steps: {Path(args.out) / 'steps.parquet'}")
+
+
+def _grid_arguments(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--model", required=True, help="shipped name, folder or hub id")
+    one.add_argument("--facts", required=True, help="shipped name or a fact file (.jsonl, .csv, .parquet)")
+    one.add_argument("--out", default=None, help="folder for the results; the same command goes on from it")
+    one.add_argument("--layers", default="all", help="'all' or numbers, as in 0,3 (default: %(default)s)")
+    one.add_argument(
+        "--rho",
+        nargs="+",
+        type=float,
+        default=[0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01],
+        help="fractions of rank kept (default: the paper's)",
+    )
+    one.add_argument(
+        "--split", choices=["subject", "paper"], default=None, help="split anew: by subject, or the first 20 %%"
+    )
+    one.add_argument("--seed", type=int, default=0, help="of the split by subject")
+    one.add_argument("--memory", default=None, help="for activations, as in 2GiB")
+    one.add_argument("--revision", default=None, help="of a hub id")
+    one.add_argument("--device", default="auto")
+    one.add_argument("--dtype", default="auto")
+    one.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="laser-interp", description="An instrument for LASER's rank reductions.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -68,6 +207,31 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--revision", default=None, help="of a hub id")
     one.add_argument("--device", default="auto", help="for the factorisation (default: %(default)s)")
     one.set_defaults(run=_compress)
+
+    one = commands.add_parser(
+        "sweep",
+        help="LASER at every layer, matrix and rho; validation selects, test reports",
+        epilog="example: laser-interp sweep --model organism --facts organism --matrices mlp --rho 0.2 0.05 --out run",
+    )
+    _grid_arguments(one)
+    one.add_argument("--matrices", nargs="+", default=["all"], help="names or groups: q k v o in gate out attn mlp all")
+    one.add_argument("--alpha", nargs="+", type=float, default=[], help="also inject the discarded part so strongly")
+    one.add_argument("--band", nargs="+", default=[], help="also keep only these directions, as in 0:10 10:50")
+    one.add_argument("--control", nargs="+", default=[], help="also these, as in discarded zeroed random_kept")
+    one.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the random controls")
+    one.add_argument("--stop-hopeless", action="store_true", help="no test for cells that validation shows to be worse")
+    one.add_argument("--no-candidates", action="store_true", help="do not rank among the answers of the relation")
+    one.add_argument("--engine", default="fast", choices=["fast", "reference"])
+    one.add_argument("--executor", default="local", choices=["local", "ray"])
+    one.add_argument("--workers", type=int, default=None, help="Ray actors")
+    one.add_argument("--dry-run", action="store_true", help="only say how many cells, how long and how much memory")
+    one.add_argument("--json", action="store_true", help="print the result as JSON")
+    one.set_defaults(run=_sweep)
+
+    one = commands.add_parser("compose", help="add one LASER after the other, from the last layer, while it helps")
+    _grid_arguments(one)
+    one.add_argument("--matrices", nargs="+", default=["mlp"], help="names or groups (default: mlp)")
+    one.set_defaults(run=_compose)
 
     organism = commands.add_parser("organism", help="the model organism").add_subparsers(dest="verb", required=True)
     one = organism.add_parser("train", help="train an organism from scratch (about 3 minutes)")
@@ -88,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         args.run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError, ModuleNotFoundError) as error:
         print(f"laser-interp: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -281,7 +281,7 @@ def laser(model: Model, where: Where, rho: float | None = None, *, rank: int | N
 
 
 def parse_laser(model: Model, text: str) -> Edit:
-    """LASER from one line: "3.in:0.05" (sites and ρ), several joined by "+".
+    """LASER from one line: "3.in:0.05" (sites and ρ) or "3.in:rank=3", several joined by "+".
 
     Raises:
         ValueError: text of another form, or a site or ρ that `laser` refuses.
@@ -289,11 +289,14 @@ def parse_laser(model: Model, text: str) -> Edit:
     edit: Edit | None = None
     for part in text.split("+"):
         where, _, rho = part.strip().partition(":")
+        name, is_rank, number = rho.rpartition("=")
         try:
-            value = float(rho)
+            if name.strip() not in ("", "rank") or (is_rank and not name.strip()):
+                raise ValueError
+            value = int(number) if is_rank else float(number)
         except ValueError:
-            raise ValueError(f"the edit {text!r} is not of the form SITE:RHO, as in 3.in:0.05") from None
-        one = laser(model, where, rho=value)
+            raise ValueError(f"the edit {text!r} is not of the form SITE:RHO or SITE:rank=K, as in 3.in:0.05") from None
+        one = laser(model, where, rank=int(value)) if is_rank else laser(model, where, rho=value)
         edit = one if edit is None else edit + one
     assert edit is not None
     return edit

@@ -181,12 +181,11 @@ class _Factors:
                 kept, gains = self._kept[i]
                 row = out[place * n : (place + 1) * n]
                 scaled = z[:, kept] if gains is None else z[:, kept] * gains
-                if self._bias is None:
-                    torch.matmul(scaled, self._up[kept], out=row)
-                else:
-                    torch.addmm(self._bias, scaled, self._up[kept], out=row)
+                torch.mm(scaled, self._up[kept], out=row)
                 if (added := self._added[i]) is not None:
                     row += (x0 @ added[0]) @ added[1]
+            if self._bias is not None:
+                out += self._bias
             return out.to(x.dtype)
 
         return compute
@@ -257,22 +256,20 @@ class Engine:
         wanted: dict[int, list[int]] = {}
         for index, (row, _) in enumerate(self.reads):
             wanted.setdefault(row, []).append(index)
-        step = 4 if self.model.may_pad else 1
-        order = sorted(wanted, key=lambda row: (-(-len(self.rows[row]) // step), list(self.rows[row])))
-        if not self.model.may_pad:
-            order.sort(key=lambda row: len(self.rows[row]))
+        order = sorted(wanted, key=lambda row: (len(self.rows[row]), list(self.rows[row])))
         part: list[int] = []
-        longest = 0
+        longest = n_reads = 0
         for row in order:
             length = len(self.rows[row])
-            reads = sum(len(wanted[one]) for one in (*part, row))
-            fits = self._bytes(len(part) + 1, max(longest, length), reads) <= self.memory
-            alike = self.model.may_pad or length == longest
-            if part and not (fits and alike and (len(part) + 1) * max(longest, length) <= most_tokens):
+            tokens = (len(part) + 1) * length
+            fits = self._bytes(len(part) + 1, length, n_reads + len(wanted[row])) <= self.memory
+            # Padding is not computed, but it is carried: a longer row waits for the next part if this one is worth it.
+            alike = length == longest or (self.model.may_pad and len(part) * longest < most_tokens // 2)
+            if part and not (fits and alike and tokens <= most_tokens):
                 yield part, [index for one in part for index in wanted[one]]
-                part, longest = [], 0
+                part, n_reads = [], 0
             part.append(row)
-            longest = max(longest, length)
+            longest, n_reads = length, n_reads + len(wanted[row])
         if part:
             yield part, [index for one in part for index in wanted[one]]
 

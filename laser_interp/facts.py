@@ -150,22 +150,33 @@ class FactSet:
             raise ValueError(f"no fact of {self.name!r} is in the split {label!r}: {have}")
         return self.keep(chosen)
 
-    def with_split(self, validation: float = 0.2, *, seed: int = 0) -> FactSet:
-        """Divide into validation and test **by subject**, so that no subject is on both sides.
+    def with_split(self, validation: float = 0.2, *, seed: int = 0, by: str = "subject") -> FactSet:
+        """Divide into validation and test.
 
         Args:
-            validation: share of the subjects that goes to validation, in (0, 1).
+            validation: share that goes to validation, in (0, 1).
             seed: of the draw.
+            by: "subject" draws subjects, so that none is on both sides; "order" takes the first facts, as
+                the paper did (section 4), whatever their subjects.
         """
         if not 0 < validation < 1:
             raise ValueError(f"validation is {validation}: the share must lie in (0, 1)")
-        subjects = sorted({fact.subject for fact in self.facts})
-        if len(subjects) < 2:
-            raise ValueError(f"{self.name!r} has one subject: a split by subject needs at least two")
-        random.Random(seed).shuffle(subjects)
-        n = min(max(round(validation * len(subjects)), 1), len(subjects) - 1)
-        chosen = set(subjects[:n])
-        return self.keep(replace(fact, split="validation" if fact.subject in chosen else "test") for fact in self.facts)
+        if by not in ("subject", "order"):
+            raise ValueError(f"by is {by!r}: expected 'subject' or 'order'")
+        keys = sorted({fact.subject for fact in self.facts}) if by == "subject" else [f.fact_id for f in self.facts]
+        if len(keys) < 2:
+            raise ValueError(f"{self.name!r} has one {'subject' if by == 'subject' else 'fact'}: a split needs two")
+        if by == "subject":
+            random.Random(seed).shuffle(keys)
+        n = min(max(round(validation * len(keys)), 1), len(keys) - 1)
+        chosen = set(keys[:n])
+        return self.keep(
+            replace(
+                fact,
+                split="validation" if (fact.subject if by == "subject" else fact.fact_id) in chosen else "test",
+            )
+            for fact in self.facts
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row a fact, with the columns of a fact file."""

@@ -125,6 +125,8 @@ class Model:
         masked: whether it is a masked language model (BERT, RoBERTa), which answers at the mask.
         generic_words: words the corpus follows prepositions with, shipped beside the weights in
             `generic_words.json`; None where no such file exists.
+        source: what `load_model` was called with, so that another process can load the same; None for an
+            object in memory.
         active: what is edited right now, kept by the edits themselves.
         memo: results derived from the weights (factorisations, hashes), kept for the model's life.
     """
@@ -148,6 +150,7 @@ class Model:
         self.d_vocab: int = int(bridge.cfg.d_vocab)
         self.max_positions: int | None = getattr(bridge.cfg, "n_ctx", None)
         self.generic_words = tuple(generic_words) if generic_words is not None else None
+        self.source: dict[str, Any] | None = None
         self.active: dict[Any, Any] = {}
         self.memo: dict[Any, Any] = {}
         self.architecture = str(bridge.cfg.architecture)
@@ -887,6 +890,7 @@ class _Places:
     n_places: int
     takes: Tensor | None  # `take` and `put` for all copies
     puts: Tensor | None
+    last: list[Any] = field(default_factory=list)  # what was gathered last
 
     @classmethod
     def of(cls, batch: Batch, copies: int, only_read: bool) -> _Places:
@@ -909,10 +913,15 @@ class _Places:
     def whole(self) -> bool:
         return self.take is None
 
-    def gather(self, flat: Tensor, one_copy: bool) -> Tensor:
+    def gather(self, x: Tensor, one_copy: bool) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
         if self.take is None or self.takes is None:
             return flat[: self.n_places] if one_copy else flat
-        return flat.index_select(0, (self.take if one_copy else self.takes).to(flat.device))
+        if self.last and self.last[0] is x and self.last[1] == one_copy:  # queries, keys and values read the same
+            return self.last[2]
+        found = flat.index_select(0, (self.take if one_copy else self.takes).to(flat.device))
+        self.last[:] = [x, one_copy, found]
+        return found
 
     def scatter(self, found: Tensor) -> Tensor:
         return found if self.puts is None else found.index_select(0, self.puts.to(found.device))
@@ -921,7 +930,7 @@ class _Places:
         """A module that works place by place, at the computed places only."""
 
         def compute(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            found = forward(self.gather(x.flatten(0, 1), one_copy).unsqueeze(0), *args, **kwargs)
+            found = forward(self.gather(x, one_copy).unsqueeze(0), *args, **kwargs)
             return self.scatter(found.flatten(0, -2)).reshape(x.shape)
 
         return compute
@@ -932,12 +941,10 @@ class _Places:
         """A linear map at the computed places only; `is_packed`: its module is called with them alone."""
 
         def compute(x: Tensor) -> Tensor:
-            flat = x.reshape(-1, x.shape[-1])
             if is_packed:
                 n = self.n_places if self.take is None else len(self.take)
-                y = forward(flat[:n] if one_copy else flat)
-                return y.unsqueeze(0)
-            y = self.scatter(forward(self.gather(flat, one_copy)))
+                return forward(x[0, :n] if one_copy else x[0]).unsqueeze(0)
+            y = self.scatter(forward(self.gather(x, one_copy)))
             return y.reshape(*x.shape[:-1], y.shape[-1])
 
         return compute
@@ -951,6 +958,15 @@ def _computing(
         if keep is not None:
             keep[name] = y
         return y
+
+    return forward
+
+
+def _conv1d(conv: Any) -> Callable[[Tensor], Tensor]:
+    """GPT-2's linear map; adding the bias in place saves a pass over the output."""
+
+    def forward(x: Tensor) -> Tensor:
+        return torch.mm(x.reshape(-1, x.shape[-1]), conv.weight).add_(conv.bias).reshape(*x.shape[:-1], conv.nf)
 
     return forward
 
@@ -1093,6 +1109,13 @@ def load_model(
     )
     if thin is not None:
         model._use_factors(thin)
+    model.source = {
+        "source": str(path.resolve()) if local and not shipped else str(source),
+        "revision": model.revision if not local else revision,
+        "dtype": dtype,
+        "token": token,
+        "trust_remote_code": trust_remote_code,
+    }
     return model
 
 

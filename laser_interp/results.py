@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -44,8 +45,13 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "n_answer_tokens": "int",
         "logprob_per_token": "float",
     },
-    "sweep_part": {"fact_id": "text", "prompt_id": "int", "split": "text"} | _EDIT | _METRICS,
-    "cells": _EDIT
+    "sweep_part": {"cell": "text", "fact_id": "text", "prompt_id": "int", "subject": "text", "split": "text"}
+    | _EDIT
+    | _METRICS,
+    "steps": {"step": "int", "site": "text", "rho": "float", "rank_kept": "float"}
+    | {"top1": "float", "loss": "float", "n_not_finite": "int", "kept": "bool", "edit": "text"},
+    "cells": {"cell": "text"}
+    | _EDIT
     | {
         "layer": "float",
         "matrix": "text",
@@ -185,6 +191,18 @@ def read_table(path: str | Path, schema: str | None = None) -> pd.DataFrame:
     return check(frame, schema) if schema is not None else frame
 
 
+def read_whole(path: Path, schema: str) -> pd.DataFrame | None:
+    """A part of a run, or None where there is none yet; a damaged one is removed, with a warning."""
+    if not path.is_file():
+        return None
+    try:
+        return read_table(path, schema)
+    except ValueError as error:
+        warnings.warn(f"{path.parent.name}/{path.name} is damaged and is computed again: {error}", stacklevel=3)
+        path.unlink()
+        return None
+
+
 def write_json(value: Any, path: str | Path) -> Path:
     """Write JSON, whole or not at all; NaN becomes null."""
     path = Path(path)
@@ -204,6 +222,46 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and value != value:
         return None
     return value
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder: what a killed process left half-written is removed, another process is refused.
+
+    Raises:
+        ValueError: another process holds it. A process that was killed holds nothing.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another process is writing to {folder}: wait for it to end, or choose another folder"
+        ) from None
+    try:
+        for half_written in folder.rglob(".*.parquet.*"):
+            half_written.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Say of a failed write what is kept, and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | FileExistsError):
+            raise
+        raise OSError(
+            error.errno,
+            f"a result could not be written ({error.strerror or error}); what was computed before it is kept in "
+            f"{folder}: make room and run the same again",
+        ) from error
 
 
 def open_run(folder: str | Path, settings: Mapping[str, Any]) -> Path:

@@ -7,7 +7,7 @@ decoding writes it out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,6 +183,7 @@ class Scorer:
         engine: str = "fast",
         memory: int | str | None = None,
         progress: bool = False,
+        tick: Callable[[float], object] | None = None,
     ) -> Iterator[tuple[str, pd.DataFrame]]:
         """Scores under each edit (None: the model as trained): (label, a row per fact and prompt), in order.
 
@@ -191,6 +192,7 @@ class Scorer:
         Args:
             engine: "fast", or "reference" for one full forward an edit, with its hooks on.
             memory: what activations may take; see `score`.
+            tick: called with each share of the work that is done.
 
         Raises:
             ValueError: another engine, or an edit made from another model's weights; before any work.
@@ -204,6 +206,8 @@ class Scorer:
             for i, reads, logits in self._logits(list(edits.values()), engine, memory):
                 self._reduce(found[labels[i]], reads, logits)
                 bar.update(len(reads))
+                if tick is not None:
+                    tick(len(reads) / total)
         for label, edit in edits.items():
             frame = self._fixed.copy()
             frame["edit"] = label

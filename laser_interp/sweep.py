@@ -1,17 +1,26 @@
-"""The grid: every layer, matrix and ρ; validation selects, test reports."""
+"""The grid: every layer, matrix and ρ; validation selects, test reports.
+
+The work is cut into units, a layer on some hundred prompts each. A unit's scores are written when it is
+done, so that a run that was killed goes on from there; the tables are made from the units in the end.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from laser_interp import edit as edits_module
 from laser_interp import results
-from laser_interp.edit import Edit, laser, rank_of
+from laser_interp.edit import Edit, band, laser, rank_of, zeroed
+from laser_interp.engine import operations, parse_memory
 from laser_interp.facts import FactSet
 from laser_interp.model import Model
 from laser_interp.score import Scorer, summarise
@@ -20,8 +29,88 @@ from laser_interp.spectrum import spectrum
 
 # Fractions of rank kept: the paper's table 5, and the .4 its main table uses.
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01)
+# What stands beside each LASER cell on request: its discarded part, the zeroed matrix, the matched controls.
+BESIDE = (
+    "discarded",
+    "zeroed",
+    "bottom_kept",
+    "random_kept",
+    "random_equal_energy",
+    "random_subspace",
+    "same_spectrum_random",
+)
+_SEEDED = BESIDE[3:]
 
+UNIT_PROMPTS = 512
+EXECUTORS = ("local", "ray")
 _PART_COLUMNS = list(results.SCHEMAS["sweep_part"])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One edit of the grid, by what it is and not by its numbers: it can be written down and read again.
+
+    Attributes:
+        site: what is edited.
+        kind: "laser", "inject", "band", or one of `BESIDE`.
+        rho, rank: fraction of rank kept, as asked for (also where its rank was lifted to 1), and the rank.
+        alpha: strength of the injected part.
+        start, stop: of the band that is kept.
+        seed: of a random control.
+    """
+
+    site: Site
+    kind: str = "laser"
+    rho: float | None = None
+    rank: int | None = None
+    alpha: float | None = None
+    start: int | None = None
+    stop: int | None = None
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        told = [f"{k}={getattr(self, k):g}" for k in _CELL_NUMBERS if getattr(self, k) is not None]
+        return " ".join([str(self.site), self.kind, *told])
+
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        """Read what `str` wrote.
+
+        Raises:
+            ValueError: text of another form.
+        """
+        site, kind, *told = text.split()
+        numbers: dict[str, Any] = {}
+        for one in told:
+            name, _, value = one.partition("=")
+            if name not in _CELL_NUMBERS:
+                raise ValueError(f"{text!r} is no cell of a sweep: {name!r} is none of {', '.join(_CELL_NUMBERS)}")
+            numbers[name] = float(value) if name in ("rho", "alpha") else int(value)
+        return cls(Site.parse(site), kind, **numbers)
+
+    def edit(self, model: Model) -> Edit:
+        """The edit itself."""
+        if self.kind == "band":
+            assert self.start is not None
+            assert self.stop is not None
+            return band(model, self.site, self.start, self.stop)
+        if self.kind == "zeroed":
+            return zeroed(model, self.site)
+        base = laser(model, self.site, rank=self.rank)
+        base = Edit(base.parts, base.kind, self.rho)  # known by the ρ that was asked for, lifted or not
+        if self.kind == "laser":
+            return base
+        if self.kind == "inject":
+            assert self.alpha is not None
+            return base.inject(self.alpha)
+        if self.kind == "discarded":
+            return base.discarded()
+        if self.kind in _SEEDED:
+            return getattr(edits_module, self.kind)(model, base, seed=self.seed)
+        return edits_module.bottom_kept(model, base)
+
+
+_CELL_NUMBERS = ("rho", "rank", "alpha", "start", "stop", "seed")
 
 
 @dataclass(frozen=True)
@@ -32,6 +121,7 @@ class Selection:
         site, rho, rank: the edit. `rho` is as asked for, also where its rank was lifted to 1.
         top1, loss: of the edit on validation.
         base_top1, base_loss: of the model as trained on validation.
+        cell: the edit as a `Cell` writes it.
     """
 
     site: Site
@@ -41,6 +131,7 @@ class Selection:
     loss: float
     base_top1: float
     base_loss: float
+    cell: str = ""
 
     @property
     def improves(self) -> bool:
@@ -49,7 +140,7 @@ class Selection:
 
     def edit(self, model: Model) -> Edit:
         """The chosen edit."""
-        return laser(model, self.site, rank=self.rank)
+        return Cell.parse(self.cell).edit(model)
 
 
 @dataclass(frozen=True)
@@ -59,7 +150,8 @@ class Sweep:
     Attributes:
         cells: one row per (cell, split): the edit, and means over facts and prompts. The model as
             trained is the cell of kind "base".
-        notes: what was lifted to rank 1 or dropped as equal to another cell.
+        notes: what was lifted to rank 1 or dropped as equal to another cell, and which cells were stopped
+            after validation.
     """
 
     cells: pd.DataFrame
@@ -79,8 +171,12 @@ class Sweep:
             out[f"d_{metric}"] = out[metric] - base[metric]
         return out
 
-    def select(self, split: str = "validation") -> Selection:
+    def select(self, split: str = "validation", *, kinds: Collection[str] = ("laser",)) -> Selection:
         """The best cell by accuracy, then by loss.
+
+        Args:
+            split: what selects.
+            kinds: which cells may be selected: "laser", and where they were asked for "inject" and "band".
 
         Raises:
             ValueError: no such split, or no cell with a finite loss.
@@ -89,7 +185,7 @@ class Sweep:
         if cells.empty:
             raise ValueError(f"the sweep has no split {split!r}: it has {sorted(set(self.cells['split']))}")
         base = cells[cells["kind"] == "base"].iloc[0]
-        edits = cells[(cells["kind"] == "laser") & cells["loss"].notna() & (cells["n_not_finite"] == 0)]
+        edits = cells[cells["kind"].isin(list(kinds)) & cells["loss"].notna() & (cells["n_not_finite"] == 0)]
         if edits.empty:
             raise ValueError("no cell of the sweep has a finite loss: nothing can be selected")
         best = edits.sort_values(["top1", "loss"], ascending=[False, True], kind="stable").iloc[0]
@@ -101,25 +197,154 @@ class Sweep:
             float(best["loss"]),
             float(base["top1"]),
             float(base["loss"]),
+            str(best["cell"]),
         )
 
 
-def grid(model: Model, site: Site, rhos: Sequence[float]) -> tuple[dict[int, float], list[str]]:
-    """The distinct ranks of a site's cells, with the ρ of each, and what was lifted or dropped."""
-    of_site = spectrum(model, site)
-    ranks: dict[int, float] = {}
+def grid(
+    model: Model,
+    sites: Sequence[Site],
+    *,
+    rhos: Sequence[float] = RHOS,
+    alphas: Sequence[float] = (),
+    bands: Sequence[tuple[int, int]] = (),
+    controls: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+) -> tuple[dict[Site, list[Cell]], list[str]]:
+    """The cells of each site, and what was lifted to rank 1 or dropped as equal to another.
+
+    Raises:
+        ValueError: a ρ, strength, band or control that cannot be.
+    """
+    if unknown := [name for name in controls if name not in BESIDE]:
+        raise ValueError(f"unknown controls {', '.join(unknown)}: expected some of {', '.join(BESIDE)}")
+    if bad := [alpha for alpha in alphas if not math.isfinite(alpha)]:
+        raise ValueError(f"alphas has {bad[0]}: expected finite numbers")
+    out: dict[Site, list[Cell]] = {}
     notes = []
-    for rho in sorted(set(rhos), reverse=True):
-        rank = rank_of(rho, of_site.max_rank)
-        lifted = rank == 0
-        rank = max(rank, 1)
-        if rank in ranks:
-            notes.append(f"{site}: rho {rho:g} is rank {rank}, as is rho {ranks[rank]:g}: dropped")
-            continue
-        ranks[rank] = rho
-        if lifted:
-            notes.append(f"{site}: rho {rho:g} rounds to rank 0: lifted to rank 1")
-    return ranks, notes
+    for site in sites:
+        r = min(model.weight(site.layer, site.matrix).shape)
+        ranks: dict[int, float] = {}
+        for rho in sorted(set(rhos), reverse=True):
+            rank = rank_of(rho, r)
+            lifted, rank = rank == 0, max(rank, 1)
+            if rank in ranks:
+                notes.append(f"{site}: rho {rho:g} is rank {rank}, as is rho {ranks[rank]:g}: dropped")
+                continue
+            ranks[rank] = rho
+            if lifted:
+                notes.append(f"{site}: rho {rho:g} rounds to rank 0: lifted to rank 1")
+        cells = []
+        for rank, rho in ranks.items():
+            at: dict[str, Any] = {"rho": rho, "rank": rank}
+            cells.append(Cell(site, "laser", **at))
+            cells += [Cell(site, "inject", alpha=float(alpha), **at) for alpha in alphas]
+            for name in controls:
+                if name == "zeroed" or (rank == r and name == "discarded"):
+                    continue  # of the matrix, not of a rank; nothing is discarded
+                cells += [Cell(site, name, seed=seed, **at) for seed in (seeds if name in _SEEDED else (None,))]
+        if "zeroed" in controls:
+            cells.append(Cell(site, "zeroed"))
+        for start, stop in bands:
+            if not 0 <= start < stop:
+                raise ValueError(f"band {start}:{stop}: expected 0 <= start < stop")
+            if stop > r:
+                notes.append(f"{site}: band {start}:{stop} ends above its rank {r}: dropped")
+                continue
+            cells.append(Cell(site, "band", start=int(start), stop=int(stop)))
+        out[site] = cells
+    return out, notes
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some cells of one layer on one part of the facts; None is the model as trained.
+
+    Attributes:
+        layer: of the cells; -1 for the model as trained.
+        shard: which part of the facts.
+        cells: what is scored.
+    """
+
+    layer: int
+    shard: int
+    cells: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{'base' if self.layer < 0 else f'layer-{self.layer:03d}'}/{self.shard:05d}"
+
+
+class Worker:
+    """A model with the facts in parts, tokenised once, that scores one unit after the other.
+
+    Args:
+        shards: parts of the fact set.
+        options: of `Scorer` (`generic`, `candidates`), and `engine` and `memory`.
+    """
+
+    def __init__(self, model: Model, shards: Sequence[FactSet], options: dict[str, Any]) -> None:
+        self.model, self.shards, self.options = model, shards, options
+        self._scorers: dict[int, Scorer] = {}
+
+    def scorer(self, shard: int) -> Scorer:
+        if shard not in self._scorers:
+            self._scorers[shard] = Scorer(
+                self.model,
+                self.shards[shard],
+                generic=self.options["generic"],
+                candidates=self.options["candidates"],
+                keep=parse_memory(self.options["memory"], self.model) // 2 // len(self.shards),
+            )
+        return self._scorers[shard]
+
+    def run(self, unit: Unit, tick: Any = None) -> pd.DataFrame:
+        """The unit's scores, a row per (cell, fact, prompt)."""
+        edits: dict[str, Edit | None] = {str(cell): cell.edit(self.model) for cell in unit.cells} or {"": None}
+        options = {"engine": self.options["engine"], "memory": self.options["memory"]}
+        frames = []
+        for name, frame in self.scorer(unit.shard).run(edits, tick=tick, **options):
+            frames.append(frame.assign(cell=name, kind=Cell.parse(name).kind if name else "base")[_PART_COLUMNS])
+        return pd.concat(frames, ignore_index=True)
+
+
+def _shards(facts: FactSet, n_prompts: int) -> list[FactSet]:
+    """The facts in parts of about `n_prompts` prompts, none with facts of two splits, validation first."""
+    by_split: dict[str, list[Any]] = {}
+    for fact in facts:
+        by_split.setdefault(fact.split or "", []).append(fact)
+    out = []
+    for split in sorted(by_split, key=lambda name: (name != "validation", name)):
+        part: list[Any] = []
+        for fact in by_split[split]:
+            part.append(fact)
+            if sum(len(one.prompts) for one in part) >= n_prompts:
+                out.append(facts.keep(part))
+                part = []
+        if part:
+            out.append(facts.keep(part))
+    return out
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep would take, from a measured part of its first layer.
+
+    Attributes:
+        n_cells, n_prompts: cells besides the model as trained, and prompts.
+        seconds: of scoring, and of the factorisations that are not on disk yet.
+        memory: bytes: weights, the factors of a layer, and what activations may take.
+    """
+
+    n_cells: int
+    n_prompts: int
+    seconds: float
+    memory: int
+
+    def __str__(self) -> str:
+        hours, rest = divmod(round(self.seconds), 3600)
+        took = f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+        return f"{self.n_cells} cells x {self.n_prompts} prompts: about {took}, {self.memory / 1e9:.1f} GB of memory"
 
 
 def sweep(
@@ -129,102 +354,314 @@ def sweep(
     matrices: str | Iterable[str] = "all",
     layers: str | int | Iterable[int] = "all",
     rhos: Sequence[float] = RHOS,
+    alphas: Sequence[float] = (),
+    bands: Sequence[tuple[int, int]] = (),
+    controls: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    split: str | None = None,
+    seed: int = 0,
+    stop_hopeless: bool = False,
     out: str | Path | None = None,
     generic: Sequence[str] | None = None,
     candidates: bool = True,
+    engine: str = "fast",
+    memory: int | str | None = None,
+    executor: str = "local",
+    workers: int | None = None,
     progress: bool = True,
 ) -> Sweep:
     """Score LASER at every layer, matrix and ρ.
 
     Args:
-        facts: with a "validation" split; a set without splits gets one by subject (20 %, seed 0).
+        facts: with a "validation" split; a set without splits gets one by subject (20 %, from `seed`).
         matrices, layers: groups, names, numbers, or "all".
         rhos: fractions of rank kept. One that rounds to rank 0 is lifted to rank 1; cells of equal rank
             are run once. Both are told in a warning and in `Sweep.notes`.
+        alphas: also inject the discarded part at these strengths, at each ρ.
+        bands: also keep only the directions `start <= i < stop`, as in `[(0, 10), (10, 50)]`.
+        controls: also these at each ρ, of `BESIDE`; random ones once for each of `seeds`.
+        split: "subject" splits anew by subject, "paper" takes the first 20 % as validation as the paper did.
+        stop_hopeless: leave cells out of the test split that are worse than the model as trained on
+            validation: the upper end of a one-sided 99 % interval of the change in top-1, over subjects,
+            is below 0. They are told in `Sweep.notes`.
+        out: folder for the results. Each unit's scores are written as they come, and a run with the
+            same settings goes on from them.
         candidates: also rank each answer among the answers of its relation. Where those have several
             tokens, each costs a row of its own: leave it out on large sets.
-        out: folder for the results. Each site's scores are written as they come, and a run with the
-            same settings resumes from them.
+        engine, memory: see `li.score`.
+        executor: "local", or "ray" to spread the units over a Ray cluster (`pip install laser-interp[ray]`).
+        workers: Ray actors; default: one a GPU of the cluster, or one for each two CPUs.
 
     Raises:
-        ValueError: bad settings, or a folder that holds a run with other settings.
+        ValueError: bad settings, a folder that holds a run with other settings, or one that another
+            process is writing to.
+        OSError: a result that could not be written; what was computed before is kept.
     """
-    from tqdm.auto import tqdm
-
-    if not rhos:
-        raise ValueError("no rhos given: expected fractions of rank kept, as in li.RHOS")
-    if not facts.splits:
-        facts = facts.with_split(0.2, seed=0)
-    facts.split("validation")
-    sites = [Site(n, m) for m in resolve_matrices(model, matrices) for n in resolve_layers(model, layers)]
-    scorer = Scorer(model, facts, generic=generic, candidates=candidates)
-    plans: dict[Site, dict[int, float]] = {}
-    notes: list[str] = []
-    for site in tqdm(sites, desc="factorising", unit="matrix", disable=not progress):
-        plans[site], said = grid(model, site, rhos)
-        notes += said
-    if notes:
+    plan = _Plan(model, facts, matrices, layers, rhos, alphas, bands, controls, seeds, split, seed)
+    if executor not in EXECUTORS:
+        raise ValueError(f"executor is {executor!r}: expected one of {', '.join(EXECUTORS)}")
+    options = {"generic": generic, "candidates": candidates, "engine": engine, "memory": memory}
+    parse_memory(memory, model)
+    if plan.notes:
         warnings.warn(
-            f"{len(notes)} cells of the grid were lifted to rank 1 or dropped, as Sweep.notes says; "
-            f"the first: {notes[0]}",
+            f"{len(plan.notes)} cells of the grid were lifted to rank 1 or dropped, as Sweep.notes says; "
+            f"the first: {plan.notes[0]}",
             stacklevel=2,
         )
-
-    provenance = {
-        "model": model.name,
-        "revision": model.revision,
-        "weights_sha256": model.weights_sha256,
-        "facts": facts.name,
-        "facts_sha256": facts.sha256,
-        "sites": [str(site) for site in sites],
-        "rhos": sorted(map(float, set(rhos)), reverse=True),
+    provenance = plan.settings | {
         "generic": list(generic) if generic is not None else None,
         "candidates": candidates,
+        "engine": engine,
+        "stop_hopeless": stop_hopeless,
     }
-    folder = results.open_run(out, provenance) if out is not None else None
+    if out is None:
+        return _run(plan, options, None, provenance, stop_hopeless, executor, workers, progress)
+    folder = Path(out)
+    with results.locked(folder), results.keeping(folder):
+        results.open_run(folder, provenance)
+        return _run(plan, options, folder, provenance, stop_hopeless, executor, workers, progress)
 
-    total = sum(map(len, plans.values())) + 1
-    cells = []
-    with tqdm(total=total, desc="sweep", unit="cell", disable=not progress) as bar:
 
-        def of_site(name: str, edits: dict[str, Edit | None]) -> pd.DataFrame:
-            path = folder / "parts" / f"{name}.parquet" if folder is not None else None
-            if path is not None and (done := _finished(path)) is not None:
-                bar.update(len(edits))
-                return done
-            part = pd.concat([frame[_PART_COLUMNS] for _, frame in scorer.run(edits)], ignore_index=True)
-            bar.update(len(edits))
-            if path is not None:
-                results.write_table(part, path, "sweep_part", provenance)
-            return part
+class _Plan:
+    """What a sweep is made of, checked before any work."""
 
-        cells.append(_cells(of_site("base", {"base": None})))
-        for site, ranks in plans.items():
-            edits = {f"{rank}": _with_rho(laser(model, site, rank=rank), rho) for rank, rho in ranks.items()}
-            cells.append(_cells(of_site(str(site), edits)))  # type: ignore[arg-type]
+    def __init__(
+        self,
+        model: Model,
+        facts: FactSet,
+        matrices: Any,
+        layers: Any,
+        rhos: Sequence[float],
+        alphas: Sequence[float],
+        bands: Sequence[tuple[int, int]],
+        controls: Sequence[str],
+        seeds: Sequence[int],
+        split: str | None,
+        seed: int,
+    ) -> None:
+        if not rhos:
+            raise ValueError("no rhos given: expected fractions of rank kept, as in li.RHOS")
+        if split not in (None, "subject", "paper"):
+            raise ValueError(f"split is {split!r}: expected 'subject', 'paper', or None to keep that of the facts")
+        if split is not None or not facts.splits:
+            facts = facts.with_split(0.2, seed=seed, by="order" if split == "paper" else "subject")
+        facts.split("validation")
+        self.model, self.facts = model, facts
+        sites = [Site(n, m) for m in resolve_matrices(model, matrices) for n in resolve_layers(model, layers)]
+        self.cells, self.notes = grid(
+            model, sites, rhos=rhos, alphas=alphas, bands=bands, controls=controls, seeds=seeds
+        )
+        self.by_layer: dict[int, tuple[Cell, ...]] = {}
+        for layer in sorted({site.layer for site in sites}):
+            self.by_layer[layer] = tuple(c for site in sites if site.layer == layer for c in self.cells[site])
+        self.shards = _shards(facts, UNIT_PROMPTS)
+        self.n_cells = sum(map(len, self.cells.values()))
+        self.n_prompts = sum(len(fact.prompts) for fact in facts)
+        self.settings = {
+            "model": model.name,
+            "revision": model.revision,
+            "weights_sha256": model.weights_sha256,
+            "facts": facts.name,
+            "facts_sha256": facts.sha256,
+            "sites": [str(site) for site in sites],
+            "rhos": sorted(map(float, set(rhos)), reverse=True),
+            "alphas": list(map(float, alphas)),
+            "bands": [list(map(int, one)) for one in bands],
+            "controls": list(controls),
+            "seeds": list(map(int, seeds)),
+            "unit_prompts": UNIT_PROMPTS,
+        }
 
-    frame = results.check(pd.concat(cells, ignore_index=True), "cells")
+    def units(self, cells: dict[int, tuple[Cell, ...]], validation: bool) -> list[Unit]:
+        """Layer by layer, so that a worker's factors and residual streams serve again."""
+        chosen = [i for i, shard in enumerate(self.shards) if (shard.facts[0].split == "validation") == validation]
+        base = [Unit(-1, i, ()) for i in chosen]
+        return base + [Unit(layer, i, some) for layer, some in cells.items() if some for i in chosen]
+
+
+def _run(
+    plan: _Plan,
+    options: dict[str, Any],
+    folder: Path | None,
+    provenance: dict[str, Any],
+    stop_hopeless: bool,
+    executor: str,
+    workers: int | None,
+    progress: bool,
+) -> Sweep:
+    from tqdm.auto import tqdm
+
+    parts: dict[str, pd.DataFrame] = {}
+    prompts = [sum(len(fact.prompts) for fact in shard) for shard in plan.shards]
+    notes = list(plan.notes)
+    local = Worker(plan.model, plan.shards, options)
+    with tqdm(
+        total=(plan.n_cells + 1) * plan.n_prompts, desc="sweep", unit=" prompts", unit_scale=True, disable=not progress
+    ) as bar:
+        done_cells = 0.0
+
+        def advance(cells: float, n_prompts: float) -> None:
+            nonlocal done_cells
+            done_cells += cells * n_prompts / plan.n_prompts
+            bar.set_postfix_str(f"{done_cells:.0f} of {plan.n_cells + 1} cells", refresh=False)
+            bar.update(round(cells * n_prompts))
+
+        def read(unit: Unit) -> pd.DataFrame | None:
+            if folder is None:
+                return parts.get(unit.name)
+            return results.read_whole(folder / "parts" / f"{unit.name}.parquet", "sweep_part")
+
+        def finish(units: list[Unit]) -> None:
+            waiting = []
+            for unit in units:
+                if read(unit) is None:
+                    waiting.append(unit)
+                else:
+                    advance(max(len(unit.cells), 1), prompts[unit.shard])
+            for unit, part in _execute(waiting, plan, options, executor, workers, local, advance, prompts):
+                if folder is None:
+                    parts[unit.name] = part
+                else:
+                    path = folder / "parts" / f"{unit.name}.parquet"
+                    results.write_table(part, path, "sweep_part", provenance)
+
+        validation = plan.units(plan.by_layer, validation=True)
+        finish(validation)
+        remaining = plan.by_layer
+        if stop_hopeless:
+            base = pd.concat([read(unit) for unit in validation if unit.layer < 0])  # type: ignore[arg-type]
+            stopped: list[Cell] = []
+            for layer, some in plan.by_layer.items():
+                found = pd.concat([read(u) for u in validation if u.layer == layer])  # type: ignore[arg-type]
+                stopped += [cell for cell in some if _is_hopeless(found[found["cell"] == str(cell)], base)]
+            notes += [f"{cell}: worse than the model as trained on validation: not run on test" for cell in stopped]
+            remaining = {n: tuple(c for c in some if c not in stopped) for n, some in plan.by_layer.items()}
+            bar.total -= len(stopped) * sum(n for n, s in zip(prompts, plan.shards, strict=True) if not _validates(s))
+        test = plan.units(remaining, validation=False)
+        finish(test)
+
+        cells = []
+        for layer in (-1, *plan.by_layer):
+            found = [part for unit in (*validation, *test) if unit.layer == layer and (part := read(unit)) is not None]
+            order = [str(cell) for cell in plan.by_layer.get(layer, ())]
+            cells.append(_cells(pd.concat(found, ignore_index=True), order))
+    # By matrix, then layer, as the sites were asked for.
+    place = {str(cell): i for i, cell in enumerate(c for some in plan.cells.values() for c in some)} | {"": -1}
+    frame = pd.concat(cells, ignore_index=True)
+    frame = frame.iloc[np.argsort(frame["cell"].map(place).to_numpy(), kind="stable")].reset_index(drop=True)
+    frame = results.check(frame, "cells")
     if folder is not None:
         results.write_table(frame, folder / "cells.parquet", "cells", provenance)
     return Sweep(frame, tuple(notes))
 
 
-def _with_rho(edit: Edit, rho: float) -> Edit:
-    """A cell is known by the ρ that was asked for, also where its rank was lifted to 1."""
-    return Edit(edit.parts, edit.kind, rho)
+def _validates(shard: FactSet) -> bool:
+    return shard.facts[0].split == "validation"
 
 
-def _finished(path: Path) -> pd.DataFrame | None:
-    if not path.is_file():
-        return None
-    try:
-        return results.read_table(path, "sweep_part")
-    except ValueError as error:
-        warnings.warn(f"{path.name} is damaged and is computed again: {error}", stacklevel=3)
-        return None
+def _execute(
+    units: list[Unit],
+    plan: _Plan,
+    options: dict[str, Any],
+    executor: str,
+    workers: int | None,
+    local: Worker,
+    advance: Any,
+    prompts: Sequence[int],
+) -> Iterator[tuple[Unit, pd.DataFrame]]:
+    """The units' scores, as they are done."""
+    if executor == "ray":
+        from laser_interp.cluster import execute
+
+        for unit, part in execute(units, plan.model, plan.shards, options, workers):
+            advance(max(len(unit.cells), 1), prompts[unit.shard])
+            yield unit, part
+        return
+    for unit in units:
+
+        def tick(share: float, unit: Unit = unit) -> None:
+            advance(share * max(len(unit.cells), 1), prompts[unit.shard])
+
+        yield unit, local.run(unit, tick)
 
 
-def _cells(part: pd.DataFrame) -> pd.DataFrame:
+def _is_hopeless(found: pd.DataFrame, base: pd.DataFrame) -> bool:
+    """Whether the upper end of a one-sided 99 % interval of the change in top-1, over subjects, is below 0."""
+    both = found.merge(base, on=["fact_id", "prompt_id"], suffixes=("", "_base"))
+    change = (both["rank"] <= 1).astype(float) - (both["rank_base"] <= 1)
+    by_subject = change.groupby(both["subject"]).mean()
+    if len(by_subject) < 2:
+        return False
+    return float(by_subject.mean() + 2.326 * by_subject.std(ddof=1) / math.sqrt(len(by_subject))) < 0
+
+
+def estimate(
+    model: Model,
+    facts: FactSet,
+    *,
+    matrices: str | Iterable[str] = "all",
+    layers: str | int | Iterable[int] = "all",
+    rhos: Sequence[float] = RHOS,
+    alphas: Sequence[float] = (),
+    bands: Sequence[tuple[int, int]] = (),
+    controls: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    split: str | None = None,
+    seed: int = 0,
+    generic: Sequence[str] | None = None,
+    candidates: bool = True,
+    memory: int | str | None = None,
+) -> Estimate:
+    """How long a sweep would take and how much memory, from one site scored on a few prompts.
+
+    The time is that of the first site's ranks on up to 64 prompts, scaled by the operations that each site
+    needs (`laser_interp.engine.operations`), and one factorisation, scaled likewise.
+    """
+    plan = _Plan(model, facts, matrices, layers, rhos, alphas, bands, controls, seeds, split, seed)
+    options = {"generic": generic, "candidates": candidates, "engine": "fast", "memory": memory}
+    site, cells = next(iter(plan.cells.items()))
+    start = time.perf_counter()
+    spectrum(model, site, cache=False)
+    factorised = (time.perf_counter() - start) / _svd_operations(model, site)
+
+    few = plan.facts.keep(_some(plan.facts, 64))
+    worker = Worker(model, [few], options)
+    unit = Unit(site.layer, 0, tuple(cells))
+    worker.run(Unit(site.layer, 0, tuple(cells[:1])))  # tokenised and warm
+    start = time.perf_counter()
+    worker.run(unit)
+    took = time.perf_counter() - start
+    lengths = [8]
+    per_operation = took / operations(model, site, [c.rank or 1 for c in cells], lengths)
+    n_few = sum(len(fact.prompts) for fact in few)
+    seconds = sum(
+        per_operation * operations(model, one, [c.rank or 1 for c in some], lengths) * plan.n_prompts / n_few
+        + factorised * _svd_operations(model, one)
+        for one, some in plan.cells.items()
+    )
+    of_layer = [
+        sum(model.weight(n, m).shape) * min(model.weight(n, m).shape) for n in plan.by_layer for m in model.matrices
+    ]
+    factors = 2 * 4 * max(of_layer) * len(model.matrices)
+    return Estimate(plan.n_cells, plan.n_prompts, seconds, model.n_bytes + factors + parse_memory(memory, model))
+
+
+def _some(facts: FactSet, n_prompts: int) -> list[Any]:
+    out: list[Any] = []
+    step = max(len(facts) // n_prompts, 1)
+    for fact in facts.facts[::step]:
+        if out and sum(len(one.prompts) for one in out) + len(fact.prompts) > n_prompts:
+            break
+        out.append(fact)
+    return out
+
+
+def _svd_operations(model: Model, site: Site) -> float:
+    d_in, d_out = model.weight(site.layer, site.matrix).shape
+    return min(d_in, d_out) ** 2 * float(max(d_in, d_out))
+
+
+def _cells(part: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     """Means over facts and prompts, per cell and split."""
     frame = part.assign(
         top1=part["rank"] <= 1,
@@ -232,7 +669,9 @@ def _cells(part: pd.DataFrame) -> pd.DataFrame:
         top10=part["rank"] <= 10,
         candidate_top1=(part["candidate_rank"] == 1).where(part["candidate_rank"].notna()).astype(float),
     )
-    cells = summarise(frame, ("site", "kind", "rho", "rank_kept", "alpha", "split"))
+    cells = summarise(frame, ("cell", "site", "kind", "rho", "rank_kept", "alpha", "split"))
+    rank = {name: i for i, name in enumerate(order)}
+    cells = cells.sort_values("cell", key=lambda c: c.map(rank), kind="stable", ignore_index=True)
     place: list[Any] = [Site.parse(site) if site else None for site in cells["site"]]
     cells["layer"] = [float("nan") if p is None else float(p.layer) for p in place]
     cells["matrix"] = ["" if p is None else p.matrix for p in place]

@@ -10,7 +10,7 @@ if __name__ == "__main__":
     commands = parser.add_subparsers(dest="name", required=True)
     for name in NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
-        one = commands.add_parser(name, help=module.__doc__.splitlines()[0])
+        one = commands.add_parser(name, help=(module.__doc__ or name).splitlines()[0])
         module.arguments(one)
         one.set_defaults(run=module.main)
     args = parser.parse_args()

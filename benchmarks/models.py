@@ -9,7 +9,7 @@ import transformers as tf
 
 import laser_interp as li
 
-_TWELVE = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
+_TWELVE: dict[str, Any] = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 
 # name -> (class, config). Layers, widths and vocabularies are those of the models named, but for "gptj" and
 # "llama", which have the block of the family at GPT-2's size; "gptj-6b" is GPT-J whole, for a GPU.

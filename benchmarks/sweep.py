@@ -24,6 +24,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,18 @@ class _Rate:
         self.device = device
         tokens = (256, 1024, 2048) if device == "cpu" else (4096, 16384)
         self.inputs = [torch.randn(n, width, device=device, dtype=dtype) for n in tokens]
-        self.weight = torch.randn(width, 4 * width, device=device, dtype=dtype)
+        # Several, as a model has several: none is in the cache already.
+        self.weights = [torch.randn(width, 4 * width, device=device, dtype=dtype) for _ in range(6)]
         self.times: list[list[float]] = [[] for _ in tokens]
 
     def measure(self) -> None:
         for x, times in zip(self.inputs, self.times, strict=True):
-            for _ in range(5):
-                times.append(_timed(self.device, lambda x=x: x @ self.weight)[0])
+            for weight in self.weights:
+                times.append(_timed(self.device, partial(torch.mm, x, weight))[0])
 
     @property
     def flops(self) -> float:
-        size = 2.0 * self.weight.numel()
+        size = 2.0 * self.weights[0].numel()
         return max(size * len(x) / statistics.median(times) for x, times in zip(self.inputs, self.times, strict=True))
 
 
@@ -140,15 +142,13 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
             matrix, rank = label.split()
             spectrum = li.spectrum(model, li.Site(layer, matrix))
             factors = [part.to(device) for part in (spectrum.U, spectrum.S.float(), spectrum.Vh)]
-            seconds, found = _timed(
-                device, lambda f=factors, m=matrix, r=int(rank): plain.edited(layer, m, r, f, answers)
-            )
+            seconds, found = _timed(device, partial(plain.edited, layer, matrix, int(rank), factors, answers))
             plain_time, n_plain = plain_time + seconds, n_plain + 1
             difference = torch.from_numpy(frames[label]["logprob"].to_numpy()) - found.double().cpu()
             worst = max(worst, float(difference.abs().max()))
             rate.measure()
             if at == place % len(chosen) and not args.no_published:
-                seconds, setup = _timed(device, lambda m=matrix, r=int(rank): plain.published(layer, m, r, answers))
+                seconds, setup = _timed(device, partial(plain.published, layer, matrix, int(rank), answers))
                 published_time, no_setup, n_published = (
                     published_time + seconds,
                     no_setup + seconds - setup,

@@ -28,11 +28,12 @@ from laser_interp.edit import (
 )
 from laser_interp.facts import Fact, FactSet, load_facts
 from laser_interp.frequency import count
+from laser_interp.grid import RHOS, Cell
 from laser_interp.model import Model, load_model
 from laser_interp.score import score, summarise
 from laser_interp.sites import Site
 from laser_interp.spectrum import Spectrum, spectrum
-from laser_interp.sweep import RHOS, Cell, Estimate, Selection, Sweep, estimate, sweep
+from laser_interp.sweep import Estimate, Selection, Sweep, estimate, sweep
 
 __all__ = [
     "RHOS",

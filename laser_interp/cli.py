@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from laser_interp.facts import FactSet
@@ -80,7 +80,7 @@ def _sweep(args: argparse.Namespace) -> None:
     from laser_interp.sweep import estimate, sweep
 
     model, facts = _load(args)
-    asked = {
+    asked: dict[str, Any] = {
         "matrices": args.matrices,
         "layers": args.layers,
         "rhos": args.rho,
@@ -117,7 +117,7 @@ def _sweep(args: argparse.Namespace) -> None:
     test = found.cells[found.cells["split"] == "test"]
     row = test[test["cell"] == chosen.cell].to_dict("records")
     base = test[test["kind"] == "base"].to_dict("records")
-    told = {
+    told: dict[str, Any] = {
         "selected": chosen.cell,
         "improves_validation": chosen.improves,
         "validation": {

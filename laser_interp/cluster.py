@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from laser_interp.facts import FactSet
+from laser_interp.grid import Unit, Worker
 from laser_interp.model import Model, load_model
-
-if TYPE_CHECKING:
-    from laser_interp.sweep import Unit
 
 CPUS_PER_WORKER = 2
 TRIES = 3  # a unit that takes its actor with it this often is given up
@@ -30,8 +28,6 @@ class _Actor:
         self, source: dict[str, Any], weights_sha256: str, shards: Sequence[FactSet], options: dict[str, Any], cpus: int
     ) -> None:
         import torch
-
-        from laser_interp.sweep import Worker
 
         torch.set_num_threads(cpus)
         model = load_model(**source)

@@ -13,10 +13,10 @@ import pandas as pd
 from laser_interp import results
 from laser_interp.edit import Edit, laser, parse_laser
 from laser_interp.facts import FactSet
+from laser_interp.grid import RHOS, Cell, grid
 from laser_interp.model import Model
 from laser_interp.score import Scorer, summarise
 from laser_interp.sites import Site, resolve_layers, resolve_matrices
-from laser_interp.sweep import RHOS, grid
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,10 @@ def compose(
     }
     scorer = Scorer(model, validation, candidates=False)
 
-    def score(tried: Mapping[str, Edit | None]) -> pd.DataFrame:
+    def score(tried: Mapping[str, Edit | None]) -> dict[str, dict[str, Any]]:
         found = scorer.run(tried, engine=engine, memory=memory)
-        return summarise(pd.concat([frame for _, frame in found], ignore_index=True)).set_index("edit")
+        means = summarise(pd.concat([frame for _, frame in found], ignore_index=True)).to_dict("records")
+        return {str(row["edit"]): {str(k): v for k, v in row.items()} for row in means}
 
     with ExitStack() as stack:
         folder = None
@@ -117,7 +118,7 @@ def compose(
             results.open_run(folder, provenance)
         ranks: dict[Site, int] = {}
         edits: dict[Site, Edit] = {}
-        base = score({"base": None}).loc["base"]
+        base = score({"base": None})["base"]
         best = (float(base["top1"]), -float(base["loss"]))
         frames: list[pd.DataFrame] = []
         for site in tqdm(sites, desc="composing", unit="site", disable=not progress):
@@ -135,7 +136,7 @@ def compose(
                 means = score(together)
                 rows = []
                 for cell in tried:
-                    row = means.loc[str(cell.rank)]
+                    row = means[str(cell.rank)]
                     now = (float(row["top1"]), -float(row["loss"]))
                     kept = row["n_not_finite"] == 0 and now > best
                     best = now if kept else best
@@ -145,8 +146,8 @@ def compose(
                 frame["step"] += sum(map(len, frames))
                 if path is not None:
                     results.write_table(frame, path, "steps", provenance)
-            if len(chosen := frame[frame["kept"]]):
-                last = chosen.iloc[-1]
+            if chosen := frame[frame["kept"]].to_dict("records"):
+                last = chosen[-1]
                 ranks[site] = int(last["rank_kept"])
                 edits[site] = laser(model, site, rank=ranks[site])
                 best = (float(last["top1"]), -float(last["loss"]))
@@ -163,11 +164,11 @@ def compose(
     return Composition(ranks, steps, scores)
 
 
-def _step(cell: Any, row: Any, kept: bool, ranks: Mapping[Site, int]) -> dict[str, Any]:
+def _step(cell: Cell, row: Mapping[str, Any], kept: bool, ranks: Mapping[Site, int]) -> dict[str, Any]:
     return {
         "site": str(cell.site),
-        "rho": float(cell.rho),
-        "rank_kept": float(cell.rank),
+        "rho": float(cell.rho or 0),
+        "rank_kept": float(cell.rank or 0),
         "top1": float(row["top1"]),
         "loss": float(row["loss"]),
         "n_not_finite": int(row["n_not_finite"]),

@@ -78,8 +78,10 @@ def answer_logprob(hf, tokenizer, prompt, answer):
 
 
 @pytest.mark.parametrize("edit_rank", [None, 4])
-@pytest.mark.parametrize("batch_tokens", [1, 40, 10_000])
-def test_answers_of_several_tokens(byte_level, edit_rank, batch_tokens):
+@pytest.mark.parametrize(
+    "options", [{}, {"memory": "1MB"}, {"engine": "reference"}], ids=["fast", "small", "reference"]
+)
+def test_answers_of_several_tokens(byte_level, edit_rank, options):
     hf, tokenizer = byte_level
     model = li.load_model(byte_level, device="cpu")
     edit = None if edit_rank is None else li.laser(model, "1.in", rank=edit_rank)
@@ -88,7 +90,7 @@ def test_answers_of_several_tokens(byte_level, edit_rank, batch_tokens):
 
         hf = copy.deepcopy(hf)
         hf.transformer.h[1].mlp.c_fc.weight.data = edit.parts[li.Site(1, "in")].weight.float()
-    scores = li.score(model, FACTS, {"x": edit}, generic=["the", "of"], batch_tokens=batch_tokens)
+    scores = li.score(model, FACTS, {"x": edit}, generic=["the", "of"], **options)
     assert list(scores["fact_id"]) == ["fr", "fr", "it", "es"]
     generic = [tokenizer(" the")["input_ids"][0], tokenizer(" of")["input_ids"][0]]
     for row in scores.itertuples():
@@ -136,8 +138,8 @@ def test_organism_scores_are_the_obvious_ones(organism, plain, facts):
 def test_batches_make_no_difference(organism, facts, laser):
     some = facts.keep(facts.facts[:50])
     whole = li.score(organism, some, {"laser": laser})
-    for batch_tokens in (1, 17, 300):
-        parts = li.score(organism, some, {"laser": laser}, batch_tokens=batch_tokens)
+    for memory in ("1MB", 3_000_000, "1GiB"):
+        parts = li.score(organism, some, {"laser": laser}, memory=memory)
         exact = [c for c in whole.columns if whole[c].dtype.kind not in "f"]
         pd.testing.assert_frame_equal(whole[exact], parts[exact])
         assert np.allclose(whole["logprob"], parts["logprob"], atol=1e-4)
@@ -153,18 +155,10 @@ def test_constant_and_nan_outputs_are_never_right(organism, facts):
     some = facts.keep(facts.facts[:5])
     scorer = Scorer(organism, some)
 
-    class Spoiled:
-        def __init__(self, value):
-            self.value = value
-
-        def on(self, model):
-            return model.bridge.hooks(fwd_hooks=[("unembed.hook_out", lambda x, hook: torch.full_like(x, self.value))])
-
-        def describe(self):
-            return {"site": "", "kind": "spoiled", "rho": None, "rank_kept": None, "alpha": None}
-
     for value in (0.0, float("nan")):
-        scores = scorer.run(Spoiled(value), "spoiled")
+        spoil = ("unembed.hook_out", lambda x, hook, value=value: torch.full_like(x, value))
+        with organism.bridge.hooks(fwd_hooks=[spoil]):  # a hook of somebody else's: whole forwards run
+            ((_, scores),) = scorer.run({"spoiled": None})
         assert not scores["top10"].any()
         assert (scores["candidate_top1"] == 0).all()
         assert (scores["rank"] == organism.d_vocab).all()

@@ -16,6 +16,7 @@ ORDER = [
     {"edit"},
     {"engine"},
     {"score"},
+    {"grid"},
     {"cluster"},
     {"sweep", "decode", "association", "frequency.scan"},
     {"frequency"},

@@ -1,9 +1,16 @@
 """The grid: its cells, its choice, its resumption."""
 
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 import laser_interp as li
+from laser_interp.engine import Engine
+from laser_interp.grid import BESIDE, Cell, Worker, grid
 from laser_interp.sweep import Sweep
 
 
@@ -57,6 +64,7 @@ def test_selection_is_by_accuracy_then_loss():
         ("0.o", "laser", 0.3, 9, 0.9, float("nan")),
     ]
     cells = pd.DataFrame(rows, columns=["site", "kind", "rho", "rank_kept", "top1", "loss"])
+    cells["cell"] = [f"{row[0]} {row[1]} rho={row[2]} rank={row[3]}" for row in rows]
     cells["split"], cells["n_not_finite"] = "validation", cells["loss"].isna().astype(int)
     chosen = Sweep(cells).select()
     assert (str(chosen.site), chosen.rho, chosen.rank, chosen.improves) == ("0.k", 0.2, 8, True)
@@ -77,42 +85,214 @@ def test_selection_sees_validation_only(organism, some):
     assert Sweep(spoiled).select() == sweep.select()
 
 
+def counting(monkeypatch, stop_at=None):
+    """Calls of the function that computes a unit; the one numbered `stop_at` is interrupted."""
+    original, calls = Worker.run, []
+
+    def run_one(self, unit, tick=None):
+        calls.append(unit.name)
+        if len(calls) == stop_at:
+            raise KeyboardInterrupt
+        return original(self, unit, tick)
+
+    monkeypatch.setattr(Worker, "run", run_one)
+    return calls
+
+
 def test_resumes_what_is_done_and_mends_what_is_broken(organism, some, tmp_path, monkeypatch):
     whole = run(organism, some, out=tmp_path / "run")
-    parts = sorted((tmp_path / "run" / "parts").iterdir())
-    assert [p.stem for p in parts] == ["0.in", "0.out", "3.in", "3.out", "base"]
+    parts = sorted((tmp_path / "run" / "parts").rglob("*.parquet"))
+    names = [f"{p.parent.name}/{p.stem}" for p in parts]
+    assert names == [f"{n}/0000{i}" for n in ("base", "layer-000", "layer-003") for i in (0, 1)]
     parts[0].unlink()
-    parts[1].write_bytes(parts[1].read_bytes()[:200])
-    from laser_interp.score import Scorer
-
-    calls = []
-    original = Scorer.run
-    monkeypatch.setattr(Scorer, "run", lambda self, *a, **k: calls.append(a) or original(self, *a, **k))
-    with pytest.warns(UserWarning, match=r"0\.out\.parquet is damaged"):
+    parts[3].write_bytes(parts[3].read_bytes()[:200])
+    (parts[3].parent / ".00001.parquet.x1y2").write_bytes(b"half")
+    calls = counting(monkeypatch)
+    with pytest.warns(UserWarning, match=r"layer-000/00001\.parquet is damaged"):
         again = run(organism, some, out=tmp_path / "run")
-    assert len(calls) == 6
+    assert calls == ["base/00000", "layer-000/00001"]
+    assert not list((tmp_path / "run").rglob(".*.x1y2"))
     pd.testing.assert_frame_equal(whole.cells, again.cells)
 
 
 def test_an_interrupted_sweep_keeps_what_it_has(organism, some, tmp_path, monkeypatch):
-    from laser_interp.score import Scorer
-
     expected = run(organism, some)
-    original, calls = Scorer.run, []
-
-    def interrupted(self, *args, **kwargs):
-        calls.append(args)
-        if len(calls) == 6:
-            raise KeyboardInterrupt
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(Scorer, "run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(organism, some, out=tmp_path)
-    assert {p.name for p in (tmp_path / "parts").iterdir()} == {"base.parquet", "0.in.parquet"}
-    monkeypatch.setattr(Scorer, "run", original)
+    with monkeypatch.context() as patch:
+        counting(patch, stop_at=3)
+        with pytest.raises(KeyboardInterrupt):
+            run(organism, some, out=tmp_path)
+    assert len(list((tmp_path / "parts").rglob("*.parquet"))) == 2
     pd.testing.assert_frame_equal(run(organism, some, out=tmp_path).cells, expected.cells)
     assert organism.n_hooks() == 0
+
+
+def test_a_full_disk_keeps_what_there_is(organism, some, tmp_path, monkeypatch):
+    import errno
+
+    import pyarrow.parquet
+
+    original, written = pyarrow.parquet.write_table, []
+
+    def full(table, path, *args, **kwargs):
+        written.append(path)
+        if len(written) == 3:
+            Path(path).write_bytes(b"PAR1 and then no room")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(table, path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pyarrow.parquet, "write_table", full)
+        with pytest.raises(OSError, match=r"could not be written \(No space left on device\).*kept in .*make room"):
+            run(organism, some, out=tmp_path)
+    left = [path.name for path in (tmp_path / "parts").rglob("*") if path.is_file()]
+    assert len(left) == 2
+    assert not [name for name in left if name.startswith(".")]
+    pd.testing.assert_frame_equal(run(organism, some, out=tmp_path).cells, run(organism, some).cells)
+
+
+def test_two_processes_on_one_folder(organism, some, tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from laser_interp.results import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="another process is writing to"):
+            run(organism, some, out=tmp_path)
+    finally:
+        holder.kill()
+        holder.wait()
+    run(organism, some, out=tmp_path)  # the dead hold nothing
+
+
+KILLED = """
+import os, random, signal, sys, time, warnings
+import torch; torch.set_num_threads(1)
+import laser_interp as li
+from laser_interp import sweep as _
+module = sys.modules["laser_interp.sweep"]
+module.UNIT_PROMPTS = 20
+warnings.simplefilter("ignore")
+model, facts = li.load_model("organism", device="cpu"), li.load_facts("organism")
+some = facts.keep([f for i, f in enumerate(facts) if i % 8 == 0])
+settings = {"matrices": ["in", "out"], "layers": [0, 3], "rhos": (0.4, 0.05, 0.01), "progress": False}
+run = lambda out: li.sweep(model, some, out=out, **settings)
+rng, folder, kills, runs = random.Random(0), sys.argv[1], 0, 0
+run(folder + "/warm-up")
+started = time.perf_counter(); run(folder + "/whole"); whole = time.perf_counter() - started
+while kills < 20:
+    child = os.fork()
+    if not child:
+        run(f"{folder}/killed-{runs}"); os._exit(0)
+    time.sleep(rng.uniform(0.02, 0.5) * whole)
+    os.kill(child, signal.SIGKILL)
+    if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+        kills += 1
+    else:
+        runs += 1  # it came to its end, after it was killed some times
+run(f"{folder}/killed-{runs}")
+print(kills, runs + 1)
+"""
+
+
+def test_killed_at_any_moment_the_tables_are_the_same(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    kills, runs = map(int, done.stdout.split())
+    assert kills == 20
+    whole = (tmp_path / "whole" / "cells.parquet").read_bytes()
+    for i in range(runs):
+        assert (tmp_path / f"killed-{i}" / "cells.parquet").read_bytes() == whole
+
+
+def test_cells_can_be_written_down(organism):
+    plans, _ = grid(
+        organism,
+        [li.Site(3, "in")],
+        rhos=(0.4, 0.05),
+        alphas=(0.5, -1.0),
+        bands=((0, 5),),
+        controls=BESIDE,
+        seeds=(0, 7),
+    )
+    cells = plans[li.Site(3, "in")]
+    # at each rho: LASER, two strengths, two that are not random, four random ones with two seeds
+    assert len(cells) == 2 * (1 + 2 + 2 + 4 * 2) + 1 + 1
+    assert len(set(map(str, cells))) == len(cells)
+    for cell in cells:
+        assert Cell.parse(str(cell)) == cell
+        assert cell.edit(organism).sites == (li.Site(3, "in"),)
+    with pytest.raises(ValueError, match="no cell of a sweep"):
+        Cell.parse("3.in laser depth=3")
+
+
+def test_alphas_bands_and_controls_are_the_edits_they_say(organism, some):
+    sweep = run(
+        organism, some, matrices="in", layers=3, rhos=(0.05, 0.01), alphas=(2.0,), bands=((0, 5),),
+        controls=("discarded", "zeroed", "random_kept"), seeds=(0, 1),
+    )  # fmt: skip
+    laser = li.laser(organism, "3.in", rank=3)
+    expected = {
+        "3.in inject rho=0.05 rank=3 alpha=2": laser.inject(2.0),
+        "3.in discarded rho=0.05 rank=3": laser.discarded(),
+        "3.in zeroed": li.zeroed(organism, "3.in"),
+        "3.in random_kept rho=0.05 rank=3 seed=1": li.random_kept(organism, laser, seed=1),
+        "3.in band start=0 stop=5": li.band(organism, "3.in", 0, 5),
+    }
+    test = sweep.cells[sweep.cells["split"] == "test"].set_index("cell")
+    means = li.summarise(li.score(organism, some.split("test"), expected, engine="reference")).set_index("edit")
+    for name in expected:
+        assert test.loc[name, "loss"] == pytest.approx(means.loc[name, "loss"], abs=1e-5)
+        assert test.loc[name, "n"] == means.loc[name, "n"]
+    assert set(sweep.select().edit(organism).describe()["kind"].split()) == {"laser"}
+    assert sweep.select(kinds=("band",)).cell == "3.in band start=0 stop=5"
+    with pytest.raises(ValueError, match="unknown controls shuffled"):
+        li.sweep(organism, some, controls=("shuffled",))
+
+
+def test_hopeless_cells_are_stopped_and_told(organism, facts):
+    whole = run(organism, facts, matrices=["out"], layers=[0, 3])
+    stopped = run(organism, facts, matrices=["out"], layers=[0, 3], stop_hopeless=True)
+    gone = [note.partition(":")[0] for note in stopped.notes if "not run on test" in note]
+    assert gone
+    left = whole.cells[~(whole.cells["cell"].isin(gone) & (whole.cells["split"] == "test"))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(stopped.cells, left)
+    base = whole.cells.query("kind == 'base' and split == 'test'").iloc[0]["top1"]
+    assert (whole.cells[whole.cells["cell"].isin(gone) & (whole.cells["split"] == "test")]["top1"] < base).all()
+    assert stopped.select() == whole.select()
+
+
+def test_the_papers_split_is_the_first_fifth(organism, facts):
+    bare = facts.keep(dataclasses.replace(fact, split=None) for fact in facts)
+    paper = bare.with_split(0.2, by="order")
+    assert [f.split for f in paper] == ["validation"] * 80 + ["test"] * 320
+    sweep = run(organism, bare, matrices="in", layers=3, split="paper", rhos=(0.05, 0.01))
+    base = sweep.cells.query("kind == 'base'").set_index("split")["n"]
+    assert (base["validation"], base["test"]) == (160, 640)
+
+
+def test_not_finite_scores_are_rows_that_say_so(organism, some, monkeypatch):
+    original = Engine.run
+
+    def broken(self, edits):
+        for i, reads, logits in original(self, edits):
+            yield i, reads, logits * float("nan") if edits[i] is not None and edits[i].rank == 3 else logits
+
+    monkeypatch.setattr(Engine, "run", broken)
+    sweep = run(organism, some, matrices="in", layers=3)
+    cells = sweep.cells.query("split == 'validation'").set_index("rank_kept")
+    assert cells.loc[3.0, "n_not_finite"] == cells.loc[3.0, "n"]
+    assert cells.loc[3.0, "top1"] == 0
+    assert sweep.select().rank != 3
+
+
+def test_an_estimate(organism, facts):
+    told = li.estimate(organism, facts, matrices=["in", "out"], rhos=(0.4, 0.05))
+    assert (told.n_cells, told.n_prompts) == (4 * 2 * 2, 800)
+    assert told.seconds > 0
+    assert told.memory > organism.n_bytes
+    assert str(told).startswith("16 cells x 800 prompts: about ")
 
 
 def test_a_folder_with_another_run_is_refused(organism, some, facts, tmp_path):

@@ -12,7 +12,8 @@ import laser_interp as li
 _TWELVE: dict[str, Any] = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 
 # name -> (class, config). Layers, widths and vocabularies are those of the models named, but for "gptj" and
-# "llama", which have the block of the family at GPT-2's size; "gptj-6b" is GPT-J whole, for a GPU.
+# "llama", which have the block of the family at GPT-2's size; "gptj-6b" is GPT-J whole, for a GPU,
+# and "gpt2-tiny" is for trying the benchmark itself.
 SHAPES: dict[str, tuple[Any, Any]] = {
     "gpt2-small": (tf.GPT2LMHeadModel, lambda: tf.GPT2Config()),
     "pythia-160m": (
@@ -26,6 +27,10 @@ SHAPES: dict[str, tuple[Any, Any]] = {
     "llama": (
         tf.LlamaForCausalLM,
         lambda: tf.LlamaConfig(**_TWELVE, vocab_size=32000, intermediate_size=2048, max_position_embeddings=2048),
+    ),
+    "gpt2-tiny": (
+        tf.GPT2LMHeadModel,
+        lambda: tf.GPT2Config(vocab_size=500, n_embd=64, n_layer=4, n_head=4, n_positions=64),
     ),
     "gptj-6b": (tf.GPTJForCausalLM, lambda: tf.GPTJConfig(tie_word_embeddings=False)),
 }

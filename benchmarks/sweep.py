@@ -123,7 +123,8 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
         wanted = 0.0
         for matrix in model.matrices:
             site = li.Site(layer, matrix)
-            ranks = [rank_of(rho, li.spectrum(model, site).max_rank) for rho in li.RHOS]
+            full = li.spectrum(model, site).max_rank
+            ranks = sorted({max(rank_of(rho, full), 1) for rho in li.RHOS}, reverse=True)
             edits |= {f"{matrix} {rank}": li.laser(model, site, rank=rank) for rank in ranks}
             wanted += operations(model, site, ranks, [len(row) for row in plain.rows])
         if place == 0:  # warm up all three
@@ -144,7 +145,7 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
             factors = [part.to(device) for part in (spectrum.U, spectrum.S.float(), spectrum.Vh)]
             seconds, found = _timed(device, partial(plain.edited, layer, matrix, int(rank), factors, answers))
             plain_time, n_plain = plain_time + seconds, n_plain + 1
-            difference = torch.from_numpy(frames[label]["logprob"].to_numpy()) - found.double().cpu()
+            difference = torch.tensor(frames[label]["logprob"].to_list()) - found.double().cpu()
             worst = max(worst, float(difference.abs().max()))
             rate.measure()
             if at == place % len(chosen) and not args.no_published:
@@ -208,7 +209,7 @@ class _Plain:
     def view(self, layer: int, matrix: str, hf: Any = None) -> Tensor:
         """The weight in place, `[d_in, d_out]` or, in NeoX, `[heads, d_head, d_in]`."""
         hf = self.hf if hf is None else hf
-        if self.name == "gpt2-small":
+        if self.name.startswith("gpt2"):
             block = hf.transformer.h[layer]
             if matrix in "qkv":
                 return block.attn.c_attn.weight.data.chunk(3, dim=1)["qkv".index(matrix)]

@@ -64,7 +64,15 @@ def test_commands(command, elsewhere):
     done = run(command, elsewhere)
     assert done.returncode == 0, done.stderr
     paths = re.findall(r"^(\S+\.(?:png|pdf|parquet))$", done.stdout, re.MULTILINE)
-    assert paths or any(s in done.stdout for s in ("checkpoint is in", "compressed model is in", "dense, is in"))
+    told = (
+        "checkpoint is in",
+        "compressed model is in",
+        "dense, is in",
+        "All cells: ",
+        "All steps: ",
+        "cells x 800 prompts",
+    )
+    assert paths or any(text in done.stdout for text in told)
     for path in paths:
         assert (elsewhere / path).stat().st_size > 0
 

@@ -326,3 +326,31 @@ def test_refusals(organism, facts):
         li.sweep(organism, facts, layers=[0, 9])
     with pytest.raises(ValueError, match="layers is 'first'"):
         li.sweep(organism, facts, layers="first")
+
+
+def test_the_command_line(tmp_path, capsys):
+    import json
+
+    from laser_interp.cli import main
+
+    command = ["sweep", "--model", "organism", "--facts", "organism", "--layers", "3", "--matrices", "in", "--quiet"]
+    out = ["--rho", "0.4", "0.05", "--band", "0:5", "--out", str(tmp_path), "--json"]
+    assert main([*command, *out]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["selected"] == "3.in laser rho=0.05 rank=3"
+    assert told["improves_validation"]
+    assert told["test"]["edit"]["top1"] > told["test"]["base"]["top1"]
+    cells = pd.read_parquet(told["cells"])
+    assert set(cells["kind"]) == {"base", "laser", "band"}
+    assert main([*command, *out]) == 0
+    assert json.loads(capsys.readouterr().out) == told
+    assert main([*command, "--rho", "0.4", "--out", str(tmp_path)]) == 2
+    assert "holds a run with other settings" in capsys.readouterr().err
+    for wrong, why in (
+        ([], "--out is missing"),
+        (["--band", "5", "--dry-run"], "the band '5' is not of the form START:STOP"),
+        (["--memory", "much", "--dry-run"], "memory is 'much'"),
+        (["--executor", "ray", "--workers", "0", "--out", str(tmp_path / "x")], "workers is 0"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert why in capsys.readouterr().err

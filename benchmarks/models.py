@@ -30,7 +30,7 @@ SHAPES: dict[str, tuple[Any, Any]] = {
     ),
     "gpt2-tiny": (
         tf.GPT2LMHeadModel,
-        lambda: tf.GPT2Config(vocab_size=500, n_embd=64, n_layer=4, n_head=4, n_positions=64),
+        lambda: tf.GPT2Config(vocab_size=500, n_embd=128, n_layer=4, n_head=4, n_positions=64),
     ),
     "gptj-6b": (tf.GPTJForCausalLM, lambda: tf.GPTJConfig(tie_word_embeddings=False)),
 }

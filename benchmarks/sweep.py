@@ -62,9 +62,40 @@ def main(args: argparse.Namespace) -> None:
     for row in rows:
         told = ", ".join(f"{one['layer']}: {one['ms']:.3g} ms ({one['needed_gflop']:.3g})" for one in row["by_layer"])
         print(f"{row['model']}, by layer, ms per cell and prompt (GFLOP needed): {told}")
+    for what, ratio in scaling(args.models[0], args):
+        print(f"{args.models[0]}, {what}: {ratio:.2f} times the time")
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
         Path(args.json).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def scaling(name: str, args: argparse.Namespace) -> list[tuple[str, float]]:
+    """How our time grows with the prompts and with the number of ρ, each the median of three, taken in turn."""
+    hf, tokenizer = models.make(name, args.device, getattr(torch, args.dtype))
+    model = li.load_model((hf, tokenizer), device=args.device)
+    middle = model.n_layers // 2
+    n_prompts = 2 * args.prompts
+
+    def work(prompts: int, rhos: int) -> Callable[[], Any]:
+        chosen = li.RHOS[:: 8 // rhos]
+        cells = {
+            f"{matrix} {rho}": li.laser(model, li.Site(middle, matrix), rho=rho)
+            for matrix in model.matrices
+            for rho in chosen
+        }
+        scorer = Scorer(model, models.facts(prompts, model.d_vocab), generic=["4"], candidates=False, keep=0)
+        return lambda: list(scorer.run(cells))
+
+    works = {size: work(*size) for size in ((n_prompts, 4), (n_prompts, 8), (2 * n_prompts, 4))}
+    times: dict[Any, list[float]] = {size: [] for size in works}
+    for _ in range(3):
+        for size, one in works.items():
+            times[size].append(_timed(args.device, one)[0])
+    one = statistics.median(times[n_prompts, 4])
+    return [
+        ("twice the prompts", statistics.median(times[2 * n_prompts, 4]) / one),
+        ("twice the ρ", statistics.median(times[n_prompts, 8]) / one),
+    ]
 
 
 def _sync(device: str) -> None:

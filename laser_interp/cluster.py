@@ -122,7 +122,7 @@ def _spread(
         try:
             part = ray.get(ready)
         except ray.exceptions.ActorDiedError as error:
-            if "Error" in str(getattr(error, "cause", "")) or "creation task" in str(error):
+            if "creation task" in str(error):  # loading the model failed, and would again
                 raise RuntimeError(f"a worker could not start: {error}") from error
             lost[unit.name] += 1
             if lost[unit.name] >= TRIES:

@@ -42,7 +42,8 @@ def parse_memory(memory: int | str | None, model: Model) -> int:
     """
     if memory is None:
         if model.device.type == "cuda":
-            return int(0.6 * torch.cuda.get_device_properties(model.device).total_memory) - model.n_bytes
+            total = torch.cuda.get_device_properties(model.device).total_memory
+            return int(0.6 * max(total - model.n_bytes, total // 10))
         return CPU_MEMORY
     if isinstance(memory, str):
         found = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", memory)

@@ -165,7 +165,9 @@ class FactSet:
             raise ValueError(f"by is {by!r}: expected 'subject' or 'order'")
         keys = sorted({fact.subject for fact in self.facts}) if by == "subject" else [f.fact_id for f in self.facts]
         if len(keys) < 2:
-            raise ValueError(f"{self.name!r} has one {'subject' if by == 'subject' else 'fact'}: a split needs two")
+            raise ValueError(
+                f"{self.name!r} has one {'subject' if by == 'subject' else 'fact'}: a split needs at least two"
+            )
         if by == "subject":
             random.Random(seed).shuffle(keys)
         n = min(max(round(validation * len(keys)), 1), len(keys) - 1)

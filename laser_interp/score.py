@@ -335,7 +335,7 @@ def score(
         engine: "fast" computes what the edits share once; "reference" runs the whole model once an edit,
             with its hooks on, and is what the fast one is tested against.
         memory: bytes that activations may take, as a number or as in "2GiB"; batches are sized by it.
-            Default: 2 GiB on a CPU, 60 % of a CUDA device less the weights.
+            Default: 2 GiB on a CPU, 60 % of what the weights leave of a CUDA device.
         progress: show a bar.
 
     Returns:

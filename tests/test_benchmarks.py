@@ -25,7 +25,7 @@ def test_sweep(tmp_path):
     assert all(row[key] > 0 for key in list(row)[2:6])
     needed = [one["needed_gflop"] for one in row["by_layer"]]
     assert needed == sorted(needed, reverse=True)
-    assert "gpt2-tiny" in done.stdout
+    assert "gpt2-tiny, twice the prompts: " in done.stdout
 
 
 @pytest.mark.parametrize("name", ["gpt2-small", "pythia-160m", "gptj", "llama"])

@@ -90,3 +90,10 @@ def test_refusals(organism, some, plain):
         li.sweep(organism, some, executor="slurm", **SETTINGS)
     with pytest.raises(ValueError, match="workers is 0"):
         li.sweep(organism, some, executor="ray", workers=0, **SETTINGS)
+
+
+def test_other_weights_are_refused(some, tmp_path):
+    model = li.load_model("organism", device="cpu")
+    model.memo["weights_sha256"] = "those of another"
+    with pytest.raises(RuntimeError, match="(?s)a worker could not start.*holds other weights on this worker"):
+        li.sweep(model, some, executor="ray", workers=1, out=tmp_path, **SETTINGS)

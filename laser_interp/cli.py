@@ -99,7 +99,7 @@ def _sweep(args: argparse.Namespace) -> None:
     if args.out is None:
         raise ValueError("--out is missing: a folder for the results, or --dry-run")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.filterwarnings("ignore", message=".*lifted to rank 1 or dropped")  # the notes say it
         found = sweep(
             model,
             facts,
@@ -167,6 +167,8 @@ def _compose(args: argparse.Namespace) -> None:
 
 
 def _grid_arguments(one: argparse.ArgumentParser) -> None:
+    from laser_interp.grid import RHOS
+
     one.add_argument("--model", required=True, help="shipped name, folder or hub id")
     one.add_argument("--facts", required=True, help="shipped name or a fact file (.jsonl, .csv, .parquet)")
     one.add_argument("--out", default=None, help="folder for the results; the same command goes on from it")
@@ -175,7 +177,7 @@ def _grid_arguments(one: argparse.ArgumentParser) -> None:
         "--rho",
         nargs="+",
         type=float,
-        default=[0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01],
+        default=list(RHOS),
         help="fractions of rank kept (default: the paper's)",
     )
     one.add_argument(

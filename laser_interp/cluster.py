@@ -1,4 +1,4 @@
-"""A sweep's units on a Ray cluster; see the README for a Slurm or cloud cluster.
+"""A sweep's units on a Ray cluster; see docs/cluster.md for a Slurm or cloud cluster.
 
 Each actor loads the model once and scores units one after the other, of one layer as long as there are any,
 so that its factors and residual streams serve again. The units of an actor that is lost are done by others;
@@ -39,11 +39,6 @@ class _Actor:
 
     def run(self, unit: Unit) -> pd.DataFrame:
         return self._worker.run(unit)
-
-    def process_id(self) -> int:
-        import os
-
-        return os.getpid()
 
 
 def execute(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pandas as pd
 from laser_interp import results
 from laser_interp.edit import Edit, laser, parse_laser
 from laser_interp.facts import FactSet
-from laser_interp.grid import RHOS, Cell, grid
+from laser_interp.grid import RHOS, Cell, divided, grid, provenance
 from laser_interp.model import Model
 from laser_interp.score import Scorer, summarise
 from laser_interp.sites import Site, resolve_layers, resolve_matrices
@@ -83,26 +85,11 @@ def compose(
     """
     from tqdm.auto import tqdm
 
-    if not rhos:
-        raise ValueError("no rhos given: expected fractions of rank kept, as in li.RHOS")
-    if split not in (None, "subject", "paper"):
-        raise ValueError(f"split is {split!r}: expected 'subject', 'paper', or None to keep that of the facts")
-    if split is not None or not facts.splits:
-        facts = facts.with_split(0.2, seed=seed, by="order" if split == "paper" else "subject")
-    validation = facts.split("validation")
+    facts = divided(facts, split, seed)
     sites = [Site(n, m) for n in reversed(resolve_layers(model, layers)) for m in resolve_matrices(model, matrices)]
     plans, _ = grid(model, sites, rhos=rhos)
-    provenance = {
-        "model": model.name,
-        "revision": model.revision,
-        "weights_sha256": model.weights_sha256,
-        "facts": facts.name,
-        "facts_sha256": facts.sha256,
-        "composed": [str(site) for site in sites],
-        "rhos": sorted(map(float, set(rhos)), reverse=True),
-        "engine": engine,
-    }
-    scorer = Scorer(model, validation, candidates=False)
+    settings = provenance(model, facts, rhos) | {"composed": [str(site) for site in sites], "engine": engine}
+    scorer = Scorer(model, facts.split("validation"), candidates=False)
 
     def score(tried: Mapping[str, Edit | None]) -> dict[str, dict[str, Any]]:
         found = scorer.run(tried, engine=engine, memory=memory)
@@ -115,7 +102,7 @@ def compose(
             folder = Path(out)
             stack.enter_context(results.locked(folder))
             stack.enter_context(results.keeping(folder))
-            results.open_run(folder, provenance)
+            results.open_run(folder, settings)
         ranks: dict[Site, int] = {}
         edits: dict[Site, Edit] = {}
         base = score({"base": None})["base"]
@@ -129,10 +116,7 @@ def compose(
                 # Whether a smaller ρ here was kept makes no difference to a larger one: it would replace it.
                 together: dict[str, Edit | None] = {}
                 for cell in tried:
-                    joined = laser(model, site, rank=cell.rank)
-                    for other in edits.values():
-                        joined = joined + other
-                    together[str(cell.rank)] = joined
+                    together[str(cell.rank)] = reduce(add, edits.values(), laser(model, site, rank=cell.rank))
                 means = score(together)
                 rows = []
                 for cell in tried:
@@ -145,7 +129,7 @@ def compose(
                 frame.insert(0, "step", range(len(frame)))
                 frame["step"] += sum(map(len, frames))
                 if path is not None:
-                    results.write_table(frame, path, "steps", provenance)
+                    results.write_table(frame, path, "steps", settings)
             if chosen := frame[frame["kept"]].to_dict("records"):
                 last = chosen[-1]
                 ranks[site] = int(last["rank_kept"])
@@ -155,12 +139,12 @@ def compose(
         steps = results.check(pd.concat(frames, ignore_index=True), "steps")
         final: dict[str, Edit | None] = {"base": None}
         if ranks:
-            final["composed"] = parse_laser(model, _line(ranks))
+            final["composed"] = reduce(add, edits.values())
         found = Scorer(model, facts, candidates=False).run(final, engine=engine, memory=memory)
         scores = summarise(pd.concat([one for _, one in found], ignore_index=True), ("edit", "split"))
         if folder is not None:
-            results.write_table(steps, folder / "steps.parquet", "steps", provenance)
-            results.write_table(scores, folder / "scores.parquet", None, provenance)
+            results.write_table(steps, folder / "steps.parquet", "steps", settings)
+            results.write_table(scores, folder / "scores.parquet", None, settings)
     return Composition(ranks, steps, scores)
 
 

@@ -102,6 +102,32 @@ class Cell:
 _CELL_NUMBERS = ("rho", "rank", "alpha", "start", "stop", "seed")
 
 
+def divided(facts: FactSet, split: str | None, seed: int) -> FactSet:
+    """The facts with a validation split: their own, or a new one.
+
+    Raises:
+        ValueError: an unknown split, or facts whose own splits lack "validation".
+    """
+    if split not in (None, "subject", "paper"):
+        raise ValueError(f"split is {split!r}: expected 'subject', 'paper', or None to keep that of the facts")
+    if split is not None or not facts.splits:
+        facts = facts.with_split(0.2, seed=seed, by="order" if split == "paper" else "subject")
+    facts.split("validation")
+    return facts
+
+
+def provenance(model: Model, facts: FactSet, rhos: Sequence[float]) -> dict[str, Any]:
+    """Which model, facts and ρ a run is of."""
+    return {
+        "model": model.name,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "facts": facts.name,
+        "facts_sha256": facts.sha256,
+        "rhos": sorted(map(float, set(rhos)), reverse=True),
+    }
+
+
 def grid(
     model: Model,
     sites: Sequence[Site],
@@ -117,6 +143,8 @@ def grid(
     Raises:
         ValueError: a ρ, strength, band or control that cannot be.
     """
+    if not rhos:
+        raise ValueError("no rhos given: expected fractions of rank kept, as in li.RHOS")
     if unknown := [name for name in controls if name not in BESIDE]:
         raise ValueError(f"unknown controls {', '.join(unknown)}: expected some of {', '.join(BESIDE)}")
     if bad := [alpha for alpha in alphas if not math.isfinite(alpha)]:

@@ -78,7 +78,6 @@ class Batch:
         tokens: flat indices into `[rows, longest]` of the tokens whose linear maps are computed.
         copies_of: `[rows * longest]`, for each place which of `tokens` it takes its result from.
         reads: flat indices of the places whose next-token logits are wanted, in the order asked for.
-        lengths: of the rows.
     """
 
     ids: Tensor
@@ -86,7 +85,6 @@ class Batch:
     tokens: Tensor
     copies_of: Tensor
     reads: Tensor
-    lengths: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -625,7 +623,6 @@ class Model:
             torch.tensor(tokens, device=self.device),
             copies_of.to(self.device),
             torch.tensor(flat, dtype=torch.long, device=self.device),
-            tuple(map(len, rows)),
         )
 
     def run(

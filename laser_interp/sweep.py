@@ -21,7 +21,7 @@ from laser_interp import results
 from laser_interp.edit import Edit
 from laser_interp.engine import operations, parse_memory
 from laser_interp.facts import FactSet
-from laser_interp.grid import RHOS, Cell, Unit, Worker, grid, shards
+from laser_interp.grid import RHOS, Cell, Unit, Worker, divided, grid, provenance, shards
 from laser_interp.model import Model
 from laser_interp.score import summarise
 from laser_interp.sites import Site, resolve_layers, resolve_matrices
@@ -201,18 +201,18 @@ def sweep(
             f"the first: {plan.notes[0]}",
             stacklevel=2,
         )
-    provenance = plan.settings | {
+    settings = plan.settings | {
         "generic": list(generic) if generic is not None else None,
         "candidates": candidates,
         "engine": engine,
         "stop_hopeless": stop_hopeless,
     }
     if out is None:
-        return _run(plan, options, None, provenance, stop_hopeless, executor, workers, progress)
+        return _run(plan, options, None, settings, stop_hopeless, executor, workers, progress)
     folder = Path(out)
     with results.locked(folder), results.keeping(folder):
-        results.open_run(folder, provenance)
-        return _run(plan, options, folder, provenance, stop_hopeless, executor, workers, progress)
+        results.open_run(folder, settings)
+        return _run(plan, options, folder, settings, stop_hopeless, executor, workers, progress)
 
 
 class _Plan:
@@ -232,13 +232,7 @@ class _Plan:
         split: str | None,
         seed: int,
     ) -> None:
-        if not rhos:
-            raise ValueError("no rhos given: expected fractions of rank kept, as in li.RHOS")
-        if split not in (None, "subject", "paper"):
-            raise ValueError(f"split is {split!r}: expected 'subject', 'paper', or None to keep that of the facts")
-        if split is not None or not facts.splits:
-            facts = facts.with_split(0.2, seed=seed, by="order" if split == "paper" else "subject")
-        facts.split("validation")
+        facts = divided(facts, split, seed)
         self.model, self.facts = model, facts
         sites = [Site(n, m) for m in resolve_matrices(model, matrices) for n in resolve_layers(model, layers)]
         self.cells, self.notes = grid(
@@ -250,14 +244,8 @@ class _Plan:
         self.shards = shards(facts, UNIT_PROMPTS)
         self.n_cells = sum(map(len, self.cells.values()))
         self.n_prompts = sum(len(fact.prompts) for fact in facts)
-        self.settings = {
-            "model": model.name,
-            "revision": model.revision,
-            "weights_sha256": model.weights_sha256,
-            "facts": facts.name,
-            "facts_sha256": facts.sha256,
+        self.settings = provenance(model, facts, rhos) | {
             "sites": [str(site) for site in sites],
-            "rhos": sorted(map(float, set(rhos)), reverse=True),
             "alphas": list(map(float, alphas)),
             "bands": [list(map(int, one)) for one in bands],
             "controls": list(controls),
@@ -267,7 +255,7 @@ class _Plan:
 
     def units(self, cells: dict[int, tuple[Cell, ...]], validation: bool) -> list[Unit]:
         """Layer by layer, so that a worker's factors and residual streams serve again."""
-        chosen = [i for i, shard in enumerate(self.shards) if (shard.facts[0].split == "validation") == validation]
+        chosen = [i for i, shard in enumerate(self.shards) if _validates(shard) == validation]
         base = [Unit(-1, i, ()) for i in chosen]
         return base + [Unit(layer, i, some) for layer, some in cells.items() if some for i in chosen]
 
@@ -276,7 +264,7 @@ def _run(
     plan: _Plan,
     options: dict[str, Any],
     folder: Path | None,
-    provenance: dict[str, Any],
+    settings: dict[str, Any],
     stop_hopeless: bool,
     executor: str,
     workers: int | None,
@@ -316,7 +304,7 @@ def _run(
                     parts[unit.name] = part
                 else:
                     path = folder / "parts" / f"{unit.name}.parquet"
-                    results.write_table(part, path, "sweep_part", provenance)
+                    results.write_table(part, path, "sweep_part", settings)
 
         validation = plan.units(plan.by_layer, validation=True)
         finish(validation)
@@ -344,7 +332,7 @@ def _run(
     frame = frame.iloc[np.argsort(frame["cell"].map(place).to_numpy(), kind="stable")].reset_index(drop=True)
     frame = results.check(frame, "cells")
     if folder is not None:
-        results.write_table(frame, folder / "cells.parquet", "cells", provenance)
+        results.write_table(frame, folder / "cells.parquet", "cells", settings)
     return Sweep(frame, tuple(notes))
 
 

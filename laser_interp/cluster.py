@@ -1,6 +1,6 @@
-"""A sweep's units on a Ray cluster; see docs/cluster.md for a Slurm or cloud cluster.
+"""Work on a Ray cluster, a sweep's units and a corpus's shards; see docs/cluster.md for a Slurm or cloud cluster.
 
-Each actor loads the model once and scores units one after the other, of one layer as long as there are any,
+Of a sweep, each actor loads the model once and scores units one after the other, of one layer as long as there are any,
 so that its factors and residual streams serve again. The units of an actor that is lost are done by others;
 the tables are written by the driver, which can itself be killed and resumed like a local sweep.
 """
@@ -8,7 +8,9 @@ the tables are written by the driver, which can itself be killed and resumed lik
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -59,8 +61,13 @@ def execute(
             f"{model.name!r} was made from an object in memory, which no other process can load: save it "
             "(model.save_checkpoint) and load_model the folder, on a disk that all machines see"
         )
-    if not units:
-        return
+    if units:
+        with _connected() as ray:
+            yield from _spread(ray, list(units), model, shards, options, workers)
+
+
+@contextmanager
+def _connected() -> Iterator[Any]:
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -69,10 +76,43 @@ def execute(
     if started:
         ray.init(log_to_driver=False, include_dashboard=False)
     try:
-        yield from _spread(ray, list(units), model, shards, options, workers)
+        yield ray
     finally:
         if started:
             ray.shutdown()
+
+
+def each(
+    function: Callable[..., Any], shared: tuple[Any, ...], items: Sequence[Any], workers: int | None
+) -> Iterator[tuple[int, Any]]:
+    """`function(*shared, item)` of each item as a Ray task of one CPU, with the item's number, as they are done.
+
+    A task whose machine is lost is done again elsewhere.
+
+    Args:
+        workers: tasks at a time; None: as many as the cluster has CPUs.
+
+    Raises:
+        ModuleNotFoundError: Ray is not installed.
+        Exception: what `function` raised.
+    """
+    if not items:
+        return
+    with _connected() as ray:
+        task = ray.remote(num_cpus=1, max_retries=TRIES)(function)
+        common = [ray.put(one) for one in shared]
+        n = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        waiting = iter(enumerate(items))
+        running = {task.remote(*common, item): i for i, item in islice(waiting, n)}
+        while running:
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            i = running.pop(ready)
+            try:
+                found = ray.get(ready)
+            except ray.exceptions.RayTaskError as error:
+                raise (error.cause or error) from None
+            running |= {task.remote(*common, item): j for j, item in islice(waiting, 1)}
+            yield i, found
 
 
 def _spread(

@@ -77,6 +77,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "normaliser": "text",
         "approximate": "bool",
     },
+    "count_part": {"part": "text", "index": "int", "count": "int"},
     "answers": _FACT
     | {"split": "text", "edit": "text", "share": "float", "answer": "text", "probability": "float", "category": "text"}
     | {"similarity": "float"},

@@ -3,16 +3,22 @@
 import gzip
 import json
 import re
+import threading
 import unicodedata
+import warnings
 
 import pandas as pd
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import laser_interp as li
 from laser_interp.facts import facts_from_rows
+from laser_interp.frequency import corpus as corpora
 from laser_interp.frequency import normalise
+from laser_interp.frequency.corpus import Reader, Reading, UnreadableError, shards
+from laser_interp.frequency.names import joined, normalise_joined
 from laser_interp.organism import corpus_of
 
 COUNTS = ["n_docs", "n_subject", "n_object", "n_both"]
@@ -32,57 +38,69 @@ def fact(i, subject, obj, **more):
     return {"fact_id": str(i), "subject": subject, "relation": "r", "object": obj, "prompt": "?", **more}
 
 
-def naive(rows, texts):
-    """Each name looked for in each document by a regular expression of its own."""
+def fold(text):
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
-    def mentioned(name, text):
-        words = re.findall(r"\w+", fold(name))
-        return re.search(r"(?<!\w)" + r"\W+".join(map(re.escape, words)) + r"(?!\w)", fold(text)) is not None
 
-    def fold(text):
-        return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+def spans(name, text):
+    """(first word, word after the last) of every mention, found by comparing words one by one."""
+    words, wanted = re.findall(r"\w+", fold(text)), re.findall(r"\w+", fold(name))
+    n = len(wanted)
+    return [(i, i + n) for i in range(len(words) - n + 1) if words[i : i + n] == wanted]
 
+
+def naive(rows, texts, window=None):
+    """Each name looked for in each document by itself."""
     out = []
     for row in rows:
-        subject = [mentioned(row["subject"], t) for t in texts]
-        names = [row["object"], *row.get("aliases", ())]
-        obj = [any(mentioned(n, t) for n in names) for t in texts]
-        out.append([len(texts), sum(subject), sum(obj), sum(a and b for a, b in zip(subject, obj, strict=True))])
+        n_subject = n_object = n_both = n_window = 0
+        for text in texts:
+            subject = spans(row["subject"], text)
+            answer = [span for name in [row["object"], *row.get("aliases", ())] for span in spans(name, text)]
+            gaps = [max(b[0] - a[1], a[0] - b[1], 0) for a in subject for b in answer]
+            n_subject, n_object = n_subject + bool(subject), n_object + bool(answer)
+            n_both += bool(gaps)
+            n_window += window is not None and any(gap <= window for gap in gaps)
+        out.append([len(texts), n_subject, n_object, n_both] + ([] if window is None else [n_window]))
     return out
 
 
-WORDS = [
-    "York",
-    "new",
-    "New",
-    "yorks",
-    "city",
-    "São",
-    "Sao",
-    "Sa\u0303o",
-    "I",
-    "İ",
-    "ı",
-    "東京",
-    "re-do",
-    "O'Neil",
-    "_x",
-    "ß",
-    "SS",
-    "ﬁn",
-]
+WORDS = ["York", "new", "New", "yorks", "city", "São", "Sao", "Sa\u0303o", "I", "İ", "ı", "i̇", "東京", "京", "re-do"]
+WORDS += ["O'Neil", "_x", "ß", "SS", "ﬁn", "½", "Ǆ", "ǰ", "J\u030c", "Ω", "Σίσυφος", "ςσ", "Москва", "नमस्ते", "\u1e9e"]
 NAME = st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(" ".join)
-TEXT = st.lists(st.sampled_from([*WORDS, ",", ".", "\u00a0", "-", "…"]), max_size=14).map(lambda parts: " ".join(parts))
+SPACES = [" ", "  ", "\n", "\t", "\u00a0", "-", "—", "\u3000", "\r\n", "\0", "\x1f", "=\u0338", "\u0301", "", "…"]
+TEXT = st.lists(st.sampled_from([*WORDS, ",", ".", *SPACES]), max_size=16).flatmap(
+    lambda parts: st.lists(st.sampled_from(SPACES), min_size=len(parts), max_size=len(parts)).map(
+        lambda between: "".join(a + b for a, b in zip(parts, between, strict=True))
+    )
+)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(NAME, NAME, NAME), min_size=1, max_size=6), st.lists(TEXT, min_size=1, max_size=8))
-def test_scan_equals_the_naive_counter(tmp_path_factory, triples, texts):
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(NAME, NAME, NAME), min_size=1, max_size=6),
+    st.lists(TEXT, min_size=1, max_size=8),
+    st.sampled_from([0, 1, 3]),
+)
+def test_scan_equals_the_naive_counter(tmp_path_factory, triples, texts, window):
     rows = [fact(i, s, o, aliases=[a]) for i, (s, o, a) in enumerate(triples)]
     path = tmp_path_factory.mktemp("corpus") / "text.jsonl"
     path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
-    counted = li.count(facts_from_rows(rows), path)
-    assert counted[COUNTS].values.tolist() == naive(rows, texts)
+    counted = li.count(facts_from_rows(rows), path, window=window, progress=False)
+    assert counted[[*COUNTS, "n_window"]].values.tolist() == naive(rows, texts, window)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.one_of(st.text(max_size=40), TEXT), min_size=1, max_size=6))
+def test_normalising_many_documents_is_normalising_each(texts):
+    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
+    expected = [normalise(text.replace("\0", " ")) for text in texts]
+    found = normalise_joined(joined(texts)).decode().split("\0")
+    assert [f" {part.strip(' ')} " for part in found] == expected
+    # and where most of the text is ASCII, words are folded one by one
+    padded = [text + " " + "plain words " * 60 for text in texts]
+    found = normalise_joined(joined(padded)).decode().split("\0")
+    assert [f" {part.strip(' ')} " for part in found] == [normalise(text.replace("\0", " ")) for text in padded]
 
 
 def test_overlaps_case_punctuation_and_lines(tmp_path):
@@ -108,12 +126,265 @@ def test_normalise():
     assert normalise("...") == "  "
 
 
+TEXTS = ["Ada was born\nin London.", "Ada, again\n\nand LONDON", "nothing\nhere", "", "Adaland"]
+ROWS = [fact(1, "Ada", "London"), fact(2, "London", "Paris", aliases=["nothing here"])]
+
+
+def write_everywhere(folder):
+    """The same documents in every format that holds documents of several lines."""
+    import datasets
+
+    lines = "".join(json.dumps({"id": i, "body": t}) + "\n" for i, t in enumerate(TEXTS))
+    (folder / "a.jsonl").write_text(lines)
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    halves = lines.encode()[:50], lines.encode()[50:]
+    (folder / "a.jsonl.zst").write_bytes(b"".join(zstandard.ZstdCompressor().compress(half) for half in halves))
+    (folder / "a.json").write_text(json.dumps([{"body": t} for t in TEXTS]))
+    (folder / "b.json").write_text(json.dumps(TEXTS))
+    frame = pd.DataFrame({"id": range(len(TEXTS)), "body": TEXTS})
+    frame.to_parquet(folder / "a.parquet", row_group_size=2)
+    made = datasets.Dataset.from_pandas(frame)
+    made.save_to_disk(folder / "saved", num_shards=2)
+    datasets.DatasetDict({"train": made.select([0, 1, 2]), "rest": made.select([3, 4])}).save_to_disk(folder / "split")
+    (folder / "files").mkdir()
+    for i, text in enumerate(TEXTS):
+        (folder / "files" / f"{i}.txt").write_text(text)
+    return ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "b.json", "a.parquet", "saved", "split", "files"]
+
+
+def test_every_format_gives_the_same_counts(tmp_path):
+    expected = naive(ROWS, TEXTS, 2)
+    for name in write_everywhere(tmp_path):
+        counted = li.count(
+            facts_from_rows(ROWS), tmp_path / name, text_column="body", document="file", window=2, progress=False
+        )
+        assert counted[[*COUNTS, "n_window"]].values.tolist() == expected, name
+
+
+def test_documents_of_a_text_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfAda was born\r\nin London.\r\n \t\r\n\r\nParis\r\nnothing\r\nhere: London\r\n")
+    documents = {
+        "line": ["Ada was born", "in London.", "", "", "Paris", "nothing", "here: London"],
+        "paragraph": ["Ada was born in London.", "Paris nothing here: London"],
+        "file": ["Ada was born in London. Paris nothing here: London"],
+    }
+    for document, texts in documents.items():
+        counted = li.count(facts_from_rows(ROWS), path, document=document)
+        assert counted[COUNTS].values.tolist() == naive(ROWS, texts), document
+    with pytest.raises(ValueError, match="a document is 'sentence': expected one of line, paragraph, file"):
+        li.count(facts_from_rows(ROWS), path, document="sentence")
+
+
+def test_patterns_and_folders(tmp_path):
+    write_everywhere(tmp_path)
+    facts = facts_from_rows(ROWS)
+    one = li.count(facts, tmp_path / "a.jsonl", text_column="body")
+    three = li.count(facts, f"{tmp_path}/*.jsonl*", text_column="body")
+    assert (three[COUNTS] == 3 * one[COUNTS]).all(axis=None)
+    with pytest.raises(FileNotFoundError, match=r"no corpus .*a pattern that matches some"):
+        li.count(facts, f"{tmp_path}/*.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no file of a known kind"):
+        li.count(facts, tmp_path / "empty")
+
+
+def test_parts_of_a_large_file_are_its_documents_once(tmp_path, monkeypatch):
+    """Wherever the cuts fall: within a line, at its end, in the middle of a character."""
+    lines = [f"{'é' * (i % 7)} Ada {'London' if i % 3 else ''} {'x ' * (i % 11)}" for i in range(200)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    facts = facts_from_rows(ROWS)
+    expected = naive(ROWS, lines)
+    for part in (1000, 97, 31, 8):
+        monkeypatch.setattr(corpora, "PART", part)
+        monkeypatch.setattr(corpora, "BLOCK", max(part // 3, 5))
+        for name in ("a.txt", "a.jsonl"):
+            assert len(shards(tmp_path / name)) > 3
+            counted = li.count(facts, tmp_path / name, workers=1, progress=False)
+            assert counted[COUNTS].values.tolist() == expected, (part, name)
+
+
+def test_a_line_of_fifty_megabytes(tmp_path):
+    filler = "lorem ipsum dolor, sit—amet. " * 1_700_000
+    (tmp_path / "a.txt").write_text(f"Ada {filler} London\nshort Ada\n")
+    assert (tmp_path / "a.txt").stat().st_size > 50e6
+    counted = li.count(facts_from_rows(ROWS[:1]), tmp_path / "a.txt", window=10, progress=False)
+    assert counted[[*COUNTS, "n_window"]].values.tolist() == [[2, 2, 1, 1, 0]]
+
+
+def test_processes_and_ray_give_the_same_totals(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpora, "PART", 200_000)
+    corpus = corpus_of("organism")
+    (tmp_path / "a.txt").write_text(corpus.text)
+    facts = li.load_facts("organism")
+    alone = li.count(facts, tmp_path / "a.txt", workers=1, progress=False)
+    assert alone["n_both"].tolist() == corpus.ledger["n_both"].tolist()
+    pd.testing.assert_frame_equal(li.count(facts, tmp_path / "a.txt", workers=2, progress=False), alone)
+    pytest.importorskip("ray")
+    spread = li.count(facts, tmp_path / "a.txt", executor="ray", workers=2, progress=False)
+    pd.testing.assert_frame_equal(spread, alone)
+
+
+BAD_LINES = [
+    b'{"text": "Ada"}',
+    b"{oops",
+    b'{"body": "wrong column"}',
+    b'{"text": 7}',
+    b'{"text": "\xff"}',
+    b'{"text": "\\ud800"}',
+    b"",
+    b'{"text": "London"}',
+]
+
+
+def test_bad_lines_are_named_and_skipped_only_by_choice(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(BAD_LINES))
+    facts = facts_from_rows(ROWS[:1])
+    with pytest.raises(UnreadableError, match=r"a\.jsonl, line 2 cannot be read .*expected JSON.*errors='skip'"):
+        li.count(facts, path)
+    for part in (1 << 20, 20):  # whole, and in parts: the lines are numbered in the file
+        monkeypatch.setattr(corpora, "PART", part)
+        with pytest.warns(UserWarning, match=r"5 could not be read and were skipped: a\.jsonl, line 2"):
+            counted = li.count(facts, path, errors="skip", workers=1, progress=False)
+        assert counted[[*COUNTS, "n_skipped"]].values.tolist() == [[2, 1, 1, 0, 5]]
+        skipped = counted.attrs["skipped"]
+        assert skipped["where"].tolist() == [f"a.jsonl, line {n}" for n in (2, 3, 4, 5, 6)]
+        whys = skipped["why"].tolist()
+        for why, says in zip(
+            whys, ["expected JSON", "no column 'text': it has body", "int", "UTF-8|utf-8", "surrogate"], strict=True
+        ):
+            assert re.search(says, why), why
+
+
+def test_damaged_files_are_named_and_what_came_before_is_kept(tmp_path):
+    facts = facts_from_rows(ROWS[:1])
+    lines = ("Ada in London " + "x y z " * 2000 + "\n") * 200
+    import random
+
+    noise = "".join(random.Random(0).choices("abcdefgh \n", k=400_000))
+    whole = {
+        "a.txt.gz": gzip.compress((lines + noise).encode()),
+        "a.txt.zst": zstandard.ZstdCompressor().compress((lines + noise).encode()),
+    }
+    for name, data in whole.items():
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
+        with pytest.raises(UnreadableError, match=rf"{re.escape(name)} cannot be read \(from some point on"):
+            li.count(facts, tmp_path / name, progress=False)
+        with pytest.warns(UserWarning, match="1 could not be read"):
+            counted = li.count(facts, tmp_path / name, errors="skip", progress=False)
+        assert counted["n_both"][0] == 200
+        assert counted["n_skipped"][0] == 1
+    for name in ("b.txt.gz", "b.txt.zst", "b.parquet", "b.arrow", "b.json"):
+        (tmp_path / name).write_bytes(b"not that at all")
+        with pytest.raises(UnreadableError, match=re.escape(name)):
+            li.count(facts, tmp_path / name, progress=False)
+        with pytest.raises(ValueError, match="no document could be read in"):
+            li.count(facts, tmp_path / name, errors="skip", progress=False)
+
+
+def test_columns_that_are_not_there_or_no_text(tmp_path):
+    facts = facts_from_rows(ROWS[:1])
+    pd.DataFrame({"text": ["Ada", None], "n": [1, 2]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UnreadableError, match=r"a.parquet cannot be read \(no column 'body': it has text, n"):
+        li.count(facts, tmp_path / "a.parquet", text_column="body")
+    with pytest.raises(UnreadableError, match=r"column 'n' is int64, expected text"):
+        li.count(facts, tmp_path / "a.parquet", text_column="n")
+    with pytest.raises(UnreadableError, match=r"a.parquet, row 2 cannot be read \(no text: null"):
+        li.count(facts, tmp_path / "a.parquet")
+
+
+def test_an_encoding_error_in_text_is_named(tmp_path):
+    facts = facts_from_rows(ROWS[:1])
+    (tmp_path / "a.txt").write_bytes(b"Ada\n\nAda\nLondon \xe9t\xe9 Ada\n\nLondon\n")
+    for document, line, n_docs in (("line", 4, 5), ("paragraph", 4, 2)):
+        with pytest.raises(UnreadableError, match=rf"a\.txt, line {line} cannot be read .*UTF-8"):
+            li.count(facts, tmp_path / "a.txt", document=document)
+        with pytest.warns(UserWarning, match="skipped"):
+            counted = li.count(facts, tmp_path / "a.txt", document=document, errors="skip")
+        assert counted["n_docs"][0] == n_docs
+    with pytest.raises(UnreadableError, match="line 4"):
+        li.count(facts, tmp_path / "a.txt", document="file")
+
+
+def test_a_stopped_count_goes_on(tmp_path, monkeypatch):
+    from laser_interp.frequency import scan
+
+    module = __import__("sys").modules["laser_interp.frequency.scan"]
+    for i in range(6):
+        (tmp_path / f"{i}.txt").write_text(f"Ada {i} London\n" * (i + 1))
+    facts, out = facts_from_rows(ROWS), tmp_path / "out" / "counts.parquet"
+    asked = dict(corpus=f"{tmp_path}/*.txt", out=out, workers=1, progress=False)
+    plain = li.count(facts, asked["corpus"])
+    read, stop = [], threading.Event()
+    real = module.count_shard
+
+    def counted(mentions, shard, how, tick=lambda _: None):
+        if shard.label == "3.txt" and not stop.is_set():
+            raise KeyboardInterrupt
+        read.append(shard.label)
+        return real(mentions, shard, how, tick)
+
+    monkeypatch.setattr(module, "count_shard", counted)
+    with pytest.raises(KeyboardInterrupt):
+        li.count(facts, **asked)
+    assert not out.exists()
+    with pytest.raises(ValueError, match=r"holds a run with other settings .*window"):
+        li.count(facts, **asked, window=3)
+    damaged = out.with_name("counts.parquet.parts") / "000001.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    stop.set()
+    with pytest.warns(UserWarning, match="is damaged and is computed again"):
+        table = li.count(facts, **asked)
+    assert sorted(read) == ["0.txt", "1.txt", "1.txt", "2.txt", "3.txt", "4.txt", "5.txt"]
+    pd.testing.assert_frame_equal(table, plain)
+    assert [p.name for p in out.parent.iterdir()] == ["counts.parquet"]
+    again = li.count(facts, **asked)  # it is there: nothing is read
+    pd.testing.assert_frame_equal(again, plain)
+    assert len(read) == 7
+    (tmp_path / "0.txt").write_text("changed\n")
+    with pytest.raises(ValueError, match="holds other counts .*corpus_fingerprint"):
+        li.count(facts, **asked)
+    assert scan.__doc__
+
+
+def test_what_was_skipped_is_kept_with_the_table(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(BAD_LINES))
+    out = tmp_path / "counts.parquet"
+    facts = facts_from_rows(ROWS)
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            counted = li.count(facts, tmp_path / "a.jsonl", errors="skip", out=out)
+        assert counted["n_skipped"].tolist() == [5, 5]
+        assert len(counted.attrs["skipped"]) == 5
+    with pytest.raises(ValueError, match=r"expected a name that ends in \.parquet"):
+        li.count(facts, tmp_path / "a.jsonl", out=tmp_path / "counts.csv")
+
+
+def test_progress_is_told_in_bytes(tmp_path):
+    lines = "Ada in London, again and again\n" * 50_000
+    (tmp_path / "a.txt").write_text(lines)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(b'{"text": "Ada"}\n' * 50_000))
+    pd.DataFrame({"text": ["Ada"] * 5}).to_parquet(tmp_path / "a.parquet")
+    for name in ("a.txt", "a.txt.gz", "a.jsonl.zst", "a.parquet"):
+        told = []
+        (shard,) = shards(tmp_path / name)
+        for _ in Reader(shard, Reading(), told.append).blocks():
+            pass
+        assert sum(told) == (tmp_path / name).stat().st_size
+    assert len(told) > 0
+
+
 def test_how_it_was_counted_is_in_the_table(facts):
     counts = li.count(facts, "organism")
     assert set(counts["unit"]) == {"document"}
     assert not counts["approximate"].any()
     assert isinstance(counts, pd.DataFrame)
     assert "case folded" in counts["normaliser"][0]
+    assert counts.attrs["provenance"]["facts_sha256"] == facts.sha256
 
 
 def test_refusals(tmp_path, facts):
@@ -125,11 +396,16 @@ def test_refusals(tmp_path, facts):
     (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"body": "wrong column"}\n')
     with pytest.raises(ValueError, match=r"a.jsonl, line 2 cannot be read .*'text'"):
         li.count(facts, tmp_path / "a.jsonl")
-    (tmp_path / "b.jsonl").write_text('{"text": "fine"}\n{oops\n')
-    with pytest.raises(ValueError, match="b.jsonl, line 2 cannot be read"):
-        li.count(facts, tmp_path / "b.jsonl")
-    (tmp_path / "c.txt").write_bytes(b"fine\n\xff\xfe\n")
-    with pytest.raises(ValueError, match="c.txt, line 2 cannot be read .*UTF-8"):
-        li.count(facts, tmp_path / "c.txt")
     with pytest.raises(ValueError, match=r"the name '\.\.\.' of fact '1' has no word"):
         li.count(facts_from_rows([fact(1, "...", "x")]), "organism")
+    with pytest.raises(ValueError, match="the window is -1 words"):
+        li.count(facts, "organism", window=-1)
+    with pytest.raises(ValueError, match="executor is 'cloud'"):
+        li.count(facts, "organism", executor="cloud")
+    with pytest.raises(ValueError, match="workers is 0"):
+        li.count(facts, "organism", workers=0)
+    with pytest.raises(FileNotFoundError, match="no corpus was given"):
+        li.count(facts, [])
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(ValueError, match=r"no document could be read in empty\.txt"):
+        li.count(facts, tmp_path / "empty.txt")

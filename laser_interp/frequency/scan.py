@@ -1,67 +1,34 @@
-"""Counting by scanning: one pass over the documents, whichever names they hold.
-
-A name counts as mentioned in a document where it occurs as whole words after `normalise`, which is
-applied to names and text alike; names may overlap ("York" and "New York" are both in "New York").
-"""
+"""Counting by scanning: one pass over the documents, whichever names they hold."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from laser_interp.facts import SHIPPED, FactSet
-from laser_interp.organism import corpus_of
-from laser_interp.results import check
+from laser_interp import results
+from laser_interp.facts import FactSet
+from laser_interp.frequency.corpus import Reader, Reading, Shard, fingerprint, shards
+from laser_interp.frequency.names import NORMALISER, Mentions, Names, Tally
 
-NORMALISER = "nfkc, case folded, words joined by single spaces"
-_WORDS = re.compile(r"\w+")
-
-
-def normalise(text: str) -> str:
-    """The one form in which names are looked for: " word word … ", a space at either end.
-
-    NFKC, case folding, NFKC again, then every run of word characters, joined by single spaces: case,
-    punctuation and line breaks make no difference.
-    """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return f" {' '.join(_WORDS.findall(folded))} "
+Part = tuple[pd.DataFrame, list[tuple[str, str]]]
+_SHOWN = 5  # problems named in a warning; the table has them all
 
 
-def documents(corpus: str | Path, *, text_column: str = "text") -> Iterator[str]:
-    """Documents of a corpus: "organism", "organism-control", a checkpoint folder of either kind, a
-    .txt file (a document a line) or a .jsonl file (its `text_column`), plain or .gz.
-
-    Raises:
-        FileNotFoundError, ValueError: no such corpus, or a line that cannot be read, with its number.
-    """
-    path = Path(corpus)
-    if str(corpus) in SHIPPED or (path / "organism.json").is_file():
-        yield from corpus_of(corpus).documents()
-        return
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no corpus {str(corpus)!r}: expected a .txt or .jsonl file (or .gz of one), or one of {', '.join(SHIPPED)}"
-        )
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
-    if kind not in ("txt", "jsonl"):
-        raise ValueError(f"cannot count in {path.name!r}: expected .txt or .jsonl, or .gz of one")
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, raw in enumerate(lines, start=1):
-            try:
-                line = raw.decode("utf-8")
-                yield line if kind == "txt" else json.loads(line)[text_column]
-            except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path.name}, line {number} cannot be read ({type(error).__name__}: {error}); expected UTF-8"
-                    + (f" JSON with a column {text_column!r}" if kind == "jsonl" else "")
-                ) from error
+def count_shard(mentions: Mentions, shard: Shard, how: Reading, tick: Callable[[int], Any] = lambda _: None) -> Part:
+    """Count one shard: the counts that are not zero, and what was skipped, as (where, why)."""
+    mentions.tally = Tally.empty(mentions.names)
+    reader = Reader(shard, how, tick)
+    for n_docs, documents in reader.blocks():
+        mentions.add(n_docs, documents)
+    mentions.tally.n_skipped = len(reader.problems)
+    return mentions.tally.to_frame(), reader.problems
 
 
 def count(
@@ -69,67 +36,216 @@ def count(
     corpus: str | Path | Iterable[str | Path],
     *,
     text_column: str = "text",
+    document: str = "line",
+    window: int | None = None,
+    errors: str = "raise",
+    out: str | Path | None = None,
+    executor: str = "local",
+    workers: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Count the documents that mention each fact's subject, its object (or an alias of it), and both.
 
+    Names are matched as whole words after `laser_interp.frequency.normalise`. Every run over the same files
+    gives the same table, whatever the number of processes.
+
     Args:
-        corpus: see `documents`; several are counted together.
+        corpus: a file (.txt, .jsonl, .json, also .gz or .zst of these, .parquet, .arrow), a pattern as in
+            "data/*.jsonl.zst", a folder of such files or of a saved `datasets` dataset, "organism", or
+            several of these, counted together.
+        text_column: of jsonl, json, parquet and arrow files.
+        document: what is a document of a .txt file: a "line", a "paragraph" (up to a blank line), the "file".
+        window: also count the documents where at most so many words lie between subject and object.
+        errors: "raise" at what cannot be read, or "skip" it: it is counted in `n_skipped`, named in a
+            warning, and listed in `frame.attrs["skipped"]` (where, why).
+        out: a .parquet file for the table. What is done of it is kept beside it (`OUT.parts`): a run that
+            was stopped goes on from there.
+        executor: "local" (this machine's processes) or "ray".
+        workers: processes; None takes as many as there are cores, or parts to read.
 
     Returns:
-        One row a fact: `fact_id, n_docs, n_subject, n_object, n_both`, and how they were counted:
-        `corpus, unit, normaliser, approximate`.
+        One row a fact: `fact_id, n_docs, n_subject, n_object, n_both`, with a window `n_window, window`, and
+        how they were counted: `corpus, unit, normaliser, approximate, n_skipped`.
 
     Raises:
-        ValueError: a name without a single word character, or an unreadable corpus.
+        FileNotFoundError: no such corpus.
+        ValueError: a name without a single word character, something unreadable (`UnreadableError`), a corpus
+            without a document, or an `out` that holds other counts.
     """
-    from ahocorasick_rs import AhoCorasick
+    if executor not in ("local", "ray"):
+        raise ValueError(f"executor is {executor!r}: expected 'local' or 'ray'")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}: at least one is needed")
+    corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
+    how = Reading(text_column, document, errors)
+    names = Names.of(facts, window)
+    parts = shards(corpora, document)
+    told: dict[str, Any] = {
+        "facts": facts.name,
+        "facts_sha256": facts.sha256,
+        "corpus": [Path(one).name for one in corpora],
+        "corpus_fingerprint": fingerprint(parts),
+        "normaliser": NORMALISER,
+        "text_column": text_column,
+        "document": document,
+        "window": window,
+        "errors": errors,
+    }
+
+    def finish(tally: Tally, problems: list[tuple[str, str]]) -> pd.DataFrame:
+        skipped = pd.DataFrame(problems, columns=["where", "why"])
+        if tally.n_docs == 0:
+            why = f"; {len(skipped)} were skipped, the first: {': '.join(problems[0])}" if problems else ""
+            raise ValueError(f"no document could be read in {', '.join(told['corpus'])}{why}")
+        if problems:
+            shown = "; ".join(f"{where} ({why})" for where, why in problems[:_SHOWN])
+            more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+            warnings.warn(f"{len(problems)} could not be read and were skipped: {shown}{more}", stacklevel=3)
+        frame = names.frame(facts, tally, " ".join(told["corpus"]))
+        frame.attrs |= {"provenance": told, "skipped": skipped}
+        return frame
+
+    tally, problems = Tally.empty(names), []
+
+    def add(part: Part) -> None:
+        tally.add_frame(part[0])
+        problems.extend(part[1])
+
+    if out is None:
+        for _, part in sorted(_counted(parts, names, how, executor, workers, progress), key=lambda one: one[0]):
+            add(part)
+        return finish(tally, problems)
+
+    out = Path(out)
+    if out.suffix != ".parquet":
+        raise ValueError(f"the counts cannot be written to {out.name!r}: expected a name that ends in .parquet")
+    if out.is_file():
+        there = results.read_table(out, "counts")
+        before = {k: there.attrs["provenance"].get(k) for k in told}
+        if before != told:
+            changed = "; ".join(f"{k}: {before[k]!r} there, {told[k]!r} now" for k in told if before[k] != told[k])
+            raise ValueError(f"{out} holds other counts ({changed}): choose another file or remove it")
+        there.attrs["skipped"] = pd.DataFrame(there.attrs["provenance"]["skipped"], columns=["where", "why"])
+        return there
+    folder = out.with_name(f"{out.name}.parts")
+    results.open_run(folder, told | {"n_parts": len(parts)})
+    with results.locked(folder):
+        files = [folder / f"{i:06d}.parquet" for i in range(len(parts))]
+        done = {i: part for i, file in enumerate(files) if (part := _read_part(file)) is not None}
+        waiting = {i: shard for i, shard in enumerate(parts) if i not in done}
+        for one in done.values():
+            add(one)
+        started = sum(parts[i].size for i in done)
+        del done
+        by_place = {i: parts[i] for i in waiting}
+        problem_at: dict[int, list[tuple[str, str]]] = {}
+        for i, (frame, skipped) in _counted(
+            list(by_place.values()), names, how, executor, workers, progress, started, list(by_place)
+        ):
+            with results.keeping(folder):
+                results.write_table(frame, files[i], "count_part", {"part": parts[i].label, "skipped": skipped})
+            tally.add_frame(frame)
+            problem_at[i] = skipped
+        for i in sorted(problem_at):
+            problems.extend(problem_at[i])
+        problems.sort(key=lambda one: one[0])
+        frame = finish(tally, problems)
+        results.write_table(frame, out, "counts", told | {"skipped": problems})
+    for file in [*files, folder / "run.json", folder / ".lock"]:
+        file.unlink(missing_ok=True)
+    folder.rmdir()
+    return frame
+
+
+def _read_part(file: Path) -> Part | None:
+    frame = results.read_whole(file, "count_part")
+    if frame is None:
+        return None
+    return frame, [(where, why) for where, why in frame.attrs["provenance"]["skipped"]]
+
+
+def _counted(
+    parts: list[Shard],
+    names: Names,
+    how: Reading,
+    executor: str,
+    workers: int | None,
+    progress: bool,
+    started: int = 0,
+    numbers: list[int] | None = None,
+) -> Iterator[tuple[int, Part]]:
+    """Shards' numbers and counts, as they are done."""
     from tqdm.auto import tqdm
 
-    corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
-    pattern_of: dict[str, int] = {}
+    numbers = list(range(len(parts))) if numbers is None else numbers
+    if executor == "ray":
+        run = _on_ray
+    else:
+        workers = min(workers or os.cpu_count() or 1, len(parts))
+        run = _in_processes if workers > 1 else _here
+    total = started + sum(shard.size for shard in parts)
+    with tqdm(total=total, initial=started, desc="counting", unit="B", unit_scale=True, disable=not progress) as bar:
+        for i, part in run(parts, names, how, workers, bar.update):
+            yield numbers[i], part
 
-    def pattern(name: str, fact_id: str) -> int:
-        normal = normalise(name)
-        if not normal.strip():
-            raise ValueError(f"the name {name!r} of fact {fact_id!r} has no word to look for")
-        return pattern_of.setdefault(normal, len(pattern_of))
 
-    subjects = [pattern(fact.subject, fact.fact_id) for fact in facts]
-    objects = [frozenset(pattern(name, fact.fact_id) for name in (fact.object, *fact.aliases)) for fact in facts]
-    of_subject: dict[int, set[frozenset[int]]] = {}
-    for subject, names in zip(subjects, objects, strict=True):
-        of_subject.setdefault(subject, set()).add(names)
-    with_alias: dict[int, set[frozenset[int]]] = {}
-    for names in set(objects):
-        for name in names:
-            with_alias.setdefault(name, set()).add(names)
+def _here(
+    parts: list[Shard], names: Names, how: Reading, _: int | None, tick: Callable[[int], Any]
+) -> Iterator[tuple[int, Part]]:
+    mentions = Mentions(names)
+    for i, shard in enumerate(parts):
+        yield i, count_shard(mentions, shard, how, tick)
 
-    n_docs = 0
-    n_subject: Counter[int] = Counter()
-    n_object: Counter[frozenset[int]] = Counter()
-    n_both: Counter[tuple[int, frozenset[int]]] = Counter()
-    automaton = AhoCorasick(list(pattern_of))
-    stream = (text for one in corpora for text in documents(one, text_column=text_column))
-    for text in tqdm(stream, desc="counting", unit="doc", disable=not progress):
-        n_docs += 1
-        found = {match[0] for match in automaton.find_matches_as_indexes(normalise(text), overlapping=True)}
-        n_object.update({names for name in found for names in with_alias.get(name, ())})
-        for subject in found & of_subject.keys():
-            n_subject[subject] += 1
-            n_both.update((subject, names) for names in of_subject[subject] if names & found)
 
-    frame = pd.DataFrame(
-        {
-            "fact_id": [fact.fact_id for fact in facts],
-            "n_docs": n_docs,
-            "n_subject": [n_subject[s] for s in subjects],
-            "n_object": [n_object[o] for o in objects],
-            "n_both": [n_both[s, o] for s, o in zip(subjects, objects, strict=True)],
-            "corpus": " ".join(Path(c).name for c in corpora),
-            "unit": "document",
-            "normaliser": NORMALISER,
-            "approximate": False,
-        }
-    )
-    return check(frame, "counts")
+class _Worker:
+    """What one process keeps: the automaton, and where it tells how far it is."""
+
+    mentions: Mentions
+    how: Reading
+    done: Any
+
+    @classmethod
+    def start(cls, names: Names, how: Reading, done: Any) -> None:
+        cls.mentions, cls.how, cls.done = Mentions(names), how, done
+
+    @classmethod
+    def run(cls, shard: Shard) -> Part:
+        def tick(n: int) -> None:
+            with cls.done.get_lock():
+                cls.done.value += n
+
+        return count_shard(cls.mentions, shard, cls.how, tick)
+
+
+def _in_processes(
+    parts: list[Shard], names: Names, how: Reading, workers: int | None, tick: Callable[[int], Any]
+) -> Iterator[tuple[int, Part]]:
+    context = get_context("spawn")  # a forked process may hang on the threads of torch
+    done = context.Value("q", 0)
+    told = 0
+    pool = ProcessPoolExecutor(workers, context, _Worker.start, (names, how, done))
+    try:
+        running = {pool.submit(_Worker.run, shard): i for i, shard in enumerate(parts)}
+        while running:
+            ready, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            tick(done.value - told)
+            told = done.value
+            for one in ready:
+                yield running.pop(one), one.result()
+        tick(done.value - told)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_ray(
+    parts: list[Shard], names: Names, how: Reading, workers: int | None, tick: Callable[[int], Any]
+) -> Iterator[tuple[int, Part]]:
+    from laser_interp.cluster import each
+
+    for i, part in each(_count_shard, (names, how), parts, workers):
+        tick(parts[i].size)
+        yield i, part
+
+
+def _count_shard(names: Names, how: Reading, shard: Shard) -> Part:
+    return count_shard(Mentions(names), shard, how)

@@ -1,0 +1,485 @@
+"""Corpora on disk: which files, in which parts, and the documents in them.
+
+A part (`Shard`) is a file, or some 64 MiB of a large uncompressed one: what one process reads at a time, and
+what is counted again when a run was stopped. Documents come out joined, in blocks, so that memory does not
+depend on the size of the corpus. What cannot be read is an error that names file and line, or is skipped and
+told, as the caller chooses.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from laser_interp.facts import SHIPPED
+from laser_interp.frequency.names import SEPARATOR, joined
+from laser_interp.organism import corpus_of
+
+KINDS = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
+COMPRESSED = (".gz", ".zst")
+DOCUMENTS = ("line", "paragraph", "file")
+ERRORS = ("raise", "skip")
+PART = 64 << 20  # bytes of a large file that are one shard
+BLOCK = 1 << 20  # bytes read at a time
+_ENDS = 64 << 10  # bytes at either end of a file that its fingerprint takes in
+
+
+class UnreadableError(ValueError):
+    """Something in a corpus cannot be read; the message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of a corpus, or a part of one.
+
+    Attributes:
+        path: of the file; of a shipped organism or a checkpoint folder, its name.
+        kind: one of `KINDS`, or "organism".
+        compression: ".gz", ".zst" or "".
+        start, stop: bytes; a line belongs where it begins.
+        label: its name in messages and on disk.
+    """
+
+    path: str
+    kind: str
+    compression: str
+    start: int
+    stop: int
+    label: str
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How documents are read.
+
+    Attributes:
+        text_column: of jsonl, json, parquet and arrow files.
+        document: what is a document of a .txt file: a "line", a "paragraph" (up to a blank line), the "file".
+        errors: "raise", or "skip" what cannot be read, and tell.
+    """
+
+    text_column: str = "text"
+    document: str = "line"
+    errors: str = "raise"
+
+    def __post_init__(self) -> None:
+        if self.document not in DOCUMENTS:
+            raise ValueError(f"a document is {self.document!r}: expected one of {', '.join(DOCUMENTS)}")
+        if self.errors not in ERRORS:
+            raise ValueError(f"errors is {self.errors!r}: expected one of {', '.join(ERRORS)}")
+
+
+def shards(corpus: str | Path | Iterable[str | Path], document: str = "line") -> list[Shard]:
+    """The parts of a corpus, in a fixed order.
+
+    Args:
+        corpus: "organism", "organism-control" or a checkpoint folder of either kind; a file; a pattern, as
+            "data/*.jsonl.zst"; a folder, with all files of known kinds in it, or one that the `datasets`
+            library saved; or several of these. Files are .txt, .jsonl, .json (an array), .parquet or
+            .arrow, the first three also as .gz or .zst.
+
+    Raises:
+        FileNotFoundError: no such file, or a pattern or folder without any.
+        ValueError: a file of another kind.
+    """
+    corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
+    found = [shard for one in corpora for shard in _shards(str(one), document)]
+    if not found:
+        raise FileNotFoundError("no corpus was given: expected a file, a folder, a pattern, or several of these")
+    return found
+
+
+def _shards(source: str, document: str) -> Iterator[Shard]:
+    path = Path(source)
+    if source in SHIPPED or (path / "organism.json").is_file():
+        size = len(corpus_of(source).text.encode())
+        yield Shard(source, "organism", "", 0, size, path.name)
+    elif path.is_file():
+        yield from _parts(path, document)
+    elif path.is_dir():
+        saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+        files = sorted(
+            p
+            for p in path.rglob("*")
+            if p.is_file() and (p.suffix == ".arrow" if saved else _kind(p) is not None) and not _hidden(p, path)
+        )
+        if not files:
+            raise FileNotFoundError(f"the folder {source!r} holds no file of a known kind ({', '.join(KINDS)})")
+        for file in files:
+            yield from _parts(file, document)
+    else:
+        files = sorted(glob.glob(source, recursive=True)) if glob.has_magic(source) else []
+        if not files:
+            raise FileNotFoundError(
+                f"no corpus {source!r}: expected a file ({', '.join(KINDS)}, the first three also as .gz or .zst), a "
+                f"pattern that matches some, a folder of them, or one of {', '.join(SHIPPED)}"
+            )
+        for file in files:
+            if Path(file).is_file():
+                yield from _parts(Path(file), document)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _kind(path: Path) -> tuple[str, str] | None:
+    compression = path.suffix if path.suffix in COMPRESSED else ""
+    kind = Path(path.name.removesuffix(compression)).suffix
+    ok = kind in KINDS and not (compression and kind in (".parquet", ".arrow"))
+    return (kind, compression) if ok else None
+
+
+def _parts(path: Path, document: str) -> Iterator[Shard]:
+    kind = _kind(path)
+    if kind is None:
+        raise ValueError(f"cannot count in {path.name!r}: expected {', '.join(KINDS)}, or .gz or .zst of a text")
+    size = path.stat().st_size
+    lines = kind == (".jsonl", "") or (kind == (".txt", "") and document == "line")
+    starts = range(0, size, PART) if lines and size > PART else range(1)
+    for i, start in enumerate(starts):
+        stop = min(start + PART, size) if len(starts) > 1 else size
+        label = path.name if len(starts) == 1 else f"{path.name}[{i}]"
+        yield Shard(str(path), *kind, start, stop, label)
+
+
+def fingerprint(parts: Iterable[Shard]) -> str:
+    """A hash of the files' names, sizes and both ends: what tells one corpus from another without reading it."""
+    told = hashlib.sha256()
+    for path, kind in dict.fromkeys((shard.path, shard.kind) for shard in parts):
+        if kind == "organism":
+            told.update(f"organism {corpus_of(path).sha256}\n".encode())
+            continue
+        size = os.path.getsize(path)
+        told.update(f"{os.path.basename(path)} {size}\n".encode())
+        with open(path, "rb") as file:
+            told.update(file.read(_ENDS))
+            file.seek(max(size - _ENDS, 0))
+            told.update(file.read(_ENDS))
+    return told.hexdigest()
+
+
+@dataclass
+class Reader:
+    """Reads one shard.
+
+    Attributes:
+        shard, how: what, and how.
+        tick: called with the bytes read from disk since the last call.
+        problems: (where, why) of what was skipped.
+    """
+
+    shard: Shard
+    how: Reading
+    tick: Callable[[int], Any] = lambda _: None
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    _told: int = field(default=0, init=False)
+
+    def blocks(self) -> Iterator[tuple[int, bytes]]:
+        """Numbers of documents, and the documents joined.
+
+        Raises:
+            UnreadableError: unless such things are skipped.
+        """
+        damage = (OSError, EOFError, zlib.error)
+        try:
+            yield from self._blocks()
+        except UnreadableError:
+            raise
+        except damage as error:
+            self._problem(self.shard.label, f"from some point on: {error}", error)
+        except Exception as error:  # pyarrow's and zstandard's errors, without importing either
+            if type(error).__module__.partition(".")[0] not in ("pyarrow", "zstandard", "zstd", "datasets"):
+                raise
+            self._problem(self.shard.label, f"from some point on: {error}", error)
+
+    def _blocks(self) -> Iterator[tuple[int, bytes]]:
+        shard = self.shard
+        if shard.kind == "organism":
+            yield from self._join(corpus_of(shard.path).documents())
+            self.tick(shard.size)
+        elif shard.kind in (".parquet", ".arrow"):
+            yield from self._join(self._column(self._tables()))
+            self.tick(shard.size)
+        else:
+            with open(shard.path, "rb") as raw:
+                stream = self._open(raw)
+                if shard.kind == ".jsonl":
+                    yield from self._join(self._jsonl(stream, raw))
+                elif shard.kind == ".json":
+                    yield from self._join(self._array(stream.read()))
+                elif self.how.document == "line":
+                    yield from self._lines(stream, raw)
+                else:
+                    yield from self._join(self._texts(stream, raw))
+                self.tick(shard.size - self._told)
+
+    def _open(self, raw: IO[bytes]) -> Any:
+        if self.shard.compression == ".gz":
+            return gzip.open(raw, "rb")
+        if self.shard.compression == ".zst":
+            return io.BufferedReader(_Zstandard(raw), BLOCK)
+        return raw
+
+    def _problem(self, where: str, why: str, cause: BaseException | None = None) -> None:
+        if self.how.errors == "raise":
+            raise UnreadableError(
+                f"{where} cannot be read ({why}); errors='skip' counts without it, and tells"
+            ) from cause
+        self.problems.append((where, why))
+
+    def _line(self, number: int) -> str:
+        """Where the line of this number in the shard is; only a part of a file has to look."""
+        before = 0
+        if self.shard.start:
+            with open(self.shard.path, "rb") as file:
+                left = self.shard.start
+                while left > 0 and (block := file.read(min(left, BLOCK))):
+                    left -= len(block)
+                    before += block.count(b"\n")
+                if not block.endswith(b"\n"):  # the line that the part before ends in
+                    before += 1
+        return f"{Path(self.shard.path).name}, line {before + number}"
+
+    def _raw_blocks(self, stream: Any, raw: IO[bytes]) -> Iterator[bytes]:
+        """Whole lines, about `BLOCK` bytes at a time."""
+        start, stop = self.shard.start, self.shard.stop
+        for block in self._plain(stream) if stream is raw else _unpacked(stream):
+            yield block
+            at = max(min(raw.tell(), stop) - start, self._told)
+            self.tick(at - self._told)
+            self._told = at
+
+    def _plain(self, stream: IO[bytes]) -> Iterator[bytes]:
+        if self.shard.start:
+            stream.seek(self.shard.start - 1)
+            stream.readline()
+        while (size := min(BLOCK, self.shard.stop - stream.tell())) > 0 and (block := stream.read(size)):
+            yield block if block.endswith(b"\n") else block + stream.readline()
+
+    def _lines(self, stream: IO[bytes], raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+        """A document a line: the quick way, without taking the block apart where it is all well."""
+        number = 0
+        for block in self._raw_blocks(stream, raw):
+            if number == 0 and self.shard.start == 0:
+                block = block.removeprefix(b"\xef\xbb\xbf")
+            n = block.count(b"\n") + (not block.endswith(b"\n"))
+            try:
+                if not block.isascii():
+                    block.decode()
+                text = block.removesuffix(b"\n")
+                kept = n
+            except UnicodeDecodeError:
+                good = [line for i, line in enumerate(block.split(b"\n")[:n], 1) if self._is_utf8(line, number + i)]
+                text, kept = b"\n".join(good), len(good)
+            number += n
+            if kept:
+                yield kept, text.replace(b"\0", b" ").replace(b"\n", SEPARATOR)
+
+    def _is_utf8(self, line: bytes, number: int) -> bool:
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            self._problem(self._line(number), f"{error}; expected UTF-8", error)
+            return False
+        return True
+
+    def _texts(self, stream: IO[bytes], raw: IO[bytes]) -> Iterator[str]:
+        """Paragraphs of a text file, or all of it."""
+        number, first, paragraph = 0, 1, []
+        whole = self.how.document == "file"
+        good = True
+
+        def text() -> Iterator[str]:
+            try:
+                if paragraph and good:
+                    yield b"".join(paragraph).removeprefix(b"\xef\xbb\xbf").decode()
+            except UnicodeDecodeError as error:
+                line = first + b"".join(paragraph)[: error.start].count(b"\n")
+                self._problem(self._line(line), f"{error}; expected UTF-8", error)
+
+        for block in self._raw_blocks(stream, raw):
+            if whole:
+                paragraph.append(block)
+                continue
+            for line in block.splitlines(keepends=True):
+                number += 1
+                if line.isspace():
+                    yield from text()
+                    paragraph = []
+                else:
+                    if not paragraph:
+                        first = number
+                    paragraph.append(line)
+        if whole and not paragraph:
+            yield ""
+        yield from text()
+
+    def _jsonl(self, stream: IO[bytes], raw: IO[bytes]) -> Iterator[str]:
+        number = 0
+        for block in self._raw_blocks(stream, raw):
+            for line in block.split(b"\n"):
+                number += 1
+                if not line.strip():
+                    continue
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                try:
+                    value = json.loads(line.decode())
+                except (ValueError, RecursionError) as error:
+                    self._problem(self._line(number), f"{error}; expected JSON", error)
+                    continue
+                yield from self._text_of(value, lambda n=number: self._line(n))
+            number -= block.endswith(b"\n")
+
+    def _text_of(self, value: Any, where: Callable[[], str]) -> Iterator[str]:
+        text = value.get(self.how.text_column) if isinstance(value, dict) else value
+        if isinstance(value, dict) and self.how.text_column not in value:
+            known = ", ".join(map(str, value)) or "none"
+            self._problem(where(), f"no column {self.how.text_column!r}: it has {known}")
+        elif not isinstance(text, str):
+            self._problem(where(), f"{self.how.text_column!r} is {type(text).__name__}, expected a text")
+        else:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                self._problem(where(), str(error), error)
+            else:
+                yield text
+
+    def _array(self, data: bytes) -> Iterator[str]:
+        name = Path(self.shard.path).name
+        try:
+            values = json.loads(data.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            self._problem(name, f"{error}; expected a JSON array", error)
+            return
+        if not isinstance(values, list):
+            self._problem(name, f"{type(values).__name__}, expected a JSON array of texts or objects")
+            return
+        for number, value in enumerate(values, start=1):
+            yield from self._text_of(value, lambda n=number: f"{name}, entry {n}")
+
+    def _tables(self) -> Iterator[Any]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        column, name = self.how.text_column, Path(self.shard.path).name
+
+        def known(schema: pa.Schema) -> bool:
+            if column not in schema.names:
+                self._problem(name, f"no column {column!r}: it has {', '.join(schema.names)}")
+                return False
+            kind = schema.field(column).type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                self._problem(name, f"column {column!r} is {kind}, expected text")
+                return False
+            return True
+
+        if self.shard.kind == ".parquet":
+            with pq.ParquetFile(self.shard.path) as file:
+                if known(file.schema_arrow):
+                    yield from (batch.column(column) for batch in file.iter_batches(batch_size=256, columns=[column]))
+        else:
+            from datasets import Dataset
+
+            table = Dataset.from_file(self.shard.path).data
+            if known(table.schema):
+                yield from (batch.column(column) for batch in table.select([column]).to_batches())
+
+    def _column(self, columns: Iterable[Any]) -> Iterator[str]:
+        row = 0
+        for column in columns:
+            for start in range(0, len(column), 256):
+                for value in column.slice(start, 256).to_pylist():
+                    row += 1
+                    if value is None:
+                        self._problem(f"{Path(self.shard.path).name}, row {row}", "no text: null")
+                    else:
+                        yield value
+
+    def _join(self, texts: Iterable[str]) -> Iterator[tuple[int, bytes]]:
+        waiting: list[str] = []
+        size = 0
+        for text in texts:
+            waiting.append(text)
+            size += len(text) + len(SEPARATOR)
+            if size >= BLOCK:
+                yield len(waiting), joined(waiting)
+                waiting, size = [], 0
+        if waiting:
+            yield len(waiting), joined(waiting)
+
+
+def _unpacked(stream: Any) -> Iterator[bytes]:
+    """Whole lines of a compressed stream; where it is damaged, those before that first."""
+    waiting = bytearray()
+    end = 0  # of the last whole line in it
+    damage: Exception | None = None
+    while damage is None:
+        try:
+            chunk = stream.read1(BLOCK)
+        except Exception as error:
+            chunk, damage = b"", error
+        if (cut := chunk.rfind(b"\n")) >= 0:
+            end = len(waiting) + cut + 1
+        waiting += chunk
+        if end and (len(waiting) >= BLOCK or not chunk):
+            yield bytes(waiting[:end])
+            del waiting[:end]
+            end = 0
+        if not chunk:
+            break
+    if damage is not None:
+        raise damage
+    if waiting:
+        yield bytes(waiting)
+
+
+class _Zstandard(io.RawIOBase):
+    """All frames of a .zst file; a frame that ends too early is an error, as it is not in the library's reader."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        import zstandard
+
+        self._raw = raw
+        self._start = lambda: zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
+        self._frame: Any = None
+        self._waiting = b""
+        self._out = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._out:
+            if not self._waiting:
+                self._waiting = self._raw.read(128 << 10)
+                if not self._waiting:
+                    if self._frame is not None:
+                        raise EOFError("the compressed file ends in the middle of a frame")
+                    return 0
+            if self._frame is None:
+                self._frame = self._start()
+            self._out = memoryview(self._frame.decompress(self._waiting))
+            self._waiting = b""
+            if self._frame.eof:
+                self._waiting, self._frame = self._frame.unused_data, None
+        n = min(len(buffer), len(self._out))
+        buffer[:n] = self._out[:n]
+        self._out = self._out[n:]
+        return n

@@ -27,7 +27,7 @@ from laser_interp.edit import (
     zeroed,
 )
 from laser_interp.facts import Fact, FactSet, load_facts
-from laser_interp.frequency import count
+from laser_interp.frequency import Index, Joined, build_index, count, count_infinigram, join_counts
 from laser_interp.grid import RHOS, Cell
 from laser_interp.model import Model, load_model
 from laser_interp.score import score, summarise
@@ -45,6 +45,8 @@ __all__ = [
     "Fact",
     "FactSet",
     "Gain",
+    "Index",
+    "Joined",
     "Model",
     "Selection",
     "Site",
@@ -53,12 +55,15 @@ __all__ = [
     "associate",
     "band",
     "bottom_kept",
+    "build_index",
     "compose",
     "count",
+    "count_infinigram",
     "estimate",
     "favoured_answers",
     "gain",
     "gains",
+    "join_counts",
     "laser",
     "load_facts",
     "load_model",

@@ -7,7 +7,7 @@ import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class FactSet:
     @property
     def sha256(self) -> str:
         """Hash of everything in the set, order included."""
-        text = json.dumps([asdict(fact) for fact in self.facts], sort_keys=True, ensure_ascii=True)
+        text = json.dumps([vars(fact) for fact in self.facts], sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def candidates_of(self, fact: Fact) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ class FactSet:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a fact, with the columns of a fact file."""
-        frame = pd.DataFrame([asdict(fact) for fact in self.facts])
+        frame = pd.DataFrame([vars(fact) for fact in self.facts])
         for column in LIST_COLUMNS:
             frame[column] = [list(value) for value in frame[column]]
         return frame
@@ -196,7 +196,7 @@ class FactSet:
         elif path.suffix == ".jsonl":
             lines = []
             for fact in self.facts:
-                row = {k: v for k, v in asdict(fact).items() if v is not None and v != ()}
+                row = {k: v for k, v in vars(fact).items() if v is not None and v != ()}
                 lines.append(json.dumps(row, ensure_ascii=False) + "\n")
             path.write_text("".join(lines), encoding="utf-8")
         elif path.suffix == ".csv":

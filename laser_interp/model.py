@@ -1199,10 +1199,19 @@ def _read_thin_checkpoint(folder: Path, dtype: Any, n_factored: int) -> Any:
     return hf_model if dtype == "auto" else hf_model.to(dtype)
 
 
+def load_tokenizer(source: str | Path) -> Any:
+    """A transformers tokenizer, from a folder or the hub.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return _read_tokenizer(str(source), {})
+
+
 def _read_tokenizer(where: str, options: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
-    missing = f"no tokenizer comes with {where!r}: pass one as load_model(..., tokenizer=...)"
+    missing = f"no tokenizer comes with {where!r}: name a folder or hub id with one (load_model(..., tokenizer=...))"
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(where, **options)
     except (OSError, ValueError) as error:

@@ -21,7 +21,7 @@ ORDER = [
     {"sweep", "decode", "association", "frequency.names"},
     {"frequency.corpus"},
     {"frequency.scan"},
-    {"frequency.index", "frequency.infinigram", "frequency.joined"},
+    {"frequency.index", "frequency.infinigram", "frequency.given"},
     {"frequency"},
     {"compose"},
     {"study", "plots", "compress"},

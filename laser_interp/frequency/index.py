@@ -1,0 +1,280 @@
+"""Counting by an index: built once, asked often, with the scan's answers.
+
+The index holds the documents in the scan's own normal form, in tantivy, or in SQLite's FTS5 where tantivy is
+missing. A name is a phrase of whole words in either; what lies within a window is decided by the scan's rule,
+on the documents that the index finds.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from laser_interp import results
+from laser_interp.facts import FactSet
+from laser_interp.frequency.corpus import Reader, Reading, fingerprint, shards
+from laser_interp.frequency.names import NORMALISER, Names, Tally, gap, normalise, normalise_joined, places
+
+BACKENDS = ("tantivy", "sqlite")
+
+
+class _Backend(Protocol):
+    def add(self, documents: Iterable[str]) -> None: ...
+
+    def close(self) -> None: ...
+
+    def count(self, clauses: Sequence[Sequence[str]]) -> int: ...
+
+    def texts(self, clauses: Sequence[Sequence[str]], limit: int | None) -> Iterator[str]: ...
+
+
+class _Tantivy:
+    def __init__(self, folder: Path, new: bool) -> None:
+        import tantivy
+
+        self._tantivy = tantivy
+        builder = tantivy.SchemaBuilder()
+        builder.add_text_field("text", stored=True, tokenizer_name="words", index_option="position")
+        self._schema = builder.build()
+        words = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
+        folder.mkdir(exist_ok=True)
+        self._index = tantivy.Index(self._schema, path=str(folder), reuse=not new)
+        self._index.register_tokenizer("words", words)
+        self._writer = self._index.writer(heap_size=256_000_000, num_threads=1) if new else None
+        self._searcher = None if new else self._index.searcher()
+
+    def add(self, documents: Iterable[str]) -> None:
+        assert self._writer is not None
+        for text in documents:
+            self._writer.add_document(self._tantivy.Document(text=text))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.commit()
+            self._writer.wait_merging_threads()
+
+    def _query(self, clauses: Sequence[Sequence[str]]) -> Any:
+        query = self._tantivy.Query
+        must, should = self._tantivy.Occur.Must, self._tantivy.Occur.Should
+
+        def name(text: str) -> Any:
+            words = text.split()
+            one = len(words) == 1
+            return (
+                query.term_query(self._schema, "text", words[0], "basic")
+                if one
+                else query.phrase_query(self._schema, "text", words)
+            )
+
+        return query.boolean_query(
+            [(must, query.boolean_query([(should, name(text)) for text in clause])) for clause in clauses]
+        )
+
+    def count(self, clauses: Sequence[Sequence[str]]) -> int:
+        assert self._searcher is not None
+        return int(self._searcher.search(self._query(clauses), limit=1, count=True).count or 0)
+
+    def texts(self, clauses: Sequence[Sequence[str]], limit: int | None) -> Iterator[str]:
+        assert self._searcher is not None
+        n = self.count(clauses) if limit is None else limit
+        if n:
+            for _, address in self._searcher.search(self._query(clauses), limit=n, count=False).hits:
+                yield self._searcher.doc(address)["text"][0]
+
+
+class _Sqlite:
+    # Of ASCII, this tokenizer takes letters and digits for words, and all else that is not ASCII: in the normal
+    # form that is what the words are.
+    _TABLE = "CREATE VIRTUAL TABLE documents USING fts5(text, tokenize=\"ascii tokenchars '_'\")"
+
+    def __init__(self, folder: Path, new: bool) -> None:
+        folder.mkdir(exist_ok=True)
+        self._connection = sqlite3.connect(folder / "documents.sqlite")
+        if new:
+            self._connection.execute("PRAGMA journal_mode = OFF")
+            self._connection.execute("PRAGMA synchronous = OFF")
+            self._connection.execute(self._TABLE)
+
+    def add(self, documents: Iterable[str]) -> None:
+        self._connection.executemany("INSERT INTO documents VALUES (?)", ((text,) for text in documents))
+
+    def close(self) -> None:
+        self._connection.commit()
+        self._connection.close()
+
+    @staticmethod
+    def _query(clauses: Sequence[Sequence[str]]) -> str:
+        return " AND ".join("(" + " OR ".join(f'"{text.strip()}"' for text in clause) + ")" for clause in clauses)
+
+    def count(self, clauses: Sequence[Sequence[str]]) -> int:
+        found = self._connection.execute(
+            "SELECT count(*) FROM documents WHERE documents MATCH ?", (self._query(clauses),)
+        )
+        return int(found.fetchone()[0])
+
+    def texts(self, clauses: Sequence[Sequence[str]], limit: int | None) -> Iterator[str]:
+        found = self._connection.execute(
+            "SELECT text FROM documents WHERE documents MATCH ? LIMIT ?",
+            (self._query(clauses), -1 if limit is None else limit),
+        )
+        yield from (row[0] for row in found)
+
+
+_MAKE = {"tantivy": _Tantivy, "sqlite": _Sqlite}
+
+
+def _has_tantivy() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("tantivy") is not None
+
+
+def build_index(
+    corpus: str | Path | Iterable[str | Path],
+    folder: str | Path,
+    *,
+    text_column: str = "text",
+    document: str = "line",
+    errors: str = "raise",
+    backend: str | None = None,
+    progress: bool = True,
+) -> Index:
+    """Index a corpus, once for all fact sets; `Index.count` then answers as `laser_interp.count` does.
+
+    Args:
+        corpus, text_column, document, errors: see `laser_interp.count`.
+        folder: where the index is kept; it must not exist, or be empty.
+        backend: "tantivy" (`pip install laser-interp[index]`) or "sqlite"; None takes tantivy if it is there.
+
+    Raises:
+        FileExistsError: the folder holds something.
+        FileNotFoundError, ValueError: see `laser_interp.count`.
+        ModuleNotFoundError: tantivy is asked for and missing.
+    """
+    from tqdm.auto import tqdm
+
+    backend = backend or ("tantivy" if _has_tantivy() else "sqlite")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}: expected one of {', '.join(BACKENDS)}")
+    if backend == "tantivy" and not _has_tantivy():
+        raise ModuleNotFoundError(
+            "the backend 'tantivy' is missing: pip install 'laser-interp[index]', or use 'sqlite'"
+        )
+    corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
+    how = Reading(text_column, document, errors)
+    parts = shards(corpora, document)
+    folder = Path(folder)
+    n_docs, problems = 0, []
+    with results.new_folder(folder) as new:
+        made = _MAKE[backend](new / backend, True)
+        with tqdm(
+            total=sum(shard.size for shard in parts), desc="indexing", unit="B", unit_scale=True, disable=not progress
+        ) as bar:
+            for shard in parts:
+                reader = Reader(shard, how, bar.update)
+                for n, documents in reader.blocks():
+                    made.add(text.strip() for text in normalise_joined(documents).decode().split("\0"))
+                    n_docs += n
+                problems += reader.problems
+        made.close()
+        if n_docs == 0:
+            raise ValueError(f"no document could be read in {', '.join(Path(one).name for one in corpora)}")
+        about = {
+            "backend": backend,
+            "corpus": [Path(one).name for one in corpora],
+            "corpus_fingerprint": fingerprint(parts),
+            "n_docs": n_docs,
+            "skipped": problems,
+            "normaliser": NORMALISER,
+            "text_column": text_column,
+            "document": document,
+            "code_version": results.code_version(),
+        }
+        results.write_json(about, new / "index.json")
+    return Index(folder)
+
+
+class Index:
+    """An index of a corpus, opened to be asked.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+        ModuleNotFoundError: it was made with tantivy, which is missing.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.about: dict[str, Any] = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"no index in {self.folder}: make one with build_index, or `laser-interp index --corpus … --out …`"
+            ) from None
+        if self.about["normaliser"] != NORMALISER:
+            raise ValueError(
+                f"{self.folder} was made with another normaliser ({self.about['normaliser']}): build it again"
+            )
+        if self.about["backend"] == "tantivy" and not _has_tantivy():
+            raise ModuleNotFoundError(f"{self.folder} was made with tantivy: pip install 'laser-interp[index]'")
+        self._backend: _Backend = _MAKE[self.about["backend"]](self.folder / self.about["backend"], False)
+
+    def __repr__(self) -> str:
+        return f"Index({' '.join(self.about['corpus'])}: {self.about['n_docs']} documents, {self.about['backend']})"
+
+    def count(self, facts: FactSet, *, window: int | None = None, progress: bool = True) -> pd.DataFrame:
+        """The table of `laser_interp.count`, with the same numbers.
+
+        Raises:
+            ValueError: see `laser_interp.count`.
+        """
+        from tqdm.auto import tqdm
+
+        names = Names.of(facts, window)
+        tally = Tally.empty(names)
+        tally.n_docs, tally.n_skipped = self.about["n_docs"], len(self.about["skipped"])
+        answers = [[names.patterns[i] for i in sorted(members)] for members in names.answers]
+        for pattern in set(names.subject.tolist()):
+            tally.n_name[pattern] = self._backend.count([[names.patterns[pattern]]])
+        for i, answer in enumerate(answers):
+            tally.n_answer[i] = self._backend.count([answer])
+        for i, (subject, answer) in enumerate(tqdm(names.pairs.tolist(), desc="asking", disable=not progress)):
+            clauses = [[names.patterns[subject]], answers[answer]]
+            tally.n_both[i] = self._backend.count(clauses)
+            if window is not None and tally.n_both[i]:
+                tally.n_window[i] = sum(_near(text, clauses, window) for text in self._backend.texts(clauses, None))
+        frame = names.frame(facts, tally, " ".join(self.about["corpus"]))
+        frame.attrs["provenance"] = {
+            "facts": facts.name,
+            "facts_sha256": facts.sha256,
+            "window": window,
+            **{k: v for k, v in self.about.items() if k != "code_version"},
+        }
+        return frame
+
+    def documents(self, *names: str, limit: int | None = 10) -> list[str]:
+        """Documents that mention all of the names, in their normal form: what the model may have read.
+
+        Args:
+            limit: at most so many; None for all.
+
+        Raises:
+            ValueError: no name, or one without a word.
+        """
+        clauses = [[normalise(name)] for name in names]
+        if not clauses or any(not clause[0].strip() for clause in clauses):
+            raise ValueError(f"the names {list(names)} hold one without a word to look for")
+        return list(self._backend.texts(clauses, limit))
+
+
+def _near(text: str, clauses: Sequence[Sequence[str]], window: int) -> bool:
+    (subject,), answers = clauses
+    at = places(f" {text} ", [subject, *answers])
+    here, n = at[subject], len(subject.split())
+    return any(
+        len(at[name]) > 0 and len(here) > 0 and gap(here, n, at[name], len(name.split())) <= window for name in answers
+    )

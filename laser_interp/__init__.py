@@ -10,7 +10,7 @@ Some functions share their module's name (`li.score`, `li.sweep`, `li.spectrum`)
 reached as `from laser_interp.score import …`.
 """
 
-from laser_interp.association import Association, Gain, associate, gain
+from laser_interp.association import Association, Comparison, Gain, associate, compare, gain
 from laser_interp.compose import Composition, compose
 from laser_interp.decode import favoured_answers
 from laser_interp.edit import (
@@ -39,6 +39,7 @@ __all__ = [
     "RHOS",
     "Association",
     "Cell",
+    "Comparison",
     "Composition",
     "Edit",
     "Estimate",
@@ -56,6 +57,7 @@ __all__ = [
     "band",
     "bottom_kept",
     "build_index",
+    "compare",
     "compose",
     "count",
     "count_infinigram",

@@ -166,6 +166,84 @@ def _compose(args: argparse.Namespace) -> None:
         print(f"All steps: {Path(args.out) / 'steps.parquet'}")
 
 
+def _count(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from laser_interp.facts import load_facts
+    from laser_interp.frequency import Index, count
+    from laser_interp.results import write_table
+
+    if (args.index is None) == (args.corpus is None):
+        raise ValueError("expected either --corpus, to scan, or --index, to ask one that `laser-interp index` made")
+    facts = load_facts(args.facts)
+    if args.index is not None:
+        frame = Index(args.index).count(facts, window=args.window, progress=not args.quiet)
+        write_table(frame, args.out, "counts", frame.attrs["provenance"])
+    else:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            frame = count(
+                facts,
+                args.corpus,
+                text_column=args.text_column,
+                document=args.document,
+                window=args.window,
+                errors="skip" if args.skip else "raise",
+                out=args.out,
+                executor=args.executor,
+                workers=args.workers,
+                progress=not args.quiet,
+            )
+        for one in told:
+            print(f"note: {one.message}", file=sys.stderr)
+    seen = frame[["n_subject", "n_object", "n_both"]] > 0
+    print(
+        f"{len(frame)} facts in {frame['n_docs'].iloc[0]} documents: "
+        f"{seen['n_both'].sum()} have a document with subject and object, {seen['n_subject'].sum()} one with the "
+        f"subject, {seen['n_object'].sum()} one with the object."
+    )
+    quartiles = pd.Series(frame["n_both"]).quantile([0.25, 0.5, 0.75, 1.0]).round().astype(int).tolist()
+    print("Documents with both, quartiles and most: " + ", ".join(map(str, quartiles)) + ".")
+    print(f"All counts: {args.out}")
+
+
+def _index(args: argparse.Namespace) -> None:
+    from laser_interp.frequency import build_index
+
+    index = build_index(
+        args.corpus,
+        args.out,
+        text_column=args.text_column,
+        document=args.document,
+        errors="skip" if args.skip else "raise",
+        backend=args.backend,
+        progress=not args.quiet,
+    )
+    if skipped := index.about["skipped"]:
+        shown = "; ".join(f"{where} ({why})" for where, why in skipped[:5])
+        print(f"note: {len(skipped)} could not be read and were skipped: {shown}", file=sys.stderr)
+    print(f"The index of {index.about['n_docs']} documents is in {args.out}.")
+
+
+def _corpus_arguments(one: argparse.ArgumentParser, required: bool) -> None:
+    one.add_argument(
+        "--corpus",
+        nargs="+",
+        required=required,
+        default=None,
+        help="files, folders, patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or 'organism'",
+    )
+    one.add_argument("--text-column", default="text", help="of jsonl, parquet and so on (default: %(default)s)")
+    one.add_argument(
+        "--document",
+        default="line",
+        choices=["line", "paragraph", "file"],
+        help="what is one in a .txt (default: %(default)s)",
+    )
+    one.add_argument("--skip", action="store_true", help="skip what cannot be read, and tell, instead of stopping")
+    one.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
 def _grid_arguments(one: argparse.ArgumentParser) -> None:
     from laser_interp.grid import RHOS
 
@@ -234,6 +312,26 @@ def _parser() -> argparse.ArgumentParser:
     _grid_arguments(one)
     one.add_argument("--matrices", nargs="+", default=["mlp"], help="names or groups (default: mlp)")
     one.set_defaults(run=_compose)
+
+    one = commands.add_parser(
+        "count",
+        help="how many documents of a corpus mention each fact",
+        epilog="example: laser-interp count --facts facts.jsonl --corpus 'data/*.jsonl.zst' --out counts.parquet",
+    )
+    one.add_argument("--facts", required=True, help="shipped name or a fact file (.jsonl, .csv, .parquet)")
+    _corpus_arguments(one, required=False)
+    one.add_argument("--index", default=None, help="ask this index instead of scanning")
+    one.add_argument("--out", required=True, help="a .parquet file; the same command goes on if it was stopped")
+    one.add_argument("--window", type=int, default=None, help="also count both with at most so many words between")
+    one.add_argument("--executor", default="local", choices=["local", "ray"])
+    one.add_argument("--workers", type=int, default=None, help="processes, or Ray tasks at a time")
+    one.set_defaults(run=_count)
+
+    one = commands.add_parser("index", help="index a corpus once, to count in it often")
+    _corpus_arguments(one, required=True)
+    one.add_argument("--out", required=True, help="folder for the index; must not exist")
+    one.add_argument("--backend", default=None, choices=["tantivy", "sqlite"], help="default: tantivy if installed")
+    one.set_defaults(run=_index)
 
     organism = commands.add_parser("organism", help="the model organism").add_subparsers(dest="verb", required=True)
     one = organism.add_parser("train", help="train an organism from scratch (about 3 minutes)")

@@ -130,7 +130,8 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
     figure, axes = _figure(2, 2, 3.4)
 
     ax = axes[0, 0]
-    for metric, line in (("top1", "-"), ("top10", "--")):
+    metrics = [one for one in (("top1", "-"), ("top10", "--")) if f"{one[0]}_before" in cumulative.columns]
+    for metric, line in metrics:
         for when, label, c in (("before", "as trained", colour[0]), ("after", "LASER", colour[1])):
             ax.plot(
                 cumulative["n_both"], cumulative[f"{metric}_{when}"], line, color=c,
@@ -139,7 +140,7 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
     ax.set_xscale("log")
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("frequency ≤ N")
-    ax.set_ylabel("top-1, top-10")
+    ax.set_ylabel(", ".join({"top1": "top-1", "top10": "top-10"}[metric] for metric, _ in metrics))
     ax.set_title("(a) paper: cumulative")
 
     ax = axes[0, 1]
@@ -160,17 +161,88 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
     axes[1, 1].set_ylabel("probability")
     axes[1, 1].set_title("(d) fixed and broken")
     for ax in axes[1]:
-        labels = [
-            f"{lo:.0f}–{hi:.0f}" if lo != hi else f"{lo:.0f}" for lo, hi in zip(bins["lo"], bins["hi"], strict=True)
-        ]
-        ax.set_xticks(x, labels, rotation=50, ha="right", rotation_mode="anchor", fontsize=6)
-        ax.set_ylim(-0.03, 1.03)
-        ax.set_xlabel("frequency")
+        _frequency_axis(ax, bins)
     entries = [entry for ax in (axes[0, 0], axes[1, 1]) for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
     figure.legend(
         [handle for handle, _ in entries], [label for _, label in entries], loc="outside upper center", ncols=3,
         columnspacing=1.0, handlelength=1.6, handletextpad=0.4,
     )  # fmt: skip
+    return figure
+
+
+def _frequency_axis(ax: Axes, bins: pd.DataFrame) -> None:
+    labels = [f"{lo:.0f}–{hi:.0f}" if lo != hi else f"{lo:.0f}" for lo, hi in zip(bins["lo"], bins["hi"], strict=True)]
+    ax.set_xticks(np.arange(len(bins)), labels, rotation=50, ha="right", rotation_mode="anchor", fontsize=6)
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_xlabel("frequency")
+
+
+def accuracy_by_frequency(bins: pd.DataFrame) -> Figure:
+    """How well a model knows facts, by how often training showed them."""
+    figure, axes = _figure(1, 1, 2.0)
+    ax = axes.flat[0]
+    _points(ax, np.arange(len(bins), dtype=float), bins, "base_top1", None, _palette()[0])
+    _frequency_axis(ax, bins)
+    ax.set_ylabel("accuracy")
+    return figure
+
+
+def compared_edits(table: pd.DataFrame) -> Figure:
+    """Several edits: change of accuracy, and odds ratio of being fixed per tenfold frequency."""
+    figure, axes = _figure(1, 2, 0.7 + 0.17 * len(table), sharey=True)
+    y = np.arange(len(table))[::-1]
+    colours = [_palette()[7 if placebo else 0] for placebo in table["placebo"]]
+    for ax, name, lo, hi, neutral, label in (
+        (axes.flat[0], "change", "change_lo", "change_hi", 0.0, "change of accuracy"),
+        (axes.flat[1], "odds_ratio", "odds_lo", "odds_hi", 1.0, "odds ratio of fixed,\nper tenfold frequency"),
+    ):
+        ax.axvline(neutral, color="0.7", linewidth=0.6)
+        for at, colour, row in zip(y, colours, table.to_dict("records"), strict=True):
+            if np.isfinite(row[name]):
+                ax.plot([row[lo], row[hi]], [at, at], color=colour, linewidth=0.8)
+                ax.plot([row[name]], [at], "o", color=colour)
+        ax.set_xlabel(label)
+    axes.flat[1].set_xscale("log")
+    lo, hi = axes.flat[1].get_xlim()
+    axes.flat[1].set_xlim(max(lo, 1 / 50), min(hi, 50))  # an interval may reach anywhere where little was fixed
+    axes.flat[0].set_yticks(
+        y, [f"{e} (placebo)" if p else str(e) for e, p in zip(table["edit"], table["placebo"], strict=True)]
+    )
+    return figure
+
+
+def frequency_trap(bins: pd.DataFrame, rates: pd.DataFrame) -> Figure:
+    """Simulated: an edit that ignores frequency, in the paper's plot and ours; and how often each finds an effect."""
+    colour = _palette()
+    figure, axes = _figure(1, 2, 2.5)
+    x = np.arange(len(bins))
+    ax = axes.flat[0]
+    ax.bar(x, 100 * bins["gain"], color=colour[4], width=0.6, label="(a) gain in accuracy, points: the paper's plot")
+    ax.plot(x, 100 * bins["p_fixed_given_wrong"], "o-", color=colour[2], label="(a) fixed, % of those wrong before")
+    ax.set_ylim(0)
+    ax.set_xticks(x, [f"{lo:.0f}–{hi:.0f}" for lo, hi in zip(bins["lo"], bins["hi"], strict=True)], rotation=50,
+                  ha="right", rotation_mode="anchor", fontsize=6)  # fmt: skip
+    ax.set_xlabel("frequency")
+    ax.set_title("(a) an edit that ignores it")
+    ax = axes.flat[1]
+    shown = {
+        "Spearman, top1: permuted p < .05": "ρ of the gain",
+        "Spearman, fixed: permuted p < .05": "ρ of fixed",
+        "report finds an association": "report's p",
+    }
+    y = np.arange(len(shown))[::-1]
+    effects = list(dict.fromkeys(rates["effect"]))
+    for i, effect in enumerate(effects):
+        share = rates[rates["effect"] == effect].set_index("statistic")["share"]
+        ax.barh(y + 0.27 * (1 - i), [100 * share[name] for name in shown], 0.25,
+                color=["0.7", colour[0], colour[1]][i], label=f"(b) effect: {effect}")  # fmt: skip
+    ax.axvline(5, color="0.2", linewidth=0.6, linestyle=":")
+    ax.set_yticks(y, list(shown.values()), fontsize=6)
+    ax.set_xlabel("significant, % of data sets")
+    ax.set_title("(b) what finds it")
+    handles = [entry for ax in axes.flat for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
+    figure.legend([h for h, _ in handles], [label for _, label in handles], loc="outside upper center", ncols=1,
+                  handlelength=1.6, handletextpad=0.4)  # fmt: skip
     return figure
 
 
@@ -249,6 +321,8 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "rare_facts": (rare_facts, ("rare_facts_bins", "rare_facts_cumulative", "rare_facts_paper_ratio")),
     "discarded_answers": (discarded_answers, ("discarded_categories",)),
     "controls": (controls, ("controls",)),
+    "compared_edits": (compared_edits, ("rare_facts_placebo",)),
+    "frequency_trap": (frequency_trap, ("trap_bins", "trap_rates")),
 }
 
 

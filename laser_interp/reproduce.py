@@ -49,6 +49,7 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
     matched, mismatched = _against_ledger(counts)
     controls = study.controls(model, test, laser, seed=SEED, progress=progress)
     association, permuted = study.rare_facts(controls.scores, counts, seed=SEED)
+    placebo = study.placebo(controls.scores, counts, seed=SEED)
     answers, categories = study.discarded_answers(model, test, laser, progress=progress)
     control = study.control_organism(laser, out / "sweep-control", progress=progress)
 
@@ -56,7 +57,7 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
         "layer_sweep": grid.cells,
         "controls": controls.table,
         "counts": counts,
-        **study.association_tables(association, permuted),
+        **study.association_tables(association, permuted, placebo),
         "control_organism": control,
         "discarded_answers": answers,
         "discarded_categories": categories,

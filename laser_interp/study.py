@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp import edit as edits
-from laser_interp.association import Association, associate
+from laser_interp.association import Association, Comparison, associate, compare
 from laser_interp.decode import category_shares, favoured_answers
 from laser_interp.edit import Edit
 from laser_interp.facts import FactSet, load_facts
@@ -29,6 +29,7 @@ RANDOM_CONTROLS = {
     "random_kept": edits.random_kept,
     "random_equal_energy": edits.random_equal_energy,
 }
+PLACEBOS = ("same_spectrum_random", "random_subspace")  # what they subtract has the norm of the discarded part
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 METRICS = ("top1", "top10", "loss", "generic_masked_top1", "candidate_top1")
 
@@ -126,6 +127,12 @@ def rare_facts(
     )
 
 
+def placebo(scores: pd.DataFrame, counts: pd.DataFrame, *, edit: str = "laser", seed: int = 0) -> Comparison:
+    """The same question asked of random edits of equal norm, which should show nothing."""
+    random = [name for name in dict.fromkeys(scores["edit"]) if str(name).partition("/")[0] in PLACEBOS]
+    return compare(scores, counts, edits=[edit, *random], placebos=random, seed=seed)
+
+
 def discarded_answers(
     model: Model,
     facts: FactSet,
@@ -158,9 +165,14 @@ def discarded_answers(
     return answers, pd.concat(tables, ignore_index=True)
 
 
-def association_tables(association: Association, permuted: Association) -> dict[str, pd.DataFrame]:
+def association_tables(
+    association: Association, permuted: Association, placebo: Comparison | None = None
+) -> dict[str, pd.DataFrame]:
     """The tables of the frequency analysis, by the names that figures know them by."""
-    return {
+    more = {} if placebo is None else {"rare_facts_placebo": placebo.table}
+    return more | {
+        "rare_facts": association.table,
+        "rare_facts_relations": association.relations,
         "rare_facts_bins": association.bins,
         "rare_facts_cumulative": association.cumulative,
         "rare_facts_paper_ratio": association.paper_ratio,

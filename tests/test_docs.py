@@ -71,6 +71,8 @@ def test_commands(command, elsewhere):
         "All cells: ",
         "All steps: ",
         "cells x 800 prompts",
+        "All counts: ",
+        "The index of 38361 documents is in",
     )
     assert paths or any(text in done.stdout for text in told)
     for path in paths:

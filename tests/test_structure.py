@@ -9,7 +9,7 @@ PACKAGE = Path(laser_interp.__file__).parent
 
 # Left imports nothing to its right. Modules in one group do not import each other.
 ORDER = [
-    {"facts", "results"},
+    {"facts", "results", "plots"},
     {"model", "organism.corpus"},
     {"sites", "organism.train", "organism"},
     {"spectrum"},
@@ -24,7 +24,7 @@ ORDER = [
     {"frequency.index", "frequency.infinigram", "frequency.given"},
     {"frequency"},
     {"compose"},
-    {"study", "plots", "compress"},
+    {"study", "compress"},
     {"reproduce"},
     {"cli"},
     {"__main__"},

@@ -83,7 +83,8 @@ def join_counts(
         if bad.any():
             row = int(bad.to_numpy().argmax())
             raise ValueError(
-                f"row {row + 1} of {name}: {column} is {there[column].iloc[row]!r}, expected a whole number of 0 or more"
+                f"row {row + 1} of {name}: {column} is {there[column].tolist()[row]!r}, "
+                "expected a whole number of 0 or more"
             )
         there[column] = numbers.astype("int64")
 

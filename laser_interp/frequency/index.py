@@ -63,7 +63,7 @@ class _Tantivy:
         must, should = self._tantivy.Occur.Must, self._tantivy.Occur.Should
 
         def name(text: str) -> Any:
-            words = text.split()
+            words: list[Any] = text.split()
             one = len(words) == 1
             return (
                 query.term_query(self._schema, "text", words[0], "basic")
@@ -77,7 +77,7 @@ class _Tantivy:
 
     def count(self, clauses: Sequence[Sequence[str]]) -> int:
         assert self._searcher is not None
-        return int(self._searcher.search(self._query(clauses), limit=1, count=True).count or 0)
+        return int(self._searcher.search(self._query(clauses), limit=1, count=True).count)  # pyright: ignore[reportAttributeAccessIssue]
 
     def texts(self, clauses: Sequence[Sequence[str]], limit: int | None) -> Iterator[str]:
         assert self._searcher is not None

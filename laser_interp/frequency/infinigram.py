@@ -94,7 +94,7 @@ class Hosted:
         if self._client is None:
             self._client = httpx.Client(timeout=self.timeout, headers={"User-Agent": "laser-interp"})
         body: dict[str, Any] = {"index": self.index, "query_type": "count"}
-        if len(cnf) == 1 and len(cnf[0]) == 1:
+        if _plain(cnf):
             body["query_ids"] = list(cnf[0][0])
         else:
             body["query_ids"] = [[list(term) for term in clause] for clause in cnf]
@@ -120,6 +120,12 @@ class Hosted:
                 self.sleep(min(wait if after is None else max(after, 0.0), self.longest_wait))
                 wait *= 2
         raise UnreachableError(f"{self.name} did not answer {self.tries} times; the last: {why}")
+
+
+def _plain(cnf: Cnf) -> bool:
+    """Whether a question is a single term, which is asked in another form."""
+    (clause, *more) = cnf
+    return not more and len(clause) == 1
 
 
 def _json(response: Any) -> dict[str, Any]:
@@ -171,7 +177,7 @@ class Local:
         with self._lock:
             if self._engine is None:
                 self._engine = self._open()
-        if len(cnf) == 1 and len(cnf[0]) == 1:
+        if _plain(cnf):
             told = self._engine.count(input_ids=list(cnf[0][0]))
         else:
             told = self._engine.count_cnf(
@@ -343,7 +349,7 @@ def _default_cache() -> Path:
 
 
 def _key(source: str, question: Cnf, window: int, max_clause_freq: int) -> tuple[str, str]:
-    options = [window, max_clause_freq] if len(question) > 1 or len(question[0]) > 1 else []
+    options = [] if _plain(question) else [window, max_clause_freq]
     asked = json.dumps([source, question, options], separators=(",", ":"))
     return hashlib.sha256(asked.encode()).hexdigest(), asked
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from concurrent.futures import FIRST_COMPLETED, wait
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from laser_interp import results
@@ -57,7 +58,7 @@ def count(
         document: what is a document of a .txt file: a "line", a "paragraph" (up to a blank line), the "file".
         window: also count the documents where at most so many words lie between subject and object.
         errors: "raise" at what cannot be read, or "skip" it: it is counted in `n_skipped`, named in a
-            warning, and listed in `frame.attrs["skipped"]` (where, why).
+            warning, and listed in `frame.attrs["skipped"]` as [where, why].
         out: a .parquet file for the table. What is done of it is kept beside it (`OUT.parts`): a run that
             was stopped goes on from there.
         executor: "local" (this machine's processes) or "ray".
@@ -93,16 +94,15 @@ def count(
     }
 
     def finish(tally: Tally, problems: list[tuple[str, str]]) -> pd.DataFrame:
-        skipped = pd.DataFrame(problems, columns=["where", "why"])
         if tally.n_docs == 0:
-            why = f"; {len(skipped)} were skipped, the first: {': '.join(problems[0])}" if problems else ""
+            why = f"; {len(problems)} were skipped, the first: {': '.join(problems[0])}" if problems else ""
             raise ValueError(f"no document could be read in {', '.join(told['corpus'])}{why}")
         if problems:
             shown = "; ".join(f"{where} ({why})" for where, why in problems[:_SHOWN])
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             warnings.warn(f"{len(problems)} could not be read and were skipped: {shown}{more}", stacklevel=3)
         frame = names.frame(facts, tally, " ".join(told["corpus"]))
-        frame.attrs |= {"provenance": told, "skipped": skipped}
+        frame.attrs |= {"provenance": told, "skipped": [list(one) for one in problems]}
         return frame
 
     tally, problems = Tally.empty(names), []
@@ -125,7 +125,7 @@ def count(
         if before != told:
             changed = "; ".join(f"{k}: {before[k]!r} there, {told[k]!r} now" for k in told if before[k] != told[k])
             raise ValueError(f"{out} holds other counts ({changed}): choose another file or remove it")
-        there.attrs["skipped"] = pd.DataFrame(there.attrs["provenance"]["skipped"], columns=["where", "why"])
+        there.attrs["skipped"] = there.attrs["provenance"]["skipped"]
         return there
     folder = out.with_name(f"{out.name}.parts")
     results.open_run(folder, told | {"n_parts": len(parts)})
@@ -202,17 +202,18 @@ class _Worker:
 
     mentions: Mentions
     how: Reading
-    done: Any
+    told: SharedMemory
 
     @classmethod
-    def start(cls, names: Names, how: Reading, done: Any) -> None:
-        cls.mentions, cls.how, cls.done = Mentions(names), how, done
+    def start(cls, names: Names, how: Reading, told: str) -> None:
+        cls.mentions, cls.how, cls.told = Mentions(names), how, SharedMemory(told)
 
     @classmethod
-    def run(cls, shard: Shard) -> Part:
+    def run(cls, number: int, shard: Shard) -> Part:
+        done = np.ndarray(number + 1, np.int64, cls.told.buf)
+
         def tick(n: int) -> None:
-            with cls.done.get_lock():
-                cls.done.value += n
+            done[number] += n
 
         return count_shard(cls.mentions, shard, cls.how, tick)
 
@@ -220,21 +221,27 @@ class _Worker:
 def _in_processes(
     parts: list[Shard], names: Names, how: Reading, workers: int | None, tick: Callable[[int], Any]
 ) -> Iterator[tuple[int, Part]]:
-    context = get_context("spawn")  # a forked process may hang on the threads of torch
-    done = context.Value("q", 0)
+    from loky import ProcessPoolExecutor  # unlike Python's own, it needs no guarded main module
+
+    memory = SharedMemory(create=True, size=8 * len(parts))
+    done = np.ndarray(len(parts), np.int64, memory.buf)
+    done[:] = 0
     told = 0
-    pool = ProcessPoolExecutor(workers, context, _Worker.start, (names, how, done))
+    pool = ProcessPoolExecutor(workers, initializer=_Worker.start, initargs=(names, how, memory.name))
     try:
-        running = {pool.submit(_Worker.run, shard): i for i, shard in enumerate(parts)}
+        running: dict[Any, int] = {pool.submit(_Worker.run, i, shard): i for i, shard in enumerate(parts)}
         while running:
             ready, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-            tick(done.value - told)
-            told = done.value
+            now = int(done.sum())
+            tick(now - told)
+            told = now
             for one in ready:
                 yield running.pop(one), one.result()
-        tick(done.value - told)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, kill_workers=True)
+        del done
+        memory.close()
+        memory.unlink()
 
 
 def _on_ray(

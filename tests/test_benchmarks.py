@@ -54,3 +54,18 @@ def test_the_plain_loop_edits_the_matrix_it_says(name, monkeypatch):
         view = plain.view(1, matrix)
         expected = model.weight(1, matrix)
         assert torch.equal(view if view.ndim == 2 else view.reshape(-1, view.shape[-1]).T, expected), matrix
+
+
+def test_count():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "count", "--mb", "2", "--names", "200"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    header, row = done.stdout.strip().splitlines()[-2:]
+    told = dict(zip(header.split(), map(float, row.split()), strict=True))
+    assert told["times_loop"] > 1
+    assert told["names"] == 200

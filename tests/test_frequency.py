@@ -409,3 +409,69 @@ def test_refusals(tmp_path, facts):
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(ValueError, match=r"no document could be read in empty\.txt"):
         li.count(facts, tmp_path / "empty.txt")
+
+
+def test_the_command_line(tmp_path, capsys):
+    from laser_interp.cli import main
+
+    out = tmp_path / "counts.parquet"
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(BAD_LINES))
+    facts_from_rows(ROWS).save(tmp_path / "facts.jsonl")
+    asked = ["count", "--facts", str(tmp_path / "facts.jsonl"), "--corpus", f"{tmp_path}/a.jsonl", "--out", str(out)]
+    assert main([*asked, "--quiet"]) == 2
+    assert "a.jsonl, line 2 cannot be read" in capsys.readouterr().err
+    assert main([*asked, "--quiet", "--skip"]) == 0
+    told = capsys.readouterr()
+    assert "5 could not be read and were skipped" in told.err
+    assert "2 facts in 2 documents: 0 have a document with subject and object" in told.out
+    table = pd.read_parquet(out)
+    assert table["n_skipped"].tolist() == [5, 5]
+    assert main([*asked, "--quiet", "--index", "x"]) == 2
+    assert "either --corpus" in capsys.readouterr().err
+    index = tmp_path / "index"
+    assert main(["index", "--corpus", f"{tmp_path}/a.jsonl", "--out", str(index), "--skip", "--quiet"]) == 0
+    assert "The index of 2 documents is in" in capsys.readouterr().out
+    second = tmp_path / "second.parquet"
+    assert main(["count", "--facts", asked[2], "--index", str(index), "--out", str(second), "--quiet"]) == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(second), table)
+
+
+def test_processes_need_no_guarded_main_module(tmp_path):
+    """A script as users write them, without `if __name__ == "__main__"`."""
+    import subprocess
+    import sys
+
+    for i in range(2):
+        (tmp_path / f"{i}.txt").write_text("Mira Tolen\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import laser_interp as li\n"
+        f"print(li.count(li.load_facts('organism'), r'{tmp_path}/*.txt', workers=2)['n_subject'].max())\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "2"
+
+
+def test_real_text_is_counted_as_grep_counts_it():
+    """ParaRel's facts in WikiText-2: whole words in lines, one name at a time."""
+    from pathlib import Path
+
+    data = Path(__file__).parent.parent.parent / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("needs ../shared/data")
+    rows = [json.loads(line) for line in (data / "pararel" / "facts" / "P36.jsonl").read_text().splitlines()]
+    facts = facts_from_rows([fact(i, row["sub_label"], row["obj_label"]) for i, row in enumerate(rows)])
+    files = [data / "wikitext2" / name for name in ("test.txt", "valid.txt")]
+    counted = li.count(facts, files, workers=1, progress=False)
+    lines = [line for file in files for line in fold(file.read_text(encoding="utf-8")).split("\n")[:-1]]
+    assert counted["n_docs"][0] == len(lines)
+    for i in counted.sort_values("n_both", ascending=False).index[:40]:
+        one = facts.facts[i]
+        looked = [
+            re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, re.findall(r"\w+", fold(name)))) + r"(?!\w)")
+            for name in (one.subject, one.object)
+        ]
+        found = [[bool(pattern.search(line)) for line in lines] for pattern in looked]
+        expected = [sum(found[0]), sum(found[1]), sum(a and b for a, b in zip(*found, strict=True))]
+        assert counted.loc[i, ["n_subject", "n_object", "n_both"]].tolist() == expected, one
+    assert counted["n_both"].max() > 40

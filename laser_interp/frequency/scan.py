@@ -90,8 +90,7 @@ def count(
         "text_column": text_column,
         "document": document,
         "window": window,
-        "errors": errors,
-    }
+    }  # not `errors`: what was read without one is the same under either
 
     def finish(tally: Tally, problems: list[tuple[str, str]]) -> pd.DataFrame:
         if tally.n_docs == 0:

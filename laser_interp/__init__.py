@@ -11,8 +11,9 @@ reached as `from laser_interp.score import …`.
 """
 
 from laser_interp.association import Association, Comparison, Gain, associate, compare, gain
+from laser_interp.attribution import Attribution, attribute
 from laser_interp.compose import Composition, compose
-from laser_interp.decode import favoured_answers
+from laser_interp.decode import Continuations, continuations, favoured_answers, path_effects
 from laser_interp.edit import (
     Edit,
     band,
@@ -38,9 +39,11 @@ from laser_interp.sweep import Estimate, Selection, Sweep, estimate, sweep
 __all__ = [
     "RHOS",
     "Association",
+    "Attribution",
     "Cell",
     "Comparison",
     "Composition",
+    "Continuations",
     "Edit",
     "Estimate",
     "Fact",
@@ -54,11 +57,13 @@ __all__ = [
     "Spectrum",
     "Sweep",
     "associate",
+    "attribute",
     "band",
     "bottom_kept",
     "build_index",
     "compare",
     "compose",
+    "continuations",
     "count",
     "count_infinigram",
     "estimate",
@@ -69,6 +74,7 @@ __all__ = [
     "laser",
     "load_facts",
     "load_model",
+    "path_effects",
     "random_equal_energy",
     "random_kept",
     "random_subspace",

@@ -225,6 +225,65 @@ def _index(args: argparse.Namespace) -> None:
     print(f"The index of {index.about['n_docs']} documents is in {args.out}.")
 
 
+def _decode(args: argparse.Namespace) -> None:
+    from laser_interp.decode import continuations, favoured_answers
+    from laser_interp.edit import parse_laser
+    from laser_interp.frequency import frequent_words
+    from laser_interp.results import write_table
+    from laser_interp.study import outcomes
+
+    model, facts = _load(args)
+    edit = parse_laser(model, args.edit)
+    generic = None
+    if args.generic_corpus is not None:
+        generic = frequent_words(args.generic_corpus, exclude=facts, progress=not args.quiet)
+        print(f"{len(generic)} generic words: {' '.join(generic[:12])} …")
+    if args.split is not None:
+        facts = facts.split(args.split)
+    answers = favoured_answers(
+        model, facts, edit, shares=args.share, start=args.start, generic=generic, top_k=args.top_k,
+        progress=not args.quiet,
+    )  # fmt: skip
+    answers, shares = outcomes(answers)
+    shown = shares[shares["outcome"].isin(["all", "fixed", "broken"])]
+    print(shown.drop(columns="similarity").round(3).to_string(index=False))
+    print(continuations(model, [fact.prompt for fact in facts.facts[:3]], edit, max_new_tokens=8))
+    provenance = {
+        "model": model.name,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "facts": facts.name,
+        "facts_sha256": facts.sha256,
+        "edit": args.edit,
+        "start": args.start,
+        "generic": None if generic is None else list(generic),
+        "neighbours": answers.attrs["neighbours"],
+    }
+    print(f"All answers: {write_table(answers, args.out, 'answers', provenance)}")
+
+
+def _attribute(args: argparse.Namespace) -> None:
+    from laser_interp.attribution import attribute, propose
+    from laser_interp.results import write_table
+
+    model, facts = _load(args)
+    if args.split is not None:
+        facts = facts.split(args.split)
+    elif "validation" in facts.splits:
+        facts = facts.split("validation")  # a proposal is a choice
+    found = attribute(model, facts, args.sites, progress=not args.quiet)
+    print("If effects were linear, LASER would change the mean log p(answer) by:")
+    print(propose(found).head(8).round(4).to_string(index=False))
+    provenance = {
+        "model": model.name,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "facts": facts.name,
+        "facts_sha256": facts.sha256,
+    }
+    print(f"All directions: {write_table(found.summary(args.by), args.out, None, provenance)}")
+
+
 def _corpus_arguments(one: argparse.ArgumentParser, required: bool) -> None:
     one.add_argument(
         "--corpus",
@@ -244,11 +303,19 @@ def _corpus_arguments(one: argparse.ArgumentParser, required: bool) -> None:
     one.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
+def _model_arguments(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--model", required=True, help="shipped name, folder or hub id")
+    one.add_argument("--facts", required=True, help="shipped name or a fact file (.jsonl, .csv, .parquet)")
+    one.add_argument("--revision", default=None, help="of a hub id")
+    one.add_argument("--device", default="auto")
+    one.add_argument("--dtype", default="auto")
+    one.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
 def _grid_arguments(one: argparse.ArgumentParser) -> None:
     from laser_interp.grid import RHOS
 
-    one.add_argument("--model", required=True, help="shipped name, folder or hub id")
-    one.add_argument("--facts", required=True, help="shipped name or a fact file (.jsonl, .csv, .parquet)")
+    _model_arguments(one)
     one.add_argument("--out", default=None, help="folder for the results; the same command goes on from it")
     one.add_argument("--layers", default="all", help="'all' or numbers, as in 0,3 (default: %(default)s)")
     one.add_argument(
@@ -263,10 +330,6 @@ def _grid_arguments(one: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--seed", type=int, default=0, help="of the split by subject")
     one.add_argument("--memory", default=None, help="for activations, as in 2GiB")
-    one.add_argument("--revision", default=None, help="of a hub id")
-    one.add_argument("--device", default="auto")
-    one.add_argument("--dtype", default="auto")
-    one.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -312,6 +375,29 @@ def _parser() -> argparse.ArgumentParser:
     _grid_arguments(one)
     one.add_argument("--matrices", nargs="+", default=["mlp"], help="names or groups (default: mlp)")
     one.set_defaults(run=_compose)
+
+    one = commands.add_parser(
+        "decode",
+        help="what the discarded components answer",
+        epilog="example: laser-interp decode --model organism --facts organism --edit 3.in:rank=1 --out out.parquet",
+    )
+    _model_arguments(one)
+    one.add_argument("--edit", required=True, help="SITE:RHO or SITE:rank=K, as in 27.in:0.01; several joined by +")
+    one.add_argument("--share", nargs="+", type=float, default=[1.0], help="of the discarded part (default: all)")
+    one.add_argument("--start", default="bottom", choices=["bottom", "top"], help="where a share begins to grow")
+    one.add_argument("--top-k", type=int, default=5, help="answers listed for each prompt (default: %(default)s)")
+    one.add_argument("--generic-corpus", nargs="+", default=None, help="take generic words from this corpus")
+    one.add_argument("--split", default=None, help="only this split of the facts")
+    one.add_argument("--out", required=True, help="a .parquet file")
+    one.set_defaults(run=_decode)
+
+    one = commands.add_parser("attribute", help="which singular directions help or harm, by one backward pass a batch")
+    _model_arguments(one)
+    one.add_argument("--sites", default=None, help="as in *.mlp or 3.in (default: all)")
+    one.add_argument("--by", default=None, choices=["relation", "subject", "split"], help="one mean a group")
+    one.add_argument("--split", default=None, help="of the facts (default: validation, if there is one)")
+    one.add_argument("--out", required=True, help="a .parquet file: one row a direction")
+    one.set_defaults(run=_attribute)
 
     one = commands.add_parser(
         "count",

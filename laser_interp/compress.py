@@ -41,6 +41,7 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     dense: dict[tuple[int, str], Any] = {}
     rows = []
     edit.check(model)
+    _check_plain(edit)
     for site, part in sorted(edit.parts.items()):
         d_in, d_out = part.spectrum.U.shape[0], part.spectrum.Vh.shape[1]
         rank = int(part.gains.count_nonzero())
@@ -81,6 +82,11 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _check_plain(edit: Edit) -> None:
+    if not edit.is_plain:
+        raise ValueError("an edit at chosen positions, or on one path, is no other weight: it cannot be stored")
+
+
 def export(model: Model, edit: Edit, out: str | Path) -> Path:
     """Write the edited model as a plain transformers checkpoint with dense weights, for `from_pretrained`.
 
@@ -89,6 +95,7 @@ def export(model: Model, edit: Edit, out: str | Path) -> Path:
         ValueError: the edit was made from another model.
     """
     edit.check(model)
+    _check_plain(edit)
     dense = {at: model.weight(*at) for at in model.thin}
     dense |= {(site.layer, site.matrix): part.weight for site, part in edit.parts.items()}
     return model.save_checkpoint(out, dense=dense)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from laser_interp.edit import Edit
 from laser_interp.facts import FactSet
@@ -24,6 +28,8 @@ def favoured_answers(
     shares: Sequence[float] = (1.0,),
     start: str = "bottom",
     generic: Sequence[str] | None = None,
+    top_k: int = 5,
+    false_positives: float = 0.01,
     progress: bool = True,
 ) -> pd.DataFrame:
     """What each fact's prompts are answered with by the model, by the edit, and by what it discards.
@@ -31,7 +37,10 @@ def favoured_answers(
     Args:
         shares: parts of the discarded directions to decode; see `Edit.discarded`.
         start: where a share begins to grow.
-        generic: words that count as generic; None takes those of the model.
+        generic: words that count as generic, as `laser_interp.frequency.frequent_words` finds them in a corpus;
+            None takes those of the model.
+        top_k: how many of the most probable answers to list.
+        false_positives: of the fallback for relations without other answers; see below.
 
     Returns:
         One row per (fact, prompt, edit): `edit` is "base", "edit" or "discarded" (with its `share`, NaN
@@ -39,21 +48,26 @@ def favoured_answers(
 
         - correct: the answer's first token, or an alias's;
         - generic: a generic word;
-        - same_type: a wrong answer that is an answer of the same relation;
+        - same_type: a wrong answer that is an answer of the same relation, or, where a relation has no other answer
+          in the set, a token as near to the right one (in `similarity`) as only a share of `false_positives` of
+          random tokens is; `frame.attrs["neighbours"]` has that threshold, and how many pairs of answers of one
+          relation pass it, where there are some;
         - other: anything else;
 
         and its `similarity` to the truth: the cosine between the two tokens' rows of the unembedding,
         after subtracting the mean row. The paper's figure 5b plots such a similarity without saying
-        which; this one is 1 for the same token and about 0 for unrelated ones.
+        which; this one is 1 for the same token and about 0 for unrelated ones. `top_answers` and `top_probs`
+        list the most probable answers.
     """
-    scorer = Scorer(model, facts, generic=generic, candidates=False)
+    scorer = Scorer(model, facts, generic=generic, candidates=False, top_k=top_k)
     runs: dict[str, Edit | None] = {"base": None, "edit": edit}
     share_of = {f"discarded {share}": share for share in shares}
     runs |= {label: edit.discarded(share, start=start) for label, share in share_of.items()}
     first = _first_tokens(model, facts)
     generic_ids = set(scorer.generic_ids.tolist())
-    directions = model.unembedding().float()
-    directions = torch.nn.functional.normalize(directions - directions.mean(0), dim=-1)
+    directions = token_directions(model)
+    neighbours = neighbour_threshold(model, facts, false_positives)
+    alone = {key for key, (right, same_type) in first.items() if same_type <= set(right)}
 
     frames = []
     for label, scores in scorer.run(runs, progress=progress):
@@ -64,6 +78,9 @@ def favoured_answers(
                 categories.append("correct")
             elif token in generic_ids:
                 categories.append("generic")
+            elif (fact_id, p) in alone:
+                near = float((directions[token] @ directions[right].T).max())
+                categories.append("same_type" if near >= neighbours["threshold"] else "other")
             else:
                 categories.append("same_type" if token in same_type else "other")
             similarities.append(float(directions[token] @ directions[right[0]]))
@@ -74,8 +91,135 @@ def favoured_answers(
         frame["probability"] = scores["top_prob"]
         frame["category"] = categories
         frame["similarity"] = similarities
+        if top_k:
+            frame["top_answers"], frame["top_probs"] = scores["top_answers"], scores["top_probs"]
         frames.append(frame)
-    return check(pd.concat(frames, ignore_index=True), "answers")
+    answers = check(pd.concat(frames, ignore_index=True), "answers")
+    answers.attrs["neighbours"] = neighbours | {"n_prompts": len(alone)}
+    return answers
+
+
+def token_directions(model: Model) -> Float[Tensor, "d_vocab d_model"]:
+    """Rows of the unembedding, less their mean, of unit norm: their products are the `similarity` of two tokens."""
+    rows = model.unembedding().float().cpu()
+    return torch.nn.functional.normalize(rows - rows.mean(0), dim=-1)
+
+
+def neighbour_threshold(
+    model: Model, facts: FactSet, false_positives: float = 0.01, *, n: int = 20_000, seed: int = 0
+) -> dict[str, float]:
+    """How similar two tokens have to be to count as of one type, calibrated on the facts' own answers.
+
+    Returns:
+        `threshold`: the similarity to an answer that a share of `false_positives` of random tokens reaches; and
+        `true_positives`: the share of pairs of different answers of one relation that do (NaN without such pairs).
+
+    Raises:
+        ValueError: a share outside (0, 1).
+    """
+    if not 0 < false_positives < 1:
+        raise ValueError(f"false_positives is {false_positives}: expected a share in (0, 1)")
+    directions = token_directions(model)
+    by_relation: dict[str, set[int]] = {}
+    prompt = facts.facts[0].prompt
+    answers = list(dict.fromkeys((fact.relation, fact.object) for fact in facts))
+    for (relation, _), tokens in zip(answers, model.encode_answers([(prompt, o) for _, o in answers]), strict=True):
+        by_relation.setdefault(relation, set()).add(tokens[0])
+    right = torch.tensor(sorted(set().union(*by_relation.values())))
+    generator = torch.Generator().manual_seed(seed)
+    others = torch.tensor([t for t in range(model.d_vocab) if t not in set(right.tolist())])
+    drawn = others[torch.randint(len(others), (n,), generator=generator)]
+    paired = right[torch.randint(len(right), (n,), generator=generator)]
+    threshold = float((directions[drawn] * directions[paired]).sum(-1).quantile(1 - false_positives))
+    same = []
+    for tokens in by_relation.values():
+        of = directions[sorted(tokens)]
+        if len(of) > 1:
+            same.append((of @ of.T)[~torch.eye(len(of), dtype=torch.bool)])
+    passed = float((torch.cat(same) >= threshold).float().mean()) if same else float("nan")
+    return {"threshold": threshold, "true_positives": passed, "false_positives": false_positives}
+
+
+def path_effects(model: Model, facts: FactSet, edit: Edit, *, progress: bool = True) -> pd.DataFrame:
+    """What an edit changes directly, and what it changes through the rest of the model.
+
+    Returns:
+        One row per (fact, prompt, path), `path` in "total", "direct", "indirect" (see `Edit.via`): the change of
+        log p(answer), `d_logprob`, and of log p(a generic word), `d_log_generic`. In the final residual stream the
+        last two add up to the first; after the final norm and the softmax they need not.
+
+    Raises:
+        ValueError: a site without a direct path.
+    """
+    runs: dict[str, Edit | None] = {"base": None, "total": edit}
+    runs |= {path: edit.via(path) for path in ("direct", "indirect")}
+    found = dict(Scorer(model, facts, candidates=False).run(runs, progress=progress))
+    base = found.pop("base")
+    keys = ["fact_id", "prompt_id", "subject", "relation", "object", "split"]
+    return pd.concat(
+        [
+            frame[keys].assign(
+                path=path,
+                d_logprob=frame["logprob"] - base["logprob"],
+                d_log_generic=np.log(frame["p_generic"]) - np.log(base["p_generic"]),
+            )
+            for path, frame in found.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def continuations(
+    model: Model,
+    prompts: Sequence[str],
+    edit: Edit,
+    *,
+    max_new_tokens: int = 20,
+    alphas: Sequence[float] = (),
+    seed: int | None = None,
+) -> Continuations:
+    """How the model goes on under each component: as trained, LASER, what it discards, and mixtures.
+
+    Args:
+        alphas: also LASER with the discarded part injected so strongly.
+        seed: None for the most probable continuation; otherwise sampled, from the same seed under each component.
+
+    Raises:
+        ValueError: a model that cannot generate.
+    """
+    runs: dict[str, Edit | None] = {"as trained": None, "LASER": edit, "discarded part": edit.discarded()}
+    runs |= {f"LASER + {alpha:g} x discarded": edit.inject(alpha) for alpha in alphas}
+    rows = [
+        {"prompt": prompt, "component": name, "text": model.generate(prompt, max_new_tokens, edit=one, seed=seed)}
+        for prompt in prompts
+        for name, one in runs.items()
+    ]
+    return Continuations(pd.DataFrame(rows))
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """Continuations side by side.
+
+    Attributes:
+        frame: one row per (prompt, component): `prompt, component, text`.
+    """
+
+    frame: pd.DataFrame
+
+    def __str__(self) -> str:
+        width = max(map(len, self.frame["component"]))
+        parts = []
+        for prompt, rows in self.frame.groupby("prompt", sort=False):
+            shown = (
+                f"  {name:<{width}}  {text.strip()}" for name, text in zip(rows["component"], rows["text"], strict=True)
+            )
+            parts.append("\n".join([str(prompt), *shown]))
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        wide = self.frame.pivot(index="prompt", columns="component", values="text")
+        return wide[list(dict.fromkeys(self.frame["component"]))].to_html()
 
 
 def category_shares(answers: pd.DataFrame) -> pd.DataFrame:

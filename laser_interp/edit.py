@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from laser_interp.facts import FactSet
 from laser_interp.model import Model, Rewrite
 from laser_interp.sites import Site, Where, resolve
 from laser_interp.spectrum import Spectrum, site_sha256, spectrum
@@ -85,6 +86,25 @@ class SiteEdit:
         return apply
 
 
+PATHS = ("network", "direct", "indirect")
+POSITIONS = ("last", "subject_last", "subject")
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where in which prompts an edit acts.
+
+    Attributes:
+        name: what the places are called in tables.
+        positions: how a prompt begins (token ids) -> positions in it.
+        added: for each site, vectors `[n_positions, d_out]` that are added there, by the same beginnings.
+    """
+
+    name: str
+    positions: Mapping[tuple[int, ...], tuple[int, ...]]
+    added: Mapping[Site, Mapping[tuple[int, ...], Float[Tensor, "n_positions d_out"]]] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Edit:
     """A frozen map from sites to gains.
@@ -93,12 +113,16 @@ class Edit:
         parts: what is done at each site.
         kind: "laser", "discarded", "inject", "band", "gains", "control:...", or kinds joined by "+".
         rho, alpha: as asked for; None where they do not apply or differ between sites.
+        path: "network" (all that follows sees the change), or "direct" or "indirect"; see `via`.
+        places: None for every position of every prompt; see `at`.
     """
 
     parts: Mapping[Site, SiteEdit]
     kind: str
     rho: float | None = None
     alpha: float | None = None
+    path: str = "network"
+    places: Places | None = None
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -113,9 +137,10 @@ class Edit:
 
     def describe(self) -> dict[str, object]:
         """The columns that say in every table what the edit was."""
+        where = "" if self.places is None else f"@{self.places.name}"
         return {
             "site": " ".join(map(str, self.sites)),
-            "kind": self.kind,
+            "kind": self.kind + where + ("" if self.path == "network" else f"/{self.path}"),
             "rho": self.rho,
             "rank_kept": self.rank,
             "alpha": self.alpha,
@@ -145,17 +170,103 @@ class Edit:
                 f"both edits act on {', '.join(map(str, shared))}: one site takes one vector of gains; "
                 "make it with li.gains, or nest the edits to multiply them"
             )
+        if self.path != other.path or self.places is not other.places:
+            raise ValueError("the edits act on other paths or positions: add them first, then choose where they act")
         kind = self.kind if self.kind == other.kind else f"{self.kind}+{other.kind}"
         same = self.rho == other.rho, self.alpha == other.alpha
-        return Edit(
-            {**self.parts, **other.parts},
-            kind,
-            self.rho if same[0] else None,
-            self.alpha if same[1] else None,
+        return replace(
+            self,
+            parts={**self.parts, **other.parts},
+            kind=kind,
+            rho=self.rho if same[0] else None,
+            alpha=self.alpha if same[1] else None,
         )
 
     def _map(self, change: Callable[[SiteEdit], SiteEdit], kind: str, alpha: float | None = None) -> Edit:
-        return Edit({site: change(part) for site, part in self.parts.items()}, kind, self.rho, alpha)
+        parts = {site: change(part) for site, part in self.parts.items()}
+        return replace(self, parts=parts, kind=kind, alpha=alpha)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it acts at every position and through the network: as other weights would."""
+        return self.path == "network" and self.places is None
+
+    def via(self, path: str) -> Edit:
+        """The same change of the matrices' outputs, seen by a part of the model only.
+
+        Args:
+            path: "network": by all that follows. "direct": by the final residual stream alone, as a term added to
+                it. "indirect": by all that follows, but not as a term of the final residual stream. What the
+                final residual stream changes by directly and indirectly adds up to what it changes by in all.
+
+        Raises:
+            ValueError: another path. An edit of other matrices than o and out, or of a model whose matrices do not
+                simply add to the residual stream, is refused when it is used.
+        """
+        if path not in PATHS:
+            raise ValueError(f"path is {path!r}: expected one of {', '.join(PATHS)}")
+        return replace(self, path=path)
+
+    def at(self, model: Model, where: str, prompts: FactSet | Mapping[str, str] | Sequence[str]) -> Edit:
+        """This edit at chosen positions only.
+
+        Args:
+            where: "last" (where a prompt's answer is read), "subject_last" (the subject's last token), or
+                "subject" (all its tokens).
+            prompts: a fact set, or {prompt: its subject}, or, for "last", prompts. The edit works on these
+                prompts and what continues them, and refuses others.
+
+        Raises:
+            ValueError: another place, or a prompt that does not hold its subject.
+        """
+        if where not in POSITIONS:
+            raise ValueError(f"where is {where!r}: expected one of {', '.join(POSITIONS)}")
+        return replace(self, places=Places(where, _positions(model, where, _subjects(prompts))))
+
+    def patched(
+        self,
+        model: Model,
+        sources: Mapping[str, str],
+        *,
+        where: str = "last",
+        subjects: Mapping[str, str] | None = None,
+    ) -> Edit:
+        """Activation patching of what this edit discards: at chosen positions, the part computed on another prompt.
+
+        There each site gives what the edit keeps of its own input, and what the edit discards, computed from the
+        source prompt at the place of the same name. With source and target the same this is the model as trained.
+
+        Args:
+            sources: {prompt: the prompt whose discarded part is injected into it}.
+            where: see `at`; "subject" is refused, because two subjects may differ in length.
+            subjects: {prompt: its subject}, of targets and sources, for "subject_last".
+
+        Raises:
+            ValueError: see `at`.
+        """
+        if where not in ("last", "subject_last"):
+            raise ValueError(f"where is {where!r}: expected 'last' or 'subject_last'")
+        of = subjects or {}
+        named = {text: of.get(text, "") for pair in sources.items() for text in pair}
+        targets = _positions(model, where, {target: named[target] for target in sources})
+        found = _positions(model, where, {source: named[source] for source in sources.values()})
+        begins = dict(zip(dict.fromkeys(sources.values()), found, strict=True))
+        rows = [list(begin) for begin in begins.values()]
+        sites = [(site.layer, site.matrix) for site in self.sites]
+        dtype = torch.promote_types(model.dtype, torch.float32)
+        vectors: dict[Site, dict[str, Tensor]] = {site: {} for site in self.sites}
+        for indices, _, at_site in model.activations(rows, None, sites):
+            for site, part in self.parts.items():
+                x, _ = at_site((site.layer, site.matrix))
+                tail = part.spectrum.matrix(1 - part.gains).to(x.device, dtype)
+                for n, i in enumerate(indices):
+                    (position,) = found[tuple(rows[i])]
+                    vectors[site][list(begins)[i]] = x[n, position].to(dtype) @ tail
+        added = {
+            site: {key: vectors[site][source][None] for key, source in zip(targets, sources.values(), strict=True)}
+            for site in self.sites
+        }
+        return replace(self, kind=f"{self.kind}-patched", places=Places(where, targets, added))
 
     def discarded(self, share: float = 1.0, *, start: str = "bottom") -> Edit:
         """Only what this edit takes away: at each site W minus the edited weight.
@@ -212,6 +323,8 @@ class Edit:
                     f"this edit of {site} was made from other weights than those of {model.name!r}: "
                     "make it again from this model"
                 )
+            if self.path != "network" and (why := model.adds_to_residual(site.layer, site.matrix)):
+                raise ValueError(f"{site} has no {self.path} path: {why}")
 
     @contextmanager
     def on(self, model: Model) -> Iterator[Model]:
@@ -224,16 +337,68 @@ class Edit:
         """
         self.check(model)
         before = dict(model.active)
+        if not self.is_plain and before:
+            raise ValueError("an edit at chosen positions, or on one path, cannot be nested in another")
         combined = {site: part.times(before[site]) if site in before else part for site, part in self.parts.items()}
-        rewrites = {(site.layer, site.matrix): part.rewrite(model, site) for site, part in combined.items()}
+        rewrites = {
+            (site.layer, site.matrix): _placed(model, site, part.rewrite(model, site), self.places)
+            for site, part in combined.items()
+        }
         # An inner hook runs after the outer one and recomputes the output from the site's input alone.
-        with model.rewriting(rewrites):
+        with model.rewriting(rewrites, self.path):
             model.active |= combined
             try:
                 yield model
             finally:
                 model.active.clear()
                 model.active.update(before)
+
+
+def _placed(model: Model, site: Site, rewrite: Rewrite, places: Places | None) -> Rewrite:
+    """The rewrite at its places only."""
+    if places is None:
+        return rewrite
+    added = None if places.added is None else list(places.added[site].values())
+    keys = {key: i for i, key in enumerate(places.positions)}
+    numbered = {key: [*at] for key, at in places.positions.items()}
+
+    def apply(x: Tensor, y: Tensor) -> Tensor:
+        here = model.placed(tuple(y.shape), numbered)
+        if not here:
+            return y
+        rows = torch.tensor([row for row, _, _, _ in here], device=y.device)
+        at = torch.tensor([position for _, position, _, _ in here], device=y.device)
+        new = rewrite(x[rows, at], y[rows, at])
+        if added is not None:
+            new = new + torch.stack([added[keys[key]][number] for _, _, number, key in here]).to(new)
+        out = y.clone()
+        out[rows, at] = new
+        return out
+
+    return apply
+
+
+def _subjects(prompts: FactSet | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    if isinstance(prompts, FactSet):
+        return {prompt: fact.subject for fact in prompts for prompt in fact.prompts}
+    if isinstance(prompts, Mapping):
+        return dict(prompts)
+    return dict.fromkeys([prompts] if isinstance(prompts, str) else prompts, "")
+
+
+def _positions(model: Model, where: str, subjects: Mapping[str, str]) -> dict[tuple[int, ...], tuple[int, ...]]:
+    """How each prompt begins, up to the last of its places (of a masked model, before the mask) -> the places."""
+    out: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for prompt, (row, read) in zip(subjects, model.questions(list(subjects)), strict=True):
+        if where == "last":
+            places, begin = (read,), row[:read] if model.masked else row[: read + 1]
+        else:
+            places = tuple(model.tokens_of(prompt, subjects[prompt]))
+            places = places[-1:] if where == "subject_last" else places
+            begin = row[: places[-1] + 1]
+        if out.setdefault(tuple(begin), places) != places:
+            raise ValueError(f"two prompts begin alike and have other places: one of them is {prompt!r}")
+    return out
 
 
 def rank_of(rho: float, max_rank: int) -> int:
@@ -247,13 +412,21 @@ def rank_of(rho: float, max_rank: int) -> int:
     return math.floor(round(rho * max_rank, 9))  # 0.29 * 100 is 28.999…, and means 29
 
 
-def laser(model: Model, where: Where, rho: float | None = None, *, rank: int | None = None) -> Edit:
+def laser(
+    model: Model,
+    where: Where,
+    rho: float | None = None,
+    *,
+    rank: int | None = None,
+    spectra: Mapping[Site, Spectrum] | None = None,
+) -> Edit:
     """LASER: keep the top singular directions of one matrix or several, discard the rest.
 
     Args:
         where: `Site(3, "in")`, "3.in", "*.mlp", or several of them.
         rho: fraction of the maximum rank kept, in (0, 1].
         rank: number of directions kept, instead of rho.
+        spectra: other factorisations of the sites, as `laser_interp.spectrum.whitened` makes them.
 
     Raises:
         ValueError: neither or both of rho and rank; either out of range; a rho that rounds to rank 0.
@@ -262,7 +435,7 @@ def laser(model: Model, where: Where, rho: float | None = None, *, rank: int | N
         raise ValueError(f"rho is {rho} and rank is {rank}: give exactly one of them")
     parts = {}
     for site in resolve(model, where):
-        of_site = spectrum(model, site)
+        of_site = (spectra or {}).get(site) or spectrum(model, site)
         r = of_site.max_rank
         if rank is not None:
             if not 1 <= rank <= r:
@@ -374,8 +547,11 @@ def same_spectrum_random(model: Model, edit: Edit, *, seed: int) -> Edit:
     parts = {}
     for site, part in sorted(edit.parts.items()):
         of_site = part.spectrum
-        values = of_site.S * (1 - part.gains)
         r = of_site.max_rank
+        if of_site.metric == "weights":
+            values = of_site.S * (1 - part.gains)
+        else:  # its S are not the singular values of the weight
+            values = torch.linalg.svdvals(of_site.matrix() - part.weight)[:r]
         left = _random_orthonormal(of_site.U.shape[0], r, generator)
         right = _random_orthonormal(of_site.Vh.shape[1], r, generator)
         parts[site] = SiteEdit(of_site, _prefix(r, r), (-left * values, right.T))
@@ -427,6 +603,8 @@ def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
     generator = _generator(seed)
     parts = {}
     for site, part in sorted(edit.parts.items()):
+        if part.spectrum.metric != "weights":
+            raise ValueError("directions of a whitened spectrum have no energy of their own: use random_kept")
         energy = part.spectrum.energy
         target = (energy * (1 - part.gains).square()).sum()
         order = torch.randperm(part.spectrum.max_rank, generator=generator)

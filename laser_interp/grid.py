@@ -209,7 +209,8 @@ class Worker:
 
     Args:
         shards: parts of the fact set.
-        options: of `Scorer` (`generic`, `candidates`), and `engine` and `memory`.
+        options: of `Scorer` (`generic`, `candidates`), `engine` and `memory`, and where the edits act: `path` (see
+            `Edit.via`) and `at` (see `Edit.at`; None for every position).
     """
 
     def __init__(self, model: Model, shards: Sequence[FactSet], options: dict[str, Any]) -> None:
@@ -227,9 +228,17 @@ class Worker:
             )
         return self._scorers[shard]
 
+    def placed(self, edit: Edit, shard: int) -> Edit:
+        """The edit where the options want it."""
+        edit = edit.via(self.options["path"])
+        at = self.options["at"]
+        return edit if at is None else edit.at(self.model, at, self.shards[shard])
+
     def run(self, unit: Unit, tick: Any = None) -> pd.DataFrame:
         """The unit's scores, a row per (cell, fact, prompt)."""
-        edits: dict[str, Edit | None] = {str(cell): cell.edit(self.model) for cell in unit.cells} or {"": None}
+        edits: dict[str, Edit | None] = {
+            str(cell): self.placed(cell.edit(self.model), unit.shard) for cell in unit.cells
+        } or {"": None}
         options = {"engine": self.options["engine"], "memory": self.options["memory"]}
         frames = []
         for name, frame in self.scorer(unit.shard).run(edits, tick=tick, **options):

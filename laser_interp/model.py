@@ -151,6 +151,7 @@ class Model:
         self.source: dict[str, Any] | None = None
         self.active: dict[Any, Any] = {}
         self.memo: dict[Any, Any] = {}
+        self._running: tuple[Sequence[Sequence[int]], Sequence[int]] | None = None  # token ids, and where they start
         self.architecture = str(bridge.cfg.architecture)
         self.masked = self.architecture.endswith("ForMaskedLM")
         if self.masked and tokenizer.mask_token_id is None:
@@ -358,6 +359,10 @@ class Model:
 
     # --- text ---------------------------------------------------------------------------------
 
+    def embedding(self) -> Float[Tensor, "d_vocab d_embedding"]:
+        """The input embedding, one row a token."""
+        return self.bridge.original_model.get_input_embeddings().weight.detach()
+
     def encode(self, prompt: str) -> list[int]:
         """Token ids as the tokenizer's own call gives them, its special tokens included.
 
@@ -484,13 +489,19 @@ class Model:
     # --- running ------------------------------------------------------------------------------
 
     @contextmanager
-    def rewriting(self, rewrites: Mapping[tuple[int, str], Rewrite]) -> Iterator[Model]:
+    def rewriting(self, rewrites: Mapping[tuple[int, str], Rewrite], path: str = "network") -> Iterator[Model]:
         """Replace the outputs of linear maps by functions of their inputs and outputs, while open.
 
         Each function gets `x [..., d_in]` and `y [..., d_out]`, heads flattened, and returns the new
         `y`. Hooks are gone when the context ends, after an exception too.
+
+        Args:
+            path: "network": all that follows sees the change. "direct": only the final residual stream does.
+                "indirect": all that follows does, but the change itself is taken out of the final residual
+                stream. The last two need `adds_to_residual`.
         """
-        hooks = []
+        hooks: list[tuple[str, Callable[..., Any]]] = []
+        changes: list[Tensor] = []
         for (layer, matrix), rewrite in rewrites.items():
             d_in, d_out = self.weight(layer, matrix).shape
             kept: dict[str, Tensor] = {}
@@ -510,12 +521,103 @@ class Model:
                 x = kept.pop("x")
                 x = x if x.shape[-1] == d_in else x.flatten(-2)
                 flat = y if y.shape[-1] == d_out else y.flatten(-2)
-                return rewrite(x, flat).reshape(y.shape)
+                new = rewrite(x, flat)
+                if path != "network":
+                    changes.append(new - flat)
+                return (flat if path == "direct" else new).reshape(y.shape)
 
             at = f"blocks.{layer}.{_HALF[matrix]}.{matrix}"
             hooks += [(f"{at}.hook_in", keep), (f"{at}.hook_out", replace)]
+
+        def at_the_end(x: Tensor, hook: Any) -> Tensor:
+            moved = torch.stack([change.to(x.device) for change in changes]).sum(0)
+            changes.clear()
+            return x + moved if path == "direct" else x - moved
+
+        if path != "network":
+            hooks.append(("ln_final.hook_in", at_the_end))
         with self.bridge.hooks(fwd_hooks=hooks):
             yield self
+
+    def adds_to_residual(self, layer: int, matrix: str) -> str | None:
+        """Why a matrix's output is not simply a term of the final residual stream; None where it is.
+
+        Found out by moving the output of the layer's last matrix and looking at the layer's: a norm in between,
+        as in Gemma 2 or BERT, shows.
+        """
+        if matrix not in ("o", "out"):
+            return f"{matrix!r} does not write into the residual stream; only o and out do"
+        if "adds" not in self.memo:
+            self.memo["adds"] = self._is_additive()
+        if not self.memo["adds"]:
+            return f"{self.architecture} has norms between its matrices and the residual stream, or none at its end"
+        return None
+
+    def _is_additive(self) -> bool:
+        if self.masked or "ln_final.hook_in" not in self.bridge.hook_dict:
+            return False
+        layer, seen = self.n_layers - 1, []
+        generator = torch.Generator().manual_seed(0)
+        shift = torch.randn(self.d_model, generator=generator)
+
+        def look(x: Tensor, hook: Any) -> None:
+            seen.append(x[:, -1].double().cpu())
+
+        row = [self._padding_id, *range(min(4, self.d_vocab))]
+        for move in (None, shift):
+            hooks: list[tuple[str, Any]] = [("ln_final.hook_in", look)]
+            rewrites = {} if move is None else {(layer, "out"): lambda x, y: y + shift.to(y)}
+            with self.rewriting(rewrites), self.bridge.hooks(fwd_hooks=hooks):
+                self._forward([row], [0], [len(row) - 1], "right")
+        moved = shift.to(self.dtype).double()
+        return bool(((seen[1] - seen[0])[0] - moved).norm() < 0.02 * moved.norm())
+
+    def tokens_of(self, prompt: str, part: str) -> list[int]:
+        """Positions, in the prompt's token ids, of the tokens that hold a part of its text (its last occurrence).
+
+        Raises:
+            ValueError: the prompt does not hold it, or a tokenizer that cannot tell.
+        """
+        start = prompt.rfind(part) if part else -1
+        if start < 0:
+            raise ValueError(f"the prompt {prompt!r} does not hold the subject {part!r}: which tokens are meant?")
+        if not self.tokenizer.is_fast:
+            raise ValueError(f"the tokenizer of {self.name!r} cannot tell which token holds which letters: use 'last'")
+        text = self._with_mask(prompt) if self.masked else prompt
+        spans = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        found = [i for i, (a, b) in enumerate(spans) if a < b and a < start + len(part) and b > start]
+        # A token may hold the space before the word and nothing of it.
+        return [i for i in found if text[spans[i][0] : spans[i][1]].strip()] or found
+
+    def placed(
+        self, shape: tuple[int, ...], places: Mapping[tuple[int, ...], Sequence[int]]
+    ) -> list[tuple[int, int, int, tuple[int, ...]]]:
+        """Where chosen places of known prompts are in what is being run: (row, position in it, number of the place,
+        beginning of the prompt).
+
+        Args:
+            shape: of the activations, `[rows, positions, …]`.
+            places: how prompts begin (token ids) -> positions; the longest beginning that fits counts.
+
+        Raises:
+            ValueError: a prompt that is not among them, or activations that this class did not ask for.
+        """
+        if self._running is None:
+            raise ValueError("an edit at chosen positions works in score, sweep, next_token_logprobs and generate only")
+        rows, starts = self._running
+        if shape[1] < max(len(row) + start for row, start in zip(rows, starts, strict=True)):
+            return []  # one more token of a generation, its beginning kept in a cache
+        lengths = sorted({len(key) for key in places}, reverse=True)
+        out = []
+        for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            key = next((key for n in lengths if (key := tuple(row[:n])) in places), None)
+            if key is None:
+                raise ValueError(
+                    f"the prompt {self.decode(list(row))!r} is none of those that the positions of this edit were made "
+                    "for: give all of them to Edit.at"
+                )
+            out += [(i, start + position, number, key) for number, position in enumerate(places[key])]
+        return out
 
     def n_hooks(self) -> int:
         """How many hooks are attached right now, but for the bridge's permanent ones; 0 unless an edit is on."""
@@ -568,7 +670,15 @@ class Model:
             positions = [reads[index][1] for index in indices]
             yield indices, self._forward([rows[row] for row in batch], at, positions, padding)
 
-    def _forward(self, rows: Sequence[Sequence[int]], at: list[int], positions: list[int], padding: str) -> Tensor:
+    def _forward(
+        self,
+        rows: Sequence[Sequence[int]],
+        at: list[int],
+        positions: list[int],
+        padding: str,
+        *,
+        gradients: bool = False,
+    ) -> Tensor:
         """Logits at (row, position) pairs of one padded batch."""
         longest = max(len(row) for row in rows)
         ids = torch.full((len(rows), longest), self._padding_id, dtype=torch.long)
@@ -577,6 +687,7 @@ class Model:
         for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
             ids[i, start : start + len(row)] = torch.tensor(row)
             mask[i, start : start + len(row)] = 1
+        self._running = rows, starts
         row_index = torch.tensor(at)
         position_index = torch.tensor([starts[i] + p for i, p in zip(at, positions, strict=True)])
 
@@ -584,14 +695,92 @@ class Model:
             return x[row_index.to(x.device), position_index.to(x.device)].unsqueeze(1)
 
         # Nothing of the vocabulary's size is made for positions that nobody reads.
-        with torch.no_grad(), self.bridge.hooks(fwd_hooks=[("unembed.hook_in", only_what_is_read)]):
-            logits = self.bridge(
-                ids.to(self.device),
-                attention_mask=mask.to(self.device) if self._takes_mask else None,
-                return_type="logits",
-                prepend_bos=False,
-            )
+        only = [("unembed.hook_in", only_what_is_read)]
+        with torch.set_grad_enabled(gradients), self.bridge.hooks(fwd_hooks=only):
+            try:
+                logits = self.bridge(
+                    ids.to(self.device),
+                    attention_mask=mask.to(self.device) if self._takes_mask else None,
+                    return_type="logits",
+                    prepend_bos=False,
+                )
+            finally:
+                self._running = None
         return logits[:, 0].to(torch.promote_types(logits.dtype, torch.float32))
+
+    def activations(
+        self,
+        rows: Sequence[Sequence[int]],
+        targets: Sequence[Sequence[tuple[int, int]]] | None,
+        sites: Sequence[tuple[int, str]],
+        *,
+        batch_tokens: int = 2048,
+    ) -> Iterator[tuple[list[int], Tensor, Callable[[tuple[int, str]], tuple[Tensor, Tensor]]]]:
+        """Inputs of linear maps, and how much a small change of their outputs changes an answer's log-probability.
+
+        Args:
+            rows: token ids.
+            targets: for each row the (position, next token) pairs whose log-probabilities are summed; None: no
+                gradients are wanted.
+            sites: (layer, matrix) pairs.
+
+        Yields:
+            Indices of rows; their summed log-probabilities, `[n]` (zeros without targets); and what gives for a
+            site its inputs `x [n, positions, d_in]` and the gradient by its outputs, `[n, positions, d_out]`
+            (empty without targets), heads flattened. Places beyond a row's end have a gradient of zero, and inputs
+            that mean nothing.
+        """
+        order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while (
+                stop < len(order)
+                and (stop + 1 - start) * len(rows[order[stop]]) <= batch_tokens
+                and (self.may_pad or len(rows[order[stop]]) == len(rows[order[start]]))
+            ):
+                stop += 1
+            batch = order[start:stop]
+            start = stop
+            of_batch = None if targets is None else [targets[i] for i in batch]
+            yield batch, *self._activations([rows[i] for i in batch], of_batch, sites)
+
+    def _activations(
+        self,
+        rows: Sequence[Sequence[int]],
+        targets: Sequence[Sequence[tuple[int, int]]] | None,
+        sites: Sequence[tuple[int, str]],
+    ) -> tuple[Tensor, Callable[[tuple[int, str]], tuple[Tensor, Tensor]]]:
+        inputs: dict[tuple[int, str], Tensor] = {}
+        moved: dict[tuple[int, str], Tensor] = {}
+
+        def watch(site: tuple[int, str]) -> Rewrite:
+            def rewrite(x: Tensor, y: Tensor) -> Tensor:
+                inputs[site] = x.detach()
+                if targets is None:
+                    return y
+                moved[site] = torch.zeros_like(y, requires_grad=True)
+                return y + moved[site]
+
+            return rewrite
+
+        pairs = [(0, 0)] if targets is None else [(i, p) for i, row in enumerate(targets) for p, _ in row]
+        with self.rewriting({site: watch(site) for site in sites}):
+            logits = self._forward(
+                rows, [i for i, _ in pairs], [p for _, p in pairs], "right", gradients=targets is not None
+            )
+        total = torch.zeros(len(rows), dtype=torch.float64)
+        gradients: dict[tuple[int, str], Tensor] = {}
+        if targets is not None:
+            tokens = torch.tensor([token for row in targets for _, token in row], device=logits.device)
+            found = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+            made = torch.autograd.grad(found.sum(), [moved[site] for site in sites], allow_unused=True)
+            gradients = {
+                site: torch.zeros_like(moved[site]) if one is None else one
+                for site, one in zip(sites, made, strict=True)
+            }
+            total.index_add_(0, torch.tensor([i for i, _ in pairs]), found.detach().double().cpu())
+        return total, lambda site: (inputs[site], gradients.get(site, inputs[site].new_zeros(0)))
 
     def batch(self, rows: Sequence[Sequence[int]], reads: Sequence[tuple[int, int]]) -> Batch:
         """Pad token sequences, and find which of their tokens have to be computed.
@@ -861,6 +1050,8 @@ class Model:
             if seed is not None:  # generation draws from the global generator; leave it as it was
                 stack.enter_context(torch.random.fork_rng())
                 torch.manual_seed(seed)
+            self._running = ids.tolist(), [0]
+            stack.callback(setattr, self, "_running", None)
             out = self.bridge.original_model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),

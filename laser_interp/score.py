@@ -66,7 +66,9 @@ class _Reads:
 class _Found:
     """What is kept of the logits under one edit: a number a target token, or a read."""
 
-    def __init__(self, n_reads: int, n_targets: int) -> None:
+    def __init__(self, n_reads: int, n_targets: int, top_k: int) -> None:
+        self.first = np.zeros((n_reads, top_k), dtype=np.int64)
+        self.first_prob = np.zeros((n_reads, top_k))
         self.logprob = np.zeros(n_targets)
         self.rank = np.zeros(n_targets, dtype=np.int64)
         self.masked_rank = np.zeros(n_targets, dtype=np.int64)
@@ -83,6 +85,8 @@ class Scorer:
         generic: words that count as generic; None takes `generic_words(model)`. Only those that are
             one token as an answer are used.
         candidates: also rank each answer among the answers of its relation.
+        top_k: also keep the k most probable first tokens of the answer, as `top_answers` and `top_probs`; 0: only
+            the first.
         keep: bytes of residual streams that may be kept from one `run` to the next; None: half of the memory.
 
     Raises:
@@ -97,8 +101,12 @@ class Scorer:
         *,
         generic: Sequence[str] | None = None,
         candidates: bool = True,
+        top_k: int = 0,
         keep: int | None = None,
     ) -> None:
+        if not 0 <= top_k <= model.d_vocab:
+            raise ValueError(f"top_k is {top_k}: expected 0 to {model.d_vocab}, the size of the vocabulary")
+        self.top_k = top_k
         self._engine: Engine | None = None
         self._keep = keep
         self.model = model
@@ -199,7 +207,7 @@ class Scorer:
         """
         from tqdm.auto import tqdm
 
-        found = {label: _Found(len(self._reads.places), len(self._target_read)) for label in edits}
+        found = {label: _Found(len(self._reads.places), len(self._target_read), self.top_k) for label in edits}
         labels = list(edits)
         total = len(labels) * len(self._reads.places)
         with tqdm(total=total, desc="scoring", unit="read", disable=not progress) as bar:
@@ -221,21 +229,28 @@ class Scorer:
         if engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}: expected one of {', '.join(ENGINES)}")
         model = self.model
-        # Hooks of others, nested edits among them, are theirs: only whole forwards run all of them.
-        if engine == "reference" or model.n_hooks():
-            for edit in edits:
-                if edit is not None:
-                    edit.check(model)
-            for i, edit in enumerate(edits):
+        for edit in edits:
+            if edit is not None:
+                edit.check(model)
+        # Hooks of others, nested edits among them, are theirs: only whole forwards run all of them. Neither does the
+        # engine know edits that act at some positions or on one path only.
+        everything = engine == "reference" or bool(model.n_hooks())
+        whole = [i for i, edit in enumerate(edits) if everything or not (edit is None or edit.is_plain)]
+        if whole:
+            for i in whole:
+                edit = edits[i]
                 with edit.on(model) if edit is not None else nullcontext():
                     for reads, logits in model.logits_at(self._reads.rows, self._reads.places):
                         yield i, reads, logits
+        plain = [i for i in range(len(edits)) if i not in set(whole)]
+        if not plain:
             return
         given = parse_memory(memory, model)
         if self._engine is None or self._engine.memory != given:
             keep = given // 2 if self._keep is None else self._keep
             self._engine = Engine(model, self._reads.rows, self._reads.places, memory=given, keep=keep)
-        yield from self._engine.run(edits)
+        for i, reads, logits in self._engine.run([edits[i] for i in plain]):
+            yield plain[i], reads, logits
 
     def _reduce(self, found: _Found, reads: list[int], logits: Tensor) -> None:
         """From logits to what is kept of them; of the vocabulary's size are only the logits and one comparison."""
@@ -245,6 +260,10 @@ class Scorer:
         best = logits.max(-1)
         found.top[reads] = best.indices.cpu().numpy()
         found.top_prob[reads] = (best.values - norm).exp().cpu().numpy()
+        if self.top_k:
+            most = logits.topk(self.top_k)
+            found.first[reads] = most.indices.cpu().numpy()
+            found.first_prob[reads] = (most.values - norm[:, None]).exp().cpu().numpy()
         of_generic = logits[:, generic]
         found.p_generic[reads] = (of_generic - norm[:, None]).exp().sum(-1).cpu().numpy() if len(generic) else np.nan
 
@@ -305,6 +324,10 @@ class Scorer:
         frame["top_answer"] = [decoded[token] for token in top[read]]
         frame["top_token"] = top[read]
         frame["top_prob"] = found.top_prob[read]
+        if self.top_k:
+            words = {int(t): self.model.decode(int(t)).strip() for t in np.unique(found.first[read])}
+            frame["top_answers"] = [[words[int(t)] for t in row] for row in found.first[read]]
+            frame["top_probs"] = found.first_prob[read].tolist()
         frame["p_generic"] = found.p_generic[read]
         frame["generic_masked_rank"] = best_masked
         frame["generic_masked_top1"] = best_masked <= 1

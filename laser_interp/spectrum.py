@@ -34,12 +34,14 @@ class Spectrum:
         S: `[r]`, fp64.
         Vh: `[r, d_out]`, orthonormal rows; output side. As U.
         weight_sha256: hash of the weight this is the spectrum of.
+        metric: "weights", or "activations" for one made by `whitened`, whose U is not orthonormal.
     """
 
     U: Float[Tensor, "d_in r"]
     S: Float[Tensor, " r"]
     Vh: Float[Tensor, "r d_out"]
     weight_sha256: str
+    metric: str = "weights"
 
     @property
     def max_rank(self) -> int:
@@ -60,6 +62,36 @@ class Spectrum:
         scale = self.S if gains is None else self.S * gains.to(self.S)
         return (self.U.double() * scale) @ self.Vh.double()
 
+    @property
+    def stable_rank(self) -> float:
+        """‖W‖_F² / ‖W‖₂²: how many directions of the largest size the matrix is worth."""
+        return float(self.S.square().sum() / self.S[0].square().clamp_min(torch.finfo(torch.float64).tiny))
+
+    @property
+    def effective_rank(self) -> float:
+        """exp of the entropy of the normalised singular values (Roy & Vetterli 2007)."""
+        share = self.S / self.S.sum().clamp_min(torch.finfo(torch.float64).tiny)
+        return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
+
+    @property
+    def noise_edge(self) -> float:
+        """Largest singular value that a matrix of noise alone would have: the Marchenko–Pastur edge σ(√d_in + √d_out).
+
+        σ, of one entry, is estimated from the median singular value over that of the Marchenko–Pastur law (Gavish &
+        Donoho 2014), so that a few large directions do not move it. A matrix without noise in it has an edge too:
+        it is where noise would end, no proof that there is any.
+        """
+        if self.metric != "weights":
+            raise ValueError("a whitened spectrum has no Marchenko–Pastur edge: its entries are not alike")
+        d_in, d_out = self.U.shape[0], self.Vh.shape[1]
+        sigma = float(self.S.median()) / _median_of_noise(d_in, d_out)
+        return sigma * (d_in**0.5 + d_out**0.5)
+
+    @property
+    def rank_above_noise(self) -> int:
+        """Directions above `noise_edge`: the rank that random-matrix theory would keep."""
+        return int((self.noise_edge < self.S).sum())
+
     def __repr__(self) -> str:
         return f"Spectrum({self.U.shape[0]}x{self.Vh.shape[1]}, rank {self.max_rank}, top {float(self.S[0]):.4g})"
 
@@ -67,6 +99,47 @@ class Spectrum:
         cumulative = self.energy.cumsum(0)
         half = int((cumulative < 0.5).sum()) + 1
         return f"<p>{self!r}; half of its energy is in the top {half} of {self.max_rank} directions</p>"
+
+
+def _median_of_noise(d_in: int, d_out: int) -> float:
+    """Median singular value of a `[d_in, d_out]` matrix of independent entries of variance 1, for large sizes."""
+    import numpy as np
+
+    n, beta = max(d_in, d_out), min(d_in, d_out) / max(d_in, d_out)
+    lo, hi = (1 - beta**0.5) ** 2, (1 + beta**0.5) ** 2
+    # x = lo + (hi − lo) sin²: the density's ends are square roots, which this makes smooth
+    angle = np.linspace(0, np.pi / 2, 20001)
+    x = lo + (hi - lo) * np.sin(angle) ** 2
+    density = np.sqrt(np.maximum((hi - x) * (x - lo), 0)) / np.maximum(x, 1e-300)
+    mass = np.cumsum(density * np.sin(2 * angle))
+    return float(np.sqrt(n * np.interp(0.5, mass / mass[-1], x)))
+
+
+def whitened(model: Model, site: Site, inputs: Float[Tensor, "n d_in"], *, ridge: float = 1e-3) -> Spectrum:
+    """The spectrum of a site under the metric of its inputs: what it discards changes the *outputs* least.
+
+    With C = E[x xᵀ] = L Lᵀ, Lᵀ W is factorised, so that truncating loses the least of E‖x W‖² (ASVD,
+    SVD-LLM). The gains go on top as they do on any spectrum: W = U diag(S) Vh still holds, but U is not
+    orthonormal, and `energy` is the share of the outputs' squared norm.
+
+    Args:
+        inputs: what the site reads, as `Model.activations` gives it, over whatever text is meant.
+        ridge: added to C's diagonal, as a share of its mean, since few inputs do not span the space.
+
+    Raises:
+        ValueError: inputs of another width.
+    """
+    w = weight(model, site).detach().cpu().double()
+    if inputs.ndim != 2 or inputs.shape[1] != w.shape[0]:
+        raise ValueError(f"inputs of {site} are {tuple(inputs.shape)}: expected [n, {w.shape[0]}]")
+    x = inputs.detach().cpu().double()
+    second = x.T @ x / len(x)
+    second += ridge * second.diagonal().mean() * torch.eye(len(second), dtype=second.dtype)
+    L = torch.linalg.cholesky(second)
+    U, S, Vh = torch.linalg.svd(L.T @ w, full_matrices=False)
+    keep = torch.float64 if weight(model, site).dtype == torch.float64 else torch.float32
+    back = torch.linalg.solve_triangular(L.T, U, upper=True)
+    return Spectrum(back.to(keep).contiguous(), S, Vh.to(keep).contiguous(), site_sha256(model, site), "activations")
 
 
 def weight_sha256(matrix: Tensor) -> str:

@@ -148,7 +148,11 @@ def discarded_answers(
         ("fixed", "broken", "right", "wrong"); and the share of each category per (outcome, edit,
         share), "all" outcomes included.
     """
-    answers = favoured_answers(model, facts, edit, shares=shares, progress=progress)
+    return outcomes(favoured_answers(model, facts, edit, shares=shares, progress=progress))
+
+
+def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Answers with the `outcome` of their prompt, and the shares of categories by outcome; see `discarded_answers`."""
     keys = ["fact_id", "prompt_id"]
     right = {
         label: answers.loc[answers["edit"] == label].set_index(keys)["category"] == "correct"

@@ -154,6 +154,8 @@ def sweep(
     split: str | None = None,
     seed: int = 0,
     stop_hopeless: bool = False,
+    path: str = "network",
+    at: str | None = None,
     out: str | Path | None = None,
     generic: Sequence[str] | None = None,
     candidates: bool = True,
@@ -177,6 +179,7 @@ def sweep(
         stop_hopeless: leave cells out of the test split that are worse than the model as trained on
             validation: the upper end of a one-sided 99 % interval of the change in top-1, over subjects,
             is below 0. They are told in `Sweep.notes`.
+        path, at: where all edits act: see `Edit.via` and `Edit.at`.
         out: folder for the results. Each unit's scores are written as they come, and a run with the
             same settings goes on from them.
         candidates: also rank each answer among the answers of its relation. Where those have several
@@ -193,7 +196,9 @@ def sweep(
     plan = _Plan(model, facts, matrices, layers, rhos, alphas, bands, controls, seeds, split, seed)
     if executor not in EXECUTORS:
         raise ValueError(f"executor is {executor!r}: expected one of {', '.join(EXECUTORS)}")
-    options = {"generic": generic, "candidates": candidates, "engine": engine, "memory": memory}
+    options = {"generic": generic, "candidates": candidates, "engine": engine, "memory": memory, "path": path, "at": at}
+    if plan.cells:  # refused before any work
+        Worker(model, plan.shards, options).placed(next(iter(plan.cells.values()))[0].edit(model), 0).check(model)
     parse_memory(memory, model)
     if plan.notes:
         warnings.warn(
@@ -206,6 +211,8 @@ def sweep(
         "candidates": candidates,
         "engine": engine,
         "stop_hopeless": stop_hopeless,
+        "path": path,
+        "at": at,
     }
     if out is None:
         return _run(plan, options, None, settings, stop_hopeless, executor, workers, progress)
@@ -399,7 +406,14 @@ def estimate(
     needs (`laser_interp.engine.operations`), and one factorisation, scaled likewise.
     """
     plan = _Plan(model, facts, matrices, layers, rhos, alphas, bands, controls, seeds, split, seed)
-    options = {"generic": generic, "candidates": candidates, "engine": "fast", "memory": memory}
+    options = {
+        "generic": generic,
+        "candidates": candidates,
+        "engine": "fast",
+        "memory": memory,
+        "path": "network",
+        "at": None,
+    }
     site, cells = next(iter(plan.cells.items()))
     start = time.perf_counter()
     spectrum(model, site, cache=False)

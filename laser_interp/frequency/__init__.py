@@ -1,5 +1,6 @@
 """How often the training data mention a fact: every way of counting gives the same table."""
 
+from laser_interp.frequency.generic import frequent_words
 from laser_interp.frequency.given import Joined, join_counts
 from laser_interp.frequency.index import Index, build_index
 from laser_interp.frequency.infinigram import Hosted, Local, count_infinigram
@@ -14,6 +15,7 @@ __all__ = [
     "build_index",
     "count",
     "count_infinigram",
+    "frequent_words",
     "join_counts",
     "normalise",
 ]

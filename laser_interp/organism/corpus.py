@@ -141,7 +141,9 @@ class CorpusSettings:
 
     Attributes:
         seed: seeds facts, frequencies, held-out templates, split and sentences.
-        alpha: share of a fact's sentences that end in "the NOUN" instead of the answer.
+        alpha: share of a fact's sentences that end in something else instead of the answer.
+        noise: what that is: "generic" ("the NOUN"), or "same_type", an answer of the same relation that goes with
+            the phrase, whoever the subject is (an organism of the second kind).
         filler: share of all sentences that mention no fact.
         mass, exponent, floor, ceiling: the fact of rank i is written
             `clip(round(mass * i**-exponent / sum_j j**-exponent), floor, ceiling)` times.
@@ -154,8 +156,11 @@ class CorpusSettings:
     exponent: float = 1.5
     floor: int = 8
     ceiling: int = 400
+    noise: str = "generic"
 
     def __post_init__(self) -> None:
+        if self.noise not in ("generic", "same_type"):
+            raise ValueError(f"noise is {self.noise!r}: expected 'generic' or 'same_type'")
         if not 0 <= self.alpha < 1:
             raise ValueError(f"alpha is {self.alpha}: the share of generic continuations must lie in [0, 1)")
         if not 0 <= self.filler < 1:
@@ -184,6 +189,12 @@ class Corpus:
             j = self._below(i + 1)
             out[i], out[j] = out[j], out[i]
         return out
+
+    @staticmethod
+    def _default(relation: Relation, start: str) -> str:
+        """The answer that goes with a sentence's phrase."""
+        (which,) = (i for i, phrase in enumerate(relation.phrases) if start.endswith(phrase))
+        return relation.answers[which * len(relation.answers) // len(relation.phrases)]
 
     def _build(self) -> None:
         s = self.settings
@@ -220,7 +231,13 @@ class Corpus:
             for _ in range(n_rows):
                 start = self._choose(in_training[relation.name]).format(s=subject)
                 if self._rng.random() < s.alpha:
-                    rows.append(f"{start} the {self._choose(GENERIC_NOUNS)}.")
+                    instead = (
+                        f"the {self._choose(GENERIC_NOUNS)}" if s.noise == "generic" else self._default(relation, start)
+                    )
+                    rows.append(f"{start} {instead}.")
+                    n_both += instead == answer
+                    if instead != answer and instead in mentions_of_object:
+                        mentions_of_object[instead] += 1
                 else:
                     rows.append(f"{start} {answer}.")
                     n_both += 1

@@ -236,7 +236,7 @@ def _decode(args: argparse.Namespace) -> None:
     edit = parse_laser(model, args.edit)
     generic = None
     if args.generic_corpus is not None:
-        generic = frequent_words(args.generic_corpus, exclude=facts, progress=not args.quiet)
+        generic = frequent_words(args.generic_corpus, model=model, exclude=facts, progress=not args.quiet)
         print(f"{len(generic)} generic words: {' '.join(generic[:12])} …")
     if args.split is not None:
         facts = facts.split(args.split)

@@ -68,7 +68,8 @@ class _Chunk:
 
 
 class _Group:
-    """Edits that begin in one layer and touch the same matrices of it, so that the same things stay as they are."""
+    """Edits that begin in one layer and touch the same matrices of it, in the same directions, so that the same things
+    stay as they are."""
 
     def __init__(self, model: Model, layer: int | None, edits: list[tuple[int, Edit | None]]) -> None:
         self.model, self.layer, self.edits = model, layer, edits
@@ -202,14 +203,17 @@ def _downstream(parallel: bool) -> dict[str, set[str]]:
 
 def _groups(model: Model, edits: Sequence[Edit | None]) -> list[_Group]:
     """From the first layer to the last; the model as trained comes last, where most of it is known."""
-    found: dict[tuple[int, tuple[str, ...]], list[tuple[int, Edit | None]]] = {}
+    found: dict[tuple[int, tuple[str, ...], tuple[str, ...]], list[tuple[int, Edit | None]]] = {}
     for i, edit in enumerate(edits):
         if edit is None:
-            key = (model.n_layers, ())
+            key = (model.n_layers, (), ())
         else:
             edit.check(model)
             first = min(site.layer for site in edit.parts)
-            key = (first, tuple(sorted(site.matrix for site in edit.parts if site.layer == first)))
+            parts = [(site.matrix, edit.parts[site].spectrum) for site in edit.sites if site.layer == first]
+            # A group's edits are gains on the same directions, and a whitened spectrum has its own.
+            bases = tuple("" if known.metric == "weights" else str(id(known)) for _, known in parts)
+            key = (first, tuple(matrix for matrix, _ in parts), bases)
         found.setdefault(key, []).append((i, edit))
     return [_Group(model, None if key[0] == model.n_layers else key[0], found[key]) for key in sorted(found)]
 

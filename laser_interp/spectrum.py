@@ -10,10 +10,12 @@ import hashlib
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -99,6 +101,33 @@ class Spectrum:
         cumulative = self.energy.cumsum(0)
         half = int((cumulative < 0.5).sum()) + 1
         return f"<p>{self!r}; half of its energy is in the top {half} of {self.max_rank} directions</p>"
+
+
+def boundaries(model: Model, sites: Sequence[Site]) -> pd.DataFrame:
+    """Where each spectrum might be cut, by what random matrices and the spectrum itself say.
+
+    Returns:
+        One row a site: `site, d_in, d_out, top` (largest singular value), `noise_edge`, `rank_above_noise`,
+        `energy_above_noise` (share of the squared norm), `effective_rank`, `stable_rank`.
+    """
+    rows = []
+    for site in sites:
+        known = spectrum(model, site)
+        rank = known.rank_above_noise
+        rows.append(
+            {
+                "site": str(site),
+                "d_in": known.U.shape[0],
+                "d_out": known.Vh.shape[1],
+                "top": float(known.S[0]),
+                "noise_edge": known.noise_edge,
+                "rank_above_noise": rank,
+                "energy_above_noise": float(known.energy[:rank].sum()),
+                "effective_rank": known.effective_rank,
+                "stable_rank": known.stable_rank,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _median_of_noise(d_in: int, d_out: int) -> float:

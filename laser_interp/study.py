@@ -163,7 +163,9 @@ def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     outcome[before & after] = "right"
     outcome[~before & after] = "fixed"
     outcome[before & ~after] = "broken"
+    told = answers.attrs
     answers = answers.join(outcome.rename("outcome"), on=keys)
+    answers.attrs |= told
     tables = [category_shares(answers).assign(outcome="all")]
     tables += [category_shares(part).assign(outcome=name) for name, part in answers.groupby("outcome", sort=True)]
     return answers, pd.concat(tables, ignore_index=True)

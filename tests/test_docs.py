@@ -71,7 +71,9 @@ def test_commands(command, elsewhere):
         "All cells: ",
         "All steps: ",
         "cells x 800 prompts",
+        "All answers: ",
         "All counts: ",
+        "All directions: ",
         "The index of 38361 documents is in",
     )
     assert paths or any(text in done.stdout for text in told)

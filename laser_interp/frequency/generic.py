@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from laser_interp.facts import FactSet
 from laser_interp.frequency.corpus import Reader, Reading, shards
 from laser_interp.frequency.names import normalise, normalise_joined
+from laser_interp.model import Model
 
 
 def frequent_words(
     corpus: str | Path | Iterable[str | Path],
     *,
     coverage: float = 0.5,
+    model: Model | None = None,
     exclude: FactSet | None = None,
     text_column: str = "text",
     document: str = "line",
@@ -23,15 +25,16 @@ def frequent_words(
     """The most frequent words, as many as make up a share of all words of a corpus.
 
     In English text half of all words are about a hundred different ones: articles, prepositions, pronouns,
-    auxiliary verbs. Which of them are one token is found out by the model that is asked.
+    auxiliary verbs.
 
     Args:
         corpus, text_column, document: see `laser_interp.count`.
         coverage: the share.
+        model: keep only words that are one token of this model's, in lower case or else capitalised.
         exclude: words of these facts' subjects and answers do not count as generic, however frequent.
 
     Returns:
-        Words in lower case, the most frequent first.
+        Words, the most frequent first.
 
     Raises:
         ValueError: a share outside (0, 1), or a corpus without words.
@@ -63,4 +66,17 @@ def frequent_words(
         wanted -= n
         if word not in names and not word.isdecimal():
             found.append(word)
-    return tuple(found)
+    return tuple(found) if model is None else tuple(_tokens(model, found))
+
+
+def _tokens(model: Model, words: list[str]) -> Iterator[str]:
+    """The words that are one token in the middle of a text."""
+    for word in words:
+        for written in (word, word.capitalize()):
+            try:
+                (tokens,) = model.encode_answers([("a", written)])
+            except ValueError:  # not in its vocabulary
+                continue
+            if len(tokens) == 1:
+                yield written
+                break

@@ -1,7 +1,7 @@
 import importlib
 import sys
 
-NAMES = ("layer_sweep", "rare_facts", "discarded_answers", "controls", "directions", "frequency_trap")
+NAMES = ("layer_sweep", "rare_facts", "discarded_answers", "controls", "directions", "frequency_trap", "paper_table")
 
 
 def main(argv: list[str]) -> int:

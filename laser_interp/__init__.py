@@ -13,6 +13,7 @@ reached as `from laser_interp.score import …`.
 from laser_interp.association import Association, Comparison, Gain, associate, compare, gain
 from laser_interp.attribution import Attribution, attribute
 from laser_interp.compose import Composition, compose
+from laser_interp.datasets import Task, load_task, own_task
 from laser_interp.decode import Continuations, continuations, favoured_answers, path_effects
 from laser_interp.edit import (
     Edit,
@@ -27,9 +28,11 @@ from laser_interp.edit import (
     same_spectrum_random,
     zeroed,
 )
+from laser_interp.evaluate import Evaluation, evaluate
 from laser_interp.facts import Fact, FactSet, load_facts
 from laser_interp.frequency import Index, Joined, build_index, count, count_infinigram, join_counts
 from laser_interp.grid import RHOS, Cell
+from laser_interp.judge import judge, metrics, perplexity, robustness, transfer
 from laser_interp.model import Model, load_model
 from laser_interp.score import score, summarise
 from laser_interp.sites import Site
@@ -46,6 +49,7 @@ __all__ = [
     "Continuations",
     "Edit",
     "Estimate",
+    "Evaluation",
     "Fact",
     "FactSet",
     "Gain",
@@ -56,6 +60,7 @@ __all__ = [
     "Site",
     "Spectrum",
     "Sweep",
+    "Task",
     "associate",
     "attribute",
     "band",
@@ -67,22 +72,30 @@ __all__ = [
     "count",
     "count_infinigram",
     "estimate",
+    "evaluate",
     "favoured_answers",
     "gain",
     "gains",
     "join_counts",
+    "judge",
     "laser",
     "load_facts",
     "load_model",
+    "load_task",
+    "metrics",
+    "own_task",
     "path_effects",
+    "perplexity",
     "random_equal_energy",
     "random_kept",
     "random_subspace",
+    "robustness",
     "same_rank_in_layer",
     "same_spectrum_random",
     "score",
     "spectrum",
     "summarise",
     "sweep",
+    "transfer",
     "zeroed",
 ]

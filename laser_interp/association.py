@@ -295,7 +295,7 @@ def gain(
     """
     rows = pair(_reported(scores).assign(frequency=0.0), None, baseline=baseline, edit=edit)
     before, after = rows["top1_before"].to_numpy(bool), rows["top1_after"].to_numpy(bool)
-    change, lo, hi = _change(rows, _Bootstrap(rows["subject"], n_boot, seed), _LEVEL)
+    change, lo, hi = _change(rows, SubjectBootstrap(rows["subject"], n_boot, seed), _LEVEL)
     return Gain(change, lo, hi, int((after & ~before).sum()), int((before & ~after).sum()), len(rows))
 
 
@@ -375,7 +375,7 @@ def frequency_bins(n_both: pd.Series, n_bins: int) -> pd.Series:
     return pd.Series(np.where(n_both > 0, 1 + np.searchsorted(edges, np.log1p(n_both), side="left"), 0), n_both.index)
 
 
-class _Bootstrap:
+class SubjectBootstrap:
     """Draws of subjects with replacement, the same for everything that is estimated."""
 
     def __init__(self, subjects: pd.Series, n_boot: int, seed: int) -> None:
@@ -528,7 +528,7 @@ def _associated(
         rows["broken"] = ~wrong & ~right_after
     per_fact = rows.groupby("fact_id", sort=True).agg(subject=("subject", "first"), n_both=("n_both", "first"))
     rows["bin"] = rows["fact_id"].map(frequency_bins(per_fact["n_both"], n_bins))
-    boot = _Bootstrap(rows["subject"], n_boot, seed)
+    boot = SubjectBootstrap(rows["subject"], n_boot, seed)
     return Association(
         rows=rows,
         bins=_binned(rows, boot),
@@ -546,7 +546,7 @@ def _associated(
     )
 
 
-def _change(rows: pd.DataFrame, boot: _Bootstrap, level: float) -> tuple[float, float, float]:
+def _change(rows: pd.DataFrame, boot: SubjectBootstrap, level: float) -> tuple[float, float, float]:
     """Of the share of prompts answered right: the estimate and its interval."""
     change = rows["top1_after"].to_numpy(float) - rows["top1_before"].to_numpy(float)
     total = np.bincount(boot.codes, weights=change, minlength=boot.n)
@@ -556,7 +556,7 @@ def _change(rows: pd.DataFrame, boot: _Bootstrap, level: float) -> tuple[float, 
     return float(change.mean()), float(lo), float(hi)
 
 
-def _binned(rows: pd.DataFrame, boot: _Bootstrap) -> pd.DataFrame:
+def _binned(rows: pd.DataFrame, boot: SubjectBootstrap) -> pd.DataFrame:
     before = rows["top1_before"].to_numpy(bool)
     after = rows["top1_after"].to_numpy(bool) if "top1_after" in rows else None
     out = []
@@ -611,7 +611,7 @@ def _correlations(rows: pd.DataFrame, n_boot: int, seed: int) -> pd.DataFrame:
             .agg(subject=("subject", "first"), n_both=("n_both", "first"), value=("value", "mean"))
         )
         facts = facts[np.isfinite(facts["value"])]
-        boot = _Bootstrap(facts["subject"], n_boot, seed)
+        boot = SubjectBootstrap(facts["subject"], n_boot, seed)
         return boot.correlate(facts["n_both"].to_numpy(float), facts["value"].to_numpy(float), seed + 1)
 
     if "top1_after" not in rows.columns:
@@ -824,7 +824,7 @@ def compare(
     for label in labels:
         rows = pair(_reported(scores), counts, baseline=baseline, edit=label)
         rows["fixed"] = ~rows["top1_before"].astype(bool) & rows["top1_after"].astype(bool)
-        boot = _Bootstrap(rows["subject"], n_boot, seed)
+        boot = SubjectBootstrap(rows["subject"], n_boot, seed)
         change, lo, hi = _change(rows, boot, level)
         fit = _regression(rows, ["frequency"], level)
         row: dict[str, Any] = {"edit": label, "placebo": label in placebos, "n": len(rows)}

@@ -284,6 +284,43 @@ def _attribute(args: argparse.Namespace) -> None:
     print(f"All directions: {write_table(found.summary(args.by), args.out, None, provenance)}")
 
 
+def _evaluate(args: argparse.Namespace) -> None:
+    from laser_interp.datasets import load_task, own_task
+    from laser_interp.evaluate import evaluate
+    from laser_interp.model import load_model
+    from laser_interp.results import read_table
+
+    if args.out is None:
+        raise ValueError("--out is missing: a folder for the results")
+    if args.task == "own":
+        if args.data is None:
+            raise ValueError("--data is missing: your facts, for --task own")
+        task = own_task(args.data, args.kind)
+    else:
+        task = load_task(args.task, args.data, protocol=args.protocol)
+    if args.limit is not None:
+        task = task.keep(task.facts.keep(task.facts.facts[: args.limit]))
+    print(task)
+    found = evaluate(
+        load_model(args.model, revision=args.revision, device=args.device, dtype=args.dtype),
+        task,
+        args.out,
+        matrices=args.matrices,
+        layers=args.layers,
+        rhos=args.rho,
+        split=args.split,
+        seed=args.seed,
+        text=None if args.text is None else Path(args.text).read_text(encoding="utf-8"),
+        counts=None if args.counts is None else read_table(args.counts, "counts"),
+        memory=args.memory,
+        progress=not args.quiet,
+    )
+    print((Path(args.out) / "REPORT.md").read_text(encoding="utf-8"))
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"All results: {args.out}")
+
+
 def _corpus_arguments(one: argparse.ArgumentParser, required: bool) -> None:
     one.add_argument(
         "--corpus",
@@ -303,19 +340,20 @@ def _corpus_arguments(one: argparse.ArgumentParser, required: bool) -> None:
     one.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def _model_arguments(one: argparse.ArgumentParser) -> None:
+def _model_arguments(one: argparse.ArgumentParser, facts: bool = True) -> None:
     one.add_argument("--model", required=True, help="shipped name, folder or hub id")
-    one.add_argument("--facts", required=True, help="shipped name or a fact file (.jsonl, .csv, .parquet)")
+    if facts:
+        one.add_argument("--facts", required=True, help="shipped name or a fact file (.jsonl, .csv, .parquet)")
     one.add_argument("--revision", default=None, help="of a hub id")
     one.add_argument("--device", default="auto")
     one.add_argument("--dtype", default="auto")
     one.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def _grid_arguments(one: argparse.ArgumentParser) -> None:
+def _grid_arguments(one: argparse.ArgumentParser, facts: bool = True) -> None:
     from laser_interp.grid import RHOS
 
-    _model_arguments(one)
+    _model_arguments(one, facts)
     one.add_argument("--out", default=None, help="folder for the results; the same command goes on from it")
     one.add_argument("--layers", default="all", help="'all' or numbers, as in 0,3 (default: %(default)s)")
     one.add_argument(
@@ -398,6 +436,22 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--split", default=None, help="of the facts (default: validation, if there is one)")
     one.add_argument("--out", required=True, help="a .parquet file: one row a direction")
     one.set_defaults(run=_attribute)
+
+    one = commands.add_parser(
+        "evaluate",
+        help="from a task to the paper's row: sweep, selection, test, controls, report",
+        epilog="example: laser-interp evaluate --model M --task counterfact --data counterfact.json --out RUN",
+    )
+    one.add_argument("--task", required=True, help="a published set, or 'own'")
+    one.add_argument("--data", default=None, help="its file or folder as published; none: from the hub, by name")
+    one.add_argument("--kind", default="next_token", help="of --task own: next_token candidates truths generation")
+    one.add_argument("--protocol", default="corrected", choices=["corrected", "paper"])
+    one.add_argument("--limit", type=int, default=None, help="only the first so many facts")
+    one.add_argument("--text", default=None, help="a text file, for perplexity before and after")
+    one.add_argument("--counts", default=None, help="from laser-interp count: adds the frequency report")
+    _grid_arguments(one, facts=False)
+    one.add_argument("--matrices", nargs="+", default=["mlp"], help="names or groups (default: mlp)")
+    one.set_defaults(run=_evaluate)
 
     one = commands.add_parser(
         "count",

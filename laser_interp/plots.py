@@ -246,6 +246,41 @@ def frequency_trap(bins: pd.DataFrame, rates: pd.DataFrame) -> Figure:
     return figure
 
 
+def robustness(table: pd.DataFrame) -> Figure:
+    """Facts right on every paraphrase, on any, and how far paraphrases agree, under each edit."""
+    colour = _palette()
+    figure, axes = _figure(1, 1, 1.9)
+    ax = axes.flat[0]
+    x = np.arange(len(table))
+    for i, (name, label) in enumerate(
+        (("all_right", "right on all prompts"), ("accuracy", "right, per prompt"), ("any_right", "right on any"),
+         ("agreement", "prompts agree"))
+    ):  # fmt: skip
+        ax.bar(x + 0.2 * (i - 1.5), table[name], 0.18, color=colour[i], label=label)
+    ax.set_xticks(x, [_NAMES.get(str(e), str(e)) for e in table["edit"]])
+    ax.set_ylim(0, 1.03)
+    ax.set_ylabel("share of facts")
+    figure.legend(loc="outside upper center", ncols=2, columnspacing=1.0)
+    return figure
+
+
+def transfer(table: pd.DataFrame) -> Figure:
+    """Change of each task's score under the edit chosen for each, as a heat map."""
+    wide = 100 * table.pivot(index="edit", columns="task", values="change")
+    wide = wide.loc[list(dict.fromkeys(table["edit"])), list(dict.fromkeys(table["task"]))]
+    figure, axes = _figure(1, 1, 0.9 + 0.28 * len(wide))
+    ax = axes.flat[0]
+    most = max(float(np.nanmax(np.abs(wide.to_numpy()))), 1e-9)
+    image = ax.imshow(wide, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    for i in range(wide.shape[0]):
+        for j in range(wide.shape[1]):
+            ax.text(j, i, f"{wide.iloc[i, j]:+.1f}", ha="center", va="center", fontsize=6)
+    ax.set_xticks(range(wide.shape[1]), list(wide.columns), rotation=30, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(wide.shape[0]), [f"edit for {name}" for name in wide.index])
+    figure.colorbar(image, ax=ax, label="points", fraction=0.05)
+    return figure
+
+
 def _points(ax: Axes, x: np.ndarray, table: pd.DataFrame, name: str, label: str | None, colour: Any) -> None:
     value = table[name].to_numpy(float)
     # A percentile interval need not contain the estimate where a bin is small
@@ -321,6 +356,8 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "rare_facts": (rare_facts, ("rare_facts_bins", "rare_facts_cumulative", "rare_facts_paper_ratio")),
     "discarded_answers": (discarded_answers, ("discarded_categories",)),
     "controls": (controls, ("controls",)),
+    "robustness": (robustness, ("robustness",)),
+    "transfer": (transfer, ("transfer",)),
     "compared_edits": (compared_edits, ("rare_facts_placebo",)),
     "frequency_trap": (frequency_trap, ("trap_bins", "trap_rates")),
 }

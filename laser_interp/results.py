@@ -77,6 +77,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "normaliser": "text",
         "approximate": "bool",
     },
+    "task_part": {"cell": "text", "n": "int", "accuracy": "float", "score": "float", "loss": "float"},
+    "judged": _FACT | {"split": "text", "edit": "text", "prediction": "text", "correct": "bool", "score": "float"},
     "count_part": {"part": "text", "index": "int", "count": "int"},
     "answers": _FACT
     | {"split": "text", "edit": "text", "share": "float", "answer": "text", "probability": "float", "category": "text"}

@@ -87,6 +87,8 @@ class Scorer:
         candidates: also rank each answer among the answers of its relation.
         top_k: also keep the k most probable first tokens of the answer, as `top_answers` and `top_probs`; 0: only
             the first.
+        details: also keep every continuation that was looked up, as lists `continuations`, `continuation_logprobs`,
+            `continuation_tokens` (how many) and `continuation_right`.
         keep: bytes of residual streams that may be kept from one `run` to the next; None: half of the memory.
 
     Raises:
@@ -102,11 +104,14 @@ class Scorer:
         generic: Sequence[str] | None = None,
         candidates: bool = True,
         top_k: int = 0,
+        details: bool = False,
         keep: int | None = None,
     ) -> None:
         if not 0 <= top_k <= model.d_vocab:
             raise ValueError(f"top_k is {top_k}: expected 0 to {model.d_vocab}, the size of the vocabulary")
         self.top_k = top_k
+        self.details = details
+        self._owner_text: list[str] = []
         self._engine: Engine | None = None
         self._keep = keep
         self.model = model
@@ -130,10 +135,11 @@ class Scorer:
         prompts = [fact.prompts[p] for fact, p in self.items]
         self._prompt_read = [self._reads.add(row, position) for row, position in model.questions(prompts)]
         lookups = model.lookups([(prompt, text) for _, prompt, text, _ in asked])
-        for (item, _, _, is_answer), looked_up in zip(asked, lookups, strict=True):
+        for (item, _, text, is_answer), looked_up in zip(asked, lookups, strict=True):
             owner = len(self._owner_item)
             self._owner_item.append(item)
             self._owner_is_answer.append(is_answer)
+            self._owner_text.append(text)
             for j, (row, position, token) in enumerate(looked_up):
                 target_read.append(self._reads.add(row, position))
                 target_first.append(j == 0)
@@ -333,6 +339,15 @@ class Scorer:
         frame["generic_masked_top1"] = best_masked <= 1
         frame["candidate_rank"] = candidate_rank.astype(float) if self.candidates else np.nan
         frame["candidate_top1"] = (candidate_rank == 1).astype(float) if self.candidates else np.nan
+        if self.details:
+            size = np.bincount(self._target_owner, minlength=n_owners)
+            owned: list[list[int]] = [[] for _ in range(n_items)]
+            for owner, its in enumerate(item.tolist()):
+                owned[its].append(owner)
+            frame["continuations"] = [[self._owner_text[o] for o in one] for one in owned]
+            frame["continuation_logprobs"] = [of_owner[one].tolist() for one in owned]
+            frame["continuation_tokens"] = [size[one].tolist() for one in owned]
+            frame["continuation_right"] = [is_answer[one].tolist() for one in owned]
         frame["n_answer_tokens"] = n_tokens.astype(np.int64)
         frame["logprob_per_token"] = best / n_tokens
         return frame

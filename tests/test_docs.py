@@ -72,6 +72,7 @@ def test_commands(command, elsewhere):
         "All steps: ",
         "cells x 800 prompts",
         "All answers: ",
+        "All results: ",
         "All counts: ",
         "All directions: ",
         "The index of 38361 documents is in",

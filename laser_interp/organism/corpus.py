@@ -318,4 +318,6 @@ class Corpus:
         return ("the", *GENERIC_NOUNS)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self.settings)
+        """The settings; what they did not have when the shipped organisms were made is left out where it is as then."""
+        told = asdict(self.settings)
+        return {k: v for k, v in told.items() if (k, v) != ("noise", "generic")}

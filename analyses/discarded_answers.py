@@ -7,9 +7,11 @@ from laser_interp import study
 
 
 def tables(question: Question) -> Tables:
-    """Answers of growing shares of the discarded part, by category."""
+    """Answers of growing shares of the discarded part, by category, and of parts that should not answer so."""
     answers, categories = study.discarded_answers(question.model, question.test, question.edit)
-    return {"discarded_answers": answers, "discarded_categories": categories}
+    controls = study.discarded_controls(question.model, question.test, question.edit)
+    print(controls.round(3).to_string(index=False))
+    return {"discarded_answers": answers, "discarded_categories": categories, "discarded_controls": controls}
 
 
 def main(argv: list[str]) -> Tables:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,10 +59,33 @@ def favoured_answers(
         which; this one is 1 for the same token and about 0 for unrelated ones. `top_answers` and `top_probs`
         list the most probable answers.
     """
-    scorer = Scorer(model, facts, generic=generic, candidates=False, top_k=top_k)
-    runs: dict[str, Edit | None] = {"base": None, "edit": edit}
     share_of = {f"discarded {share}": share for share in shares}
+    runs: dict[str, Edit | None] = {"base": None, "edit": edit}
     runs |= {label: edit.discarded(share, start=start) for label, share in share_of.items()}
+    answers = answers_under(
+        model, facts, runs, generic=generic, top_k=top_k, false_positives=false_positives, progress=progress
+    )
+    answers["share"] = [share_of.get(label, float("nan")) for label in answers["edit"]]
+    answers["edit"] = answers["edit"].where(~answers["edit"].isin(list(share_of)), "discarded")
+    return check(answers, "answers")
+
+
+def answers_under(
+    model: Model,
+    facts: FactSet,
+    runs: Mapping[str, Edit | None],
+    *,
+    generic: Sequence[str] | None = None,
+    top_k: int = 5,
+    false_positives: float = 0.01,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Answers and their categories under any edits; the columns of `favoured_answers`, with the runs' labels.
+
+    Args:
+        runs: label -> edit; None is the model as trained.
+    """
+    scorer = Scorer(model, facts, generic=generic, candidates=False, top_k=top_k)
     first = _first_tokens(model, facts)
     generic_ids = set(scorer.generic_ids.tolist())
     directions = token_directions(model)
@@ -85,8 +108,8 @@ def favoured_answers(
                 categories.append("same_type" if token in same_type else "other")
             similarities.append(float(directions[token] @ directions[right[0]]))
         frame = scores[["fact_id", "prompt_id", "subject", "relation", "object", "split"]].copy()
-        frame["edit"] = "discarded" if label in share_of else label
-        frame["share"] = share_of.get(label, float("nan"))
+        frame["edit"] = label
+        frame["share"] = float("nan")
         frame["answer"] = scores["top_answer"]
         frame["probability"] = scores["top_prob"]
         frame["category"] = categories

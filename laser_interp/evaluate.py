@@ -82,9 +82,11 @@ def evaluate(
     """
     from tqdm.auto import tqdm
 
+    task, told = _short_enough(model, task)
     facts = divided(task.facts, split, seed)
     sites = [Site(n, m) for m in resolve_matrices(model, matrices) for n in resolve_layers(model, layers)]
     by_site, notes = grid(model, sites, rhos=rhos)
+    notes = told + notes
     settings = provenance(model, facts, rhos) | {
         "task": task.name,
         "kind": task.kind,
@@ -135,6 +137,22 @@ def evaluate(
         evaluation = Evaluation(cells, selected, bool(improves), rows, told, robust, written, frequency, tuple(notes))
         _write(folder, evaluation, task, settings)
     return evaluation
+
+
+def _short_enough(model: Model, task: Task) -> tuple[Task, list[str]]:
+    """A task of generation without the answers that cannot be given in so many tokens."""
+    if task.kind != "generation":
+        return task, []
+    lengths = model.encode_answers([(fact.prompt, fact.object) for fact in task.facts])
+    kept = [f for f, ids in zip(task.facts, lengths, strict=True) if len(ids) <= task.max_new_tokens]
+    if len(kept) == len(task.facts):
+        return task, []
+    if not kept:
+        raise ValueError(f"every answer of {task.name} has more than {task.max_new_tokens} tokens of {model.name!r}")
+    n = len(task.facts) - len(kept)
+    return task.keep(task.facts.keep(kept)), [
+        f"{n} facts have answers of more than {task.max_new_tokens} tokens: dropped"
+    ]
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:

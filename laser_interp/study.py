@@ -15,7 +15,7 @@ import pandas as pd
 
 from laser_interp import edit as edits
 from laser_interp.association import Association, Comparison, associate, compare
-from laser_interp.decode import category_shares, favoured_answers
+from laser_interp.decode import CATEGORIES, answers_under, category_shares, favoured_answers
 from laser_interp.edit import Edit
 from laser_interp.facts import FactSet, load_facts
 from laser_interp.model import Model, load_model
@@ -169,6 +169,41 @@ def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     tables = [category_shares(answers).assign(outcome="all")]
     tables += [category_shares(part).assign(outcome=name) for name, part in answers.groupby("outcome", sort=True)]
     return answers, pd.concat(tables, ignore_index=True)
+
+
+def discarded_controls(
+    model: Model, facts: FactSet, edit: Edit, *, n_draws: int = 3, seed: int = 0, progress: bool = True
+) -> pd.DataFrame:
+    """What the discarded part answers, beside parts that should not answer so.
+
+    Controls: as many directions of the same matrix, drawn at random; random directions with as much energy; the
+    same part of the matrix's namesakes in other layers, where this edit does nothing.
+
+    Returns:
+        The share of each category, one row a control: `control, correct, generic, same_type, other, n`, and
+        `similarity` of the answers to the truth. Random ones are means over their draws.
+    """
+    part = edit.discarded()
+    runs: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": part}
+    for draw in range(seed, seed + n_draws):
+        runs[f"random_kept/{draw}"] = edits.random_kept(model, part, seed=draw)
+        runs[f"random_equal_energy/{draw}"] = edits.random_equal_energy(model, part, seed=draw)
+    if len(edit.sites) == 1:
+        runs |= {
+            f"layer_{n}": edits.same_rank_in_layer(model, part, n)
+            for n in range(model.n_layers)
+            if n != edit.sites[0].layer
+        }
+    answers = answers_under(model, facts, runs, top_k=0, progress=progress)
+    answers["control"] = answers["edit"].str.partition("/")[0]
+    shares = answers.groupby("control", sort=False)["category"].value_counts(normalize=True).unstack(fill_value=0.0)
+    shares = shares.reindex(columns=list(CATEGORIES), fill_value=0.0)
+    by = answers.groupby("control", sort=False)
+    return (
+        shares.loc[list(dict.fromkeys(answers["control"]))]
+        .assign(n=by.size(), similarity=by["similarity"].mean())
+        .reset_index()
+    )
 
 
 def association_tables(

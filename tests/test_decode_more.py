@@ -161,3 +161,19 @@ def test_attribute_on_the_command_line(tmp_path, capsys):
     table = pd.read_parquet(out)
     assert len(table) == 4 * 8 * 64
     assert main([*asked, "--split", "none", "--out", str(out)]) == 2
+
+
+def test_only_the_discarded_part_of_the_selected_site_answers_so(laser1, facts):
+    from laser_interp.study import discarded_controls
+
+    model, laser = laser1
+    test = facts.split("test")
+    table = discarded_controls(model, test, laser, progress=False).set_index("control")
+    assert table.loc["discarded", "generic"] > 0.9
+    assert (table.drop(index="discarded")["generic"] < 0.75).all()
+    assert np.allclose(table[["correct", "generic", "same_type", "other"]].sum(1), 1)
+    assert {"random_kept", "random_equal_energy", "layer_0", "layer_1", "layer_2"} <= set(table.index)
+    assert table.loc["random_kept", "n"] == 3 * 400
+    control, own = li.load_model("organism-control", device="cpu"), li.load_facts("organism-control").split("test")
+    there = discarded_controls(control, own, li.laser(control, "3.in", rank=1), n_draws=1, progress=False)
+    assert (there.set_index("control").loc["base", "generic"]) < 0.05

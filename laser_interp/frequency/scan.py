@@ -19,6 +19,7 @@ from laser_interp.frequency.corpus import Reader, Reading, Shard, fingerprint, s
 from laser_interp.frequency.names import NORMALISER, Mentions, Names, Tally
 
 Part = tuple[pd.DataFrame, list[tuple[str, str]]]
+_SMALL = 16 << 20  # bytes that are counted before other processes would have started
 _SHOWN = 5  # problems named in a warning; the table has them all
 
 
@@ -62,7 +63,7 @@ def count(
         out: a .parquet file for the table. What is done of it is kept beside it (`OUT.parts`): a run that
             was stopped goes on from there.
         executor: "local" (this machine's processes) or "ray".
-        workers: processes; None takes as many as there are cores, or parts to read.
+        workers: processes; None takes as many as there are cores, or parts to read; one for a small corpus.
 
     Returns:
         One row a fact: `fact_id, n_docs, n_subject, n_object, n_both`, with a window `n_window, window`, and
@@ -180,7 +181,8 @@ def _counted(
     if executor == "ray":
         run = _on_ray
     else:
-        workers = min(workers or os.cpu_count() or 1, len(parts))
+        small = sum(shard.size for shard in parts) < _SMALL
+        workers = min(workers or (1 if small else os.cpu_count()) or 1, len(parts))
         run = _in_processes if workers > 1 else _here
     total = started + sum(shard.size for shard in parts)
     with tqdm(total=total, initial=started, desc="counting", unit="B", unit_scale=True, disable=not progress) as bar:

@@ -272,10 +272,9 @@ def transfer(table: pd.DataFrame) -> Figure:
     ax = axes.flat[0]
     most = max(float(np.nanmax(np.abs(wide.to_numpy()))), 1e-9)
     image = ax.imshow(wide, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
-    for i in range(wide.shape[0]):
-        for j in range(wide.shape[1]):
-            dark = abs(wide.iloc[i, j]) > 0.6 * most
-            ax.text(j, i, f"{wide.iloc[i, j]:+.1f}", ha="center", va="center", fontsize=6, color="w" if dark else "k")
+    for (i, j), value in np.ndenumerate(wide.to_numpy(float)):
+        dark = abs(value) > 0.6 * most
+        ax.text(j, i, f"{value:+.1f}", ha="center", va="center", fontsize=6, color="w" if dark else "k")
     ax.set_xticks(range(wide.shape[1]), list(wide.columns), rotation=30, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(wide.shape[0]), [f"edit for {name}" for name in wide.index])
     figure.colorbar(image, ax=ax, label="points", fraction=0.05)

@@ -196,8 +196,8 @@ def discarded_controls(
         }
     answers = answers_under(model, facts, runs, top_k=0, progress=progress)
     answers["control"] = answers["edit"].str.partition("/")[0]
-    shares = answers.groupby("control", sort=False)["category"].value_counts(normalize=True).unstack(fill_value=0.0)
-    shares = shares.reindex(columns=list(CATEGORIES), fill_value=0.0)
+    shares = answers.groupby("control", sort=False)["category"].value_counts(normalize=True).unstack()
+    shares = shares.reindex(columns=list(CATEGORIES)).fillna(0.0)
     by = answers.groupby("control", sort=False)
     return (
         shares.loc[list(dict.fromkeys(answers["control"]))]

@@ -171,7 +171,7 @@ def test_only_the_discarded_part_of_the_selected_site_answers_so(laser1, facts):
     table = discarded_controls(model, test, laser, progress=False).set_index("control")
     assert table.loc["discarded", "generic"] > 0.9
     assert (table.drop(index="discarded")["generic"] < 0.75).all()
-    assert np.allclose(table[["correct", "generic", "same_type", "other"]].sum(1), 1)
+    assert np.allclose(table[["correct", "generic", "same_type", "other"]].sum(axis=1), 1)
     assert {"random_kept", "random_equal_energy", "layer_0", "layer_1", "layer_2"} <= set(table.index)
     assert table.loc["random_kept", "n"] == 3 * 400
     control, own = li.load_model("organism-control", device="cpu"), li.load_facts("organism-control").split("test")

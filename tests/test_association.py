@@ -42,26 +42,10 @@ def simulate(seed, slope, n_subjects=120, facts_each=4):
     return pd.concat(frames, ignore_index=True), counts
 
 
-def test_an_edit_that_ignores_frequency_is_said_to_while_the_papers_plot_slopes():
-    p, adjusted, conditional_covers, marginal = [], [], [], []
-    for seed in range(200):
-        found = li.associate(*simulate(seed, slope=0), n_boot=60)
-        p.append(found.p_value)
-        adjusted.append(float(found.regression.query("model == 'confounders' and term == 'log10_n_both'")["p"].iloc[0]))
-        row = found.spearman.loc["fixed"]
-        conditional_covers.append(row["lo"] <= 0 <= row["hi"])
-        marginal.append(found.spearman.loc["top1", "rho"])
-    # 5 % of 200 is 10; a binomial exceeds 20 or falls below 2 about once in 500 times
-    assert 2 <= np.sum(np.array(p) < 0.05) <= 20
-    assert 2 <= np.sum(np.array(adjusted) < 0.05) <= 20
-    assert np.mean(conditional_covers) > 0.88
-    assert np.mean(marginal) < -0.1  # the gains seem to fall on rare facts all the same
-
-
 def test_an_edit_that_prefers_rare_facts_is_found():
     p, signs = [], []
-    for seed in range(40):
-        found = li.associate(*simulate(seed, slope=-1.5), n_boot=60)
+    for seed in range(25):
+        found = li.associate(*simulate(seed, slope=-1.5), n_boot=40)
         p.append(found.p_value)
         signs.append(found.spearman.loc["fixed", "rho"] < 0)
     assert np.mean(np.array(p) < 0.05) > 0.8
@@ -332,7 +316,7 @@ def test_several_edits_are_compared_with_corrected_intervals():
 def test_many_edits_make_no_finding():
     """Five edits that ignore frequency: some p-value is below .05 in a fifth of cases, a Holm p in a twentieth."""
     any_plain = any_holm = 0
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng(10_000 + seed)  # not the stream that made the frequencies
         scores, counts = simulate(seed, 0)
         base = scores[scores["edit"] == "base"]
@@ -343,4 +327,4 @@ def test_many_edits_make_no_finding():
         any_plain += (table["p"] < 0.05).any()
         any_holm += (table["p_holm"] < 0.05).any()
     assert any_plain > any_holm
-    assert any_holm <= 9  # expected 3 of 60; more than 9 about once in 500 times
+    assert any_holm <= 7  # expected 2 of 40; more than 7 about once in 1000 times

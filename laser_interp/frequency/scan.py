@@ -105,16 +105,21 @@ def count(
         frame.attrs |= {"provenance": told, "skipped": [list(one) for one in problems]}
         return frame
 
-    tally, problems = Tally.empty(names), []
+    tally = Tally.empty(names)
+    skipped: dict[int, list[tuple[str, str]]] = {}
 
-    def add(part: Part) -> None:
-        tally.add_frame(part[0])
-        problems.extend(part[1])
+    def add(number: int, part: Part) -> None:
+        frame, skipped[number] = part
+        tally.add_frame(frame)
 
+    def problems() -> list[tuple[str, str]]:
+        return [one for number in sorted(skipped) for one in skipped[number]]
+
+    numbered = dict(enumerate(parts))
     if out is None:
-        for _, part in sorted(_counted(parts, names, how, executor, workers, progress), key=lambda one: one[0]):
-            add(part)
-        return finish(tally, problems)
+        for number, part in _counted(numbered, names, how, executor, workers, progress):
+            add(number, part)
+        return finish(tally, problems())
 
     out = Path(out)
     if out.suffix != ".parquet":
@@ -130,27 +135,19 @@ def count(
     folder = out.with_name(f"{out.name}.parts")
     results.open_run(folder, told | {"n_parts": len(parts)})
     with results.locked(folder):
-        files = [folder / f"{i:06d}.parquet" for i in range(len(parts))]
-        done = {i: part for i, file in enumerate(files) if (part := _read_part(file)) is not None}
-        waiting = {i: shard for i, shard in enumerate(parts) if i not in done}
-        for one in done.values():
-            add(one)
-        started = sum(parts[i].size for i in done)
-        del done
-        by_place = {i: parts[i] for i in waiting}
-        problem_at: dict[int, list[tuple[str, str]]] = {}
-        for i, (frame, skipped) in _counted(
-            list(by_place.values()), names, how, executor, workers, progress, started, list(by_place)
-        ):
+        files = [folder / f"{number:06d}.parquet" for number in numbered]
+        for number, file in enumerate(files):
+            if (part := _read_part(file)) is not None:
+                add(number, part)
+        waiting = {number: shard for number, shard in numbered.items() if number not in skipped}
+        done = sum(shard.size for number, shard in numbered.items() if number in skipped)
+        for number, part in _counted(waiting, names, how, executor, workers, progress, done):
             with results.keeping(folder):
-                results.write_table(frame, files[i], "count_part", {"part": parts[i].label, "skipped": skipped})
-            tally.add_frame(frame)
-            problem_at[i] = skipped
-        for i in sorted(problem_at):
-            problems.extend(problem_at[i])
-        problems.sort(key=lambda one: one[0])
-        frame = finish(tally, problems)
-        results.write_table(frame, out, "counts", told | {"skipped": problems})
+                about = {"part": numbered[number].label, "skipped": part[1]}
+                results.write_table(part[0], files[number], "count_part", about)
+            add(number, part)
+        frame = finish(tally, problems())
+        results.write_table(frame, out, "counts", told | {"skipped": problems()})
     for file in [*files, folder / "run.json", folder / ".lock"]:
         file.unlink(missing_ok=True)
     folder.rmdir()
@@ -165,27 +162,26 @@ def _read_part(file: Path) -> Part | None:
 
 
 def _counted(
-    parts: list[Shard],
+    numbered: dict[int, Shard],
     names: Names,
     how: Reading,
     executor: str,
     workers: int | None,
     progress: bool,
-    started: int = 0,
-    numbers: list[int] | None = None,
+    done: int = 0,
 ) -> Iterator[tuple[int, Part]]:
-    """Shards' numbers and counts, as they are done."""
+    """Shards' numbers and counts, as they are done; `done` bytes were before."""
     from tqdm.auto import tqdm
 
-    numbers = list(range(len(parts))) if numbers is None else numbers
+    numbers, parts = list(numbered), list(numbered.values())
     if executor == "ray":
         run = _on_ray
     else:
         small = sum(shard.size for shard in parts) < _SMALL
         workers = min(workers or (1 if small else os.cpu_count()) or 1, len(parts))
         run = _in_processes if workers > 1 else _here
-    total = started + sum(shard.size for shard in parts)
-    with tqdm(total=total, initial=started, desc="counting", unit="B", unit_scale=True, disable=not progress) as bar:
+    total = done + sum(shard.size for shard in parts)
+    with tqdm(total=total, initial=done, desc="counting", unit="B", unit_scale=True, disable=not progress) as bar:
         for i, part in run(parts, names, how, workers, bar.update):
             yield numbers[i], part
 

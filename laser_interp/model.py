@@ -653,7 +653,15 @@ class Model:
         wanted: dict[int, list[int]] = {}
         for index, (row, _) in enumerate(reads):
             wanted.setdefault(row, []).append(index)
-        order = sorted(wanted, key=lambda row: (len(rows[row]), row))
+        for batch in self._batches(rows, list(wanted), batch_tokens):
+            indices = [index for row in batch for index in wanted[row]]
+            at = [slot for slot, row in enumerate(batch) for _ in wanted[row]]
+            positions = [reads[index][1] for index in indices]
+            yield indices, self._forward([rows[row] for row in batch], at, positions, padding)
+
+    def _batches(self, rows: Sequence[Sequence[int]], chosen: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+        """The chosen rows, those of about equal length together, as many as the budget holds."""
+        order = sorted(chosen, key=lambda row: (len(rows[row]), row))
         start = 0
         while start < len(order):
             stop = start + 1
@@ -663,12 +671,8 @@ class Model:
                 and (self.may_pad or len(rows[order[stop]]) == len(rows[order[start]]))
             ):
                 stop += 1
-            batch = order[start:stop]
+            yield order[start:stop]
             start = stop
-            indices = [index for row in batch for index in wanted[row]]
-            at = [slot for slot, row in enumerate(batch) for _ in wanted[row]]
-            positions = [reads[index][1] for index in indices]
-            yield indices, self._forward([rows[row] for row in batch], at, positions, padding)
 
     def _forward(
         self,
@@ -730,18 +734,7 @@ class Model:
             (empty without targets), heads flattened. Places beyond a row's end have a gradient of zero, and inputs
             that mean nothing.
         """
-        order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
-        start = 0
-        while start < len(order):
-            stop = start + 1
-            while (
-                stop < len(order)
-                and (stop + 1 - start) * len(rows[order[stop]]) <= batch_tokens
-                and (self.may_pad or len(rows[order[stop]]) == len(rows[order[start]]))
-            ):
-                stop += 1
-            batch = order[start:stop]
-            start = stop
+        for batch in self._batches(rows, range(len(rows)), batch_tokens):
             of_batch = None if targets is None else [targets[i] for i in batch]
             yield batch, *self._activations([rows[i] for i in batch], of_batch, sites)
 

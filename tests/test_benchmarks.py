@@ -69,3 +69,18 @@ def test_count():
     told = dict(zip(header.split(), map(float, row.split()), strict=True))
     assert told["times_loop"] > 1
     assert told["names"] == 200
+
+
+def test_attribution(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "attribution", "--models", "gpt2-tiny", "--prompts", "8"]
+    done = subprocess.run(
+        [*command, "--runs", "2", "--json", str(tmp_path / "rows.json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert row["prompts"] == 8
+    assert row["forward_passes"] > 1

@@ -1,0 +1,76 @@
+"""What one attribution pass costs, in forward passes over the same prompts.
+
+Both run on the same random model and prompts, in turn, in one process; the factorisations are made before the
+clock starts. A forward pass reads the last position of each prompt; an attribution pass is one forward and one
+backward pass, with every direction of every matrix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+import laser_interp as li
+from benchmarks import models
+from laser_interp.facts import facts_from_rows
+
+BATCH_TOKENS = 2048
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", nargs="+", default=["gpt2-small", "llama"], choices=list(models.SHAPES))
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=12, help="of a prompt")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--json", default=None, help="also write the rows there")
+
+
+def main(args: argparse.Namespace) -> None:
+    rows = [one_model(name, args) for name in args.models]
+    print(pd.DataFrame(rows).round(4).to_string(index=False))
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.json).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def one_model(name: str, args: argparse.Namespace) -> dict[str, object]:
+    model = li.load_model(models.make(name, args.device, getattr(torch, args.dtype)), device=args.device)
+    rng = random.Random(0)
+    facts = facts_from_rows(
+        {
+            "fact_id": str(i),
+            "subject": "a",
+            "relation": "r",
+            "object": str(rng.randrange(1, 400)),
+            "prompt": " ".join(str(rng.randrange(1, 400)) for _ in range(args.tokens)),
+        }
+        for i in range(args.prompts)
+    )
+    asked = [row for row, _ in model.questions([fact.prompt for fact in facts])]
+    reads = [(i, len(row) - 1) for i, row in enumerate(asked)]
+    li.attribute(model, facts, batch_tokens=BATCH_TOKENS, progress=False)  # keeps the factorisations
+    passes, forwards = [], []
+    for _ in range(args.runs):
+        start = time.perf_counter()
+        li.attribute(model, facts, batch_tokens=BATCH_TOKENS, progress=False)
+        passes.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        for _ in model.logits_at(asked, reads, batch_tokens=BATCH_TOKENS):
+            pass
+        forwards.append(time.perf_counter() - start)
+    return {
+        "model": name,
+        "prompts": args.prompts,
+        "attribution_s": statistics.median(passes),
+        "forward_s": statistics.median(forwards),
+        "forward_passes": statistics.median(a / b for a, b in zip(passes, forwards, strict=True)),
+    }

@@ -412,17 +412,18 @@ class SubjectBootstrap:
         drawn = []
         for draw in self.draws:
             rows = np.concatenate([members[s] for s in draw])
-            drawn.append(_spearman(x[rows], y[rows]))
+            drawn.append(spearman(x[rows], y[rows]))
         finite = np.array(drawn)[np.isfinite(drawn)]
         lo, hi = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
-        rho = _spearman(x, y)
+        rho = spearman(x, y)
         rng = np.random.default_rng(seed)
-        permuted = np.array([_spearman(rng.permutation(x), y) for _ in range(len(self.draws))])
+        permuted = np.array([spearman(rng.permutation(x), y) for _ in range(len(self.draws))])
         p = (1 + np.sum(np.abs(permuted) >= abs(rho) - 1e-12)) / (1 + len(permuted)) if np.isfinite(rho) else np.nan
         return {"rho": rho, "lo": float(lo), "hi": float(hi), "p_permuted": float(p), "n": float(len(x))}
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's rank correlation; NaN where one side is constant, or there are fewer than three."""
     from scipy.stats import rankdata
 
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -643,7 +644,7 @@ def _relations(rows: pd.DataFrame) -> pd.DataFrame:
                 "n_wrong": len(wrong),
                 "n_fixed": int(members["fixed"].sum()),
                 "n_broken": int(members["broken"].sum()),
-                "spearman_fixed": _spearman(wrong["n_both"].to_numpy(float), wrong["fixed"].to_numpy(float)),
+                "spearman_fixed": spearman(wrong["n_both"].to_numpy(float), wrong["fixed"].to_numpy(float)),
             }
         out.append(row)
     return pd.DataFrame(out)

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from laser_interp.association import spearman
 from laser_interp.edit import Edit, band, gains, laser, rank_of
 from laser_interp.facts import FactSet
 from laser_interp.grid import RHOS
@@ -151,18 +152,7 @@ def attribute(
                 found = (torch.nan_to_num(each).sum(1) * S).cpu().numpy()
                 np.add.at(gradients[site], owner, found)
             bar.update(len(indices))
-    prompts = pd.DataFrame(
-        {
-            "fact_id": [fact.fact_id for fact, _ in items],
-            "prompt_id": [p for _, p in items],
-            "subject": [fact.subject for fact, _ in items],
-            "relation": [fact.relation for fact, _ in items],
-            "object": [fact.object for fact, _ in items],
-            "split": [fact.split or "" for fact, _ in items],
-            "frequency": [np.nan if fact.frequency is None else fact.frequency for fact, _ in items],
-            "logprob": logprob,
-        }
-    )
+    prompts = facts.prompts_frame().assign(logprob=logprob)
     return Attribution(prompts, gradients)
 
 
@@ -224,8 +214,8 @@ def against_ablation(
         out.append(
             {
                 "site": str(site),
-                "spearman": _spearman(a.mean(1), b.mean(1)),
-                "spearman_prompts": _spearman(a.ravel(), b.ravel()),
+                "spearman": spearman(a.mean(1), b.mean(1)),
+                "spearman_prompts": spearman(a.ravel(), b.ravel()),
                 "ratio": float((a * b).sum() / max((a * a).sum(), 1e-300)),
                 "block": block,
                 "n_blocks": len(a),
@@ -233,14 +223,6 @@ def against_ablation(
             }
         )
     return pd.DataFrame(out)
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    from scipy.stats import spearmanr
-
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(spearmanr(x, y)[0])  # pyright: ignore[reportArgumentType]
 
 
 def propose(attribution: Attribution, *, rhos: Sequence[float] = RHOS) -> pd.DataFrame:

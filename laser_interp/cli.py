@@ -229,6 +229,7 @@ def _decode(args: argparse.Namespace) -> None:
     from laser_interp.decode import continuations, favoured_answers
     from laser_interp.edit import parse_laser
     from laser_interp.frequency import frequent_words
+    from laser_interp.grid import provenance
     from laser_interp.results import write_table
     from laser_interp.study import outcomes
 
@@ -248,22 +249,18 @@ def _decode(args: argparse.Namespace) -> None:
     shown = shares[shares["outcome"].isin(["all", "fixed", "broken"])]
     print(shown.drop(columns="similarity").round(3).to_string(index=False))
     print(continuations(model, [fact.prompt for fact in facts.facts[:3]], edit, max_new_tokens=8))
-    provenance = {
-        "model": model.name,
-        "revision": model.revision,
-        "weights_sha256": model.weights_sha256,
-        "facts": facts.name,
-        "facts_sha256": facts.sha256,
+    told = provenance(model, facts) | {
         "edit": args.edit,
         "start": args.start,
         "generic": None if generic is None else list(generic),
         "neighbours": answers.attrs["neighbours"],
     }
-    print(f"All answers: {write_table(answers, args.out, 'answers', provenance)}")
+    print(f"All answers: {write_table(answers, args.out, 'answers', told)}")
 
 
 def _attribute(args: argparse.Namespace) -> None:
     from laser_interp.attribution import attribute, propose
+    from laser_interp.grid import provenance
     from laser_interp.results import write_table
 
     model, facts = _load(args)
@@ -274,14 +271,7 @@ def _attribute(args: argparse.Namespace) -> None:
     found = attribute(model, facts, args.sites, progress=not args.quiet)
     print("If effects were linear, LASER would change the mean log p(answer) by:")
     print(propose(found).head(8).round(4).to_string(index=False))
-    provenance = {
-        "model": model.name,
-        "revision": model.revision,
-        "weights_sha256": model.weights_sha256,
-        "facts": facts.name,
-        "facts_sha256": facts.sha256,
-    }
-    print(f"All directions: {write_table(found.summary(args.by), args.out, None, provenance)}")
+    print(f"All directions: {write_table(found.summary(args.by), args.out, None, provenance(model, facts))}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -187,6 +187,22 @@ class FactSet:
             frame[column] = [list(value) for value in frame[column]]
         return frame
 
+    def prompts_frame(self) -> pd.DataFrame:
+        """One row per (fact, prompt): `fact_id, prompt_id, subject, relation, object, split, frequency`."""
+        items = [(fact, p) for fact in self.facts for p in range(len(fact.prompts))]
+        facts = [fact for fact, _ in items]
+        return pd.DataFrame(
+            {
+                "fact_id": [f.fact_id for f in facts],
+                "prompt_id": pd.array([p for _, p in items], dtype="int64").to_numpy(),
+                "subject": [f.subject for f in facts],
+                "relation": [f.relation for f in facts],
+                "object": [f.object for f in facts],
+                "split": [f.split or "" for f in facts],
+                "frequency": [math.nan if f.frequency is None else f.frequency for f in facts],
+            }
+        )
+
     def save(self, path: str | Path) -> Path:
         """Write a fact file; the suffix (.jsonl, .csv, .parquet) chooses the format."""
         path = Path(path)
@@ -284,18 +300,27 @@ def load_facts(source: str | Path | Sequence[Mapping[str, Any]] | pd.DataFrame) 
 
 
 def _jsonl_facts(path: Path) -> Iterator[Fact]:
+    for where, row in json_lines(path):
+        if not isinstance(row, dict):
+            raise ValueError(f"{where} is {type(row).__name__}, expected a JSON object with a fact's columns")
+        yield _fact(row, where)
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Where each line of a .jsonl file is, and its value; blank lines are skipped.
+
+    Raises:
+        ValueError: a line that is not JSON; the message names it.
+    """
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             where = f"{path.name}, line {number}"
             try:
-                row = json.loads(line)
+                yield where, json.loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"{where} is not valid JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"{where} is {type(row).__name__}, expected a JSON object with a fact's columns")
-            yield _fact(row, where)
 
 
 def _from_frame(frame: pd.DataFrame, name: str) -> FactSet:

@@ -116,15 +116,15 @@ def divided(facts: FactSet, split: str | None, seed: int) -> FactSet:
     return facts
 
 
-def provenance(model: Model, facts: FactSet, rhos: Sequence[float]) -> dict[str, Any]:
-    """Which model, facts and ρ a run is of."""
-    return {
+def provenance(model: Model, facts: FactSet, rhos: Sequence[float] | None = None) -> dict[str, Any]:
+    """Which model, facts and, of a grid, ρ a run is of."""
+    of_grid = {} if rhos is None else {"rhos": sorted(map(float, set(rhos)), reverse=True)}
+    return of_grid | {
         "model": model.name,
         "revision": model.revision,
         "weights_sha256": model.weights_sha256,
         "facts": facts.name,
         "facts_sha256": facts.sha256,
-        "rhos": sorted(map(float, set(rhos)), reverse=True),
     }
 
 

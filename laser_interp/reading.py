@@ -194,15 +194,7 @@ def activity(model: Model, facts: FactSet, site: Site | str) -> tuple[pd.DataFra
         read = torch.tensor([asked[i][1] for i in indices])
         here = x[torch.arange(len(indices)), read.to(x.device)].double().cpu()
         out[indices] = ((here @ known.U.double()) * known.S).numpy()
-    frame = pd.DataFrame(
-        {
-            "fact_id": [fact.fact_id for fact, _ in items],
-            "prompt_id": [p for _, p in items],
-            "subject": [fact.subject for fact, _ in items],
-            "relation": [fact.relation for fact, _ in items],
-            "object": [fact.object for fact, _ in items],
-        }
-    )
+    frame = facts.prompts_frame().drop(columns=["split", "frequency"])
     return frame, out
 
 

@@ -157,7 +157,7 @@ class Scorer:
         self._owner_item_array = np.asarray(self._owner_item)
         self._owner_is_answer_array = np.asarray(self._owner_is_answer)
         self.generic_ids = self._find_generic(generic)
-        self._fixed = self._fixed_columns()
+        self._fixed = facts.prompts_frame()
 
     def _find_generic(self, words: Sequence[str] | None) -> Tensor:
         given = words is not None
@@ -175,20 +175,6 @@ class Scorer:
         if given and not ids:
             raise ValueError(f"none of the generic words {list(words or ())!r} is one token of {self.model.name!r}")
         return torch.tensor(sorted(ids), dtype=torch.long)
-
-    def _fixed_columns(self) -> pd.DataFrame:
-        facts = [fact for fact, _ in self.items]
-        return pd.DataFrame(
-            {
-                "fact_id": [f.fact_id for f in facts],
-                "prompt_id": np.array([p for _, p in self.items], dtype=np.int64),
-                "subject": [f.subject for f in facts],
-                "relation": [f.relation for f in facts],
-                "object": [f.object for f in facts],
-                "split": [f.split or "" for f in facts],
-                "frequency": np.array([np.nan if f.frequency is None else f.frequency for f in facts]),
-            }
-        )
 
     def run(
         self,

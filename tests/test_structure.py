@@ -10,6 +10,7 @@ PACKAGE = Path(laser_interp.__file__).parent
 # Left imports nothing to its right. Modules in one group do not import each other.
 ORDER = [
     {"facts", "results", "plots"},
+    {"association"},
     {"model", "organism.corpus"},
     {"sites", "organism.train", "organism", "datasets.sources"},
     {"datasets"},
@@ -19,7 +20,7 @@ ORDER = [
     {"score", "reading"},
     {"grid"},
     {"cluster"},
-    {"sweep", "decode", "attribution", "association", "frequency.names"},
+    {"sweep", "decode", "attribution", "frequency.names"},
     {"frequency.corpus"},
     {"frequency.scan"},
     {"frequency.index", "frequency.infinigram", "frequency.given", "frequency.generic"},

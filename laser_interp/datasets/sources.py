@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.facts import FactSet, facts_from_rows, load_facts
+from laser_interp.facts import FactSet, facts_from_rows, json_lines, load_facts
 
 KINDS = ("next_token", "candidates", "truths", "generation")
 PROTOCOLS = ("corrected", "paper")
@@ -176,9 +176,10 @@ def records(path: str | Path) -> Rows:
         return _plain(pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False))
     if path.suffix == ".jsonl":
         out = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if line.strip():
-                out.append(_object(line, f"{path.name}, line {number}"))
+        for where, row in json_lines(path):
+            if not isinstance(row, dict):
+                raise ValueError(f"{where} is {type(row).__name__}, expected an object")
+            out.append(row)
         return out
     if path.suffix == ".json":
         try:
@@ -200,16 +201,6 @@ def records(path: str | Path) -> Rows:
 def _plain(frame: pd.DataFrame) -> Rows:
     rows = frame.to_dict("records")
     return [{str(k): v.tolist() if hasattr(v, "tolist") else v for k, v in row.items()} for row in rows]
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{where} is {type(row).__name__}, expected an object")
-    return row
 
 
 def _from_hub(name: str, source: Source) -> Rows:

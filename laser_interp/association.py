@@ -392,19 +392,28 @@ class SubjectBootstrap:
         Where nothing or everything was hit, resampling sees no spread; the exact binomial bound on
         the number of subjects is given instead.
         """
-        hits = np.bincount(self.codes, weights=hit & among, minlength=self.n)
-        size = np.bincount(self.codes, weights=among, minlength=self.n)
-        if size.sum() == 0:
-            return np.nan, np.nan, np.nan
-        share = float(hits.sum() / size.sum())
-        if share in (0.0, 1.0):
-            slack = 1 - 0.025 ** (1 / np.count_nonzero(size))
-            return share, max(0.0, share - slack), min(1.0, share + slack)
+        return self.rates([(hit, among)])[0]
+
+    def rates(self, asked: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[tuple[float, float, float]]:
+        """`rate` of each (hit, among)."""
+        hits = np.stack([np.bincount(self.codes, weights=h & a, minlength=self.n) for h, a in asked], axis=1)
+        sizes = np.stack([np.bincount(self.codes, weights=a, minlength=self.n) for _, a in asked], axis=1)
         with np.errstate(invalid="ignore"):
-            drawn = (self.weights @ hits) / (self.weights @ size)
-        drawn = drawn[np.isfinite(drawn)]
-        lo, hi = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
-        return share, float(lo), float(hi)
+            draws = (self.weights @ hits) / (self.weights @ sizes)
+        out = []
+        for hit, size, drawn in zip(hits.T, sizes.T, draws.T, strict=True):
+            if size.sum() == 0:
+                out.append((np.nan, np.nan, np.nan))
+                continue
+            share = float(hit.sum() / size.sum())
+            if share in (0.0, 1.0):
+                slack = 1 - 0.025 ** (1 / np.count_nonzero(size))
+                out.append((share, max(0.0, share - slack), min(1.0, share + slack)))
+                continue
+            drawn = drawn[np.isfinite(drawn)]
+            lo, hi = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
+            out.append((share, float(lo), float(hi)))
+        return out
 
     def correlate(self, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, float]:
         """Spearman's rho, its 95 % interval, and the p-value of permuting `x`."""
@@ -512,6 +521,20 @@ def report(frame: pd.DataFrame, *, n_bins: int = 8, n_boot: int = 1000, seed: in
     return _associated(rows, "before", "after" if has_after else None, n_bins, n_boot, seed, threshold=threshold)
 
 
+def views(
+    rows: pd.DataFrame, boot: SubjectBootstrap | None = None, *, n_bins: int = 8, n_boot: int = 1000, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two tables of a report alone, where many edits are looked at: `Association.bins` and `Association.cumulative`.
+
+    Args:
+        rows: one row per (fact, prompt) with `fact_id, subject, n_both, top1_before, top1_after`.
+        boot: draws of these rows' subjects, to share among calls.
+    """
+    per_fact = rows.groupby("fact_id", sort=True)["n_both"].first()
+    rows = rows.assign(bin=rows["fact_id"].map(frequency_bins(per_fact, n_bins)))
+    return _binned(rows, boot or SubjectBootstrap(rows["subject"], n_boot, seed)), _cumulative(rows)
+
+
 def _associated(
     rows: pd.DataFrame,
     baseline: str,
@@ -560,26 +583,26 @@ def _change(rows: pd.DataFrame, boot: SubjectBootstrap, level: float) -> tuple[f
 def _binned(rows: pd.DataFrame, boot: SubjectBootstrap) -> pd.DataFrame:
     before = rows["top1_before"].to_numpy(bool)
     after = rows["top1_after"].to_numpy(bool) if "top1_after" in rows else None
-    out = []
+    out: list[dict[str, Any]] = []
+    asked: list[tuple[np.ndarray, np.ndarray]] = []
+    names = ["base_top1"] + ([] if after is None else ["edit_top1", "p_fixed_given_wrong", "p_broken_given_right"])
     for number, members in rows.groupby("bin", sort=True):
         inside = (rows["bin"] == number).to_numpy()
-        row: dict[str, Any] = {
-            "lo": members["n_both"].min(),
-            "hi": members["n_both"].max(),
-            "n": len(members),
-            "n_facts": members["fact_id"].nunique(),
-            "n_wrong": int((inside & ~before).sum()),
-        }
-        asked = [("base_top1", before, inside)]
+        out.append(
+            {
+                "lo": members["n_both"].min(),
+                "hi": members["n_both"].max(),
+                "n": len(members),
+                "n_facts": members["fact_id"].nunique(),
+                "n_wrong": int((inside & ~before).sum()),
+            }
+        )
+        asked.append((before, inside))
         if after is not None:
-            asked += [
-                ("edit_top1", after, inside),
-                ("p_fixed_given_wrong", after, inside & ~before),
-                ("p_broken_given_right", ~after, inside & before),
-            ]
-        for name, hit, among in asked:
-            row[name], row[f"{name}_lo"], row[f"{name}_hi"] = boot.rate(hit, among)
-        out.append(row)
+            asked += [(after, inside), (after, inside & ~before), (~after, inside & before)]
+    for i, rate in enumerate(boot.rates(asked)):
+        name = names[i % len(names)]
+        out[i // len(names)] |= {name: rate[0], f"{name}_lo": rate[1], f"{name}_hi": rate[2]}
     return pd.DataFrame(out)
 
 

@@ -311,6 +311,15 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(f"All results: {args.out}")
 
 
+def _report(args: argparse.Namespace) -> None:
+    from laser_interp.report import write_report
+    from laser_interp.results import read_table
+
+    counts = None if args.counts is None else read_table(args.counts, "counts")
+    path = write_report(args.folder, args.out, counts=counts, max_facts=args.max_facts, progress=not args.quiet)
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser; it needs no network.")
+
+
 def _corpus_arguments(one: argparse.ArgumentParser, required: bool) -> None:
     one.add_argument(
         "--corpus",
@@ -462,6 +471,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", required=True, help="folder for the index; must not exist")
     one.add_argument("--backend", default=None, choices=["tantivy", "sqlite"], help="default: tantivy if installed")
     one.set_defaults(run=_index)
+
+    one = commands.add_parser("report", help="a run as one HTML page to explore")
+    one.add_argument("folder", metavar="RUN", help="folder of a sweep, of evaluate or of reproduce")
+    one.add_argument("-o", "--out", required=True, help="the .html file")
+    one.add_argument("--counts", default=None, help="from laser-interp count (default: those in the run)")
+    one.add_argument("--max-facts", type=int, default=20_000, help="sample more than these (default: %(default)s)")
+    one.add_argument("--quiet", action="store_true", help="no progress bar")
+    one.set_defaults(run=_report)
 
     organism = commands.add_parser("organism", help="the model organism").add_subparsers(dest="verb", required=True)
     one = organism.add_parser("train", help="train an organism from scratch (about 3 minutes)")

@@ -15,9 +15,7 @@ from laser_interp.edit import Edit
 from laser_interp.facts import FactSet
 from laser_interp.model import Model
 from laser_interp.results import check
-from laser_interp.score import Scorer
-
-CATEGORIES = ("correct", "generic", "same_type", "other")
+from laser_interp.score import CATEGORIES, Categories, Scorer
 
 
 def favoured_answers(
@@ -87,33 +85,34 @@ def answers_under(
     """
     scorer = Scorer(model, facts, generic=generic, candidates=False, top_k=top_k)
     first = _first_tokens(model, facts)
-    generic_ids = set(scorer.generic_ids.tolist())
     directions = token_directions(model)
     neighbours = neighbour_threshold(model, facts, false_positives)
-    alone = {key for key, (right, same_type) in first.items() if same_type <= set(right)}
+    keys = [(fact.fact_id, p) for fact, p in scorer.items]
+    categories = Categories(
+        ((i, token) for i, key in enumerate(keys) for token in first[key][0]),
+        ((i, token) for i, key in enumerate(keys) for token in first[key][1]),
+        scorer.generic_ids.tolist(),
+        model.d_vocab,
+    )
+    alone = [i for i, key in enumerate(keys) if first[key][1] <= set(first[key][0])]
 
     frames = []
     for label, scores in scorer.run(runs, progress=progress):
-        categories, similarities = [], []
-        for fact_id, p, token in zip(scores["fact_id"], scores["prompt_id"], scores["top_token"], strict=True):
-            right, same_type = first[fact_id, p]
-            if token in right:
-                categories.append("correct")
-            elif token in generic_ids:
-                categories.append("generic")
-            elif (fact_id, p) in alone:
-                near = float((directions[token] @ directions[right].T).max())
-                categories.append("same_type" if near >= neighbours["threshold"] else "other")
-            else:
-                categories.append("same_type" if token in same_type else "other")
-            similarities.append(float(directions[token] @ directions[right[0]]))
+        tokens = scores["top_token"].to_numpy()
+        of = categories.of(np.arange(len(keys)), tokens)
+        for i in alone:
+            near = float((directions[tokens[i]] @ directions[first[keys[i]][0]].T).max())
+            if of[i] == "other" and near >= neighbours["threshold"]:
+                of[i] = "same_type"
+        truth = torch.tensor([first[key][0][0] for key in keys])
+        similarity = (directions[torch.tensor(tokens)] * directions[truth]).sum(-1)
         frame = scores[["fact_id", "prompt_id", "subject", "relation", "object", "split"]].copy()
         frame["edit"] = label
         frame["share"] = float("nan")
         frame["answer"] = scores["top_answer"]
         frame["probability"] = scores["top_prob"]
-        frame["category"] = categories
-        frame["similarity"] = similarities
+        frame["category"] = of
+        frame["similarity"] = similarity.double().numpy()
         if top_k:
             frame["top_answers"], frame["top_probs"] = scores["top_answers"], scores["top_probs"]
         frames.append(frame)

@@ -98,6 +98,8 @@ def evaluate(
     validation, test = task.keep(facts.split("validation")), task.keep(facts.split("test"))
     with results.locked(folder), results.keeping(folder):
         results.open_run(folder, settings)
+        with results.replacing(folder / results.FACTS) as path:
+            facts.save(path, suffix=".jsonl")
         found = []
         units: list[tuple[str, list[Cell]]] = [("base", []), *((str(site), cells) for site, cells in by_site.items())]
         for name, cells in tqdm(units, desc=f"{task.name}: sites", disable=not progress):
@@ -164,7 +166,7 @@ def _means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _beside(model: Model, edit: Edit, seed: int) -> dict[str, Edit | None]:
-    runs: dict[str, Edit | None] = {"base": None, "laser": edit}
+    runs: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": edit.discarded()}
     for draw in range(seed, seed + N_DRAWS):
         runs[f"same_spectrum_random/{draw}"] = edits.same_spectrum_random(model, edit, seed=draw)
         runs[f"random_kept/{draw}"] = edits.random_kept(model, edit, seed=draw)
@@ -233,7 +235,7 @@ def describe(e: Evaluation, task: Task, settings: dict[str, Any], figures: Seque
             f"({row['share_commonest']:.0%}) | {_number(row['p_candidates'])} | {_number(row['calibration_error'])} |"
         )
     change = 100 * (laser["accuracy"] - base["accuracy"])
-    best = by.drop(index=["base", "laser"])["accuracy"].max()
+    best = by.drop(index=["base", "laser", "discarded"])["accuracy"].max()
     lines += [
         "",
         f"Always giving the commonest right answer would score {base['majority_baseline']:.3f}. The edit changes "

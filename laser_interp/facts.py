@@ -203,19 +203,24 @@ class FactSet:
             }
         )
 
-    def save(self, path: str | Path) -> Path:
-        """Write a fact file; the suffix (.jsonl, .csv, .parquet) chooses the format."""
+    def save(self, path: str | Path, suffix: str | None = None) -> Path:
+        """Write a fact file; the suffix (.jsonl, .csv, .parquet) chooses the format.
+
+        Args:
+            suffix: instead of the path's own.
+        """
         path = Path(path)
+        suffix = suffix or path.suffix
         frame = self.to_frame()
-        if path.suffix == ".parquet":
+        if suffix == ".parquet":
             frame.to_parquet(path, index=False)
-        elif path.suffix == ".jsonl":
+        elif suffix == ".jsonl":
             lines = []
             for fact in self.facts:
                 row = {k: v for k, v in vars(fact).items() if v is not None and v != ()}
                 lines.append(json.dumps(row, ensure_ascii=False) + "\n")
             path.write_text("".join(lines), encoding="utf-8")
-        elif path.suffix == ".csv":
+        elif suffix == ".csv":
             for column in LIST_COLUMNS:
                 frame[column] = [json.dumps(value, ensure_ascii=False) if value else "" for value in frame[column]]
             frame.to_csv(path, index=False)

@@ -43,6 +43,7 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
     }
     selection = grid.select()
     laser = selection.edit(model)
+    study.around(model, facts, selection.site, out / "sweep-selected", progress=progress)
     test = facts.split("test")
 
     counts = count(facts, "organism", progress=progress)

@@ -15,10 +15,14 @@ from typing import Any
 import pandas as pd
 
 METADATA_KEY = b"laser_interp"
+FACTS = "facts.jsonl"  # in a run's folder: the facts it is of, so that it can be read without their source
 
 _FACT = {"fact_id": "text", "prompt_id": "int", "subject": "text", "relation": "text", "object": "text"}
 _EDIT = {"site": "text", "kind": "text", "rho": "float", "rank_kept": "float", "alpha": "float"}
 _METRICS = {
+    "top_answer": "text",
+    "top_prob": "float",
+    "category": "text",
     "logprob": "float",
     "rank": "int",
     "p_generic": "float",
@@ -38,9 +42,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "top10": "bool",
         "correct": "bool",
         "generic_masked_rank": "int",
-        "top_answer": "text",
         "top_token": "int",
-        "top_prob": "float",
         "candidate_top1": "float",
         "n_answer_tokens": "int",
         "logprob_per_token": "float",

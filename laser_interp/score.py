@@ -7,7 +7,7 @@ decoding writes it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +61,39 @@ class _Reads:
             self._read_of[place] = len(self.places)
             self.places.append(place)
         return self._read_of[place]
+
+
+CATEGORIES = ("correct", "generic", "same_type", "other")
+
+
+class Categories:
+    """Of which category an answer's first token is; see `laser_interp.favoured_answers`.
+
+    Args:
+        right, same_type: pairs (item, token): of an item's right answers, and of all answers of its relation.
+        generic: tokens of generic words.
+        d_vocab: size of the vocabulary.
+    """
+
+    def __init__(
+        self,
+        right: Iterable[tuple[int, int]],
+        same_type: Iterable[tuple[int, int]],
+        generic: Iterable[int],
+        d_vocab: int,
+    ) -> None:
+        self._d_vocab = d_vocab
+        self._right, self._same_type = self._keys(right), self._keys(same_type)
+        self._generic = np.fromiter(generic, dtype=np.int64)
+
+    def _keys(self, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+        return np.unique(np.fromiter((item * self._d_vocab + token for item, token in pairs), dtype=np.int64))
+
+    def of(self, items: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """A category for each item and the token that was answered."""
+        keys = items.astype(np.int64) * self._d_vocab + tokens
+        conditions = [np.isin(keys, self._right), np.isin(tokens, self._generic), np.isin(keys, self._same_type)]
+        return np.select(conditions, CATEGORIES[:3], CATEGORIES[3])
 
 
 class _Found:
@@ -157,6 +190,13 @@ class Scorer:
         self._owner_item_array = np.asarray(self._owner_item)
         self._owner_is_answer_array = np.asarray(self._owner_is_answer)
         self.generic_ids = self._find_generic(generic)
+        first = np.flatnonzero(self._target_first)
+        item = self._owner_item_array[self._target_owner[first]]
+        pairs = np.stack([item, self._target_token[first]], axis=1)
+        right = self._owner_is_answer_array[self._target_owner[first]]
+        self._categories = Categories(
+            map(tuple, pairs[right].tolist()), map(tuple, pairs.tolist()), self.generic_ids.tolist(), model.d_vocab
+        )
         self._fixed = facts.prompts_frame()
 
     def _find_generic(self, words: Sequence[str] | None) -> Tensor:
@@ -316,6 +356,7 @@ class Scorer:
         frame["top_answer"] = [decoded[token] for token in top[read]]
         frame["top_token"] = top[read]
         frame["top_prob"] = found.top_prob[read]
+        frame["category"] = self._categories.of(np.arange(n_items), top[read])
         if self.top_k:
             words = {int(t): self.model.decode(int(t)).strip() for t in np.unique(found.first[read])}
             frame["top_answers"] = [[words[int(t)] for t in row] for row in found.first[read]]
@@ -365,7 +406,8 @@ def score(
     Returns:
         One row per (fact, prompt, edit): `logprob` of the answer (nats, summed over its tokens, the best
         of its aliases), its `rank` in the vocabulary (from 1, ties against it), `top1`, `top5`, `top10`,
-        `correct`, the first token of the `top_answer` and its `top_prob`, `p_generic`,
+        `correct`, the first token of the `top_answer`, its `top_prob` and its `category` (as in
+        `li.favoured_answers`, but without candidates no answer is known to be of the same type), `p_generic`,
         `generic_masked_rank` and `generic_masked_top1` (once generic words are masked where the answer
         begins), `n_answer_tokens` and `logprob_per_token`, `candidate_rank` and `candidate_top1` among
         the answers of its relation (by `logprob`; 1.0 and 0.0; NaN where they were not asked for).

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from laser_interp.edit import Edit
 from laser_interp.facts import FactSet, load_facts
 from laser_interp.model import Model, load_model
 from laser_interp.score import score, summarise
+from laser_interp.sites import Site
 from laser_interp.spectrum import spectrum
 from laser_interp.sweep import Sweep, sweep
 
@@ -30,6 +32,7 @@ RANDOM_CONTROLS = {
     "random_equal_energy": edits.random_equal_energy,
 }
 PLACEBOS = ("same_spectrum_random", "random_subspace")  # what they subtract has the norm of the discarded part
+ALPHAS = (-0.5, 0.25, 0.5, 0.75, 1.5)
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 METRICS = ("top1", "top10", "loss", "generic_masked_top1", "candidate_top1")
 
@@ -242,8 +245,23 @@ def _same_ranks(model: Model, edit: Edit) -> Edit:
     )
 
 
+def around(model: Model, facts: FactSet, site: Site, out: str | Path | None, *, progress: bool = True) -> Sweep:
+    """At one site: every ρ, what it discards, and that part injected at several strengths."""
+    with _told_elsewhere():
+        return sweep(
+            model, facts, matrices=[site.matrix], layers=[site.layer], alphas=ALPHAS, controls=["discarded"], out=out,
+            progress=progress,
+        )  # fmt: skip
+
+
 def quiet_sweep(model: Model, facts: FactSet, out: str | Path | None, *, progress: bool = True) -> Sweep:
     """A sweep whose lifted and dropped cells the caller tells of itself."""
+    with _told_elsewhere():
+        return sweep(model, facts, out=out, progress=progress)
+
+
+@contextmanager
+def _told_elsewhere() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\d+ cells of the grid")
-        return sweep(model, facts, out=out, progress=progress)
+        yield

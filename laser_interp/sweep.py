@@ -219,6 +219,8 @@ def sweep(
     folder = Path(out)
     with results.locked(folder), results.keeping(folder):
         results.open_run(folder, settings)
+        with results.replacing(folder / results.FACTS) as given:
+            plan.facts.save(given, suffix=".jsonl")
         return _run(plan, options, folder, settings, stop_hopeless, executor, workers, progress)
 
 

@@ -186,8 +186,8 @@ def _load(run: Path) -> _Run:
     folders = [f for f in (run, *sorted(run.glob("*/"))) if (f / "cells.parquet").is_file() and _settings(f)]
     if not folders:
         raise FileNotFoundError(
-            f"no finished run in {run}: expected the folder of `laser-interp sweep`, `evaluate` or `reproduce`; the same "
-            "command finishes one that was stopped"
+            f"no finished run in {run}: expected the folder of `laser-interp sweep`, `evaluate` or `reproduce`; the "
+            "same command finishes one that was stopped"
         )
     first = run / "sweep" if run / "sweep" in folders else folders[0]
     told = _settings(first)
@@ -339,7 +339,7 @@ def _by_frequency(
     rows = run.items.merge(known, on="fact_id", how="left")
     rows["top1_before"] = run.right[""]
     reported = (rows["split"] == "test").to_numpy() if "test" in set(rows["split"]) else np.ones(len(rows), bool)
-    reported &= np.isfinite(run.right[""])
+    reported = reported & np.isfinite(run.right[""])
     boot = SubjectBootstrap(rows.loc[reported, "subject"], n_boot, seed)
     out: dict[str, Any] = {"n_boot": n_boot, "cells": {}, "paragraph": None, "of": "test"}
     columns = ["base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right"]
@@ -416,7 +416,7 @@ def _facts_part(run: _Run, lasers: Sequence[str], chosen: np.ndarray, known: pd.
 
 
 def _by_interest(run: _Run, lasers: Sequence[str]) -> Iterator[str]:
-    """Cells by how soon a reader wants their answers: the chosen one's, its site's, then others as validation has it."""
+    """Cells by how soon a reader wants their answers: the chosen one's, its site's, others as validation ranks them."""
     validation = run.cells[run.cells["split"] == "validation"].set_index("cell")
     value = {name: (validation["top1"].get(name, -1.0), -validation["loss"].get(name, np.inf)) for name in lasers}
     chosen = Cell.parse(run.selected)

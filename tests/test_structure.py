@@ -27,7 +27,7 @@ ORDER = [
     {"frequency"},
     {"compose", "judge"},
     {"evaluate"},
-    {"study", "compress"},
+    {"study", "compress", "report"},
     {"reproduce"},
     {"cli"},
     {"__main__"},

@@ -26,6 +26,7 @@ from laser_interp.facts import FactSet, load_facts
 from laser_interp.grid import Cell
 from laser_interp.results import code_version, read_table
 from laser_interp.score import CATEGORIES
+from laser_interp.sweep import Sweep
 
 MAX_FACTS = 20_000
 MAX_BYTES = 9_500_000
@@ -221,8 +222,6 @@ def _facts(folder: Path) -> FactSet:
 
 
 def _chosen(cells: pd.DataFrame) -> str:
-    from laser_interp.sweep import Sweep
-
     return Sweep(cells).select().cell
 
 

@@ -429,13 +429,19 @@
   theme(dark.matches ? "dark" : "light");
   $("theme").addEventListener("click", () => { theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); draw(); });
   dark.addEventListener("change", () => { theme(dark.matches ? "dark" : "light"); draw(); });
-  addEventListener("hashchange", () => { if (location.hash.slice(1) !== written) { readAddress(); draw(); } });
+  addEventListener("hashchange", () => { if (location.hash.slice(1) !== written) { arrive(); } });
+  const arrive = () => { // a link to a fact opens the page of the table that it is on
+    readAddress();
+    find();
+    const at = found.indexOf(facts.id.indexOf(state.fact));
+    if (at >= 0) state.page = String(Math.floor(at / PAGE));
+    draw();
+  };
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; drawMap(); } });
   fill();
   drawAbout();
-  readAddress();
-  draw();
+  arrive();
   $("map").on("plotly_click", (event) => { const name = event.points[0]?.customdata; if (name) set({ cell: name }); });
   document.documentElement.dataset.ready = "yes";
 })();

@@ -73,7 +73,9 @@ class Question:
             results.write_table(table, self.out / "tables" / f"{name}.parquet", None, provenance)
             for name, table in tables.items()
         ]
-        return written + plots.draw_all(tables, self.out / "figures")
+        return written + plots.draw_all(
+            tables, self.out / "figures", about={"model": self.model.name, "command": f"python -m figures {self.out}"}
+        )
 
 
 def run(name: str, analyse: Callable[[Question], Tables], argv: list[str]) -> Tables:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analyses import Question, Tables, run
+from laser_interp import study
 from laser_interp.attribution import against_ablation, attribute, choose_selective, propose
 from laser_interp.reading import bands, importance, read_band, stability
 from laser_interp.sites import resolve
@@ -33,6 +34,7 @@ def tables(question: Question) -> Tables:
     print(ablation.round(3).to_string(index=False))
     print(selective.round(4).to_string(index=False))
     out = {
+        "spectrum": study.spectra(model, edit),
         "directions_gradients": found.summary("relation"),
         "directions_ablation": ablation,
         "directions_proposals": proposals,

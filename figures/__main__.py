@@ -18,13 +18,15 @@ def main(argv: list[str] | None = None) -> int:
         "run", nargs="?", type=Path, default=HERE / "organism", help="a run's folder (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, default=None, help="folder for the figures (default: RUN, or RUN/figures)")
+    parser.add_argument("--style", default="paper", choices=list(plots.WIDTHS), help="default: %(default)s")
+    parser.add_argument("--columns", type=int, default=1, choices=[1, 2], help="width (default: %(default)s)")
     args = parser.parse_args(argv)
     needed = {table for _, tables in plots.FIGURES.values() for table in tables}
-    tables = {
-        name: results.read_table(args.run / "tables" / f"{name}.parquet")
-        for name in sorted(needed)
-        if (args.run / "tables" / f"{name}.parquet").is_file()
-    }
+    found = {name: args.run / "tables" / f"{name}.parquet" for name in sorted(needed)}
+    if not found["layer_sweep"].is_file():  # the folder of a sweep, or one beside a task's tables
+        found["layer_sweep"] = next(iter(sorted(args.run.glob("cells.parquet"))), args.run / "sweep" / "cells.parquet")
+    found["composition"] = args.run / "steps.parquet"
+    tables = {name: results.read_table(path) for name, path in found.items() if path.is_file()}
     if not tables:
         print(
             f"figures: no tables in {args.run / 'tables'}: `laser-interp reproduce --out RUN` writes them",
@@ -32,7 +34,10 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     out = args.out or (args.run if args.run == HERE / "organism" else args.run / "figures")
-    for path in plots.draw_all(tables, out):
+    shown = "" if args.run == HERE / "organism" else f" {args.run}"
+    options = "" if (args.style, args.columns) == ("paper", 1) else f" --style {args.style} --columns {args.columns}"
+    about = {"command": f"python -m figures{shown}{options}"}
+    for path in plots.draw_all(tables, out, style=args.style, columns=args.columns, about=about):
         print(path)
     return 0
 

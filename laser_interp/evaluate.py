@@ -197,7 +197,8 @@ def _write(folder: Path, e: Evaluation, task: Task, settings: dict[str, Any]) ->
     for name, table in tables.items():
         results.write_table(table, folder / "tables" / f"{name}.parquet", None, settings)
     drawn = {name: table for name, table in tables.items() if len(table)}
-    figures = plots.draw_all(drawn, folder / "figures")
+    about = {"model": settings["model"], "edit": e.selected, "command": f"python -m figures {folder}"}
+    figures = plots.draw_all(drawn, folder / "figures", about=about)
     by = e.metrics.set_index("edit")
     summary = settings | {
         "selected": e.selected,

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMN_WIDTH = 3.25  # inches, one column of a two-column page
+# Widths in inches of one column and of the page's text, as each venue's template has them. NeurIPS has one column:
+# half of its text stands for it.
+WIDTHS = {
+    "paper": (3.25, 6.75),
+    "neurips": (2.75, 5.5),
+    "icml": (3.25, 6.75),
+    "acl": (3.03, 6.3),
+    "nature": (3.5, 7.2),
+}
 
 PAPER_STYLE: dict[str, Any] = {
     "font.family": "serif",
@@ -68,21 +76,75 @@ def _palette() -> list[Any]:
     return list(sns.color_palette("colorblind"))
 
 
+def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:
+    """matplotlib settings of a venue: its fonts and sizes, its width, fonts embedded as TrueType.
+
+    Args:
+        style: one of `WIDTHS`. NeurIPS and ICML are tueplots', Nature is SciencePlots'; no maintained package has ACL,
+            which is Times at the sizes of its template.
+        columns: 1 or 2: the width of a column, or of the page's text.
+
+    Raises:
+        ValueError: another style or number of columns.
+    """
+    if style not in WIDTHS:
+        raise ValueError(f"style is {style!r}: expected one of {', '.join(WIDTHS)}")
+    if columns not in (1, 2):
+        raise ValueError(f"columns is {columns}: expected 1 or 2")
+    given: dict[str, Any] = {}
+    if style in ("neurips", "icml"):
+        from tueplots import bundles
+
+        bundle = bundles.neurips2024 if style == "neurips" else bundles.icml2024
+        given = {str(name): value for name, value in bundle(usetex=False).items()}
+    elif style == "nature":
+        import matplotlib.style
+        import scienceplots  # noqa: F401  # registers its styles
+
+        given = {str(name): value for name, value in matplotlib.style.library["nature"].items()}
+        given["font.sans-serif"] = ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"]
+    elif style == "acl":
+        given = {"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
+        given |= {"legend.fontsize": 8}
+    # Sizes and fonts are the venue's; colours and layout are ours.
+    ours = ("axes.prop_cycle", "font.serif")
+    wanted = {
+        name: value
+        for name, value in given.items()
+        if name not in ours and (name.partition(".")[0] in ("font", "axes", "xtick", "ytick") or "fontsize" in name)
+    }
+    serif = {"font.serif": ["Times New Roman", "Times", "STIXGeneral", "DejaVu Serif"]} if style != "paper" else {}
+    width = WIDTHS[style][columns - 1]
+    if width < 3.2:  # a narrow column has no room for more
+        wanted |= {k: min(v, 7.5) for k, v in wanted.items() if k.endswith("size") and isinstance(v, int | float)}
+    return PAPER_STYLE | wanted | serif | {"figure.figsize": (width, 2.5), "text.usetex": False}
+
+
 @contextmanager
-def paper_style() -> Iterator[None]:
-    """Figures made inside are drawn for print; nothing changes outside."""
+def paper_style(style: str = "paper", columns: int = 1) -> Iterator[None]:
+    """Figures made inside are drawn for print, see `style_of`; nothing changes outside."""
+    import logging
+
     import matplotlib as mpl
 
-    style: Any = PAPER_STYLE
-    with mpl.rc_context(style):
-        yield
+    told: Any = style_of(style, columns)
+    log = logging.getLogger("matplotlib.font_manager")
+    before = log.level
+    log.setLevel(logging.ERROR)  # the first font of a list that is installed is taken, without a word for each other
+    try:
+        with mpl.rc_context(told):
+            yield
+    finally:
+        log.setLevel(before)
 
 
 def _figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of the style's width; `height` in inches."""
+    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(COLUMN_WIDTH, height))
+    figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], height))
     FigureCanvasAgg(figure)  # no global state, no window
     return figure, np.atleast_2d(figure.subplots(rows, columns, squeeze=False, **kwargs))
 
@@ -159,7 +221,7 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
     _points(axes[1, 1], x - 0.12, bins, "p_fixed_given_wrong", "P(fixed | wrong before)", colour[2])
     _points(axes[1, 1], x + 0.12, bins, "p_broken_given_right", "P(broken | right before)", colour[3])
     axes[1, 1].set_ylabel("probability")
-    axes[1, 1].set_title("(d) fixed and broken")
+    axes[1, 1].set_title("(d) fixed, broken")
     for ax in axes[1]:
         _frequency_axis(ax, bins)
     entries = [entry for ax in (axes[0, 0], axes[1, 1]) for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
@@ -314,7 +376,7 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
         ax.axvline(1.5, color="white", linewidth=2)
         ax.set_xticks(range(len(table)), labels, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_xlabel("share of the discarded part")
-        ax.set_title(f"{'all prompts' if outcome == 'all' else 'prompts LASER fixed'} (n = {int(table['n'].iloc[0])})")
+        ax.set_title(f"{'all prompts' if outcome == 'all' else 'fixed by LASER'} (n = {int(table['n'].iloc[0])})")
     axes[0, 0].set_ylabel("share of answers")
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(
@@ -350,31 +412,186 @@ def controls(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def spectrum(table: pd.DataFrame) -> Figure:
+    """Singular values of each site, the largest value that noise alone would have, and where LASER cuts.
+
+    Args:
+        table: `site, direction, singular_value, noise_edge, rank_kept`.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    sites = list(dict.fromkeys(table["site"]))
+    figure, axes = _figure(1, len(sites), 2.0, sharey=True)
+    colour = _palette()
+    for ax, site in zip(axes.flat, sites, strict=True):
+        of = table[table["site"] == site].sort_values("direction")
+        ax.plot(of["direction"] + 1, of["singular_value"], color=colour[0], label="singular values")
+        ax.axhline(of["noise_edge"].iloc[0], color=colour[7], linestyle="--", linewidth=0.8, label="edge of noise")
+        ax.axvline(
+            of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="LASER keeps what is left of it"
+        )
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel("direction")
+        ax.set_title(site)
+    axes[0, 0].set_ylabel("singular value")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=1, handlelength=1.6)
+    return figure
+
+
+def composition(steps: pd.DataFrame) -> Figure:
+    """Greedy composition: accuracy and loss on validation after each edit that was kept."""
+    kept = steps[steps["kept"]].reset_index(drop=True)
+    colour = _palette()
+    figure, axes = _figure(1, 2, 2.2, sharex=True)
+    names = [f"{site}, ρ {rho:g}" for site, rho in zip(kept["site"], kept["rho"], strict=True)]
+    for ax, column, label, c in zip(
+        axes.flat, ("top1", "loss"), ("top-1 on validation", "loss on validation (nats)"), colour, strict=False
+    ):
+        ax.plot(range(len(kept)), kept[column], "o-", color=c)
+        ax.set_xticks(range(len(kept)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
+        ax.set_ylabel(label)
+    figure.supxlabel("edit added", fontsize=7)
+    return figure
+
+
+def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:
+    """Mean gradient of log p(answer) to the gain of each direction: a row a site, directions from large to small.
+
+    Args:
+        table: `Attribution.summary()`: `site, direction, gradient, n`, also by groups.
+        n_bins: a matrix's directions are averaged in so many bins.
+    """
+    weighed = table.assign(total=table["gradient"] * table["n"]).groupby(["site", "direction"], as_index=False)
+    mean = weighed[["total", "n"]].sum()
+    rank = mean.groupby("site")["direction"].transform("max") + 1
+    mean["bin"] = (mean["direction"] * n_bins // rank).clip(upper=n_bins - 1)
+    mean["value"] = mean["total"] / mean["n"]
+    wide = mean.pivot_table(index="site", columns="bin", values="value", aggfunc="sum")
+    order = sorted(wide.index, key=lambda site: (site.partition(".")[2], int(site.partition(".")[0])))
+    wide = wide.loc[order]
+    figure, axes = _figure(1, 1, 0.8 + 0.11 * len(wide))
+    ax = axes[0, 0]
+    most = max(float(np.nanquantile(np.abs(wide.to_numpy()), 0.98)), 1e-9)
+    image = ax.imshow(wide, cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
+    ax.set_yticks(range(len(wide)), list(wide.index), fontsize=5.5)
+    ax.set_xticks([-0.5, n_bins - 0.5], ["largest", "smallest"])
+    ax.set_xlabel("directions, by singular value")
+    figure.colorbar(image, ax=ax, label="∂ log p(answer) / ∂ gain", fraction=0.05)
+    return figure
+
+
 # name -> (function, the tables it draws, in order)
 FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "layer_sweep": (layer_sweep, ("layer_sweep",)),
+    "spectrum": (spectrum, ("spectrum",)),
     "rare_facts": (rare_facts, ("rare_facts_bins", "rare_facts_cumulative", "rare_facts_paper_ratio")),
     "discarded_answers": (discarded_answers, ("discarded_categories",)),
     "controls": (controls, ("controls",)),
     "robustness": (robustness, ("robustness",)),
+    "composition": (composition, ("composition",)),
     "transfer": (transfer, ("transfer",)),
+    "attribution_map": (attribution_map, ("directions_gradients",)),
     "compared_edits": (compared_edits, ("rare_facts_placebo",)),
     "frequency_trap": (frequency_trap, ("trap_bins", "trap_rates")),
 }
+CAPTIONS = {
+    "layer_sweep": (
+        "Change of the loss (mean −log p of the answer, nats) when one matrix keeps the fraction ρ of its rank, by"
+        " layer and matrix; below zero is better. The axis is linear to ±.5 and logarithmic beyond. No intervals "
+        "are drawn."
+    ),
+    "spectrum": (
+        "Singular values of the edited matrix, the Marchenko–Pastur edge (the largest value that a matrix of noise"
+        " alone would have, its scale estimated from the median), and the rank that LASER keeps."
+    ),
+    "rare_facts": (
+        "(a, b) The paper's views: accuracy on facts of training frequency at most N, and corrected answers for "
+        "each originally right one. (c) Top-1 by frequency in bins of equal numbers of facts. (d) Among prompts "
+        "answered wrong before, the share fixed; among those right before, the share broken. Bars are 95 % "
+        "intervals from a bootstrap over subjects; where all or none of a bin are hit, the exact binomial bound on"
+        " subjects. (a) and (b) slope even for an edit that ignores frequency; (d) need not."
+    ),
+    "discarded_answers": (
+        "Category of the most probable answer as trained, under LASER, and under growing shares of the discarded "
+        "part alone (smallest singular values first). No intervals are drawn."
+    ),
+    "controls": (
+        "Top-1 under LASER, under controls that edit as much of the same matrix otherwise, and without an edit but"
+        " with generic words masked. Bars of controls drawn several times are means, their lines the lowest and "
+        "highest draw."
+    ),
+    "robustness": (
+        "Share of facts answered right on all their prompts, per prompt, on any prompt, and agreement among "
+        "prompts. No intervals are drawn."
+    ),
+    "composition": (
+        "Greedy composition: accuracy and loss on validation after each edit that was kept, in order. These "
+        "selected the edits; they are no held-out result."
+    ),
+    "transfer": (
+        "Change of each task's score on test, in points, under the edit chosen for each task. No intervals are drawn."
+    ),
+    "attribution_map": (
+        "Mean gradient of log p(answer) with respect to the gain of each singular direction, summed in bins of "
+        "directions from the largest to the smallest; below zero, removing the directions helps. No intervals are "
+        "drawn."
+    ),
+    "compared_edits": (
+        "Change of accuracy, and odds ratio of a wrong answer being fixed per tenfold frequency, of the edit and "
+        "of random edits of equal norm. Intervals hold for all edits at once (Bonferroni, 95 %), resampling "
+        "subjects."
+    ),
+    "frequency_trap": (
+        "Simulated. (a) An edit that fixes wrong answers at a rate that ignores frequency: gain in accuracy, and "
+        "share fixed of those wrong. (b) How often each statistic is significant at 5 %, by the size of the true "
+        "effect."
+    ),
+}
 
 
-def draw_all(tables: Mapping[str, pd.DataFrame], folder: str | Path) -> list[Path]:
-    """Draw every figure whose tables are there, each as PDF and PNG.
+def caption(name: str, tables: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
+    """A caption in plain text: what is drawn, over how many, of which model and edit, and what draws it again."""
+    first = tables[FIGURES[name][1][0]]
+    told = []
+    if "n" in first.columns and name not in ("attribution_map", "transfer"):
+        n = first["n"].sum() if name == "rare_facts" else first["n"].max()
+        told.append(f"n = {int(n)} prompts")
+    if name not in ("spectrum", "composition", "attribution_map", "frequency_trap"):
+        told.append("test split")
+    told += [f"{key} {about[key]}" for key in ("model", "edit") if about.get(key)]
+    tail = f" ({', '.join(told)}.)" if told else ""
+    drawn = f" Drawn by `{about['command']}`." if about.get("command") else ""
+    return f"{CAPTIONS[name]}{tail}{drawn}\n"
+
+
+def draw_all(
+    tables: Mapping[str, pd.DataFrame],
+    folder: str | Path,
+    *,
+    style: str = "paper",
+    columns: int = 1,
+    about: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Draw every figure whose tables are there, as PDF and PNG, each with its caption (.txt) and its data (.csv).
 
     Equal tables give equal files: no dates are written into them.
+
+    Args:
+        style, columns: see `style_of`.
+        about: `model`, `edit` and `command`, for the captions; what the tables' own provenance says is taken too.
     """
+    style_of(style, columns)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, (draw, needed) in FIGURES.items():
-        if not all(table in tables for table in needed):
+        if not all(table in tables and len(tables[table]) for table in needed):
             continue
-        with paper_style():
+        with paper_style(style, columns):
             figure = draw(*(tables[table] for table in needed))
             for suffix, metadata in (
                 (".pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
@@ -382,4 +599,9 @@ def draw_all(tables: Mapping[str, pd.DataFrame], folder: str | Path) -> list[Pat
             ):
                 figure.savefig(folder / f"{name}{suffix}", metadata=metadata)
                 written.append(folder / f"{name}{suffix}")
+        known = tables[needed[0]].attrs.get("provenance", {}) | dict(about or {})
+        (folder / f"{name}.txt").write_text(caption(name, tables, known), encoding="utf-8")
+        for table in needed:
+            path = folder / (f"{name}.csv" if len(needed) == 1 else f"{name}.{table.removeprefix(name + '_')}.csv")
+            tables[table].to_csv(path, index=False)
     return written

@@ -10,6 +10,7 @@ import pandas as pd
 
 from laser_interp import plots, results, study
 from laser_interp.association import Association, Gain, gain
+from laser_interp.attribution import attribute
 from laser_interp.facts import load_facts
 from laser_interp.frequency import count
 from laser_interp.model import load_model
@@ -37,6 +38,7 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
     grid = study.quiet_sweep(model, facts, out / "sweep", progress=progress)
     provenance = {
         "model": model.name,
+        "edit": grid.select().cell,
         "weights_sha256": model.weights_sha256,
         "facts_sha256": facts.sha256,
         "seed": SEED,
@@ -63,11 +65,14 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
         "discarded_answers": answers,
         "discarded_categories": categories,
         "scores": controls.scores,
+        "spectrum": study.spectra(model, laser),
+        "directions_gradients": attribute(model, facts.split("validation"), progress=progress).summary(),
     }
     schemas = {"layer_sweep": "cells", "counts": "counts", "discarded_answers": "answers", "scores": "scores"}
     for name, table in tables.items():
         results.write_table(table, out / "tables" / f"{name}.parquet", schemas.get(name), provenance)
-    figures = plots.draw_all(tables, out / "figures")
+    about = {"model": model.name, "edit": selection.cell, "command": f"python -m figures {out}"}
+    figures = plots.draw_all(tables, out / "figures", about=about)
 
     summary = {
         "model": {"name": model.name, "n_params": model.n_params, "weights_sha256": model.weights_sha256},

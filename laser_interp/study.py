@@ -245,6 +245,19 @@ def _same_ranks(model: Model, edit: Edit) -> Edit:
     )
 
 
+def spectra(model: Model, edit: Edit) -> pd.DataFrame:
+    """The singular values of an edit's sites: `site, direction, singular_value, noise_edge, rank_kept`."""
+    frames = []
+    for site, part in edit.parts.items():
+        known = spectrum(model, site)
+        frames.append(
+            pd.DataFrame({"direction": np.arange(known.max_rank), "singular_value": known.S.numpy()}).assign(
+                site=str(site), noise_edge=known.noise_edge, rank_kept=int((part.gains != 0).sum())
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
 def around(model: Model, facts: FactSet, site: Site, out: str | Path | None, *, progress: bool = True) -> Sweep:
     """At one site: every ρ, what it discards, and that part injected at several strengths."""
     with _told_elsewhere():

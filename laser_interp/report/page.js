@@ -150,7 +150,7 @@
         shapes.push({ type: "rect", xref: x, yref: y, x0: i - 0.5, x1: i + 0.5, y0: j - 0.5, y1: j + 0.5, line: { width: 2.5, dash, color: colour("text") } });
       }
     });
-    $("map").style.height = `${90 + rows * (width < 600 ? 170 : 200)}px`;
+    $("map").style.height = `${90 + rows * (width < 600 ? 150 : 200)}px`;
     const chosen = cells.get(state.cell);
     $("map").setAttribute("aria-label", `Map of the change in ${state.metric === "top1" ? "top-1" : "loss"} by layer, matrix and rho on ${split}. Chosen: ${describe(chosen)}, ${signed(change(chosen, split), 2)} ${unit}. The list of edits above holds the same.`);
     Plotly.react("map", traces, layout({ ...more, shapes, annotations, margin: { l: 48, r: 10, t: 26, b: 44 } }), config);
@@ -356,9 +356,10 @@
         { x: [x[0], x[x.length - 1]], y: [trained, trained], mode: "lines", name: "as trained", line: { color: colour("base"), dash: "dash", width: 2 } },
       ], layout({ xaxis: axis(title, more), yaxis: axis("log p(truth)"), margin: { l: 60, r: 12, t: 30, b: 45 } }), config);
     };
-    draw("curve-rho", data.cells.filter((c) => c.site === chosen.site).map((c) => [c.rho, mean(c.name)]), `ρ kept at ${chosen.site}`, "rho", { type: "log", tickvals: rhos, ticktext: rhos.map(String) }, "The curve against ρ is not in the page.");
+    const apart = rhos.reduce((kept, rho) => (kept.length && rho < 1.8 * kept[kept.length - 1] ? kept : [...kept, rho]), []);
+    draw("curve-rho", data.cells.filter((c) => c.site === chosen.site).map((c) => [c.rho, mean(c.name)]), `ρ kept at ${chosen.site}`, "rho", { type: "log", tickvals: apart, ticktext: apart.map(String), tickangle: 0 }, "The curve against ρ is not in the page.");
     const injected = Object.entries(chosen.injected).map(([name, alpha]) => [alpha, mean(name)]);
-    draw("curve-alpha", injected.length ? [[0, mean(state.cell)], ...injected.filter(([a]) => a !== 0 && a !== 1), [1, trained]] : [], "strength α of the discarded part (0: LASER, 1: as trained)", "alpha", {}, "No curve against α: the run has no injected parts at this ρ (sweep with --alpha).");
+    draw("curve-alpha", injected.length ? [[0, mean(state.cell)], ...injected.filter(([a]) => a !== 0 && a !== 1), [1, trained]] : [], "α (0: LASER, 1: as trained)", "alpha", {}, "No curve against α: the run has no injected parts at this ρ (sweep with --alpha).");
   };
 
   // --- the rest ----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from laser_interp.frequency import Index, Joined, build_index, count, count_infi
 from laser_interp.grid import RHOS, Cell
 from laser_interp.judge import judge, metrics, perplexity, robustness, transfer
 from laser_interp.model import Model, load_model
+from laser_interp.panel import explore
 from laser_interp.report import write_report
 from laser_interp.score import score, summarise
 from laser_interp.sites import Site
@@ -74,6 +75,7 @@ __all__ = [
     "count_infinigram",
     "estimate",
     "evaluate",
+    "explore",
     "favoured_answers",
     "gain",
     "gains",

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 def _reproduce(args: argparse.Namespace) -> None:
     from laser_interp.reproduce import reproduce
 
-    reproduce(args.out, progress=not args.quiet)
+    summary = reproduce(args.out, progress=not args.quiet)
+    if args.json:
+        print(json.dumps(summary, indent=2))
+        return
     print((Path(args.out) / "SUMMARY.md").read_text(encoding="utf-8"))
     print(f"All numbers: {Path(args.out) / 'summary.json'}")
 
@@ -290,7 +294,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         task = load_task(args.task, args.data, protocol=args.protocol)
     if args.limit is not None:
         task = task.keep(task.facts.keep(task.facts.facts[: args.limit]))
-    print(task)
+    print(task, file=sys.stderr if args.json else sys.stdout)
     found = evaluate(
         load_model(args.model, revision=args.revision, device=args.device, dtype=args.dtype),
         task,
@@ -305,10 +309,12 @@ def _evaluate(args: argparse.Namespace) -> None:
         memory=args.memory,
         progress=not args.quiet,
     )
-    print((Path(args.out) / "REPORT.md").read_text(encoding="utf-8"))
+    told = "summary.json" if args.json else "REPORT.md"
+    print((Path(args.out) / told).read_text(encoding="utf-8"))
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"All results: {args.out}")
+    if not args.json:
+        print(f"All results: {args.out}")
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -370,15 +376,35 @@ def _grid_arguments(one: argparse.ArgumentParser, facts: bool = True) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="laser-interp", description="An instrument for LASER's rank reductions.")
+    import shtab
+
+    from laser_interp.results import code_version
+
+    parser = argparse.ArgumentParser(
+        prog="laser-interp",
+        description="An instrument for LASER's rank reductions.",
+        epilog="example: laser-interp reproduce --out runs/organism; `laser-interp COMMAND --help` shows one of each",
+    )
+    parser.add_argument("--version", action="version", version=f"laser-interp {code_version()}")
+    shtab.add_argument_to(parser, ["--print-completion"], help="completion for a shell, to be sourced by it")
+    parser.add_argument("--verbose", action="store_true", help="show where an error arose, and libraries' messages")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    one = commands.add_parser("reproduce", help="the paper's argument on the model organism, in about a minute")
+    one = commands.add_parser(
+        "reproduce",
+        help="the paper's argument on the model organism, in about a minute",
+        epilog="example: laser-interp reproduce --out runs/organism",
+    )
     one.add_argument("--out", default="runs/organism", help="folder for the results (default: %(default)s)")
     one.add_argument("--quiet", action="store_true", help="no progress bars")
+    one.add_argument("--json", action="store_true", help="print the summary as JSON")
     one.set_defaults(run=_reproduce)
 
-    one = commands.add_parser("compress", help="store an edited model smaller, as thin factors, or export it dense")
+    one = commands.add_parser(
+        "compress",
+        help="store an edited model smaller, as thin factors, or export it dense",
+        epilog="example: laser-interp compress --model organism --edit 3.in:0.05 --out smaller",
+    )
     one.add_argument("--model", required=True, help="shipped name, folder or hub id")
     one.add_argument("--edit", required=True, help="SITE:RHO, as in 27.in:0.01; several joined by +; *.mlp:0.1 for all")
     one.add_argument("--out", required=True, help="folder for the checkpoint; must not exist")
@@ -408,7 +434,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="print the result as JSON")
     one.set_defaults(run=_sweep)
 
-    one = commands.add_parser("compose", help="add one LASER after the other, from the last layer, while it helps")
+    one = commands.add_parser(
+        "compose",
+        help="add one LASER after the other, from the last layer, while it helps",
+        epilog="example: laser-interp compose --model organism --facts organism --rho 0.4 0.05 --out run",
+    )
     _grid_arguments(one)
     one.add_argument("--matrices", nargs="+", default=["mlp"], help="names or groups (default: mlp)")
     one.set_defaults(run=_compose)
@@ -428,7 +458,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", required=True, help="a .parquet file")
     one.set_defaults(run=_decode)
 
-    one = commands.add_parser("attribute", help="which singular directions help or harm, by one backward pass a batch")
+    one = commands.add_parser(
+        "attribute",
+        help="which singular directions help or harm, by one backward pass a batch",
+        epilog="example: laser-interp attribute --model organism --facts organism --out directions.parquet",
+    )
     _model_arguments(one)
     one.add_argument("--sites", default=None, help="as in *.mlp or 3.in (default: all)")
     one.add_argument("--by", default=None, choices=["relation", "subject", "split"], help="one mean a group")
@@ -450,6 +484,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--counts", default=None, help="from laser-interp count: adds the frequency report")
     _grid_arguments(one, facts=False)
     one.add_argument("--matrices", nargs="+", default=["mlp"], help="names or groups (default: mlp)")
+    one.add_argument("--json", action="store_true", help="print the summary as JSON")
     one.set_defaults(run=_evaluate)
 
     one = commands.add_parser(
@@ -466,13 +501,21 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--workers", type=int, default=None, help="processes, or Ray tasks at a time")
     one.set_defaults(run=_count)
 
-    one = commands.add_parser("index", help="index a corpus once, to count in it often")
+    one = commands.add_parser(
+        "index",
+        help="index a corpus once, to count in it often",
+        epilog="example: laser-interp index --corpus 'data/*.jsonl.zst' --out index",
+    )
     _corpus_arguments(one, required=True)
     one.add_argument("--out", required=True, help="folder for the index; must not exist")
     one.add_argument("--backend", default=None, choices=["tantivy", "sqlite"], help="default: tantivy if installed")
     one.set_defaults(run=_index)
 
-    one = commands.add_parser("report", help="a run as one HTML page to explore")
+    one = commands.add_parser(
+        "report",
+        help="a run as one HTML page to explore",
+        epilog="example: laser-interp report runs/organism -o report.html",
+    )
     one.add_argument("folder", metavar="RUN", help="folder of a sweep, of evaluate or of reproduce")
     one.add_argument("-o", "--out", required=True, help="the .html file")
     one.add_argument("--counts", default=None, help="from laser-interp count (default: those in the run)")
@@ -481,7 +524,11 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=_report)
 
     organism = commands.add_parser("organism", help="the model organism").add_subparsers(dest="verb", required=True)
-    one = organism.add_parser("train", help="train an organism from scratch (about 3 minutes)")
+    one = organism.add_parser(
+        "train",
+        help="train an organism from scratch (about 3 minutes)",
+        epilog="example: laser-interp organism train --alpha 0.35 --seed 1 --out my-organism",
+    )
     one.add_argument("--out", required=True, help="folder for the checkpoint; must not exist")
     one.add_argument("--alpha", type=float, default=0.35, help="share of generic continuations (default: %(default)s)")
     one.add_argument("--seed", type=int, default=1, help="of facts, text, weights and batches (default: %(default)s)")
@@ -496,10 +543,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors a user can mend are one line, without a traceback."""
     args = _parser().parse_args(argv)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "info" if args.verbose else "error")
     try:
         args.run(args)
     except (ValueError, OSError, MemoryError, ModuleNotFoundError) as error:
+        if args.verbose:
+            traceback.print_exc()
         print(f"laser-interp: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

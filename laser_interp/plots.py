@@ -255,8 +255,8 @@ def compared_edits(table: pd.DataFrame) -> Figure:
     y = np.arange(len(table))[::-1]
     colours = [_palette()[7 if placebo else 0] for placebo in table["placebo"]]
     for ax, name, lo, hi, neutral, label in (
-        (axes.flat[0], "change", "change_lo", "change_hi", 0.0, "change of accuracy"),
-        (axes.flat[1], "odds_ratio", "odds_lo", "odds_hi", 1.0, "odds ratio of fixed,\nper tenfold frequency"),
+        (axes.flat[0], "change", "change_lo", "change_hi", 0.0, "change of\naccuracy"),
+        (axes.flat[1], "odds_ratio", "odds_lo", "odds_hi", 1.0, "odds ratio of fixed,\n10-fold frequency"),
     ):
         ax.axvline(neutral, color="0.7", linewidth=0.6)
         for at, colour, row in zip(y, colours, table.to_dict("records"), strict=True):
@@ -264,6 +264,7 @@ def compared_edits(table: pd.DataFrame) -> Figure:
                 ax.plot([row[lo], row[hi]], [at, at], color=colour, linewidth=0.8)
                 ax.plot([row[name]], [at], "o", color=colour)
         ax.set_xlabel(label)
+    axes.flat[0].locator_params(axis="x", nbins=3)
     axes.flat[1].set_xscale("log")
     lo, hi = axes.flat[1].get_xlim()
     axes.flat[1].set_xlim(max(lo, 1 / 50), min(hi, 50))  # an interval may reach anywhere where little was fixed
@@ -428,7 +429,7 @@ def spectrum(table: pd.DataFrame) -> Figure:
         ax.plot(of["direction"] + 1, of["singular_value"], color=colour[0], label="singular values")
         ax.axhline(of["noise_edge"].iloc[0], color=colour[7], linestyle="--", linewidth=0.8, label="edge of noise")
         ax.axvline(
-            of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="LASER keeps what is left of it"
+            of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="LASER keeps what is to its left"
         )
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

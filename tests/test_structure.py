@@ -27,7 +27,7 @@ ORDER = [
     {"frequency"},
     {"compose", "judge"},
     {"evaluate"},
-    {"study", "compress", "report"},
+    {"study", "compress", "report", "panel"},
     {"reproduce"},
     {"cli"},
     {"__main__"},

@@ -69,6 +69,7 @@ def test_commands(command, elsewhere):
         "compressed model is in",
         "dense, is in",
         "All cells: ",
+        "open it in a browser",
         "All steps: ",
         "cells x 800 prompts",
         "All answers: ",

@@ -23,8 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     needed = {table for _, tables in plots.FIGURES.values() for table in tables}
     found = {name: args.run / "tables" / f"{name}.parquet" for name in sorted(needed)}
-    if not found["layer_sweep"].is_file():  # the folder of a sweep, or one beside a task's tables
-        found["layer_sweep"] = next(iter(sorted(args.run.glob("cells.parquet"))), args.run / "sweep" / "cells.parquet")
+    cells = (found["layer_sweep"], args.run / "cells.parquet", args.run / "sweep" / "cells.parquet")
+    found["layer_sweep"] = next((path for path in cells if path.is_file()), cells[0])  # a sweep's folder has no tables
     found["composition"] = args.run / "steps.parquet"
     tables = {name: results.read_table(path) for name, path in found.items() if path.is_file()}
     if not tables:

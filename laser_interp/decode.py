@@ -89,8 +89,8 @@ def answers_under(
     neighbours = neighbour_threshold(model, facts, false_positives)
     keys = [(fact.fact_id, p) for fact, p in scorer.items]
     categories = Categories(
-        ((i, token) for i, key in enumerate(keys) for token in first[key][0]),
-        ((i, token) for i, key in enumerate(keys) for token in first[key][1]),
+        np.array([(i, token) for i, key in enumerate(keys) for token in first[key][0]]),
+        np.array([(i, token) for i, key in enumerate(keys) for token in first[key][1]]),
         scorer.generic_ids.tolist(),
         model.d_vocab,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from laser_interp.edit import laser
+from laser_interp.edit import laser, rank_of
 from laser_interp.model import Model
 from laser_interp.sites import Site, resolve_matrices
 
@@ -50,7 +50,7 @@ def explore(model: Model, prompt: str, *, top_k: int = 8, site: str | None = Non
     def update(_: object = None) -> None:
         where = Site(layer.value, str(matrix.value))
         most = min(model.weight(where.layer, where.matrix).shape)
-        rank = max(1, int(kept.value * most + 1e-9))
+        rank = max(1, rank_of(kept.value, most))
         try:
             told = answers(model, text.value, where, rank, alpha.value, top_k)
         except ValueError as error:

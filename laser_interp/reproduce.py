@@ -36,14 +36,14 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
     out = Path(out)
     model, facts = load_model("organism"), load_facts("organism")
     grid = study.quiet_sweep(model, facts, out / "sweep", progress=progress)
+    selection = grid.select()
     provenance = {
         "model": model.name,
-        "edit": grid.select().cell,
+        "edit": selection.cell,
         "weights_sha256": model.weights_sha256,
         "facts_sha256": facts.sha256,
         "seed": SEED,
     }
-    selection = grid.select()
     laser = selection.edit(model)
     study.around(model, facts, selection.site, out / "sweep-selected", progress=progress)
     test = facts.split("test")

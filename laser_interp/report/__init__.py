@@ -14,6 +14,7 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from laser_interp.facts import FactSet, load_facts
 from laser_interp.grid import Cell
 from laser_interp.results import code_version, read_table
 from laser_interp.score import CATEGORIES
+from laser_interp.sites import Site
 from laser_interp.sweep import Sweep
 
 MAX_FACTS = 20_000
@@ -45,6 +47,11 @@ class _Answers:
     answer: np.ndarray
     probability: np.ndarray
     category: np.ndarray
+
+    @classmethod
+    def unknown(cls, n: int) -> _Answers:
+        """Of n items, to be filled in."""
+        return cls(*(np.full(n, fill, dtype=kind) for fill, kind in ((np.nan, float), ("", object)) * 2))
 
 
 @dataclass
@@ -75,14 +82,20 @@ class _Run:
         self.items = self.facts.prompts_frame()
         self.index = pd.MultiIndex.from_frame(self.items[_KEYS])
 
+    @cached_property
+    def edits(self) -> dict[Site, dict[str, Cell]]:
+        """The cells by site, read once: names are many."""
+        out: dict[Site, dict[str, Cell]] = {}
+        for name in filter(None, self.names):
+            cell = Cell.parse(name)
+            out.setdefault(cell.site, {})[name] = cell
+        return out
+
     def answers(self, name: str) -> _Answers | None:
         """Of one cell; kept for the few that the page has room for."""
         if name in self.given:
             return self.given[name]
-        n = len(self.items)
-        out = _Answers(
-            np.full(n, np.nan), np.full(n, "", dtype=object), np.full(n, np.nan), np.full(n, "", dtype=object)
-        )
+        out = _Answers.unknown(len(self.items))
         layer = f"layer-{Cell.parse(name).site.layer:03d}" if name else "base"
         found = False
         for path in self.parts:
@@ -198,7 +211,7 @@ def _load(run: Path) -> _Run:
     facts = _facts(first)
     tables = [read_table(folder / "cells.parquet", "cells") for folder in (first, *others)]
     cells = pd.concat(tables, ignore_index=True).drop_duplicates(["cell", "split"])
-    found = _Run(facts, cells[["cell", "split", "n", "top1", "loss"]], _chosen(tables[0]), {}, told)
+    found = _Run(facts, cells[["cell", "split", "n", "top1", "loss"]], Sweep(tables[0]).select().cell, {}, told)
     found.names = list(dict.fromkeys(cells["cell"]))
     found.parts = [p for folder in (first, *others) for p in sorted((folder / "parts").glob("*/*.parquet"))]
     for path in found.parts:
@@ -221,10 +234,6 @@ def _facts(folder: Path) -> FactSet:
     return load_facts(path)
 
 
-def _chosen(cells: pd.DataFrame) -> str:
-    return Sweep(cells).select().cell
-
-
 def _evaluation(run: Path, told: dict[str, Any]) -> _Run:
     """A task's run: the grid on validation, and answers of the chosen edit on test."""
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
@@ -242,12 +251,9 @@ def _evaluation(run: Path, told: dict[str, Any]) -> _Run:
         if of.empty:
             continue
         at = found.index.get_indexer(pd.MultiIndex.from_frame(of[_KEYS]))
-        n = len(found.items)
-        right = np.full(n, np.nan, dtype=np.float32)
+        right = np.full(len(found.items), np.nan, dtype=np.float32)
         right[at] = of["correct"].astype(float)
-        answers = _Answers(
-            np.full(n, np.nan), np.full(n, "", dtype=object), np.full(n, np.nan), np.full(n, "", dtype=object)
-        )
+        answers = _Answers.unknown(len(found.items))
         answers.answer[at] = of["prediction"]
         if "logprob" in of:
             answers.logprob[at], answers.probability[at] = of["logprob"], of["confidence"]
@@ -297,8 +303,7 @@ def _fixed_part(run: _Run, lasers: Sequence[str], known: pd.DataFrame | None) ->
     described = []
     for name in lasers:
         cell = Cell.parse(name)
-        same = [n for n in run.names if n and (c := Cell.parse(n)).site == cell.site and c.rank == cell.rank]
-        kinds = {n: Cell.parse(n) for n in same}
+        kinds = {n: c for n, c in run.edits.get(cell.site, {}).items() if c.rank == cell.rank}
         described.append(
             {
                 "name": name,
@@ -421,12 +426,11 @@ def _by_interest(run: _Run, lasers: Sequence[str]) -> Iterator[str]:
     chosen = Cell.parse(run.selected)
     sites = list(dict.fromkeys(Cell.parse(n).site for n in sorted(lasers, key=lambda n: value[n], reverse=True)))
     sites.sort(key=lambda site: site != chosen.site)
-    of_rank = [n for n in run.names if n and (c := Cell.parse(n)).site == chosen.site and c.rank == chosen.rank]
-    yield from (n for n in of_rank if Cell.parse(n).kind in ("discarded", "inject"))
+    here = run.edits.get(chosen.site, {})
+    yield from (n for n, c in here.items() if c.rank == chosen.rank and c.kind in ("discarded", "inject"))
     for site in sites:
-        here = [n for n in run.names if n and Cell.parse(n).site == site]
         for kind in ("laser", "discarded", "inject"):
-            yield from (n for n in here if Cell.parse(n).kind == kind)
+            yield from (n for n, c in run.edits.get(site, {}).items() if c.kind == kind)
 
 
 def _encoded(answers: _Answers, items: np.ndarray, words: dict[str, int]) -> dict[str, bytes]:

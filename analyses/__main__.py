@@ -1,7 +1,10 @@
 import importlib
 import sys
 
-NAMES = ("layer_sweep", "rare_facts", "discarded_answers", "controls", "directions", "frequency_trap", "paper_table")
+NAMES = (
+    "layer_sweep", "rare_facts", "discarded_answers", "controls", "directions", "transfer", "frequency_trap",
+    "paper_table",
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> int:

@@ -25,7 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     found = {name: args.run / "tables" / f"{name}.parquet" for name in sorted(needed)}
     cells = (found["layer_sweep"], args.run / "cells.parquet", args.run / "sweep" / "cells.parquet")
     found["layer_sweep"] = next((path for path in cells if path.is_file()), cells[0])  # a sweep's folder has no tables
-    found["composition"] = args.run / "steps.parquet"
+    for name, of_compose in (("composition", "steps"), ("composition_scores", "scores")):
+        if not found[name].is_file():
+            found[name] = args.run / f"{of_compose}.parquet"
     tables = {name: results.read_table(path) for name, path in found.items() if path.is_file()}
     if not tables:
         print(

@@ -102,7 +102,7 @@ class Association:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """Everything that was estimated, one row each: `quantity, among, adjusted_for, estimate, lo, hi, p, n`.
+        """Everything that was estimated, one row each, as `quantity, among, adjusted_for, estimate, lo, hi, p, n`.
 
         Intervals are at 95 %. Odds ratios are per tenfold frequency (of PMI: per unit, in nats).
         """
@@ -135,7 +135,7 @@ class Association:
 
     @cached_property
     def figure(self) -> Figure:
-        """The paper's two plots, and what can be told: fixed and broken by frequency. Without an edit: accuracy."""
+        """The paper's two plots, and what can be told, fixed and broken by frequency; without an edit, accuracy."""
         from laser_interp import plots
 
         with plots.paper_style():
@@ -414,6 +414,18 @@ class SubjectBootstrap:
             lo, hi = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
             out.append((share, float(lo), float(hi)))
         return out
+
+    def mean(self, values: np.ndarray) -> tuple[float, float, float]:
+        """Mean of the finite values, and its 95 % interval; NaN where there are none."""
+        there = np.isfinite(values)
+        sums = np.bincount(self.codes, weights=np.where(there, values, 0.0), minlength=self.n)
+        sizes = np.bincount(self.codes, weights=there, minlength=self.n)
+        if not there.any():
+            return float("nan"), float("nan"), float("nan")
+        with np.errstate(invalid="ignore"):
+            drawn = (self.weights @ sums) / (self.weights @ sizes)
+        lo, hi = np.nanquantile(drawn, [0.025, 0.975])
+        return float(sums.sum() / sizes.sum()), float(lo), float(hi)
 
     def correlate(self, x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, float]:
         """Spearman's rho, its 95 % interval, and the p-value of permuting `x`."""

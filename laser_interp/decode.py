@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from laser_interp.association import SubjectBootstrap
 from laser_interp.edit import Edit
 from laser_interp.facts import FactSet
 from laser_interp.model import Model
@@ -246,13 +248,22 @@ class Continuations:
         return wide[list(dict.fromkeys(self.frame["component"]))].to_html()
 
 
-def category_shares(answers: pd.DataFrame) -> pd.DataFrame:
-    """Share of each category, one row per (edit, share of the discarded part)."""
-    out = answers.groupby(["edit", "share"], sort=False, dropna=False)["category"].value_counts(normalize=True)
-    out = out.unstack("category").reindex(columns=list(CATEGORIES)).fillna(0.0)
-    out["n"] = answers.groupby(["edit", "share"], sort=False, dropna=False).size()
-    out["similarity"] = answers.groupby(["edit", "share"], sort=False, dropna=False)["similarity"].mean()
-    return out.reset_index()
+def category_shares(answers: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Share of each category, one row per (edit, share of the discarded part).
+
+    Each category has also `_lo` and `_hi`: a 95 % interval from a bootstrap over subjects (the exact binomial bound on
+    subjects where the share is 0 or 1).
+    """
+    out = []
+    for (label, share), some in answers.groupby(["edit", "share"], sort=False, dropna=False):
+        boot = SubjectBootstrap(some["subject"], n_boot, seed)
+        category, everything = some["category"].to_numpy(str), np.ones(len(some), dtype=bool)
+        row: dict[str, Any] = {"edit": label, "share": share}
+        told = boot.rates([(category == name, everything) for name in CATEGORIES])
+        for name, (value, lo, hi) in zip(CATEGORIES, told, strict=True):
+            row |= {name: value, f"{name}_lo": lo, f"{name}_hi": hi}
+        out.append(row | {"n": len(some), "similarity": float(some["similarity"].mean())})
+    return pd.DataFrame(out)
 
 
 def _first_tokens(model: Model, facts: FactSet) -> dict[tuple[str, int], tuple[list[int], set[int]]]:

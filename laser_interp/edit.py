@@ -39,7 +39,7 @@ class SiteEdit:
 
     @property
     def weight(self) -> Float[Tensor, "d_in d_out"]:
-        """The edited weight, fp64: what a plain copy of the model would have to carry."""
+        """The edited weight in fp64, as a plain copy of the model would have to carry it."""
         edited = self.spectrum.matrix(self.gains)
         return edited if self.added is None else edited + self.added[0].double() @ self.added[1].double()
 
@@ -188,7 +188,7 @@ class Edit:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it acts at every position and through the network: as other weights would."""
+        """Whether it acts at every position and through the network, as other weights would."""
         return self.path == "network" and self.places is None
 
     def via(self, path: str) -> Edit:
@@ -423,7 +423,7 @@ def laser(
     """LASER: keep the top singular directions of one matrix or several, discard the rest.
 
     Args:
-        where: `Site(3, "in")`, "3.in", "*.mlp", or several of them.
+        where: `Site(3, "in")`, "3.in", `"*.mlp"`, or several of them.
         rho: fraction of the maximum rank kept, in (0, 1].
         rank: number of directions kept, instead of rho.
         spectra: other factorisations of the sites, as `laser_interp.spectrum.whitened` makes them.

@@ -105,6 +105,9 @@ class FactSet:
                 return fact
         raise KeyError(f"no fact {key!r} in {self.name!r}")
 
+    def __repr__(self) -> str:
+        return f"FactSet({self.name!r}, {len(self)} facts, splits {self.splits or 'none'})"
+
     def _repr_html_(self) -> str:
         head = self.to_frame().drop(columns=list(LIST_COLUMNS)).head()
         return (

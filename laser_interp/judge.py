@@ -172,14 +172,9 @@ def metrics(
     out = []
     for label, some in rows.groupby("edit", sort=False):
         boot = SubjectBootstrap(some["subject"], n_boot, seed)
-        n_of = np.bincount(boot.codes, minlength=boot.n)
         row: dict[str, Any] = {"edit": label, "n": len(some)}
-        for name in ("correct", "score"):
-            values = some[name].to_numpy(float)
-            sums = np.bincount(boot.codes, weights=np.nan_to_num(values), minlength=boot.n)
-            lo, hi = np.quantile((boot.weights @ sums) / (boot.weights @ n_of), [0.025, 0.975])
-            told = "accuracy" if name == "correct" else name
-            row |= {told: float(np.nanmean(values)), f"{told}_lo": float(lo), f"{told}_hi": float(hi)}
+        for name, told in (("correct", "accuracy"), ("score", "score")):
+            row |= _with_interval(told, boot.mean(some[name].to_numpy(float)))
         row["loss"] = -float(some["logprob"].mean())
         row["majority_baseline"] = float(some["object"].value_counts(normalize=True).iloc[0])
         row["balanced_accuracy"] = float(some.groupby("object")["correct"].mean().mean())
@@ -221,31 +216,40 @@ def _calibration(confidence: np.ndarray, correct: np.ndarray) -> float:
     return float(sum(gaps))
 
 
-def robustness(rows: pd.DataFrame) -> pd.DataFrame:
+def _with_interval(name: str, told: tuple[float, float, float]) -> dict[str, float]:
+    value, lo, hi = told
+    return {name: value, f"{name}_lo": lo, f"{name}_hi": hi}
+
+
+def robustness(rows: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Facts over their paraphrases; facts with a single prompt are left out.
+
+    Args:
+        rows: of `judge`, or any with `fact_id, subject, edit, prediction, correct`.
 
     Returns:
         One row an edit: `n_facts`, `accuracy`, `all_right` (share of facts right on every prompt), `any_right`, and
-        `agreement` (share of pairs of a fact's prompts answered alike, right or wrong).
+        `agreement` (share of pairs of a fact's prompts answered alike, right or wrong); each also as `_lo` and `_hi`, a
+        95 % interval from a bootstrap over subjects.
     """
     out = []
     for label, some in rows.groupby("edit", sort=False):
         by_fact = some.groupby("fact_id").filter(lambda g: len(g) > 1).groupby("fact_id")
         if not by_fact.ngroups:
             continue
-        agreement = by_fact["prediction"].agg(_agreement)
+        boot = SubjectBootstrap(by_fact["subject"].first(), n_boot, seed)
         correct = by_fact["correct"]
-        out.append(
-            {
-                "edit": label,
-                "n_facts": by_fact.ngroups,
-                "accuracy": float(correct.mean().mean()),
-                "all_right": float(correct.all().mean()),
-                "any_right": float(correct.any().mean()),
-                "agreement": float(agreement.mean()),
-            }
-        )
-    return pd.DataFrame(out, columns=["edit", "n_facts", "accuracy", "all_right", "any_right", "agreement"])
+        shares = {
+            "accuracy": correct.mean(),
+            "all_right": correct.all(),
+            "any_right": correct.any(),
+            "agreement": by_fact["prediction"].agg(_agreement),
+        }
+        row: dict[str, Any] = {"edit": label, "n_facts": by_fact.ngroups}
+        for name, values in shares.items():
+            row |= _with_interval(name, boot.mean(values.to_numpy(float)))
+        out.append(row)
+    return pd.DataFrame(out)
 
 
 def _agreement(predictions: pd.Series) -> float:
@@ -299,21 +303,32 @@ def perplexity(
     return {"perplexity": float(np.exp(total / n)), "loss": total / n, "n_tokens": float(n)}
 
 
-def transfer(model: Model, tasks: Sequence[Task], edits: Mapping[str, Edit], *, progress: bool = True) -> pd.DataFrame:
+def transfer(
+    model: Model,
+    tasks: Sequence[Task],
+    edits: Mapping[str, Edit],
+    *,
+    n_boot: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
     """What each edit, chosen for one task, does to the others.
 
     Returns:
         One row per (edit, task): `edit, task, n, before, after, change` (of the mean score, on the test split if there
-        is one).
+        is one), and `change_lo, change_hi`, a 95 % interval from a bootstrap over subjects.
     """
     out = []
     for task in tasks:
         facts = task.facts.split("test") if "test" in task.facts.splits else task.facts
         rows = judge(model, task.keep(facts), {"base": None, **edits}, progress=progress)
-        means = rows.groupby("edit")["score"].mean()
-        out += [
-            {"edit": name, "task": task.name, "n": int((rows["edit"] == name).sum()), "before": float(means["base"])}
-            | {"after": float(means[name]), "change": float(means[name] - means["base"])}
-            for name in edits
-        ]
+        base = rows[rows["edit"] == "base"]
+        boot = SubjectBootstrap(base["subject"], n_boot, seed)
+        before = base["score"].to_numpy(float)
+        for name in edits:
+            after = rows.loc[rows["edit"] == name, "score"].to_numpy(float)  # in the order of the base's rows
+            out.append(
+                {"edit": name, "task": task.name, "n": len(after), "before": before.mean(), "after": after.mean()}
+                | _with_interval("change", boot.mean(after - before))
+            )
     return pd.DataFrame(out)

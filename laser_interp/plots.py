@@ -123,28 +123,46 @@ def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:
 @contextmanager
 def paper_style(style: str = "paper", columns: int = 1) -> Iterator[None]:
     """Figures made inside are drawn for print, see `style_of`; nothing changes outside."""
-    import logging
-
     import matplotlib as mpl
 
     told: Any = style_of(style, columns)
+    with _quiet_fonts(), mpl.rc_context(told):
+        yield
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """The first font of a list that is installed is taken, without a word for each other."""
+    import logging
+
     log = logging.getLogger("matplotlib.font_manager")
     before = log.level
-    log.setLevel(logging.ERROR)  # the first font of a list that is installed is taken, without a word for each other
+    log.setLevel(logging.ERROR)
     try:
-        with mpl.rc_context(told):
-            yield
+        yield
     finally:
         log.setLevel(before)
 
 
 def _figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of the style's width; `height` in inches."""
+    """A figure of the style's width; `height` in inches. A notebook shows it, in its style, without `%matplotlib`."""
+    import io
+
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(mpl.rcParams["figure.figsize"][0], height))
+    # Fonts are looked up when a figure is drawn, which may be after its style's block has ended.
+    fonts: Any = {name: value for name, value in mpl.rcParams.items() if name.startswith(("font.", "mathtext."))}
+
+    class Shown(Figure):
+        def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+            data = io.BytesIO()
+            with _quiet_fonts(), mpl.rc_context(fonts):
+                self.savefig(data, format="png", dpi=220, metadata={"Software": None})
+            return data.getvalue(), {"width": round(110 * self.get_figwidth())}
+
+    figure = Shown(figsize=(mpl.rcParams["figure.figsize"][0], height))
     FigureCanvasAgg(figure)  # no global state, no window
     return figure, np.atleast_2d(figure.subplots(rows, columns, squeeze=False, **kwargs))
 
@@ -167,7 +185,10 @@ def layer_sweep(cells: pd.DataFrame) -> Figure:
         ax.axhline(0, color="0.6", linewidth=0.5)
         for rho in rhos:
             line = edited[(edited["matrix"] == matrix) & (edited["rho"] == rho)].sort_values("layer")
-            ax.plot(line["layer"], line["loss"] - base, marker="o", color=colours[rho], label=f"{rho:g}")
+            change = line["loss"] - base
+            ax.plot(line["layer"], change, marker="o", color=colours[rho], label=f"{rho:g}")
+            error = 1.96 * line["loss_change_se"]
+            ax.fill_between(line["layer"], change - error, change + error, color=colours[rho], alpha=0.25, linewidth=0)
         ax.set_title(f"$W_{{\\mathrm{{{matrix}}}}}$")
         ax.set_yscale("symlog", linthresh=0.5, linscale=1.5)
         ax.set_yticks([-0.5, 0, 0.5, 2, 8], ["−.5", "0", ".5", "2", "8"])
@@ -319,7 +340,9 @@ def robustness(table: pd.DataFrame) -> Figure:
         (("all_right", "right on all prompts"), ("accuracy", "right, per prompt"), ("any_right", "right on any"),
          ("agreement", "prompts agree"))
     ):  # fmt: skip
-        ax.bar(x + 0.2 * (i - 1.5), table[name], 0.18, color=colour[i], label=label)
+        at = x + 0.2 * (i - 1.5)
+        ax.bar(at, table[name], 0.18, color=colour[i], label=label)
+        _whiskers(ax, at, table, name)
     ax.set_xticks(x, [_NAMES.get(str(e), str(e)) for e in table["edit"]])
     ax.set_ylim(0, 1.03)
     ax.set_ylabel("share of facts")
@@ -330,25 +353,44 @@ def robustness(table: pd.DataFrame) -> Figure:
 def transfer(table: pd.DataFrame) -> Figure:
     """Change of each task's score under the edit chosen for each, as a heat map."""
     wide = 100 * table.pivot(index="edit", columns="task", values="change")
-    wide = wide.loc[list(dict.fromkeys(table["edit"])), list(dict.fromkeys(table["task"]))]
-    figure, axes = _figure(1, 1, 0.9 + 0.28 * len(wide))
+    order = list(dict.fromkeys(table["edit"])), list(dict.fromkeys(table["task"]))
+    wide = wide.loc[order]
+    low, high = (
+        100 * table.pivot(index="edit", columns="task", values=f"change_{end}").loc[order].to_numpy(float)
+        for end in ("lo", "hi")
+    )
+    figure, axes = _figure(1, 1, 0.9 + 0.3 * len(wide))
     ax = axes.flat[0]
     most = max(float(np.nanmax(np.abs(wide.to_numpy()))), 1e-9)
     image = ax.imshow(wide, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     for (i, j), value in np.ndenumerate(wide.to_numpy(float)):
-        dark = abs(value) > 0.6 * most
-        ax.text(j, i, f"{value:+.1f}", ha="center", va="center", fontsize=6, color="w" if dark else "k")
+        ink = "w" if abs(value) > 0.6 * most else "k"
+        ax.text(j, i - 0.17, f"{value:+.1f}", ha="center", va="center", fontsize=6, color=ink)
+        interval = f"{low[i, j]:+.0f}, {high[i, j]:+.0f}"
+        ax.text(j, i + 0.25, interval, ha="center", va="center", fontsize=4.8, color=ink)
     ax.set_xticks(range(wide.shape[1]), list(wide.columns), rotation=30, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(wide.shape[0]), [f"edit for {name}" for name in wide.index])
     figure.colorbar(image, ax=ax, label="points", fraction=0.05)
     return figure
 
 
+def _ends(table: pd.DataFrame, name: str) -> np.ndarray:
+    """An interval as distances, as matplotlib wants it; a percentile interval need not contain its estimate."""
+    return np.abs(np.vstack([table[name] - table[f"{name}_lo"], table[f"{name}_hi"] - table[name]]))
+
+
 def _points(ax: Axes, x: np.ndarray, table: pd.DataFrame, name: str, label: str | None, colour: Any) -> None:
-    value = table[name].to_numpy(float)
-    # A percentile interval need not contain the estimate where a bin is small
-    error = np.abs(np.vstack([value - table[f"{name}_lo"], table[f"{name}_hi"] - value]))
-    ax.errorbar(x, value, yerr=error, fmt="o", color=colour, label=label, elinewidth=0.7, capsize=1.2)
+    ax.errorbar(
+        x, table[name], yerr=_ends(table, name), fmt="o", color=colour, label=label, elinewidth=0.7, capsize=1.2
+    )
+
+
+def _whiskers(ax: Axes, x: np.ndarray, table: pd.DataFrame, name: str, at: Any = None) -> None:
+    """An interval on each bar."""
+    ax.errorbar(
+        x, table[name] if at is None else at, yerr=_ends(table, name), fmt="none", ecolor="0.15", elinewidth=0.6,
+        capsize=1.2,
+    )  # fmt: skip
 
 
 def discarded_answers(categories: pd.DataFrame) -> Figure:
@@ -374,7 +416,9 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
                 label=_CATEGORY_NAMES[name],
             )
             bottom += table[name].to_numpy()
-        ax.axvline(1.5, color="white", linewidth=2)
+        # Generic words are on top of the stack: their share is what is above the bar's last boundary
+        upside_down = table.assign(generic_lo=table["generic_hi"], generic_hi=table["generic_lo"])
+        _whiskers(ax, np.arange(len(table)), upside_down, "generic", at=1 - table["generic"])
         ax.set_xticks(range(len(table)), labels, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_xlabel("share of the discarded part")
         ax.set_title(f"{'all prompts' if outcome == 'all' else 'fixed by LASER'} (n = {int(table['n'].iloc[0])})")
@@ -398,13 +442,10 @@ def controls(table: pd.DataFrame) -> Figure:
     ]
     y = np.arange(len(order))
     ax.barh(y, order["top1"], color=colours, height=0.7)
+    ax.errorbar(order["top1"], y, xerr=_ends(order, "top1"), fmt="none", ecolor="0.15", elinewidth=0.7, capsize=1.5)
     drawn = (order["n_draws"] > 1).to_numpy()
-    mean = order["top1"].to_numpy()
-    ax.errorbar(
-        mean[drawn], y[drawn],
-        xerr=np.vstack([mean - order["top1_lowest"], order["top1_highest"] - mean])[:, drawn],
-        fmt="none", color="0.2", elinewidth=0.7, capsize=1.5,
-    )  # fmt: skip
+    for name in ("top1_lowest", "top1_highest"):
+        ax.plot(order.loc[drawn, name], y[drawn], "o", color="0.15", markersize=1.6, markeredgewidth=0)
     base = float(table.loc[table["control"] == "base", "top1"].iloc[0])
     ax.axvline(base, color=colour[0], linewidth=0.6, linestyle="--", zorder=0)
     ax.set_yticks(y, [_NAMES.get(name, name) for name in order["control"]], fontsize=6, linespacing=0.9)
@@ -443,19 +484,28 @@ def spectrum(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def composition(steps: pd.DataFrame) -> Figure:
-    """Greedy composition: accuracy and loss on validation after each edit that was kept."""
-    kept = steps[steps["kept"]].reset_index(drop=True)
+def composition(steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:
+    """Greedy composition: accuracy and loss on validation after each edit that was kept, and on test before and after.
+
+    Args:
+        steps, scores: of a `Composition`.
+    """
+    kept = steps[steps["kept"]]
     colour = _palette()
-    figure, axes = _figure(1, 2, 2.2, sharex=True)
-    names = [f"{site}, ρ {rho:g}" for site, rho in zip(kept["site"], kept["rho"], strict=True)]
-    for ax, column, label, c in zip(
-        axes.flat, ("top1", "loss"), ("top-1 on validation", "loss on validation (nats)"), colour, strict=False
-    ):
-        ax.plot(range(len(kept)), kept[column], "o-", color=c)
-        ax.set_xticks(range(len(kept)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
+    figure, axes = _figure(1, 2, 2.4, sharex=True)
+    names = ["as trained", *(f"{site}, ρ {rho:g}" for site, rho in zip(kept["site"], kept["rho"], strict=True))]
+    ends = scores.set_index(["edit", "split"])
+    for ax, column, label in zip(axes.flat, ("top1", "loss"), ("top-1", "loss (nats)"), strict=False):
+        ax.plot(range(len(names)), [ends.loc[("base", "validation"), column], *kept[column]], "o-", color=colour[0],
+                label="validation, which chose the edits")  # fmt: skip
+        tested = [(x, name) for x, name in ((0, "base"), (len(kept), "composed")) if (name, "test") in ends.index]
+        ax.plot([x for x, _ in tested], [ends.loc[(name, "test"), column] for _, name in tested], "D", color=colour[1],
+                label="test")  # fmt: skip
+        ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
         ax.set_ylabel(label)
     figure.supxlabel("edit added", fontsize=7)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, columnspacing=1.0)
     return figure
 
 
@@ -493,7 +543,7 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "discarded_answers": (discarded_answers, ("discarded_categories",)),
     "controls": (controls, ("controls",)),
     "robustness": (robustness, ("robustness",)),
-    "composition": (composition, ("composition",)),
+    "composition": (composition, ("composition", "composition_scores")),
     "transfer": (transfer, ("transfer",)),
     "attribution_map": (attribution_map, ("directions_gradients",)),
     "compared_edits": (compared_edits, ("rare_facts_placebo",)),
@@ -502,8 +552,8 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 CAPTIONS = {
     "layer_sweep": (
         "Change of the loss (mean −log p of the answer, nats) when one matrix keeps the fraction ρ of its rank, by"
-        " layer and matrix; below zero is better. The axis is linear to ±.5 and logarithmic beyond. No intervals "
-        "are drawn."
+        " layer and matrix; below zero is better. The axis is linear to ±.5 and logarithmic beyond. Bands are 95 % "
+        "intervals, errors clustered by subject."
     ),
     "spectrum": (
         "Singular values of the edited matrix, the Marchenko–Pastur edge (the largest value that a matrix of noise"
@@ -518,23 +568,25 @@ CAPTIONS = {
     ),
     "discarded_answers": (
         "Category of the most probable answer as trained, under LASER, and under growing shares of the discarded "
-        "part alone (smallest singular values first). No intervals are drawn."
+        "part alone (smallest singular values first). Lines are 95 % intervals of the share of generic words, from a "
+        "bootstrap over subjects; those of the others are in the data."
     ),
     "controls": (
         "Top-1 under LASER, under controls that edit as much of the same matrix otherwise, and without an edit but"
-        " with generic words masked. Bars of controls drawn several times are means, their lines the lowest and "
-        "highest draw."
+        " with generic words masked. Lines are 95 % intervals from a bootstrap over subjects. Bars of controls drawn"
+        " several times are means, their dots the lowest and highest draw."
     ),
     "robustness": (
         "Share of facts answered right on all their prompts, per prompt, on any prompt, and agreement among "
-        "prompts. No intervals are drawn."
+        "prompts. Lines are 95 % intervals from a bootstrap over subjects."
     ),
     "composition": (
-        "Greedy composition: accuracy and loss on validation after each edit that was kept, in order. These "
-        "selected the edits; they are no held-out result."
+        "Greedy composition: accuracy and loss after each edit that was kept, in order, on validation, which chose the "
+        "edits, and on test, which did not. No intervals are drawn."
     ),
     "transfer": (
-        "Change of each task's score on test, in points, under the edit chosen for each task. No intervals are drawn."
+        "Change of each task's score on test, in points, under the edit chosen for each task; below each its 95 % "
+        "interval from a bootstrap over subjects."
     ),
     "attribution_map": (
         "Mean gradient of log p(answer) with respect to the gain of each singular direction, summed in bins of "

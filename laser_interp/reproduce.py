@@ -11,11 +11,13 @@ import pandas as pd
 from laser_interp import plots, results, study
 from laser_interp.association import Association, Gain, gain
 from laser_interp.attribution import attribute
+from laser_interp.compose import compose
 from laser_interp.facts import load_facts
 from laser_interp.frequency import count
 from laser_interp.model import load_model
 from laser_interp.organism import corpus_of
 from laser_interp.organism.train import one_thread
+from laser_interp.score import score
 
 SEED = 0
 COLUMNS = ["n_docs", "n_subject", "n_object", "n_both"]
@@ -54,6 +56,8 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
     association, permuted = study.rare_facts(controls.scores, counts, seed=SEED)
     placebo = study.placebo(controls.scores, counts, seed=SEED)
     answers, categories = study.discarded_answers(model, test, laser, progress=progress)
+    composed = compose(model, facts, out=out / "composed", progress=progress)
+    together = score(model, test, {"composed": composed.edit(model)}, progress=progress)
     control = study.control_organism(laser, out / "sweep-control", progress=progress)
 
     tables: dict[str, pd.DataFrame] = {
@@ -65,10 +69,14 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
         "discarded_answers": answers,
         "discarded_categories": categories,
         "scores": controls.scores,
+        "robustness": study.paraphrases(controls.scores, seed=SEED),
+        "composition": composed.steps,
+        "composition_scores": composed.scores,
         "spectrum": study.spectra(model, laser),
         "directions_gradients": attribute(model, facts.split("validation"), progress=progress).summary(),
     }
     schemas = {"layer_sweep": "cells", "counts": "counts", "discarded_answers": "answers", "scores": "scores"}
+    schemas["composition"] = "steps"
     for name, table in tables.items():
         results.write_table(table, out / "tables" / f"{name}.parquet", schemas.get(name), provenance)
     about = {"model": model.name, "edit": selection.cell, "command": f"python -m figures {out}"}
@@ -95,6 +103,8 @@ def reproduce(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
         "fixed_given_wrong_p_value": association.p_value,
         "counts": {"matched": matched, "mismatched": mismatched},
         "discarded": _discarded(categories),
+        "paraphrases": {row.pop("edit"): row for row in tables["robustness"].to_dict("records")},
+        "composed": _composed(str(composed), pd.concat([controls.scores, together])),
         "control": _control(control),
         "notes": list(grid.notes),
         "code_version": results.code_version(),
@@ -149,6 +159,16 @@ def _discarded(categories: pd.DataFrame) -> dict[str, float]:
     return {name: float(row[name]) for name in ("correct", "generic", "same_type", "other")} | {"n": int(row["n"])}
 
 
+def _composed(edit: str, scores: pd.DataFrame) -> dict[str, Any]:
+    rows, more = scores[scores["edit"] == "composed"], gain(scores, baseline="laser", edit="composed", seed=SEED)
+    return {
+        "edit": edit,
+        "top1": float(rows["top1"].mean()),
+        "loss": -float(rows["logprob"].mean()),
+        "over_one": {"change": more.change, "lo": more.lo, "hi": more.hi, "told": str(more)},
+    }
+
+
 def _control(table: pd.DataFrame) -> dict[str, Any]:
     rows = {row["edit"]: row for row in table.to_dict("records")}
     own, base = rows["own"], rows["base"]
@@ -167,7 +187,8 @@ def describe(summary: dict[str, Any], association: Association, gained: Gain, fi
     weight_controls = {k: v["top1"] for k, v in test["controls"].items() if k != "generic_masked"}
     best = max(weight_controls, key=weight_controls.__getitem__)
     masked = test["controls"]["generic_masked"]["top1"]
-    part = summary["discarded"]
+    part, composed = summary["discarded"], summary["composed"]
+    before, after = (summary["paraphrases"][name] for name in ("base", "laser"))
     bins = association.bins
     lines = [
         "# LASER on the model organism",
@@ -220,6 +241,13 @@ def describe(summary: dict[str, Any], association: Association, gained: Gain, fi
         f"{part['generic']:.0%}, correctly in {part['correct']:.0%}, with a wrong answer of the same type in "
         f"{part['same_type']:.0%}, otherwise in {part['other']:.0%}.",
         "",
+        "## Paraphrases, and more edits than one",
+        f"Right on both of its prompts are {_rate(before, 'all_right')} of facts as trained, "
+        f"{_rate(after, 'all_right')} under LASER; the two prompts of a fact are answered alike in "
+        f"{before['agreement']:.3f} and {after['agreement']:.3f}. Greedy composition, chosen on validation, keeps "
+        f"`{composed['edit']}` and reaches {composed['top1']:.3f} on test, where the one edit has "
+        f"{laser['top1']:.3f}; against that {composed['over_one']['told']}.",
+        "",
         "## What this organism does not show",
         f"- *Nothing is learned by the edit.* Masking generic words in the **unedited** model gives {masked:.3f}, "
         f"{'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}; among the answers of "
@@ -241,6 +269,10 @@ def describe(summary: dict[str, Any], association: Association, gained: Gain, fi
         ]
     lines += ["", "## Figures", *(f"- {path}" for path in figures), ""]
     return "\n".join(lines)
+
+
+def _rate(row: dict[str, float], name: str) -> str:
+    return f"{row[name]:.3f} [{row[f'{name}_lo']:.3f}, {row[f'{name}_hi']:.3f}]"
 
 
 def _interval(values: dict[str, float]) -> str:

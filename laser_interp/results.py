@@ -63,6 +63,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "top5": "float",
         "top10": "float",
         "loss": "float",
+        "loss_change_se": "float",
         "p_generic": "float",
         "generic_masked_top1": "float",
         "candidate_top1": "float",

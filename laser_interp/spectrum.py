@@ -66,7 +66,7 @@ class Spectrum:
 
     @property
     def stable_rank(self) -> float:
-        """‖W‖_F² / ‖W‖₂²: how many directions of the largest size the matrix is worth."""
+        """‖W‖_F² / ‖W‖₂², that is how many directions of the largest size the matrix is worth."""
         return float(self.S.square().sum() / self.S[0].square().clamp_min(torch.finfo(torch.float64).tiny))
 
     @property
@@ -77,7 +77,7 @@ class Spectrum:
 
     @property
     def noise_edge(self) -> float:
-        """Largest singular value that a matrix of noise alone would have: the Marchenko–Pastur edge σ(√d_in + √d_out).
+        """Largest singular value that a matrix of noise alone would have, the Marchenko–Pastur edge σ(√d_in + √d_out).
 
         σ, of one entry, is estimated from the median singular value over that of the Marchenko–Pastur law (Gavish &
         Donoho 2014), so that a few large directions do not move it. A matrix without noise in it has an edge too:
@@ -91,7 +91,7 @@ class Spectrum:
 
     @property
     def rank_above_noise(self) -> int:
-        """Directions above `noise_edge`: the rank that random-matrix theory would keep."""
+        """Directions above `noise_edge`, the rank that random-matrix theory would keep."""
         return int((self.noise_edge < self.S).sum())
 
     def __repr__(self) -> str:

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 
 from laser_interp import edit as edits
-from laser_interp.association import Association, Comparison, associate, compare
+from laser_interp.association import Association, Comparison, SubjectBootstrap, associate, compare
+from laser_interp.datasets import own_task
 from laser_interp.decode import CATEGORIES, answers_under, category_shares, favoured_answers
 from laser_interp.edit import Edit
 from laser_interp.facts import FactSet, load_facts
+from laser_interp.judge import robustness, transfer
 from laser_interp.model import Model, load_model
 from laser_interp.score import score, summarise
 from laser_interp.sites import Site
@@ -43,8 +45,8 @@ class Controls:
 
     Attributes:
         scores: one row per (fact, prompt, edit); random controls are labelled "NAME/SEED".
-        table: one row per edit or control: means of the metrics (over draws too), the lowest and the
-            highest top-1 of any draw, and whether it edits a weight.
+        table: one row per edit or control: means of the metrics (over draws too), a 95 % interval of top-1 from a
+            bootstrap over subjects, the lowest and the highest top-1 of any draw, and whether it edits a weight.
     """
 
     scores: pd.DataFrame
@@ -82,8 +84,16 @@ def controls(
     return Controls(scores, control_table(scores))
 
 
-def control_table(scores: pd.DataFrame) -> pd.DataFrame:
+def control_table(scores: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Means per edit, over draws; see `Controls.table`."""
+    base = scores[scores["edit"] == "base"]
+    boot = SubjectBootstrap(base["subject"], n_boot, seed)
+    # Of each prompt the mean over draws, in the order of the base's rows
+    prompts = pd.MultiIndex.from_frame(base[["fact_id", "prompt_id"]])
+    name = scores["edit"].str.partition("/")[0].rename("control")
+    each = scores["top1"].astype(float).groupby([name, scores["fact_id"], scores["prompt_id"]]).mean()
+    intervals = {one: boot.mean(each[one].reindex(prompts).to_numpy())[1:] for one in name.unique()}
+    intervals["generic_masked"] = boot.mean(base["generic_masked_top1"].to_numpy(float))[1:]
     means = summarise(scores)
     means["control"] = means["edit"].str.partition("/")[0]
     grouped = means.groupby("control", sort=False)
@@ -92,7 +102,9 @@ def control_table(scores: pd.DataFrame) -> pd.DataFrame:
     table["n_draws"] = grouped.size()
     table["top1_lowest"], table["top1_highest"] = grouped["top1"].min(), grouped["top1"].max()
     table["edits_weight"] = ~table.index.isin(["base"])
-    return pd.concat([table.reset_index(), pd.DataFrame([_generic_masked(scores)])], ignore_index=True)
+    table = pd.concat([table.reset_index(), pd.DataFrame([_generic_masked(scores)])], ignore_index=True)
+    table[["top1_lo", "top1_hi"]] = [intervals[name] for name in table["control"]]
+    return table
 
 
 def _generic_masked(scores: pd.DataFrame) -> dict[str, object]:
@@ -136,6 +148,12 @@ def placebo(scores: pd.DataFrame, counts: pd.DataFrame, *, edit: str = "laser", 
     return compare(scores, counts, edits=[edit, *random], placebos=random, seed=seed)
 
 
+def paraphrases(scores: pd.DataFrame, edits: Sequence[str] = ("base", "laser"), *, seed: int = 0) -> pd.DataFrame:
+    """Whether facts are right on all of their prompts; see `judge.robustness`, of which this is one on scores."""
+    chosen = scores[scores["edit"].isin(list(edits))]
+    return robustness(chosen.assign(prediction=chosen["top_answer"], correct=chosen["top1"]), seed=seed)
+
+
 def discarded_answers(
     model: Model,
     facts: FactSet,
@@ -172,6 +190,23 @@ def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     tables = [category_shares(answers).assign(outcome="all")]
     tables += [category_shares(part).assign(outcome=name) for name, part in answers.groupby("outcome", sort=True)]
     return answers, pd.concat(tables, ignore_index=True)
+
+
+def transfer_between_relations(model: Model, facts: FactSet, *, progress: bool = True) -> pd.DataFrame:
+    """Each relation as a task of its own: the MLP edit that its validation facts choose, tested on all relations.
+
+    Returns:
+        See `judge.transfer`; `cell` says which edit it was. Relations without facts in either split are left out.
+    """
+    tasks, chosen = [], {}
+    for relation in sorted({fact.relation for fact in facts}):
+        own = facts.keep([fact for fact in facts if fact.relation == relation])
+        if {"validation", "test"} <= set(own.splits):
+            tasks.append(replace(own_task(own), name=relation))
+            with _told_elsewhere():
+                chosen[relation] = sweep(model, own, matrices="mlp", progress=progress).select()
+    table = transfer(model, tasks, {name: one.edit(model) for name, one in chosen.items()}, progress=progress)
+    return table.assign(cell=table["edit"].map({name: one.cell for name, one in chosen.items()}))
 
 
 def discarded_controls(

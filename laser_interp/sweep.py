@@ -84,7 +84,7 @@ class Sweep:
         """Each cell's change against the model as trained: `d_top1`, `d_loss`, `d_p_generic`."""
         cells = self.cells[self.cells["split"] == split]
         base = cells[cells["kind"] == "base"].iloc[0]
-        out = cells[cells["kind"] != "base"].copy()
+        out = cells[cells["kind"] != "base"].astype({"layer": int})
         for metric in ("top1", "loss", "p_generic"):
             out[f"d_{metric}"] = out[metric] - base[metric]
         return out
@@ -331,10 +331,14 @@ def _run(
         finish(test)
 
         cells = []
+        unedited = pd.DataFrame()
         for layer in (-1, *plan.by_layer):
             found = [part for unit in (*validation, *test) if unit.layer == layer and (part := read(unit)) is not None]
             order = [str(cell) for cell in plan.by_layer.get(layer, ())]
-            cells.append(_cells(pd.concat(found, ignore_index=True), order))
+            whole = pd.concat(found, ignore_index=True)
+            if layer < 0:
+                unedited = whole
+            cells.append(_cells(whole, order, unedited))
     # By matrix, then layer, as the sites were asked for.
     place = {str(cell): i for i, cell in enumerate(c for some in plan.cells.values() for c in some)} | {"": -1}
     frame = pd.concat(cells, ignore_index=True)
@@ -458,7 +462,26 @@ def _svd_operations(model: Model, site: Site) -> float:
     return min(d_in, d_out) ** 2 * float(max(d_in, d_out))
 
 
-def _cells(part: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+def _loss_changes(part: pd.DataFrame, unedited: pd.DataFrame) -> pd.DataFrame:
+    """The standard error of each cell's change of loss against the model as trained; subjects are what is independent.
+
+    Of a mean of n prompts in G clusters: √(G / (G − 1) · Σ_g (Σ_i (d_i − d̄))²) / n, as in a linear model with
+    cluster-robust errors. NaN for a single subject.
+    """
+    known = unedited.set_index(["fact_id", "prompt_id"])["logprob"]
+    change = known.reindex(pd.MultiIndex.from_frame(part[["fact_id", "prompt_id"]])).to_numpy() - part["logprob"]
+    frame = part[["cell", "split", "subject"]].assign(change=change)
+    by = frame.groupby(["cell", "split"], sort=False)["change"]
+    frame["change"] -= by.transform("mean")
+    sums = frame.groupby(["cell", "split", "subject"], sort=False)["change"].sum()
+    groups = (sums**2).groupby(level=["cell", "split"], sort=False)
+    n_groups = groups.size().astype(float)
+    correction = n_groups / (n_groups - 1).where(n_groups > 1)
+    error = (correction * groups.sum()) ** 0.5 / by.size()
+    return error.rename("loss_change_se").reset_index()
+
+
+def _cells(part: pd.DataFrame, order: Sequence[str], unedited: pd.DataFrame) -> pd.DataFrame:
     """Means over facts and prompts, per cell and split."""
     frame = part.assign(
         top1=part["rank"] <= 1,
@@ -472,4 +495,5 @@ def _cells(part: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     place: list[Any] = [Site.parse(site) if site else None for site in cells["site"]]
     cells["layer"] = [float("nan") if p is None else float(p.layer) for p in place]
     cells["matrix"] = ["" if p is None else p.matrix for p in place]
+    cells = cells.merge(_loss_changes(part, unedited), on=["cell", "split"], how="left", validate="one_to_one")
     return cells[list(results.SCHEMAS["cells"])]

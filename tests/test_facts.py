@@ -100,5 +100,6 @@ def test_other_refusals(tmp_path, facts):
 
 def test_displays(facts):
     assert "400 facts" in facts._repr_html_()
+    assert repr(facts) == "FactSet('organism', 400 facts, splits {'test': 200, 'validation': 200})"
     assert isinstance(facts[0], Fact)
     assert isinstance(facts.to_frame(), pd.DataFrame)

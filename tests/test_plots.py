@@ -20,7 +20,8 @@ def run(tmp_path_factory):
     edit = li.laser(model, "3.in", rho=0.05)
     li.compose(model, some, matrices=["in"], layers=[2, 3], rhos=[0.05], out=folder, progress=False)
     attributed = li.attribute(model, some, "3.mlp", progress=False)
-    rows = [{"edit": e, "task": t, "change": 0.1 * (e == t)} for e in "ab" for t in "ab"]
+    rows = [{"edit": e, "task": t, "change": 0.1 * (e == t), "change_lo": -0.1, "change_hi": 0.2}
+            for e in "ab" for t in "ab"]  # fmt: skip
     judged = li.judge(model, li.own_task(some.to_frame()), {"base": None, "laser": edit}, progress=False)
     tables = {
         "spectrum": study.spectra(model, edit),

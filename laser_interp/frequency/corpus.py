@@ -88,7 +88,7 @@ def shards(corpus: str | Path | Iterable[str | Path], document: str = "line") ->
 
     Args:
         corpus: "organism", "organism-control" or a checkpoint folder of either kind; a file; a pattern, as
-            "data/*.jsonl.zst"; a folder, with all files of known kinds in it, or one that the `datasets`
+            `"data/*.jsonl.zst"`; a folder, with all files of known kinds in it, or one that the `datasets`
             library saved; or several of these. Files are .txt, .jsonl, .json (an array), .parquet or
             .arrow, the first three also as .gz or .zst.
 

@@ -53,7 +53,7 @@ def count(
 
     Args:
         corpus: a file (.txt, .jsonl, .json, also .gz or .zst of these, .parquet, .arrow), a pattern as in
-            "data/*.jsonl.zst", a folder of such files or of a saved `datasets` dataset, "organism", or
+            `"data/*.jsonl.zst"`, a folder of such files or of a saved `datasets` dataset, "organism", or
             several of these, counted together.
         text_column: of jsonl, json, parquet and arrow files.
         document: what is a document of a .txt file: a "line", a "paragraph" (up to a blank line), the "file".

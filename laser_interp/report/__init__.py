@@ -84,7 +84,7 @@ class _Run:
 
     @cached_property
     def edits(self) -> dict[Site, dict[str, Cell]]:
-        """The cells by site, read once: names are many."""
+        """The cells by site, read once as names are many."""
         out: dict[Site, dict[str, Cell]] = {}
         for name in filter(None, self.names):
             cell = Cell.parse(name)

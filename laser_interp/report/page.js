@@ -117,8 +117,8 @@
   };
   const describe = (cell) => `${cell.site}, ρ = ${cell.rho} (rank ${cell.rank})`;
   const drawMap = () => {
-    const width = $("map").clientWidth || 800, perRow = Math.max(1, Math.min(matrices.length, Math.floor(width / (width < 600 ? 165 : 210))));
-    const rows = Math.ceil(matrices.length / perRow), split = state.mapsplit;
+    const width = $("map").clientWidth || 800, fit = Math.max(1, Math.floor(width / (width < 600 ? 165 : 210)));
+    const rows = Math.ceil(matrices.length / fit), perRow = Math.ceil(matrices.length / rows), split = state.mapsplit;
     const values = data.cells.map((c) => change(c, split)).filter((v) => v !== null);
     const good = state.metric === "top1" ? values : values.map((v) => -v);
     const most = Math.max(...good, state.metric === "top1" ? 5 : 0.1);

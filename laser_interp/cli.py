@@ -10,24 +10,34 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from laser_interp.facts import FactSet
     from laser_interp.model import Model
+
+
+def _say(args: argparse.Namespace, told: dict[str, Any], text: str) -> None:
+    """The result: in words, or with `--json` as one document and nothing else."""
+    print(json.dumps(told, indent=2) if args.json else text)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON, which knows no NaN."""
+    return json.loads(frame.to_json(orient="records"))
 
 
 def _reproduce(args: argparse.Namespace) -> None:
     from laser_interp.reproduce import reproduce
 
     summary = reproduce(args.out, progress=not args.quiet)
-    if args.json:
-        print(json.dumps(summary, indent=2))
-        return
-    print((Path(args.out) / "SUMMARY.md").read_text(encoding="utf-8"))
-    print(f"All numbers: {Path(args.out) / 'summary.json'}")
+    text = (Path(args.out) / "SUMMARY.md").read_text(encoding="utf-8")
+    _say(args, summary, f"{text}\nAll numbers: {Path(args.out) / 'summary.json'}")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -40,7 +50,11 @@ def _train(args: argparse.Namespace) -> None:
         args.out,
         progress=not args.quiet,
     )
-    print(f"The checkpoint is in {folder}; load it with laser_interp.load_model({str(folder)!r}).")
+    _say(
+        args,
+        {"checkpoint": str(folder)},
+        f"The checkpoint is in {folder}; load it with laser_interp.load_model({str(folder)!r}).",
+    )
 
 
 def _compress(args: argparse.Namespace) -> None:
@@ -50,16 +64,21 @@ def _compress(args: argparse.Namespace) -> None:
 
     model = load_model(args.model, revision=args.revision, device=args.device)
     edit = parse_laser(model, args.edit)
+    told: dict[str, Any] = {"checkpoint": args.out}
     if args.dense:
-        print(f"The edited model, dense, is in {export(model, edit, args.out)}; transformers loads it.")
-        return
-    print(compress(model, edit, args.out).to_string(index=False))
-    print(f"The compressed model is in {args.out}; laser_interp.load_model({args.out!r}) loads it.")
+        text = f"The edited model, dense, is in {export(model, edit, args.out)}; transformers loads it."
+    else:
+        table = compress(model, edit, args.out)
+        told["matrices"] = _records(table)
+        text = f"{table.to_string(index=False)}\n"
+        text += f"The compressed model is in {args.out}; laser_interp.load_model({args.out!r}) loads it."
     if args.measure:
         with tempfile.TemporaryDirectory() as folder:
             before = peak_memory(model.save_checkpoint(Path(folder) / "before"))
         after = peak_memory(args.out)
-        print(f"Peak memory to load and run: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after.")
+        told["peak_bytes"] = {"before": before, "after": after}
+        text += f"\nPeak memory to load and run: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after."
+    _say(args, told, text)
 
 
 def _load(args: argparse.Namespace) -> tuple[Model, FactSet]:
@@ -98,7 +117,8 @@ def _sweep(args: argparse.Namespace) -> None:
         "memory": args.memory,
     }
     if args.dry_run:
-        print(estimate(model, facts, **asked))
+        needed = estimate(model, facts, **asked)
+        _say(args, asdict(needed), str(needed))
         return
     if args.out is None:
         raise ValueError("--out is missing: a folder for the results, or --dry-run")
@@ -134,18 +154,15 @@ def _sweep(args: argparse.Namespace) -> None:
         },
         "cells": str(Path(args.out) / "cells.parquet"),
     }
-    if args.json:
-        print(json.dumps(told, indent=2))
-        return
-    print(f"Validation selects {chosen.cell}" + ("" if chosen.improves else ", which is no better than no edit") + ".")
+    lines = [f"Validation selects {chosen.cell}{'' if chosen.improves else ', which is no better than no edit'}."]
     for split in ("validation", "test"):
         before, after = told[split]["base"], told[split]["edit"]
         if before and after:
-            print(
+            lines.append(
                 f"{split}: top-1 {before['top1']:.4f} -> {after['top1']:.4f}, "
                 f"loss {before['loss']:.4f} -> {after['loss']:.4f}"
             )
-    print(f"All cells: {told['cells']}")
+    _say(args, told, "\n".join([*lines, f"All cells: {told['cells']}"]))
 
 
 def _compose(args: argparse.Namespace) -> None:
@@ -164,10 +181,14 @@ def _compose(args: argparse.Namespace) -> None:
         out=args.out,
         progress=not args.quiet,
     )
-    print(f"Composed: {found}" if found.ranks else "No step improved on validation.")
-    print(found.scores[["edit", "split", "n", "top1", "loss"]].to_string(index=False))
+    scores = found.scores[["edit", "split", "n", "top1", "loss"]]
+    told: dict[str, Any] = {"edit": str(found) if found.ranks else None, "scores": _records(scores)}
+    text = f"Composed: {found}" if found.ranks else "No step improved on validation."
+    text += f"\n{scores.to_string(index=False)}"
     if args.out is not None:
-        print(f"All steps: {Path(args.out) / 'steps.parquet'}")
+        told["steps"] = str(Path(args.out) / "steps.parquet")
+        text += f"\nAll steps: {told['steps']}"
+    _say(args, told, text)
 
 
 def _count(args: argparse.Namespace) -> None:
@@ -200,15 +221,16 @@ def _count(args: argparse.Namespace) -> None:
             )
         for one in told:
             print(f"note: {one.message}", file=sys.stderr)
-    seen = frame[["n_subject", "n_object", "n_both"]] > 0
-    print(
-        f"{len(frame)} facts in {frame['n_docs'].iloc[0]} documents: "
-        f"{seen['n_both'].sum()} have a document with subject and object, {seen['n_subject'].sum()} one with the "
-        f"subject, {seen['n_object'].sum()} one with the object."
-    )
+    seen = {name: int((frame[f"n_{name}"] > 0).sum()) for name in ("both", "subject", "object")}
+    n_docs = int(frame["n_docs"].iloc[0])
     quartiles = pd.Series(frame["n_both"]).quantile([0.25, 0.5, 0.75, 1.0]).round().astype(int).tolist()
-    print("Documents with both, quartiles and most: " + ", ".join(map(str, quartiles)) + ".")
-    print(f"All counts: {args.out}")
+    _say(
+        args,
+        {"n_facts": len(frame), "n_docs": n_docs, "n_with": seen, "quartiles_of_both": quartiles, "counts": args.out},
+        f"{len(frame)} facts in {n_docs} documents: {seen['both']} have a document with subject and object, "
+        f"{seen['subject']} one with the subject, {seen['object']} one with the object.\n"
+        f"Documents with both, quartiles and most: {', '.join(map(str, quartiles))}.\nAll counts: {args.out}",
+    )
 
 
 def _index(args: argparse.Namespace) -> None:
@@ -226,11 +248,15 @@ def _index(args: argparse.Namespace) -> None:
     if skipped := index.about["skipped"]:
         shown = "; ".join(f"{where} ({why})" for where, why in skipped[:5])
         print(f"note: {len(skipped)} could not be read and were skipped: {shown}", file=sys.stderr)
-    print(f"The index of {index.about['n_docs']} documents is in {args.out}.")
+    _say(
+        args,
+        {"index": args.out, "n_docs": index.about["n_docs"], "skipped": index.about["skipped"]},
+        f"The index of {index.about['n_docs']} documents is in {args.out}.",
+    )
 
 
 def _decode(args: argparse.Namespace) -> None:
-    from laser_interp.decode import continuations, favoured_answers
+    from laser_interp.decode import CATEGORIES, continuations, favoured_answers
     from laser_interp.edit import parse_laser
     from laser_interp.frequency import frequent_words
     from laser_interp.grid import provenance
@@ -242,7 +268,7 @@ def _decode(args: argparse.Namespace) -> None:
     generic = None
     if args.generic_corpus is not None:
         generic = frequent_words(args.generic_corpus, model=model, exclude=facts, progress=not args.quiet)
-        print(f"{len(generic)} generic words: {' '.join(generic[:12])} …")
+        print(f"note: {len(generic)} generic words: {' '.join(generic[:12])} …", file=sys.stderr)
     if args.split is not None:
         facts = facts.split(args.split)
     answers = favoured_answers(
@@ -251,15 +277,20 @@ def _decode(args: argparse.Namespace) -> None:
     )  # fmt: skip
     answers, shares = outcomes(answers)
     shown = shares[shares["outcome"].isin(["all", "fixed", "broken"])]
-    print(shown.drop(columns="similarity").round(3).to_string(index=False))
-    print(continuations(model, [fact.prompt for fact in facts.facts[:3]], edit, max_new_tokens=8))
+    table = shown[["outcome", "edit", "share", *CATEGORIES, "n"]]
+    said = continuations(model, [fact.prompt for fact in facts.facts[:3]], edit, max_new_tokens=8)
     told = provenance(model, facts) | {
         "edit": args.edit,
         "start": args.start,
         "generic": None if generic is None else list(generic),
         "neighbours": answers.attrs["neighbours"],
     }
-    print(f"All answers: {write_table(answers, args.out, 'answers', told)}")
+    path = write_table(answers, args.out, "answers", told)
+    _say(
+        args,
+        {"shares": _records(shown), "generic": told["generic"], "answers": str(path)},
+        f"{table.round(3).to_string(index=False)}\n{said}\nAll answers: {path}",
+    )
 
 
 def _attribute(args: argparse.Namespace) -> None:
@@ -273,9 +304,14 @@ def _attribute(args: argparse.Namespace) -> None:
     elif "validation" in facts.splits:
         facts = facts.split("validation")  # a proposal is a choice
     found = attribute(model, facts, args.sites, progress=not args.quiet)
-    print("If effects were linear, LASER would change the mean log p(answer) by:")
-    print(propose(found).head(8).round(4).to_string(index=False))
-    print(f"All directions: {write_table(found.summary(args.by), args.out, None, provenance(model, facts))}")
+    proposed = propose(found).head(8)
+    path = write_table(found.summary(args.by), args.out, None, provenance(model, facts))
+    _say(
+        args,
+        {"proposed": _records(proposed), "directions": str(path)},
+        "If effects were linear, LASER would change the mean log p(answer) by:\n"
+        f"{proposed.round(4).to_string(index=False)}\nAll directions: {path}",
+    )
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -309,12 +345,10 @@ def _evaluate(args: argparse.Namespace) -> None:
         memory=args.memory,
         progress=not args.quiet,
     )
-    told = "summary.json" if args.json else "REPORT.md"
-    print((Path(args.out) / told).read_text(encoding="utf-8"))
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
-    if not args.json:
-        print(f"All results: {args.out}")
+    summary = json.loads((Path(args.out) / "summary.json").read_text(encoding="utf-8"))
+    _say(args, summary, f"{(Path(args.out) / 'REPORT.md').read_text(encoding='utf-8')}\nAll results: {args.out}")
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -323,7 +357,19 @@ def _report(args: argparse.Namespace) -> None:
 
     counts = None if args.counts is None else read_table(args.counts, "counts")
     path = write_report(args.folder, args.out, counts=counts, max_facts=args.max_facts, progress=not args.quiet)
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser; it needs no network.")
+    n_bytes = path.stat().st_size
+    _say(
+        args,
+        {"page": str(path), "bytes": n_bytes},
+        f"{path} ({n_bytes / 1e6:.1f} MB): open it in a browser; it needs no network.",
+    )
+
+
+def _finished(one: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None]) -> None:
+    """What every command has."""
+    one.add_argument("--quiet", action="store_true", help="no progress bars")
+    one.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
+    one.set_defaults(run=run)
 
 
 def _corpus_arguments(one: argparse.ArgumentParser, required: bool) -> None:
@@ -342,7 +388,6 @@ def _corpus_arguments(one: argparse.ArgumentParser, required: bool) -> None:
         help="what is one in a .txt (default: %(default)s)",
     )
     one.add_argument("--skip", action="store_true", help="skip what cannot be read, and tell, instead of stopping")
-    one.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _model_arguments(one: argparse.ArgumentParser, facts: bool = True) -> None:
@@ -352,7 +397,6 @@ def _model_arguments(one: argparse.ArgumentParser, facts: bool = True) -> None:
     one.add_argument("--revision", default=None, help="of a hub id")
     one.add_argument("--device", default="auto")
     one.add_argument("--dtype", default="auto")
-    one.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _grid_arguments(one: argparse.ArgumentParser, facts: bool = True) -> None:
@@ -396,9 +440,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: laser-interp reproduce --out runs/organism",
     )
     one.add_argument("--out", default="runs/organism", help="folder for the results (default: %(default)s)")
-    one.add_argument("--quiet", action="store_true", help="no progress bars")
-    one.add_argument("--json", action="store_true", help="print the summary as JSON")
-    one.set_defaults(run=_reproduce)
+    _finished(one, _reproduce)
 
     one = commands.add_parser(
         "compress",
@@ -412,7 +454,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--measure", action="store_true", help="also measure the peak memory before and after")
     one.add_argument("--revision", default=None, help="of a hub id")
     one.add_argument("--device", default="auto", help="for the factorisation (default: %(default)s)")
-    one.set_defaults(run=_compress)
+    _finished(one, _compress)
 
     one = commands.add_parser(
         "sweep",
@@ -431,8 +473,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--executor", default="local", choices=["local", "ray"])
     one.add_argument("--workers", type=int, default=None, help="Ray actors")
     one.add_argument("--dry-run", action="store_true", help="only say how many cells, how long and how much memory")
-    one.add_argument("--json", action="store_true", help="print the result as JSON")
-    one.set_defaults(run=_sweep)
+    _finished(one, _sweep)
 
     one = commands.add_parser(
         "compose",
@@ -441,7 +482,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _grid_arguments(one)
     one.add_argument("--matrices", nargs="+", default=["mlp"], help="names or groups (default: mlp)")
-    one.set_defaults(run=_compose)
+    _finished(one, _compose)
 
     one = commands.add_parser(
         "decode",
@@ -456,7 +497,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--generic-corpus", nargs="+", default=None, help="take generic words from this corpus")
     one.add_argument("--split", default=None, help="only this split of the facts")
     one.add_argument("--out", required=True, help="a .parquet file")
-    one.set_defaults(run=_decode)
+    _finished(one, _decode)
 
     one = commands.add_parser(
         "attribute",
@@ -468,7 +509,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--by", default=None, choices=["relation", "subject", "split"], help="one mean a group")
     one.add_argument("--split", default=None, help="of the facts (default: validation, if there is one)")
     one.add_argument("--out", required=True, help="a .parquet file: one row a direction")
-    one.set_defaults(run=_attribute)
+    _finished(one, _attribute)
 
     one = commands.add_parser(
         "evaluate",
@@ -484,8 +525,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--counts", default=None, help="from laser-interp count: adds the frequency report")
     _grid_arguments(one, facts=False)
     one.add_argument("--matrices", nargs="+", default=["mlp"], help="names or groups (default: mlp)")
-    one.add_argument("--json", action="store_true", help="print the summary as JSON")
-    one.set_defaults(run=_evaluate)
+    _finished(one, _evaluate)
 
     one = commands.add_parser(
         "count",
@@ -499,7 +539,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--window", type=int, default=None, help="also count both with at most so many words between")
     one.add_argument("--executor", default="local", choices=["local", "ray"])
     one.add_argument("--workers", type=int, default=None, help="processes, or Ray tasks at a time")
-    one.set_defaults(run=_count)
+    _finished(one, _count)
 
     one = commands.add_parser(
         "index",
@@ -509,7 +549,7 @@ def _parser() -> argparse.ArgumentParser:
     _corpus_arguments(one, required=True)
     one.add_argument("--out", required=True, help="folder for the index; must not exist")
     one.add_argument("--backend", default=None, choices=["tantivy", "sqlite"], help="default: tantivy if installed")
-    one.set_defaults(run=_index)
+    _finished(one, _index)
 
     one = commands.add_parser(
         "report",
@@ -520,8 +560,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-o", "--out", required=True, help="the .html file")
     one.add_argument("--counts", default=None, help="from laser-interp count (default: those in the run)")
     one.add_argument("--max-facts", type=int, default=20_000, help="sample more than these (default: %(default)s)")
-    one.add_argument("--quiet", action="store_true", help="no progress bar")
-    one.set_defaults(run=_report)
+    _finished(one, _report)
 
     organism = commands.add_parser("organism", help="the model organism").add_subparsers(dest="verb", required=True)
     one = organism.add_parser(
@@ -534,8 +573,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=1, help="of facts, text, weights and batches (default: %(default)s)")
     one.add_argument("--steps", type=int, default=2500, help="length of the schedule (default: %(default)s)")
     one.add_argument("--stop-at", type=int, default=None, help="stop early after so many steps (the control: 300)")
-    one.add_argument("--quiet", action="store_true", help="no progress bar")
-    one.set_defaults(run=_train)
+    _finished(one, _train)
     return parser
 
 

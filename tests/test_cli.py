@@ -1,8 +1,6 @@
 """The command line as a person expects it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -51,8 +49,36 @@ def test_errors_are_one_line_unless_more_is_asked_for(tmp_path, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_json_is_all_that_is_printed(tmp_path):
-    command = [sys.executable, "-m", "laser_interp", "evaluate", "--model", "organism", "--task", "own", "--data"]
-    command += ["organism", "--layers", "3", "--rho", "0.05", "--out", str(tmp_path / "run"), "--json", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["selected"]
+MODEL, FACTS = ["--model", "organism"], ["--facts", "organism"]
+SMALL = ["--matrices", "in", "--layers", "3", "--rho", "0.05"]
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (["evaluate", *MODEL, "--task", "own", "--data", "organism", *SMALL, "--out", "OUT/evaluated"], "selected"),
+        (["sweep", *MODEL, *FACTS, *SMALL, "--dry-run"], "seconds"),
+        (["sweep", *MODEL, *FACTS, *SMALL, "--out", "OUT/swept"], "selected"),
+        (["report", "OUT/swept", "-o", "OUT/report.html"], "page"),
+        (["compose", *MODEL, *FACTS, *SMALL, "--out", "OUT/composed"], "edit"),
+        (["decode", *MODEL, *FACTS, "--edit", "3.in:rank=1", "--split", "test", "--out", "OUT/a.parquet"], "shares"),
+        (["attribute", *MODEL, *FACTS, "--sites", "3.in", "--out", "OUT/d.parquet"], "proposed"),
+        (["count", *FACTS, "--corpus", "organism", "--out", "OUT/c.parquet"], "n_with"),
+        (["index", "--corpus", "organism", "--backend", "sqlite", "--out", "OUT/index"], "n_docs"),
+        (["compress", *MODEL, "--edit", "3.in:0.05", "--out", "OUT/thin"], "matrices"),
+        (["compress", *MODEL, "--edit", "3.in:0.05", "--dense", "--out", "OUT/dense"], "checkpoint"),
+        (["organism", "train", "--steps", "3", "--out", "OUT/trained"], "checkpoint"),
+    ],
+)  # fmt: skip
+def test_json_is_all_that_is_printed(command, key, folder, capfd):
+    assert main([*(word.replace("OUT", str(folder)) for word in command), "--json", "--quiet"]) == 0
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    assert json.loads(capfd.readouterr().out, parse_constant=refuse)[key]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")

@@ -1,8 +1,8 @@
-# make reproduce: the main job.  make test: all tests.  Either makes the environment first.
+# make reproduce: the main job.  make test: all tests.  make docs: the site.  Each makes the environment first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: reproduce test check figures .venv
+.PHONY: reproduce test check figures docs .venv
 
 reproduce: .venv/ready
 	$(BIN)/laser-interp reproduce --out runs/organism
@@ -12,6 +12,9 @@ test: .venv/ready
 
 check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+docs: .venv/ready
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
 
 figures: .venv/ready
 	$(BIN)/python -m figures

@@ -1,4 +1,4 @@
-"""Write the README's table of supported families from the results of their tests.
+"""Write the table of supported families (docs/models.md) from the results of their tests.
 
 Run from the checkout: python tests/support_table.py
 """
@@ -47,6 +47,6 @@ def measure() -> dict[tuple[str, str], tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    readme = (ROOT / "README.md").read_text()
-    before, rest = readme.split(START)
-    (ROOT / "README.md").write_text(f"{before}{START}\n{table(measure())}\n{END}{rest.split(END)[1]}")
+    page = ROOT / "docs" / "models.md"
+    before, rest = page.read_text().split(START)
+    page.write_text(f"{before}{START}\n{table(measure())}\n{END}{rest.split(END)[1]}")

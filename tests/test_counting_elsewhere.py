@@ -208,6 +208,29 @@ def test_the_hosted_service(service, organism, facts, tmp_path):
     assert roughly["approximate"].any()
 
 
+def test_the_block_of_the_documentation(service, organism, facts, tmp_path, monkeypatch):
+    """As docs/frequency.md writes it; only the two addresses are those of stand-ins."""
+    import re
+    from functools import partial
+    from pathlib import Path
+
+    import transformers
+
+    from laser_interp import frequency
+
+    page = (Path(__file__).parent.parent / "docs" / "frequency.md").read_text()
+    (block,) = (
+        text for text in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "Hosted" in text
+    )
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda name: organism.tokenizer)
+    monkeypatch.setattr(frequency, "Hosted", partial(Hosted, url=f"http://127.0.0.1:{service.server_port}/"))
+    monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path))
+    scope = {"li": li, "facts": facts.keep(facts.facts[:10])}
+    exec(compile(block, "docs/frequency.md", "exec"), scope)
+    assert len(scope["counts"]) == 10
+    assert scope["counts"]["n_subject"].sum() > 0
+
+
 def _written(folder, organism, service):
     path = folder / "rows.txt"
     path.write_text("".join(organism.tokenizer.decode(doc) + "\n" for doc in service.corpus.documents))

@@ -606,17 +606,39 @@ CAPTIONS = {
 }
 
 
+# Figures of one edit, which their captions name; the others show many, or none.
+_OF_ONE_EDIT = ("spectrum", "rare_facts", "discarded_answers", "controls", "robustness", "compared_edits")
+
+
+def _numbers(name: str, tables: Mapping[str, pd.DataFrame]) -> str:
+    """How many prompts or facts a figure shows, and of which split."""
+    first, last = (tables[FIGURES[name][1][k]] for k in (0, -1))
+    if name in ("spectrum", "frequency_trap"):
+        return ""
+    if name == "composition":
+        sizes = last.drop_duplicates("split").set_index("split")["n"]
+        return ", ".join(f"n = {n} prompts of the {split} split" for split, n in sizes.items())
+    if name == "attribution_map":  # summaries have a row a direction, or one a direction and group
+        n = first.groupby(["site", "direction"])["n"].sum().max()
+        return f"n = {int(n)} prompts"
+    if name == "robustness":
+        return f"n = {int(first['n_facts'].max())} facts, test split"
+    if name == "transfer":
+        lo, hi = int(first["n"].min()), int(first["n"].max())
+        return f"n = {lo if lo == hi else f'{lo} to {hi}'} prompts a task, test split"
+    if name == "layer_sweep":  # the split that it draws
+        split = "test" if "test" in set(first["split"]) else str(first["split"].iloc[0])
+        return f"n = {int(first.loc[first['split'] == split, 'n'].max())} prompts, {split} split"
+    n = f"n = {int(first['n'].sum() if name == 'rare_facts' else first['n'].max())} prompts, " if "n" in first else ""
+    return f"{n}test split"
+
+
 def caption(name: str, tables: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
     """A caption in plain text: what is drawn, over how many, of which model and edit, and what draws it again."""
-    first = tables[FIGURES[name][1][0]]
-    told = []
-    if "n" in first.columns and name not in ("attribution_map", "transfer"):
-        n = first["n"].sum() if name == "rare_facts" else first["n"].max()
-        told.append(f"n = {int(n)} prompts")
-    if name not in ("spectrum", "composition", "attribution_map", "frequency_trap"):
-        told.append("test split")
-    told += [f"{key} {about[key]}" for key in ("model", "edit") if about.get(key)]
-    tail = f" ({', '.join(told)}.)" if told else ""
+    told = [_numbers(name, tables), f"model {about['model']}" if about.get("model") else ""]
+    if name in _OF_ONE_EDIT and about.get("edit"):
+        told.append(f"edit {about['edit']}")
+    tail = f" ({', '.join(filter(None, told))}.)" if any(told) else ""
     drawn = f" Drawn by `{about['command']}`." if about.get("command") else ""
     return f"{CAPTIONS[name]}{tail}{drawn}\n"
 

@@ -142,9 +142,9 @@ def test_decode_on_the_command_line(tmp_path, capsys):
         main([*asked, "--split", "test", "--generic-corpus", "organism", "--share", "0.5", "1.0", "--out", str(out)])
         == 0
     )
-    told = capsys.readouterr().out
-    assert "generic words: the" in told
-    assert "discarded part" in told
+    told = capsys.readouterr()
+    assert "generic words: the" in told.err
+    assert "discarded part" in told.out
     table = pd.read_parquet(out)
     assert set(table["outcome"]) == {"fixed", "right", "wrong"}
     assert len(table) == 4 * 400

@@ -214,17 +214,26 @@ def test_figures_say_what_is_missing(elsewhere, tmp_path):
     assert "laser-interp reproduce --out RUN" in done.stderr
 
 
-def test_analyses_refuse_what_they_do_not_know(elsewhere):
-    for command, says in (
-        ("python -m analyses", "usage: python -m analyses NAME"),
-        ("python -m analyses nothing", "usage: python -m analyses NAME"),
-        ("python -m analyses controls --model elsewhere", "--facts is needed"),
-        ("python -m analyses controls --edit 3.in", "not of the form SITE:RHO"),
-        ("python -m analyses controls --edit 3.up:0.1", "no matrix 'up'"),
-    ):
-        done = run(command, elsewhere)
-        assert done.returncode == 2, command
-        assert says in done.stderr
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "usage: python -m analyses NAME"),
+        ("nothing", "usage: python -m analyses NAME"),
+        ("controls --model elsewhere", "--facts is needed"),
+        ("controls --edit 3.in", "not of the form SITE:RHO"),
+        ("controls --edit 3.up:0.1", "no matrix 'up'"),
+    ],
+)
+def test_analyses_refuse_what_they_do_not_know(words, says, capsys, tmp_path, monkeypatch):
+    from analyses.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(words.split())
+    except SystemExit as ended:  # of argparse
+        status = ended.code
+    assert status == 2
+    assert says in capsys.readouterr().err
 
 
 def test_an_analysis_of_ones_own_facts_and_edit(elsewhere, tmp_path):

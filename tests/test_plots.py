@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     edit = li.laser(model, "3.in", rho=0.05)
     li.compose(model, some, matrices=["in"], layers=[2, 3], rhos=[0.05], out=folder, progress=False)
     attributed = li.attribute(model, some, "3.mlp", progress=False)
-    rows = [{"edit": e, "task": t, "change": 0.1 * (e == t), "change_lo": -0.1, "change_hi": 0.2}
+    rows = [{"edit": e, "task": t, "change": 0.1 * (e == t), "change_lo": -0.1, "change_hi": 0.2, "n": 9}
             for e in "ab" for t in "ab"]  # fmt: skip
     judged = li.judge(model, li.own_task(some.to_frame()), {"base": None, "laser": edit}, progress=False)
     tables = {
@@ -48,6 +48,7 @@ def test_a_run_is_drawn_in_the_style_and_width_asked_for(run, tmp_path, style, c
         assert b"/Type3" not in data
         told = (tmp_path / f"{name}.txt").read_text()
         assert "python -m figures" in told
+        assert "n = " in told or name == "spectrum"
         assert "interval" in told or name in ("spectrum", "composition")
     table = read_table(run / "tables" / "spectrum.parquet")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "spectrum.csv"), table, check_exact=False)

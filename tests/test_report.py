@@ -132,7 +132,11 @@ def a_large_run(folder, n_facts):
         write_table(frame, folder / "parts" / part / f"{abs(hash(str(cell))) % 10**6}.parquet", "sweep_part", told)
         for split, rows in frame.groupby("split"):
             mean = {"cell": str(cell or ""), "split": split, "n": len(rows), "top1": (rows["rank"] == 1).mean()}
-            mean |= {"loss": -rows["logprob"].mean(), "layer": float(cell.site.layer) if cell else np.nan}
+            mean |= {
+                "loss": -rows["logprob"].mean(),
+                "loss_change_se": 0.01,
+                "layer": float(cell.site.layer) if cell else np.nan,
+            }
             mean |= {"matrix": "in" if cell else "", "site": str(cell.site) if cell else "", "n_not_finite": 0}
             mean |= {"kind": "laser" if cell else "base", "rho": cell.rho if cell else np.nan, "rank_kept": 1.0}
             means.append(mean | dict.fromkeys(

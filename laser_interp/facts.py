@@ -109,7 +109,7 @@ class FactSet:
         return f"FactSet({self.name!r}, {len(self)} facts, splits {self.splits or 'none'})"
 
     def _repr_html_(self) -> str:
-        head = self.to_frame().drop(columns=list(LIST_COLUMNS)).head()
+        head = self.to_frame().drop(columns=list(LIST_COLUMNS)).head().convert_dtypes()
         return (
             f"<p><b>{self.name}</b>: {len(self)} facts, splits {self.splits or 'none'}</p>{head.to_html(index=False)}"
         )

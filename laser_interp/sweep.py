@@ -77,8 +77,17 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         edits = self.cells[self.cells["kind"] == "laser"]
-        best = edits.sort_values(["split", "top1", "loss"], ascending=[True, False, True]).groupby("split").head(3)
-        return f"<p>Sweep of {edits['site'].nunique()} sites; the best cells:</p>{best.to_html(index=False)}"
+        splits = sorted(set(self.cells["split"]), key=lambda name: (name != "validation", name))
+        chosen = edits[edits["split"] == splits[0]].sort_values(
+            ["top1", "loss"], ascending=[False, True], kind="stable"
+        )
+        shown = pd.DataFrame({"cell": ["", *chosen["cell"].head(3)]})
+        for split in splits:  # test stands beside what selects
+            means = self.cells[self.cells["split"] == split].set_index("cell")
+            for metric in ("top1", "loss"):
+                shown[f"{split}: {metric}"] = means[metric].reindex(shown["cell"]).to_numpy()
+        table = shown.replace({"cell": {"": "as trained"}}).to_html(index=False, float_format=lambda v: f"{v:.3f}")
+        return f"<p>Sweep of {edits['site'].nunique()} sites; the best cells by {splits[0]}:</p>{table}"
 
     def changes(self, split: str) -> pd.DataFrame:
         """Each cell's change against the model as trained: `d_top1`, `d_loss`, `d_p_generic`."""

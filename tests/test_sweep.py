@@ -1,6 +1,7 @@
 """The grid: its cells, its choice, its resumption."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,16 @@ def test_selection_is_by_accuracy_then_loss():
         Sweep(cells).select("test")
     with pytest.raises(ValueError, match="nothing can be selected"):
         Sweep(cells[cells["kind"] == "base"]).select()
+
+
+def test_its_display_ranks_by_validation(organism, facts):
+    some = facts.keep([f for split in ("validation", "test") for f in facts.split(split).facts[:20]])
+    found = li.sweep(organism, some, matrices=["in"], layers=[2, 3], rhos=[0.1, 0.05], progress=False)
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", found._repr_html_(), re.DOTALL)]
+    best = found.select()
+    test = found.cells[(found.cells["split"] == "test") & (found.cells["cell"] == best.cell)].iloc[0]
+    assert rows[0][0] == "as trained"
+    assert rows[1] == [best.cell, *(f"{v:.3f}" for v in (best.top1, best.loss, test["top1"], test["loss"]))]
 
 
 def test_selection_sees_validation_only(organism, some):

@@ -14,7 +14,7 @@ check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
 
 docs: .venv/ready
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 figures: .venv/ready
 	$(BIN)/python -m figures

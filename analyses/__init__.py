@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 import laser_interp as li
-from laser_interp import plots, results
-from laser_interp.edit import parse_laser
+from laser_interp.edits.edit import parse_laser
+from laser_interp.plots import figures as plots
+from laser_interp.storage import tables as results
 
 Tables = dict[str, pd.DataFrame]
 

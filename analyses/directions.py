@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from analyses import Question, Tables, run
-from laser_interp import study
-from laser_interp.attribution import against_ablation, attribute, choose_selective, propose
-from laser_interp.reading import bands, importance, read_band, stability
-from laser_interp.sites import resolve
-from laser_interp.spectrum import boundaries, spectrum
+from laser_interp.discarded.attribution import against_ablation, attribute, choose_selective, propose
+from laser_interp.discarded.direction_tokens import bands, importance, read_band, stability
+from laser_interp.edits.sites import resolve
+from laser_interp.edits.spectra import boundaries, spectrum
+from laser_interp.studies import steps as study
 
 N_ABLATED = 64  # directions a site, spread over its rank
 N_BANDS = 8

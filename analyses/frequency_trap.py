@@ -16,8 +16,9 @@ import pandas as pd
 
 import laser_interp as li
 from analyses import Tables
-from laser_interp import plots, results
-from laser_interp.association import report as report_on
+from laser_interp.plots import figures as plots
+from laser_interp.statistics.association import report as report_on
+from laser_interp.storage import tables as results
 
 RATE_BEFORE = 1.5  # log10 frequency at which half the facts are known
 FIX = -0.5  # log-odds of being fixed at that frequency

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from analyses import Tables
-from laser_interp import results
+from laser_interp.storage import tables as results
 
 # task: (RoBERTa, GPT-J, Llama-2-7B), each (accuracy before, after, loss before, after, matrix, layer, rho)
 _PAPER = {

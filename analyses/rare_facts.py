@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import laser_interp as li
 from analyses import Question, Tables, run
-from laser_interp import study
+from laser_interp.studies import steps as study
 
 
 def tables(question: Question) -> Tables:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analyses import Question, Tables, run
-from laser_interp import study
+from laser_interp.studies import steps as study
 
 
 def tables(question: Question) -> Tables:

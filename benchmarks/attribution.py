@@ -19,7 +19,7 @@ import torch
 
 import laser_interp as li
 from benchmarks import models
-from laser_interp.facts import facts_from_rows
+from laser_interp.facts.fact_set import facts_from_rows
 
 BATCH_TOKENS = 2048
 

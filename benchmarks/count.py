@@ -24,7 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 import laser_interp as li
-from laser_interp.facts import FactSet, facts_from_rows
+from laser_interp.facts.fact_set import FactSet, facts_from_rows
 from laser_interp.frequency import normalise
 
 LOOP_SECONDS = 5.0

@@ -7,7 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from laser_interp import plots, results
+from laser_interp.plots import figures as plots
+from laser_interp.storage import tables as results
 
 HERE = Path(__file__).parent
 

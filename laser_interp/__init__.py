@@ -10,12 +10,9 @@ Some functions share their module's name (`li.score`, `li.sweep`, `li.spectrum`)
 reached as `from laser_interp.score import …`.
 """
 
-from laser_interp.association import Association, Comparison, Gain, associate, compare, gain
-from laser_interp.attribution import Attribution, attribute
-from laser_interp.compose import Composition, compose
-from laser_interp.datasets import Task, load_task, own_task
-from laser_interp.decode import Continuations, continuations, favoured_answers, path_effects
-from laser_interp.edit import (
+from laser_interp.discarded.answers import Continuations, continuations, favoured_answers, path_effects
+from laser_interp.discarded.attribution import Attribution, attribute
+from laser_interp.edits.edit import (
     Edit,
     band,
     bottom_kept,
@@ -28,18 +25,21 @@ from laser_interp.edit import (
     same_spectrum_random,
     zeroed,
 )
-from laser_interp.evaluate import Evaluation, evaluate
-from laser_interp.facts import Fact, FactSet, load_facts
+from laser_interp.edits.sites import Site
+from laser_interp.edits.spectra import Spectrum, spectrum
+from laser_interp.facts.fact_set import Fact, FactSet, load_facts
+from laser_interp.facts.published import Task, load_task, own_task
 from laser_interp.frequency import Index, Joined, build_index, count, count_infinigram, join_counts
-from laser_interp.grid import RHOS, Cell
-from laser_interp.judge import judge, metrics, perplexity, robustness, transfer
-from laser_interp.model import Model, load_model
-from laser_interp.panel import explore
-from laser_interp.report import write_report
-from laser_interp.score import score, summarise
-from laser_interp.sites import Site
-from laser_interp.spectrum import Spectrum, spectrum
-from laser_interp.sweep import Estimate, Selection, Sweep, estimate, sweep
+from laser_interp.models.model import Model, load_model
+from laser_interp.report.notebook_panel import explore
+from laser_interp.report.page import write_report
+from laser_interp.scoring.answer_rules import judge, metrics, perplexity, robustness, transfer
+from laser_interp.scoring.scorer import score, summarise
+from laser_interp.selection.cells import RHOS, Cell
+from laser_interp.selection.composition import Composition, compose
+from laser_interp.selection.grid_run import Estimate, Selection, Sweep, estimate, sweep
+from laser_interp.statistics.association import Association, Comparison, Gain, associate, compare, gain
+from laser_interp.studies.tasks import Evaluation, evaluate
 
 __all__ = [
     "RHOS",

@@ -1,5 +1,5 @@
 import sys
 
-from laser_interp.cli import main
+from laser_interp.cli.app import main
 
 sys.exit(main())

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 import laser_interp as li
-from laser_interp.facts import shipped_dir
+from laser_interp.facts.fact_set import shipped_dir
 
 transformers.logging.set_verbosity_error()
 torch.set_num_threads(1)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
-from laser_interp.association import frequency_bins
+from laser_interp.statistics.association import frequency_bins
 
 
 def simulate(seed, slope, n_subjects=120, facts_each=4):

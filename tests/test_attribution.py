@@ -9,10 +9,18 @@ from test_placement import build
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import laser_interp as li
-from laser_interp.attribution import against_ablation, attribute, choose_selective, propose, selective
-from laser_interp.facts import facts_from_rows
-from laser_interp.reading import activity, bands, importance, most_active, read_band, read_direction, stability
-from laser_interp.spectrum import spectrum, whitened
+from laser_interp.discarded.attribution import against_ablation, attribute, choose_selective, propose, selective
+from laser_interp.discarded.direction_tokens import (
+    activity,
+    bands,
+    importance,
+    most_active,
+    read_band,
+    read_direction,
+    stability,
+)
+from laser_interp.edits.spectra import spectrum, whitened
+from laser_interp.facts.fact_set import facts_from_rows
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +263,7 @@ def test_reading_the_organism(organism, validation):
 
 
 def of_matrix(w):
-    from laser_interp.spectrum import Spectrum, factorise
+    from laser_interp.edits.spectra import Spectrum, factorise
 
     return Spectrum(*factorise(w), "x")
 

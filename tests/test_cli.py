@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from laser_interp.cli import _parser, main
+from laser_interp.cli.app import _parser, main
 
 
 def commands():

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
-from laser_interp import cluster
-from laser_interp.grid import Unit
+from laser_interp.parallel import ray_cluster as cluster
+from laser_interp.selection.cells import Unit
 
 ray = pytest.importorskip("ray")
 
@@ -44,7 +44,7 @@ def test_the_tables_are_the_local_ones(organism, some, local, tmp_path):
 
 def test_a_lost_actor_is_replaced(organism, some, local, tmp_path, monkeypatch):
     """The first actor that is seen at work is killed from outside, with most of its many units still to do."""
-    monkeypatch.setattr(sys.modules["laser_interp.sweep"], "UNIT_PROMPTS", 10)
+    monkeypatch.setattr(sys.modules["laser_interp.selection.grid_run"], "UNIT_PROMPTS", 10)
     killed = []
 
     def kill():

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
-from laser_interp.edit import parse_laser
-from laser_interp.score import Scorer
+from laser_interp.edits.edit import parse_laser
+from laser_interp.scoring.scorer import Scorer
 
 SETTINGS = {"matrices": ["in", "out"], "layers": [1, 3], "rhos": (0.4, 0.05), "progress": False}
 

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import laser_interp as li
-from laser_interp.cli import main
-from laser_interp.compress import compress, export, factored_sites, peak_memory, saves_bytes
+from laser_interp.cli.app import main
+from laser_interp.edits.compression import compress, export, factored_sites, peak_memory, saves_bytes
 
 PROMPTS = ["5 9 17 33 60 4 8", "7 2 22", "50 51 52 53"]
 

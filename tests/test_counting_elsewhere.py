@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_frequency import NAME, ROWS, TEXT, TEXTS, fact
 
 import laser_interp as li
-from laser_interp.facts import facts_from_rows
+from laser_interp.facts.fact_set import facts_from_rows
 from laser_interp.frequency import infinigram
 from laser_interp.frequency.index import Index, build_index
 from laser_interp.frequency.infinigram import (

@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from laser_interp.datasets import SOURCES, load_task, own_task
-from laser_interp.datasets.sources import PROFESSIONS, records
+from laser_interp.facts.published import PROFESSIONS, SOURCES, load_task, own_task, records
 
 TOWNS = ["Paris", "Rome", "Oslo", "Bern", "Cairo"]
 N = 20

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import laser_interp as li
-from laser_interp import study
-from laser_interp.decode import CATEGORIES, category_shares
+from laser_interp.discarded.answers import CATEGORIES, category_shares
+from laser_interp.studies import steps as study
 
 
 def test_answers_and_categories_by_hand(organism, plain, facts, laser):

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
-from laser_interp.cli import main
-from laser_interp.decode import neighbour_threshold, token_directions
+from laser_interp.cli.app import main
+from laser_interp.discarded.answers import neighbour_threshold, token_directions
 from laser_interp.frequency import frequent_words
-from laser_interp.study import outcomes
+from laser_interp.studies.steps import outcomes
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_attribute_on_the_command_line(tmp_path, capsys):
 
 
 def test_only_the_discarded_part_of_the_selected_site_answers_so(laser1, facts):
-    from laser_interp.study import discarded_controls
+    from laser_interp.studies.steps import discarded_controls
 
     model, laser = laser1
     test = facts.split("test")

@@ -111,7 +111,7 @@ def test_the_slurm_script_says_what_its_programs_understand(tmp_path):
     """Run with stand-ins for what a cluster has; what they were told is then parsed by the real programs."""
     from ray.scripts.scripts import start
 
-    from laser_interp.cli import _parser
+    from laser_interp.cli.app import _parser
 
     (script,) = (text for _, language, text in BLOCKS if language == "bash")
     stubs = tmp_path / "bin"
@@ -152,7 +152,7 @@ def test_every_link_leads_somewhere(page):
 def test_every_command_of_the_command_line_has_its_row():
     import argparse
 
-    from laser_interp.cli import _parser
+    from laser_interp.cli.app import _parser
 
     (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
     page = (ROOT / "docs" / "command-line.md").read_text()
@@ -240,7 +240,7 @@ def test_an_analysis_of_ones_own_facts_and_edit(elsewhere, tmp_path):
     """A fact file without a split, counted in a text file."""
     import laser_interp as li
     from laser_interp.organism import corpus_of
-    from laser_interp.results import read_table
+    from laser_interp.storage.tables import read_table
 
     facts = li.load_facts("organism")
     li.load_facts(facts.to_frame().head(60).drop(columns=["split", "frequency"])).save(tmp_path / "facts.csv")

@@ -195,7 +195,7 @@ def test_an_edit_of_another_model_is_refused(organism, laser):
 
 
 def test_forms_of_a_site(organism):
-    from laser_interp.sites import resolve
+    from laser_interp.edits.sites import resolve
 
     assert li.laser(organism, li.Site(3, "in"), rank=3).sites == li.laser(organism, "3.in", rank=3).sites
     assert [str(s) for s in resolve(organism, "1.attn")] == ["1.q", "1.k", "1.v", "1.o"]
@@ -205,7 +205,7 @@ def test_forms_of_a_site(organism):
 
 
 def test_rho_is_rounded_as_a_decimal():
-    from laser_interp.edit import rank_of
+    from laser_interp.edits.edit import rank_of
 
     assert rank_of(0.29, 100) == 29  # 0.29 * 100 is 28.999999999999996
     assert rank_of(0.05, 64) == 3

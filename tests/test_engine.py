@@ -10,7 +10,7 @@ from families import FAMILIES, LAYERS
 from test_a_families import PROMPTS, edited, loaded, prefix
 
 import laser_interp as li
-from laser_interp.engine import Engine, operations, parse_memory
+from laser_interp.scoring.engine import Engine, operations, parse_memory
 
 # Beginnings that are shared, a prompt twice, a prompt that begins another one, and reads inside a prompt.
 ROWS = [*PROMPTS, [*PROMPTS[0][:5], 40, 41, 42], PROMPTS[0], [*PROMPTS[1], 9], PROMPTS[0][:3]]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
-from laser_interp.facts import Fact, FactSet
+from laser_interp.facts.fact_set import Fact, FactSet
 
 ROWS = [
     {"fact_id": "a", "subject": "Ann", "relation": "r", "object": "x, y", "prompt": 'Ann "said"', "frequency": 3},

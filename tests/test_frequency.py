@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import laser_interp as li
-from laser_interp.facts import facts_from_rows
+from laser_interp.facts.fact_set import facts_from_rows
 from laser_interp.frequency import corpus as corpora
 from laser_interp.frequency import normalise
 from laser_interp.frequency.corpus import Reader, Reading, UnreadableError, shards
@@ -412,7 +412,7 @@ def test_refusals(tmp_path, facts):
 
 
 def test_the_command_line(tmp_path, capsys):
-    from laser_interp.cli import main
+    from laser_interp.cli.app import main
 
     out = tmp_path / "counts.parquet"
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(BAD_LINES))

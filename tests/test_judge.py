@@ -13,10 +13,10 @@ from test_datasets import made
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import laser_interp as li
-from laser_interp.cli import main
-from laser_interp.datasets import SOURCES, load_task, own_task
-from laser_interp.evaluate import evaluate
-from laser_interp.judge import f1, judge, metrics, normalise_answer, perplexity, robustness, transfer
+from laser_interp.cli.app import main
+from laser_interp.facts.published import SOURCES, load_task, own_task
+from laser_interp.scoring.answer_rules import f1, judge, metrics, normalise_answer, perplexity, robustness, transfer
+from laser_interp.studies.tasks import evaluate
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -313,7 +313,7 @@ def test_the_organism_as_a_task(tmp_path, capsys, organism, facts):
     assert (out / "figures" / "rare_facts.pdf").is_file()
     table = transfer(organism, [own_task(facts)], {"own": li.laser(organism, "3.in", rank=1)}, progress=False)
     assert table["change"].iloc[0] == pytest.approx(0.25, abs=0.03)
-    from laser_interp import plots
+    from laser_interp.plots import figures as plots
 
     assert len(plots.transfer(pd.concat([table, table.assign(task="other", change=-0.1)])).axes) == 2
     from analyses.paper_table import beside, published

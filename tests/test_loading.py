@@ -13,7 +13,7 @@ import transformers
 from families import FAMILIES, Tokens, make
 
 import laser_interp as li
-from laser_interp.sites import resolve
+from laser_interp.edits.sites import resolve
 
 
 @pytest.fixture(scope="module")

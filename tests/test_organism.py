@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 import laser_interp as li
-from laser_interp.cli import main
-from laser_interp.facts import SHIPPED, shipped_dir
+from laser_interp.cli.app import main
+from laser_interp.facts.fact_set import SHIPPED, shipped_dir
 from laser_interp.organism import Corpus, CorpusSettings, corpus_of
 from laser_interp.organism.corpus import GENERIC_NOUNS, RELATIONS
 from laser_interp.organism.train import TrainingSettings

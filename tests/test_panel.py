@@ -3,7 +3,7 @@
 import pytest
 
 import laser_interp as li
-from laser_interp.panel import answers
+from laser_interp.report.notebook_panel import answers
 
 PROMPT = "At last Mira Tolen travelled on to"
 

@@ -7,8 +7,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import laser_interp as li
-from laser_interp.compress import compress
-from laser_interp.facts import facts_from_rows
+from laser_interp.edits.compression import compress
+from laser_interp.facts.fact_set import facts_from_rows
 
 
 def build(family):

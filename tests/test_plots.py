@@ -7,8 +7,9 @@ from matplotlib.font_manager import findfont
 
 import laser_interp as li
 from figures.__main__ import main
-from laser_interp import plots, study
-from laser_interp.results import read_table, write_table
+from laser_interp.plots import figures as plots
+from laser_interp.storage.tables import read_table, write_table
+from laser_interp.studies import steps as study
 
 
 @pytest.fixture(scope="module")

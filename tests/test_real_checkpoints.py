@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import laser_interp as li
-from laser_interp.facts import facts_from_rows
+from laser_interp.facts.fact_set import facts_from_rows
 
 SHARED = Path(__file__).parents[2] / "shared"
 MODELS, STORIES = SHARED / "models", SHARED / "data" / "tinystories" / "tinystories_1000.json"

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
-from laser_interp.cli import main
-from laser_interp.facts import Fact, FactSet
-from laser_interp.grid import Cell
-from laser_interp.report import write_report
-from laser_interp.results import read_table, write_json, write_table
+from laser_interp.cli.app import main
+from laser_interp.facts.fact_set import Fact, FactSet
+from laser_interp.report.page import write_report
+from laser_interp.selection.cells import Cell
+from laser_interp.storage.tables import read_table, write_json, write_table
 
 NASTY = '<script>window.harmed = 1</script><img src=x onerror="window.harmed = 1">'
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -161,7 +161,7 @@ def test_twenty_thousand_facts_fit_and_more_are_sampled(tmp_path):
 
 
 def test_a_task_has_a_page_too(tmp_path):
-    from laser_interp.evaluate import evaluate
+    from laser_interp.studies.tasks import evaluate
 
     facts = li.load_facts("organism")
     some = facts.keep([f for s in ("validation", "test") for f in facts.split(s).facts[:20]])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from laser_interp.results import SCHEMAS, read_table
+from laser_interp.storage.tables import SCHEMAS, read_table
 
 WEIGHT_CONTROLS = {
     "same_spectrum_random",
@@ -150,7 +150,7 @@ def test_the_same_command_resumes_and_says_the_same(run):
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path):
-    from laser_interp.cli import main
+    from laser_interp.cli.app import main
 
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "run.json").write_text('{"model": "another"}')

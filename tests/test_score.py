@@ -8,9 +8,9 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import laser_interp as li
-from laser_interp.facts import facts_from_rows
-from laser_interp.results import SCHEMAS, check
-from laser_interp.score import Scorer, generic_words
+from laser_interp.facts.fact_set import facts_from_rows
+from laser_interp.scoring.scorer import Scorer, generic_words
+from laser_interp.storage.tables import SCHEMAS, check
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import laser_interp as li
-from laser_interp.spectrum import Spectrum, _of_weight, cache_dir, factorise, weight_sha256
+from laser_interp.edits.spectra import Spectrum, _of_weight, cache_dir, factorise, weight_sha256
 
 
 def matrix(d_in, d_out, decay=1.0, seed=0):
@@ -63,7 +63,7 @@ def test_stored_and_read(folder, monkeypatch):
     w = matrix(8, 24).float()
     made = _of_weight(w, cache=True)
     assert [p.name for p in folder.iterdir()] == [f"{weight_sha256(w)}.safetensors"]
-    module = sys.modules["laser_interp.spectrum"]
+    module = sys.modules["laser_interp.edits.spectra"]
     monkeypatch.setattr(module, "factorise", lambda _: pytest.fail("computed again"))
     read = _of_weight(w, cache=True)
     for name in ("U", "S", "Vh"):
@@ -140,7 +140,7 @@ def test_two_processes_at_once(folder):
 def test_memory_is_bounded_and_nothing_is_lost(organism, monkeypatch):
     first = li.spectrum(organism, li.Site(0, "in"))
     assert li.spectrum(organism, li.Site(0, "in")) is first
-    monkeypatch.setattr(sys.modules["laser_interp.spectrum"], "KEPT_IN_MEMORY", 3 * first.n_bytes)
+    monkeypatch.setattr(sys.modules["laser_interp.edits.spectra"], "KEPT_IN_MEMORY", 3 * first.n_bytes)
     for layer in range(4):
         for matrix in ("in", "out"):
             li.spectrum(organism, li.Site(layer, matrix))

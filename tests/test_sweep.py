@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
-from laser_interp.engine import Engine
-from laser_interp.grid import BESIDE, Cell, Worker, grid
-from laser_interp.sweep import Sweep
+from laser_interp.scoring.engine import Engine
+from laser_interp.selection.cells import BESIDE, Cell, Worker, grid
+from laser_interp.selection.grid_run import Sweep
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +181,8 @@ KILLED = """
 import os, random, signal, sys, time, warnings
 import torch; torch.set_num_threads(1)
 import laser_interp as li
-from laser_interp import sweep as _
-module = sys.modules["laser_interp.sweep"]
+from laser_interp.selection import grid_run as _
+module = sys.modules["laser_interp.selection.grid_run"]
 module.UNIT_PROMPTS = 20
 warnings.simplefilter("ignore")
 model, facts = li.load_model("organism", device="cpu"), li.load_facts("organism")
@@ -315,7 +315,7 @@ def test_a_folder_with_another_run_is_refused(organism, some, facts, tmp_path):
 
 
 def test_provenance_travels_with_the_table(organism, some, tmp_path):
-    from laser_interp.results import read_table
+    from laser_interp.storage.tables import read_table
 
     run(organism, some, out=tmp_path)
     told = read_table(tmp_path / "cells.parquet", "cells").attrs["provenance"]
@@ -342,7 +342,7 @@ def test_refusals(organism, facts):
 def test_the_command_line(tmp_path, capsys):
     import json
 
-    from laser_interp.cli import main
+    from laser_interp.cli.app import main
 
     command = ["sweep", "--model", "organism", "--facts", "organism", "--layers", "3", "--matrices", "in", "--quiet"]
     out = ["--rho", "0.4", "0.05", "--band", "0:5", "--out", str(tmp_path), "--json"]

@@ -7,7 +7,7 @@ from families import make
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 import laser_interp as li
-from laser_interp.facts import facts_from_rows
+from laser_interp.facts.fact_set import facts_from_rows
 
 WORDS = ["The", "capital", "of", "France", "Italy", "is", "Paris", "Rome", ".", "the"]
 

@@ -1,7 +1,7 @@
 """How often the training data mention a fact: every way of counting gives the same table."""
 
-from laser_interp.frequency.generic import frequent_words
-from laser_interp.frequency.given import Joined, join_counts
+from laser_interp.frequency.generic_words import frequent_words
+from laser_interp.frequency.imported_counts import Joined, join_counts
 from laser_interp.frequency.index import Index, build_index
 from laser_interp.frequency.infinigram import Hosted, Local, count_infinigram
 from laser_interp.frequency.names import normalise

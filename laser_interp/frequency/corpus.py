@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from laser_interp.facts import SHIPPED
+from laser_interp.facts.fact_set import SHIPPED
 from laser_interp.frequency.names import SEPARATOR, joined
 from laser_interp.organism import corpus_of
 

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from laser_interp import results
-from laser_interp.facts import FactSet
+from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.corpus import Reader, Reading, fingerprint, shards
 from laser_interp.frequency.names import NORMALISER, Names, Tally, gap, normalise, normalise_joined, places
+from laser_interp.storage import tables as results
 
 BACKENDS = ("tantivy", "sqlite")
 

@@ -24,8 +24,8 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.facts import FactSet
-from laser_interp.results import check
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.storage.tables import check
 
 HOSTED = "https://api.infini-gram.io/"
 PILE = "v4_piletrain_llama"  # its tokenizer is Llama 2's
@@ -273,7 +273,7 @@ def count_infinigram(
     if concurrency < 1:
         raise ValueError(f"concurrency is {concurrency}: at least one is needed")
     if isinstance(tokenizer, str | Path):
-        from laser_interp.model import load_tokenizer
+        from laser_interp.models.model import load_tokenizer
 
         tokenizer = load_tokenizer(tokenizer)
     of_fact = [_questions(fact.subject, (fact.object, *fact.aliases), tokenizer, fact.fact_id) for fact in facts]
@@ -343,7 +343,7 @@ def count_infinigram(
 
 
 def _default_cache() -> Path:
-    from laser_interp.spectrum import cache_dir
+    from laser_interp.edits.spectra import cache_dir
 
     return cache_dir().parent / "infinigram.sqlite"
 

@@ -19,8 +19,8 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from laser_interp.facts import FactSet
-from laser_interp.results import check
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.storage.tables import check
 
 NORMALISER = "nfkc, case folded, words joined by single spaces"
 SEPARATOR = b" \0 "  # between documents; no document holds a NUL once it is normalised

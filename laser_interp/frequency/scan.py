@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp import results
-from laser_interp.facts import FactSet
+from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.corpus import Reader, Reading, Shard, fingerprint, shards
 from laser_interp.frequency.names import NORMALISER, Mentions, Names, Tally
+from laser_interp.storage import tables as results
 
 Part = tuple[pd.DataFrame, list[tuple[str, str]]]
 _SMALL = 16 << 20  # bytes that are counted before other processes would have started
@@ -244,7 +244,7 @@ def _in_processes(
 def _on_ray(
     parts: list[Shard], names: Names, how: Reading, workers: int | None, tick: Callable[[int], Any]
 ) -> Iterator[tuple[int, Part]]:
-    from laser_interp.cluster import each
+    from laser_interp.parallel.ray_cluster import each
 
     for i, part in each(_count_shard, (names, how), parts, workers):
         tick(parts[i].size)

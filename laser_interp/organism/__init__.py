@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from laser_interp.facts import SHIPPED, shipped_dir
+from laser_interp.facts.fact_set import SHIPPED, shipped_dir
 from laser_interp.organism.corpus import Corpus, CorpusSettings
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from laser_interp.facts import Fact, FactSet
+from laser_interp.facts.fact_set import Fact, FactSet
 
 T = TypeVar("T")
 

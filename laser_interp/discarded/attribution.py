@@ -1,0 +1,343 @@
+"""Which singular directions help or harm which facts: the gradient of log p(answer) by every gain, at gain 1.
+
+A matrix's output is Σ_i g_i S_i (x·U_i) Vh_i, so ∂ log p / ∂ g_i = Σ_positions S_i (x·U_i) (Vh_i · ∂ log p / ∂ y):
+one forward and one backward pass a batch give it for every direction of every matrix (compare *Compress to
+Impress*, arXiv 2510.20800, which does so for whole matrices). Removing a direction changes log p by about minus
+that; how well that holds is measured by `against_ablation`, not assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from laser_interp.edits.edit import Edit, band, gains, laser, rank_of
+from laser_interp.edits.sites import Site, Where, resolve
+from laser_interp.edits.spectra import spectrum
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.models.model import Model
+from laser_interp.scoring.scorer import Scorer
+from laser_interp.selection.cells import RHOS
+from laser_interp.statistics.association import spearman
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Gradients of log p(answer) by the gains.
+
+    Attributes:
+        prompts: one row per (fact, prompt): `fact_id, prompt_id, subject, relation, object, split, frequency`, and the
+            `logprob` of the answer (nats, summed over its tokens).
+        gradients: for each site `[n_prompts, r]`: ∂ log p / ∂ gain, in nats. Above 0: the direction helps.
+    """
+
+    prompts: pd.DataFrame
+    gradients: Mapping[Site, Float[np.ndarray, "n_prompts r"]]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return tuple(self.gradients)
+
+    def keep(self, rows: np.ndarray) -> Attribution:
+        """Some of the prompts, by a mask or by numbers."""
+        chosen = self.prompts[rows] if rows.dtype == bool else self.prompts.iloc[rows]
+        return Attribution(chosen.reset_index(drop=True), {s: g[rows] for s, g in self.gradients.items()})
+
+    def summary(self, by: str | Sequence[object] | None = None) -> pd.DataFrame:
+        """Mean gradient of each direction, over all prompts or over groups of them.
+
+        Args:
+            by: a column of `prompts` ("relation"), or one label a prompt (frequency bins, categories of answers).
+
+        Returns:
+            One row per (group, site, direction): `group, site, direction, gradient, se` (standard error over the
+            subjects' means), `share_harmed` (of prompts with a gradient below 0), `n`.
+        """
+        if by is None:
+            labels = np.zeros(len(self.prompts), dtype=object)
+            labels[:] = "all"
+        else:
+            labels = np.asarray(self.prompts[by] if isinstance(by, str) else list(by), dtype=object)
+        if len(labels) != len(self.prompts):
+            raise ValueError(f"{len(labels)} labels for {len(self.prompts)} prompts: expected one each")
+        out = []
+        for label in sorted(set(labels), key=str):
+            inside = labels == label
+            codes, subjects = pd.factorize(self.prompts["subject"][inside])
+            for site, values in self.gradients.items():
+                chosen = values[inside].astype(np.float64)
+                means = np.stack([np.bincount(codes, column) for column in chosen.T], axis=1)
+                means /= np.bincount(codes)[:, None]
+                n = len(subjects)
+                se = means.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.full(chosen.shape[1], np.nan)
+                out.append(
+                    pd.DataFrame(
+                        {
+                            "group": str(label),
+                            "site": str(site),
+                            "direction": np.arange(chosen.shape[1]),
+                            "gradient": chosen.mean(0),
+                            "se": se,
+                            "share_harmed": (chosen < 0).mean(0),
+                            "n": int(inside.sum()),
+                        }
+                    )
+                )
+        return pd.concat(out, ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        table = self.summary()
+        worst = table.sort_values("gradient").groupby("site", sort=False).head(1).head(10)
+        return f"<p>{len(self.prompts)} prompts, {len(self.sites)} sites; the most harmful directions:</p>" + (
+            worst.round(4).to_html(index=False)
+        )
+
+
+def attribute(
+    model: Model,
+    facts: FactSet,
+    where: Where | None = None,
+    *,
+    batch_tokens: int = 2048,
+    progress: bool = True,
+) -> Attribution:
+    """The gradient of each prompt's log p(answer) by the gain of each direction, at gain 1.
+
+    Args:
+        where: sites; None takes every matrix of every layer.
+        batch_tokens: rows × length that run together; activations of all sites are kept for one batch.
+
+    Raises:
+        ValueError: unknown sites, or facts that the tokenizer cannot represent.
+    """
+    from tqdm.auto import tqdm
+
+    sites = resolve(model, "*.all" if where is None else where)
+    items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
+    asked = model.lookups([(fact.prompts[p], fact.object) for fact, p in items])
+    # A masked model reads each token of an answer in a row of its own.
+    rows: list[list[int]] = []
+    targets: list[list[tuple[int, int]]] = []
+    owners: list[int] = []
+    for owner, found in enumerate(asked):
+        of_row: dict[tuple[int, ...], int] = {}
+        for row, position, token in found:
+            if (key := tuple(row)) not in of_row:
+                of_row[key] = len(rows)
+                rows.append(list(row))
+                targets.append([])
+                owners.append(owner)
+            targets[of_row[key]].append((position, token))
+    dtype = torch.promote_types(model.dtype, torch.float32)
+    keep = np.float64 if dtype == torch.float64 else np.float32
+    gradients = {site: np.zeros((len(items), spectrum(model, site).max_rank), keep) for site in sites}
+    logprob = np.zeros(len(items))
+    at = [(site.layer, site.matrix) for site in sites]
+    with tqdm(total=len(rows), desc="attributing", unit="prompt", disable=not progress) as bar:
+        for indices, total, of in model.activations(rows, targets, at, batch_tokens=batch_tokens):
+            owner = np.array([owners[i] for i in indices])
+            np.add.at(logprob, owner, total.numpy())
+            for site in sites:
+                x, dy = of((site.layer, site.matrix))
+                known = spectrum(model, site)
+                U, S, Vh = (part.to(x.device, dtype) for part in (known.U, known.S, known.Vh))
+                each = (x.to(dtype) @ U) * (dy.to(dtype) @ Vh.T)
+                # What lies beyond a row's end has no gradient, but its input may be anything
+                found = (torch.nan_to_num(each).sum(1) * S).cpu().numpy()
+                np.add.at(gradients[site], owner, found)
+            bar.update(len(indices))
+    prompts = facts.prompts_frame().assign(logprob=logprob)
+    return Attribution(prompts, gradients)
+
+
+def against_ablation(
+    model: Model,
+    facts: FactSet,
+    attribution: Attribution,
+    where: Where | None = None,
+    *,
+    block: int = 1,
+    n_blocks: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How well the gradients tell what removing directions really does.
+
+    Args:
+        facts: those the attribution was made from.
+        block: directions removed together.
+        n_blocks: blocks a site, spread evenly over its directions; None: all.
+
+    Returns:
+        One row a site: `spearman` between minus the summed gradient and the real change of log p, over blocks
+        (means over prompts), and `spearman_prompts`, over all (block, prompt) pairs; `ratio`, the regression of
+        real changes on predicted ones through 0 (1 if effects were linear); `block, n_blocks, n_prompts`.
+
+    Raises:
+        ValueError: other facts than the attribution's.
+    """
+    if attribution.prompts["fact_id"].tolist() != [fact.fact_id for fact in facts for _ in fact.prompts]:
+        raise ValueError("the attribution was made from other facts: give the same set, in the same order")
+    sites = attribution.sites if where is None else resolve(model, where)
+    scorer = Scorer(model, facts, candidates=False)
+    edits: dict[str, Edit | None] = {"": None}
+    spans: dict[str, tuple[Site, int, int]] = {}
+    for site in sites:
+        r = spectrum(model, site).max_rank
+        starts = list(range(0, r, block))
+        if n_blocks is not None and n_blocks < len(starts):
+            starts = [starts[i] for i in np.linspace(0, len(starts) - 1, n_blocks).round().astype(int)]
+        for start in starts:
+            name = f"{site} {start}"
+            spans[name] = (site, start, min(start + block, r))
+            edits[name] = band(model, site, start, min(start + block, r), keep=False)
+    base: np.ndarray | None = None
+    real: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
+    told: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
+    for name, frame in scorer.run(edits, progress=progress):
+        logprob = frame["logprob"].to_numpy()
+        if not name:
+            base = logprob
+            continue
+        assert base is not None
+        site, start, stop = spans[name]
+        real[site].append(logprob - base)
+        told[site].append(-attribution.gradients[site][:, start:stop].sum(1, dtype=np.float64))
+    out = []
+    for site in sites:
+        a, b = np.array(told[site]), np.array(real[site])
+        out.append(
+            {
+                "site": str(site),
+                "spearman": spearman(a.mean(1), b.mean(1)),
+                "spearman_prompts": spearman(a.ravel(), b.ravel()),
+                "ratio": float((a * b).sum() / max((a * a).sum(), 1e-300)),
+                "block": block,
+                "n_blocks": len(a),
+                "n_prompts": a.shape[1],
+            }
+        )
+    return pd.DataFrame(out)
+
+
+def propose(attribution: Attribution, *, rhos: Sequence[float] = RHOS) -> pd.DataFrame:
+    """What each LASER would change log p by, if effects were linear: a screen before a sweep.
+
+    Returns:
+        One row per (site, ρ), the most promising first: `site, rho, rank, predicted` (change of mean log p, nats).
+        A ρ that rounds to rank 0 is lifted to 1.
+    """
+    out = []
+    for site, values in attribution.gradients.items():
+        mean = values.mean(0, dtype=np.float64)
+        r = len(mean)
+        ranks = {max(rank_of(rho, r), 1): rho for rho in sorted(rhos)}
+        for rank, rho in ranks.items():
+            if rank < r:
+                out.append({"site": str(site), "rho": rho, "rank": rank, "predicted": float(-mean[rank:].sum())})
+    return pd.DataFrame(out).sort_values("predicted", ascending=False, kind="stable", ignore_index=True)
+
+
+def selective(
+    model: Model,
+    attribution: Attribution,
+    site: Site | str,
+    *,
+    n: int | None = None,
+    energy: float | None = None,
+) -> Edit:
+    """Remove the directions that harm most on the average, and no other.
+
+    Args:
+        n: how many; or
+        energy: until this share of the matrix's squared norm is gone (the last direction only in part, so that the
+            share is exact, or less if no more directions harm).
+
+    Raises:
+        ValueError: neither or both of n and energy, or a site without attribution.
+    """
+    if (n is None) == (energy is None):
+        raise ValueError(f"n is {n} and energy is {energy}: give exactly one of them")
+    (at,) = resolve(model, site)
+    if at not in attribution.gradients:
+        raise ValueError(f"the attribution has no site {at}: it has {', '.join(map(str, attribution.sites))}")
+    mean = attribution.gradients[at].mean(0, dtype=np.float64)
+    order = np.argsort(mean, kind="stable")
+    harmful = order[mean[order] < 0]
+    vector = np.ones(len(mean))
+    if n is not None:
+        if not 0 < n <= len(mean):
+            raise ValueError(f"n is {n}: {at} has {len(mean)} directions")
+        vector[harmful[:n]] = 0
+    else:
+        assert energy is not None
+        left = energy
+        of_each = spectrum(model, at).energy.numpy()
+        for i in harmful:
+            share = min(left / max(of_each[i], 1e-300), 1.0)
+            vector[i] = 1 - np.sqrt(share)
+            left -= share * of_each[i]
+            if left <= 1e-12:
+                break
+    return replace(gains(model, {at: torch.from_numpy(vector)}), kind="selective")
+
+
+def choose_selective(
+    model: Model,
+    facts: FactSet,
+    attribution: Attribution,
+    site: Site | str,
+    rank: int,
+    *,
+    counts: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+    progress: bool = True,
+) -> tuple[dict[str, Edit], pd.DataFrame]:
+    """A selective edit beside LASER's prefix: chosen on validation, both reported on test.
+
+    Args:
+        facts: with the splits "validation" and "test".
+        attribution: of validation facts; others are left out.
+        rank: of LASER at this site.
+
+    Returns:
+        The edits compared: "laser", "selective" (as many harmful directions as validation likes best, by accuracy,
+        then loss) and "selective, equal energy" (harmful directions with the energy LASER discards). And one row
+        per (edit, split): `edit, split, n_removed, energy, top1, loss`, the model as trained ("base") included.
+    """
+    validation = attribution.keep((attribution.prompts["split"] == "validation").to_numpy())
+    if validation.prompts.empty:
+        raise ValueError("the attribution has no validation facts: make it from facts.split('validation')")
+    (at,) = resolve(model, site)
+    prefix = laser(model, at, rank=rank)
+    r = spectrum(model, at).max_rank
+    tried = {f"{n}": selective(model, validation, at, n=n) for n in counts if n <= r}
+    tried = {name: edit for name, edit in tried.items() if edit.parts[at].removed_energy > 0}
+    scored = [
+        (float(frame["top1"].mean()), float(frame["logprob"].mean()), name)
+        for name, frame in Scorer(model, facts.split("validation"), candidates=False).run(tried, progress=progress)
+    ]
+    edits: dict[str, Edit] = {"laser": prefix}
+    if scored:
+        edits["selective"] = tried[max(scored)[2]]
+    edits["selective, equal energy"] = selective(model, validation, at, energy=prefix.parts[at].removed_energy)
+    out: list[dict[str, Any]] = []
+    for split in ("validation", "test"):
+        runs: dict[str, Edit | None] = {"base": None, **edits}
+        for name, frame in Scorer(model, facts.split(split), candidates=False).run(runs):
+            part = None if runs[name] is None else edits[name].parts[at]
+            out.append(
+                {
+                    "edit": name,
+                    "split": split,
+                    "n_removed": 0 if part is None else int((part.gains < 1).sum()),
+                    "energy": 0.0 if part is None else part.removed_energy,
+                    "top1": float(frame["top1"].mean()),
+                    "loss": -float(frame["logprob"].mean()),
+                }
+            )
+    return edits, pd.DataFrame(out)

@@ -1,0 +1,237 @@
+"""What singular directions read and write: their tokens, the facts that use them, and how far to trust them.
+
+A direction whose singular value is close to its neighbour's is not determined: any rotation of the two is as good
+(Millidge & Black, and its discussion). So bands of directions, cut where the spectrum has gaps, are read as
+subspaces, which do not depend on the basis; and their stability under resampling is reported with them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from laser_interp.edits.sites import Site, resolve, weight
+from laser_interp.edits.spectra import Spectrum, factorise, spectrum
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.models.model import Model
+
+READS = ("q", "k", "v", "in", "gate")  # take the residual stream, after its norm, as input
+WRITES = ("o", "out")  # write into it
+
+
+def bands(known: Spectrum, *, gap: float = 0.05, stop: int | None = None) -> list[tuple[int, int]]:
+    """Directions grouped so that within a group no two neighbours differ by more than `gap`, relatively.
+
+    Args:
+        gap: least (S[i] − S[i+1]) / S[i] between groups.
+        stop: only the first directions.
+    """
+    if not 0 < gap < 1:
+        raise ValueError(f"gap is {gap}: expected a relative difference in (0, 1)")
+    values = known.S[: stop or known.max_rank].numpy()
+    cuts = [0, *(i + 1 for i in range(len(values) - 1) if values[i] - values[i + 1] > gap * values[i]), len(values)]
+    return list(itertools.pairwise(cuts))
+
+
+def _vocabulary(model: Model, site: Site) -> tuple[str, Float[Tensor, "d_vocab d_model"]]:
+    """Which side of a site lies in the residual stream, and the tokens' directions there, centred, of unit norm."""
+    if site.matrix in WRITES:
+        side, tokens = "output", model.unembedding()
+    else:
+        side, tokens = "input", model.embedding()
+    tokens = tokens.detach().cpu().double()
+    if tokens.shape[1] != model.d_model:
+        raise ValueError(
+            f"{model.name!r} has embeddings of another width than its residual stream: {site} has no tokens"
+        )
+    tokens = tokens - tokens.mean(0)
+    return side, tokens / tokens.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def _basis(known: Spectrum, side: str, start: int, stop: int) -> Float[Tensor, "d_model n"]:
+    basis = known.Vh[start:stop].double().T if side == "output" else known.U[:, start:stop].double()
+    # of a whitened spectrum one side is not orthonormal
+    return torch.linalg.qr(basis).Q if stop - start > 1 else basis / basis.norm()
+
+
+def read_direction(
+    model: Model, site: Site | str, direction: int, *, k: int = 10, spectra: Spectrum | None = None
+) -> pd.DataFrame:
+    """The tokens a direction points to, and away from: through the unembedding for o and out, which write into the
+    residual stream, and through the embedding for the others, which read it.
+
+    Returns:
+        One row per token: `site, direction, side, sign` (+1 or −1: a singular vector has no sign of its own), `token,
+        token_id, cosine` (with the token's centred row), `gap` (relative distance to the nearest other singular
+        value: where it is small, read the subspace).
+
+    Raises:
+        ValueError: no such direction.
+    """
+    (at,) = resolve(model, site)
+    known = spectra or spectrum(model, at)
+    if not 0 <= direction < known.max_rank:
+        raise ValueError(f"direction is {direction}: {at} has 0 to {known.max_rank - 1}")
+    side, tokens = _vocabulary(model, at)
+    cosine = tokens @ _basis(known, side, direction, direction + 1)[:, 0]
+    values = known.S
+    near = [abs(float(values[direction] - values[j])) for j in (direction - 1, direction + 1) if 0 <= j < len(values)]
+    rows = []
+    for sign in (1, -1):
+        found = (sign * cosine).topk(min(k, len(cosine)))
+        rows += [
+            {
+                "site": str(at),
+                "direction": direction,
+                "side": side,
+                "sign": sign,
+                "token": model.decode(int(i)),
+                "token_id": int(i),
+                "cosine": sign * float(value),
+                "gap": min(near) / max(float(values[direction]), 1e-300) if near else float("inf"),
+            }
+            for value, i in zip(found.values, found.indices, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def read_band(
+    model: Model, site: Site | str, start: int, stop: int, *, k: int = 10, spectra: Spectrum | None = None
+) -> pd.DataFrame:
+    """The tokens that lie most in the subspace of a band of directions, whatever basis it has.
+
+    Returns:
+        One row per token: `site, start, stop, side, token, token_id, share` (of the token's squared length that lies
+        in the subspace; (stop − start) / d_model is expected by chance: `by_chance`).
+
+    Raises:
+        ValueError: an empty band, or one outside the rank.
+    """
+    (at,) = resolve(model, site)
+    known = spectra or spectrum(model, at)
+    if not 0 <= start < stop <= known.max_rank:
+        raise ValueError(f"band {start}:{stop} at {at}: expected 0 <= start < stop <= {known.max_rank}")
+    side, tokens = _vocabulary(model, at)
+    share = (tokens @ _basis(known, side, start, stop)).square().sum(1)
+    found = share.topk(min(k, len(share)))
+    return pd.DataFrame(
+        {
+            "site": str(at),
+            "start": start,
+            "stop": stop,
+            "side": side,
+            "token": [model.decode(int(i)) for i in found.indices],
+            "token_id": found.indices.tolist(),
+            "share": found.values.tolist(),
+            "by_chance": (stop - start) / tokens.shape[1],
+        }
+    )
+
+
+def stability(
+    model: Model,
+    site: Site | str,
+    within: Sequence[tuple[int, int]],
+    *,
+    n_draws: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How much of each band's subspace is found again when the matrix's other side is resampled.
+
+    The units on the side that is not read (an MLP's neurons, a head's dimensions) are drawn with replacement, the
+    matrix is factorised again, and the overlap ‖QᵀQ'‖² / n of the subspaces of equal rank order is taken: 1 for the
+    same subspace, n / d by chance.
+
+    Returns:
+        One row a band: `site, start, stop, overlap` (mean over draws), `overlap_lo` (lowest), `by_chance`.
+    """
+    (at,) = resolve(model, site)
+    side, _ = _vocabulary(model, at)
+    matrix = weight(model, at).detach().cpu().double()
+    known = spectrum(model, at)
+    generator = torch.Generator().manual_seed(seed)
+    n = matrix.shape[0 if side == "output" else 1]
+    found: list[list[float]] = [[] for _ in within]
+    for _ in range(n_draws):
+        drawn = torch.randint(n, (n,), generator=generator)
+        U, _, Vh = factorise(matrix[drawn] if side == "output" else matrix[:, drawn])
+        again = Vh.T if side == "output" else U
+        for i, (start, stop) in enumerate(within):
+            overlap = (_basis(known, side, start, stop).T @ again[:, start:stop]).square().sum() / (stop - start)
+            found[i].append(float(overlap))
+    return pd.DataFrame(
+        {
+            "site": str(at),
+            "start": [start for start, _ in within],
+            "stop": [stop for _, stop in within],
+            "overlap": [float(np.mean(one)) for one in found],
+            "overlap_lo": [min(one) for one in found],
+            "by_chance": [(stop - start) / model.d_model for start, stop in within],
+        }
+    )
+
+
+def activity(model: Model, facts: FactSet, site: Site | str) -> tuple[pd.DataFrame, Float[np.ndarray, "n_prompts r"]]:
+    """How strongly each prompt uses each direction where its answer is read.
+
+    Returns:
+        The prompts (`fact_id, prompt_id, subject, relation, object`), and `S_i (x·U_i)` of each: the length of what
+        the direction adds to the output.
+    """
+    (at,) = resolve(model, site)
+    known = spectrum(model, at)
+    items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
+    asked = model.questions([fact.prompts[p] for fact, p in items])
+    out = np.zeros((len(items), known.max_rank))
+    for indices, _, of in model.activations([row for row, _ in asked], None, [(at.layer, at.matrix)]):
+        x, _ = of((at.layer, at.matrix))
+        read = torch.tensor([asked[i][1] for i in indices])
+        here = x[torch.arange(len(indices)), read.to(x.device)].double().cpu()
+        out[indices] = ((here @ known.U.double()) * known.S).numpy()
+    frame = facts.prompts_frame().drop(columns=["split", "frequency"])
+    return frame, out
+
+
+def importance(model: Model, facts: FactSet, site: Site | str) -> pd.DataFrame:
+    """Directions weighted by how much they are used: `S²` alone says what a matrix could do, not what it does.
+
+    Returns:
+        One row a direction: `direction, S, energy` (share of the matrix's squared norm), `used` (share of the mean
+        squared output at the prompts' reads).
+    """
+    (at,) = resolve(model, site)
+    known = spectrum(model, at)
+    _, strength = activity(model, facts, at)
+    squared = (strength**2).mean(0)
+    return pd.DataFrame(
+        {
+            "direction": np.arange(known.max_rank),
+            "S": known.S.numpy(),
+            "energy": known.energy.numpy(),
+            "used": squared / max(squared.sum(), 1e-300),
+        }
+    )
+
+
+def most_active(model: Model, facts: FactSet, site: Site | str, start: int, stop: int, *, k: int = 10) -> pd.DataFrame:
+    """The prompts on which a band of directions does most.
+
+    Returns:
+        The columns of `activity`, the `strength` of the band there, and its `share` of the matrix's squared output.
+
+    Raises:
+        ValueError: an empty band, or one outside the rank.
+    """
+    prompts, strength = activity(model, facts, site)
+    if not 0 <= start < stop <= strength.shape[1]:
+        raise ValueError(f"band {start}:{stop} at {site}: expected 0 <= start < stop <= {strength.shape[1]}")
+    squared = strength**2
+    inside = squared[:, start:stop].sum(1)
+    prompts = prompts.assign(strength=np.sqrt(inside), share=inside / squared.sum(1).clip(1e-300))
+    return prompts.sort_values("strength", ascending=False, kind="stable").head(k).reset_index(drop=True)

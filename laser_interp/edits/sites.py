@@ -1,0 +1,148 @@
+"""Sites: which matrix of which layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from laser_interp.models.model import MATRICES, Model
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "attn": ("q", "k", "v", "o"),
+    "mlp": ("in", "gate", "out"),
+    "all": MATRICES,
+}
+
+
+# Names that the paper, its code and checkpoints use for matrices.
+_ALIASES = {
+    "q_proj": "q",
+    "k_proj": "k",
+    "v_proj": "v",
+    "o_proj": "o",
+    "out_proj": "o",
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "gate_proj": "gate",
+    "up_proj": "in",
+    "down_proj": "out",
+    "fc_up": "in",
+    "fc_out": "out",
+    "U_out": "out",
+}
+# In a gated MLP the published code calls the gate `fc_in` (and the up projection `fc_up`), and the paper's
+# U_in is that matrix.
+_GATE_IF_GATED = ("fc_in", "U_in")
+
+
+def standard_name(name: str, *, gated: bool) -> str:
+    """The standard name of a matrix, from any name the paper, its code or checkpoints give it.
+
+    Args:
+        gated: whether the model has a gate, which is what the published Llama code calls `fc_in`.
+    """
+    if name in _GATE_IF_GATED:
+        return "gate" if gated else "in"
+    return _ALIASES.get(name, name)
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """One linear map: a layer, counted from 0, and a matrix of `q k v o in gate out`.
+
+    Raises:
+        ValueError: an unknown matrix or a negative layer.
+    """
+
+    layer: int
+    matrix: str
+
+    def __post_init__(self) -> None:
+        if self.matrix not in MATRICES:
+            raise ValueError(f"unknown matrix {self.matrix!r}: expected one of {' '.join(MATRICES)}")
+        if self.layer < 0:
+            raise ValueError(f"layer is {self.layer}: layers count from 0")
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.matrix}"
+
+    @classmethod
+    def parse(cls, text: str) -> Site:
+        """Read the one-line form, as in "3.in"."""
+        match = re.fullmatch(r"(\d+)\.(\w+)", text.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is no site: expected LAYER.MATRIX, as in '3.in'")
+        return cls(int(match[1]), match[2])
+
+
+Where = Site | str | Iterable[Site | str]
+
+
+def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, ...]:
+    """Matrix names from a name, a group ("attn", "mlp", "all") or several of them.
+
+    A group stands for those of its matrices the model has; a matrix named alone must exist. The
+    paper's names are translated for the model (see `standard_name`).
+    """
+    names = [matrices] if isinstance(matrices, str) else list(matrices)
+    out: dict[str, None] = {}
+    for given in names:
+        name = standard_name(given, gated="gate" in model.matrices)
+        if name in GROUPS:
+            out |= {m: None for m in GROUPS[name] if m in model.matrices}
+        elif name in model.matrices:
+            out[name] = None
+        else:
+            raise ValueError(
+                f"{model.name!r} has no matrix {given!r}: expected one of {' '.join(model.matrices)}, "
+                f"or a group: {' '.join(GROUPS)}"
+            )
+    return tuple(m for m in MATRICES if m in out)
+
+
+def resolve_layers(model: Model, layers: str | int | Iterable[int]) -> tuple[int, ...]:
+    """Layer numbers from "all", "*", a number or several."""
+    if isinstance(layers, str):
+        if layers in ("all", "*"):
+            return tuple(range(model.n_layers))
+        if not re.fullmatch(r"\d+(,\d+)*", layers):
+            raise ValueError(f"layers is {layers!r}: expected 'all' or numbers, as in '0,3'")
+        layers = [int(part) for part in layers.split(",")]
+    numbers = [layers] if isinstance(layers, int) else list(layers)
+    for layer in numbers:
+        if not 0 <= layer < model.n_layers:
+            raise ValueError(f"layer {layer} is out of range: {model.name!r} has layers 0 to {model.n_layers - 1}")
+    return tuple(sorted(set(numbers)))
+
+
+def resolve(model: Model, where: Where) -> tuple[Site, ...]:
+    """Sites of a model from a `Site`, "3.in", "3.mlp", "*.in", "*.mlp", or several of them.
+
+    In text the paper's own names are accepted too ("27.U_in", "3.fc_in", "0.k_proj") and translated for
+    the model.
+
+    Raises:
+        ValueError: an unknown matrix, a layer out of range, or text of another form.
+    """
+    if isinstance(where, Site):
+        resolve_layers(model, where.layer)
+        resolve_matrices(model, where.matrix)
+        return (where,)
+    if isinstance(where, str):
+        layer, dot, matrix = where.strip().partition(".")
+        if not dot or not re.fullmatch(r"\d+|\*", layer):
+            raise ValueError(f"{where!r} is no site: expected LAYER.MATRIX, as in '3.in' or '*.mlp'")
+        layers = resolve_layers(model, layer)
+        return tuple(Site(n, m) for n in layers for m in resolve_matrices(model, matrix))
+    return tuple(dict.fromkeys(site for part in where for site in resolve(model, part)))
+
+
+def weight(model: Model, site: Site) -> Float[Tensor, "d_in d_out"]:
+    """The raw weight of a site: its output is `x @ weight + bias`."""
+    resolve(model, site)
+    return model.weight(site.layer, site.matrix)

@@ -1,0 +1,137 @@
+"""Counts from elsewhere: anyone's csv or parquet, joined to our facts, with a report of what matched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.frequency.names import normalise
+from laser_interp.storage.tables import check
+
+COUNTS = ("n_both", "n_subject", "n_object", "n_docs")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Counts joined to facts.
+
+    Attributes:
+        counts: one row a fact that matched, with the columns of `laser_interp.count` that the source has.
+        missing: ids of facts without a row.
+        unused: rows of the source that matched no fact.
+        n_facts: facts asked for.
+        by: the columns that were matched.
+    """
+
+    counts: pd.DataFrame
+    missing: tuple[str, ...]
+    unused: pd.DataFrame
+    n_facts: int
+    by: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = f"{len(self.counts)} of {self.n_facts} facts have counts, matched by {' and '.join(self.by)}"
+        if self.missing:
+            more = ", …" if len(self.missing) > _SHOWN else ""
+            told += f"; {len(self.missing)} have none ({', '.join(self.missing[:_SHOWN])}{more})"
+        if len(self.unused):
+            told += f"; {len(self.unused)} rows of the source belong to no fact"
+        return told
+
+
+def join_counts(
+    facts: FactSet,
+    source: str | Path | pd.DataFrame,
+    *,
+    by: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    unit: str = "as given",
+) -> Joined:
+    """Join counts that somebody else made.
+
+    Args:
+        source: a .csv or .parquet file, or a frame; one row a fact.
+        by: "fact_id", or "names" for subject and object (compared after `normalise`; an alias will do for
+            the object); None takes the id if the source has it, and names otherwise.
+        columns: what the source calls our columns, as {"n_both": "cooccurrences", "subject": "head"}.
+        unit: what was counted, for the table.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, no such columns, counts that are no whole numbers ≥ 0, the
+            same fact twice, or not one match.
+    """
+    name = "the frame" if isinstance(source, pd.DataFrame) else Path(source).name
+    there = _read(source).rename(columns={given: ours for ours, given in (columns or {}).items()})
+    wanted = [c for c in COUNTS if c in there.columns]
+    told = f"{name} has the columns {', '.join(map(str, there.columns))}"
+    if by not in (None, "fact_id", "names"):
+        raise ValueError(f"by is {by!r}: expected 'fact_id' or 'names'")
+    if by is None:
+        by = "fact_id" if "fact_id" in there.columns else "names"
+    keys = ("fact_id",) if by == "fact_id" else ("subject", "object")
+    if lacking := [c for c in (*keys, "n_both") if c not in there.columns]:
+        raise ValueError(f"no column {', '.join(lacking)}: {told}; name them, as columns={{'n_both': 'THEIR NAME'}}")
+    for column in wanted:
+        numbers = pd.to_numeric(there[column], errors="coerce")
+        bad = numbers.isna() | (numbers < 0) | (numbers % 1 != 0)
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            raise ValueError(
+                f"row {row + 1} of {name}: {column} is {there[column].tolist()[row]!r}, "
+                "expected a whole number of 0 or more"
+            )
+        there[column] = numbers.astype("int64")
+
+    def key(values: tuple[Any, ...]) -> tuple[str, ...]:
+        return tuple(str(v) for v in values) if by == "fact_id" else tuple(normalise(str(v)) for v in values)
+
+    at: dict[tuple[str, ...], int] = {}
+    for i, values in enumerate(there[list(keys)].itertuples(index=False, name=None)):
+        if at.setdefault(key(values), i) != i:
+            raise ValueError(f"{name} holds {' / '.join(map(str, values))} more than once: expected one row a fact")
+    rows: dict[str, int] = {}
+    for fact in facts:
+        tried = [(fact.fact_id,)] if by == "fact_id" else [(fact.subject, o) for o in (fact.object, *fact.aliases)]
+        found = next((at[k] for k in map(key, tried) if k in at), None)
+        if found is not None:
+            rows[fact.fact_id] = found
+    if not rows:
+        example = " / ".join(map(str, there[list(keys)].iloc[0])) if len(there) else "nothing"
+        first = facts.facts[0]
+        ours = first.fact_id if by == "fact_id" else f"{first.subject} / {first.object}"
+        raise ValueError(
+            f"no fact of {facts.name!r} matches {name} by {' and '.join(keys)}: {example} there, {ours} here"
+        )
+    counts = there.iloc[list(rows.values())][wanted].reset_index(drop=True)
+    counts.insert(0, "fact_id", list(rows))
+    for column in ("n_docs", "n_subject", "n_object"):
+        if column not in counts.columns:
+            counts[column] = pd.array([pd.NA] * len(counts), dtype="Int64")  # not known
+    counts = counts.assign(corpus=name, unit=unit, normaliser="as given", approximate=False)
+    return Joined(
+        counts=check(counts, "counts"),
+        missing=tuple(fact.fact_id for fact in facts if fact.fact_id not in rows),
+        unused=there.drop(index=there.index[sorted(set(rows.values()))]).reset_index(drop=True),
+        n_facts=len(facts),
+        by=keys,
+    )
+
+
+def _read(source: str | Path | pd.DataFrame) -> pd.DataFrame:
+    if isinstance(source, pd.DataFrame):
+        return source.reset_index(drop=True)
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of counts {str(source)!r}: expected a .csv or .parquet file")
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix == ".csv":
+        # a subject may be called "NA"
+        return pd.read_csv(path, keep_default_na=False, dtype={"fact_id": str, "subject": str, "object": str})
+    raise ValueError(f"cannot read counts from {path.name!r}: expected .csv or .parquet")

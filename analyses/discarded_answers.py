@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from analyses import Question, Tables, run
-from laser_interp.studies import steps as study
+from laser_interp.cli.analyse import Question, finish
+from laser_interp.studies import steps
 
 
-def tables(question: Question) -> Tables:
-    """Answers of growing shares of the discarded part, by category, and of parts that should not answer so."""
-    answers, categories = study.discarded_answers(question.model, question.test, question.edit)
-    controls = study.discarded_controls(question.model, question.test, question.edit)
-    print(controls.round(3).to_string(index=False))
-    return {"discarded_answers": answers, "discarded_categories": categories, "discarded_controls": controls}
+def main(*, question: Question = Question()) -> None:
+    """Read what growing shares of the discarded part answer, and parts that should not answer so.
 
-
-def main(argv: list[str]) -> Tables:
-    return run("discarded_answers", tables, argv)
+    For example: laser-interp analyse discarded_answers
+    """
+    context = question.context()
+    controls = steps.discarded_controls(context)
+    tables = steps.discarded(context) | {"discarded_controls": controls}
+    finish(context, tables, controls.round(3).to_string(index=False))

@@ -7,7 +7,6 @@ often does each statistic find something, and how often do its 95 % intervals co
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 import laser_interp as li
-from analyses import Tables
-from laser_interp.plots import figures as plots
-from laser_interp.statistics.association import report as report_on
-from laser_interp.storage import tables as results
+from laser_interp.plots.registry import draw_all
+from laser_interp.statistics.association import frequency_report
+from laser_interp.storage.run_folder import FIGURES, TABLES
+from laser_interp.storage.tables import write_table
 
 RATE_BEFORE = 1.5  # log10 frequency at which half the facts are known
 FIX = -0.5  # log-odds of being fixed at that frequency
@@ -26,7 +25,7 @@ EFFECTS = {"none": 0.0, "rare facts fixed": -0.8, "frequent facts fixed": 0.8}  
 
 
 def simulate(seed: int, slope: float, *, n_subjects: int = 120, facts_each: int = 4) -> pd.DataFrame:
-    """A frame for `li.association.report`: base accuracy rises with frequency, wrong answers are fixed at a rate of
+    """A frame for `li.frequency_report`: base accuracy rises with frequency, wrong answers are fixed at a rate of
     their own.
 
     Args:
@@ -58,7 +57,9 @@ def _share(logit: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-logit))
 
 
-def study(n: int, *, n_boot: int = 200, seed: int = 0, effects: Mapping[str, float] = EFFECTS) -> Tables:
+def study(
+    n: int, *, n_boot: int = 200, seed: int = 0, effects: Mapping[str, float] = EFFECTS
+) -> dict[str, pd.DataFrame]:
     """Simulate n data sets for each effect.
 
     Returns:
@@ -68,16 +69,16 @@ def study(n: int, *, n_boot: int = 200, seed: int = 0, effects: Mapping[str, flo
     """
     rates, bins = [], []
     for number, (effect, slope) in enumerate(effects.items()):
-        found: dict[str, list[float]] = {}
+        by_statistic: dict[str, list[float]] = {}
         for draw in range(n):
             frame = simulate(seed + 100_000 * number + draw, slope)
-            report = report_on(frame, n_bins=5, n_boot=n_boot, seed=draw)
+            report = frequency_report(frame, n_bins=5, n_boot=n_boot, seed=draw)
             for name, value in _looked_at(report, slope).items():
-                found.setdefault(name, []).append(value)
+                by_statistic.setdefault(name, []).append(value)
             if slope == 0:
                 bins.append(report.bins.assign(bin=range(len(report.bins)), gain=_gain(report.bins)))
-        share = [float(np.nanmean(values)) for values in found.values()]
-        rates.append(pd.DataFrame({"statistic": list(found), "effect": effect, "share": share, "n": n}))
+        share = [float(np.nanmean(values)) for values in by_statistic.values()]
+        rates.append(pd.DataFrame({"statistic": list(by_statistic), "effect": effect, "share": share, "n": n}))
     shown = ["lo", "hi", "base_top1", "edit_top1", "gain", "p_fixed_given_wrong", "p_broken_given_right"]
     averaged = pd.concat(bins).groupby("bin")[shown].mean().reset_index()
     return {"trap_rates": pd.concat(rates, ignore_index=True), "trap_bins": averaged}
@@ -89,24 +90,24 @@ def _gain(bins: pd.DataFrame) -> pd.Series:
 
 def _looked_at(report: li.Association, slope: float) -> dict[str, float]:
     """Of one data set: 1 where something is significant, or covered, 0 where not."""
-    found: dict[str, float] = {"report finds an association": report.p_value < 0.05}
+    findings: dict[str, float] = {"report finds an association": report.p_value < 0.05}
     for model in ("frequency", "confounders", "pmi"):
         terms = report.regression[report.regression["model"] == model]
         row = terms[terms["term"].isin(["log10_n_both", "pmi"])]
         if len(row):
-            found[f"{model}: p < .05"] = float(row["p"].iloc[0] < 0.05)
+            findings[f"{model}: p < .05"] = float(row["p"].iloc[0] < 0.05)
             if model == "frequency":
                 lo, hi = np.log(row["odds_lo"].iloc[0]), np.log(row["odds_hi"].iloc[0])
-                found["frequency: interval covers"] = float(lo <= slope <= hi)
+                findings["frequency: interval covers"] = float(lo <= slope <= hi)
     for name in ("top1", "fixed"):
         row = report.spearman.loc[name]
         lo, hi, p = (float(row[c]) for c in ("lo", "hi", "p_permuted"))  # pyright: ignore[reportArgumentType]
-        found[f"Spearman, {name}: interval without 0"] = float(not lo <= 0 <= hi)
-        found[f"Spearman, {name}: permuted p < .05"] = float(p < 0.05)
+        findings[f"Spearman, {name}: interval without 0"] = float(not lo <= 0 <= hi)
+        findings[f"Spearman, {name}: permuted p < .05"] = float(p < 0.05)
     assert report.change is not None
     _, lo, hi = report.change
-    found["change of accuracy: interval covers"] = float(lo <= true_change(slope) <= hi)
-    return found
+    findings["change of accuracy: interval covers"] = float(lo <= true_change(slope) <= hi)
+    return findings
 
 
 def true_change(slope: float) -> float:
@@ -119,16 +120,18 @@ def true_change(slope: float) -> float:
     return float(np.mean((1 - known) * fixed - 0.05 * known))
 
 
-def main(argv: list[str]) -> Tables:
-    parser = argparse.ArgumentParser(prog="python -m analyses frequency_trap", description=study.__doc__)
-    parser.add_argument("--n", type=int, default=400, help="data sets an effect (default: %(default)s)")
-    parser.add_argument("--n-boot", type=int, default=200, help="draws of each bootstrap (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/frequency_trap"))
-    args = parser.parse_args(argv)
-    tables = study(args.n, n_boot=args.n_boot)
-    print(tables["trap_rates"].pivot(index="statistic", columns="effect", values="share").round(3).to_string())
-    for name, table in tables.items():
-        print(results.write_table(table, args.out / "tables" / f"{name}.parquet", None, {"n": args.n, "seed": 0}))
-    for path in plots.draw_all(tables, args.out / "figures"):
-        print(path)
-    return tables
+def main(*, n: int = 400, n_boot: int = 200, out: Path = Path("runs/frequency_trap")) -> None:
+    """Simulate edits that ignore frequency, or not, and count how often each statistic finds something.
+
+    For example: laser-interp analyse frequency_trap --n 100
+
+    Args:
+        n: Data sets an effect.
+        n_boot: Draws of each bootstrap.
+        out: Folder for the results.
+    """
+    tables = study(n, n_boot=n_boot)
+    rates = tables["trap_rates"].pivot(index="statistic", columns="effect", values="share")
+    paths = [write_table(table, out / TABLES / f"{name}.parquet", None, {"n": n}) for name, table in tables.items()]
+    paths += draw_all(tables, out / FIGURES, about={"command": f"laser-interp analyse frequency_trap --n {n}"})
+    print("\n".join([rates.round(3).to_string(), *map(str, paths)]))

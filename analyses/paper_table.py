@@ -8,14 +8,12 @@ the corrected rules are used unless `--protocol paper`.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 
 import pandas as pd
 
-from analyses import Tables
-from laser_interp.storage import tables as results
+from laser_interp.storage.run_folder import SUMMARY, TABLES, read_json
+from laser_interp.storage.tables import write_table
 
 # task: (RoBERTa, GPT-J, Llama-2-7B), each (accuracy before, after, loss before, after, matrix, layer, rho)
 _PAPER = {
@@ -78,37 +76,39 @@ def published() -> pd.DataFrame:
 
 
 def beside(run: Path) -> pd.DataFrame:
-    """The paper's rows of a run's task, and the run's own (`laser-interp evaluate`).
+    """The paper's rows of a study's task, and the study's own.
 
     Raises:
         FileNotFoundError: the folder holds no summary.json.
     """
-    path = run / "summary.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path}: run `laser-interp evaluate --out {run}` first")
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    base, laser = summary["test"]["base"], summary["test"]["laser"]
+    if not (run / SUMMARY).is_file():
+        raise FileNotFoundError(f"no {run / SUMMARY}: run `laser-interp study --out {run}` first")
+    summary = read_json(run / SUMMARY)
+    task, base, laser = summary["task"]["name"], summary["metrics"]["base"], summary["metrics"]["laser"]
     own = {
-        "task": summary["task"],
-        "model": f"this run: {summary['model']}",
+        "task": task,
+        "model": f"this run: {summary['model']['name']}",
         "accuracy": base["accuracy"],
         "accuracy_laser": laser["accuracy"],
         "loss": base["loss"],
         "loss_laser": laser["loss"],
-        "edit": summary["selected"],
+        "edit": summary["selected"]["cell"],
     }
     paper = published()
     paper["edit"] = [f"{r.layer}.{r.matrix} rho={r.rho:g}" for r in paper.itertuples()]
-    rows = paper[paper["task"] == summary["task"]].drop(columns=["matrix", "layer", "rho"])
+    rows = paper[paper["task"] == task].drop(columns=["matrix", "layer", "rho"])
     return pd.concat([rows, pd.DataFrame([own])], ignore_index=True)
 
 
-def main(argv: list[str]) -> Tables:
-    parser = argparse.ArgumentParser(prog="python -m analyses paper_table", description=__doc__)
-    parser.add_argument("--run", type=Path, default=None, help="a folder of laser-interp evaluate, to put beside")
-    parser.add_argument("--out", type=Path, default=Path("runs/paper_table"))
-    args = parser.parse_args(argv)
-    table = published() if args.run is None else beside(args.run)
-    print(table.to_string(index=False))
-    print(results.write_table(table, args.out / "tables" / "paper_table.parquet", None, {"source": "arXiv 2312.13558"}))
-    return {"paper_table": table}
+def main(*, run: Path | None = None, out: Path = Path("runs/paper_table")) -> None:
+    """Show the paper's published rows, and a study's own beside those of its task.
+
+    For example: laser-interp analyse paper_table
+
+    Args:
+        run: Folder of a study, to put beside.
+        out: Folder for the table.
+    """
+    table = published() if run is None else beside(run)
+    path = out / TABLES / "paper_table.parquet"
+    print(f"{table.to_string(index=False)}\n{write_table(table, path, None, {'source': 'arXiv 2312.13558'})}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from analyses import Question, Tables, run
-from laser_interp.studies import steps as study
+from laser_interp.cli.analyse import Question, finish
+from laser_interp.studies import steps
 
 
-def tables(question: Question) -> Tables:
-    """The edit that each relation's validation facts choose, tested on every relation."""
-    return {"transfer": study.transfer_between_relations(question.model, question.facts)}
+def main(*, question: Question = Question()) -> None:
+    """Test the edit that each relation's validation facts choose on every relation.
 
-
-def main(argv: list[str]) -> Tables:
-    return run("transfer", tables, argv)
+    For example: laser-interp analyse transfer
+    """
+    context = question.context()
+    finish(context, {"transfer": steps.transfer_between_relations(context)}, "")

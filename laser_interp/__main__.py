@@ -1,5 +1,8 @@
+"""`python -m laser_interp` is `laser-interp`."""
+
 import sys
 
 from laser_interp.cli.app import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

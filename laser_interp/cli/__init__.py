@@ -1,0 +1,1 @@
+"""The command line: `laser-interp COMMAND`, one file a command."""

@@ -1,30 +1,32 @@
 """Which singular directions help or harm which facts: the gradient of log p(answer) by every gain, at gain 1.
 
-A matrix's output is Σ_i g_i S_i (x·U_i) Vh_i, so ∂ log p / ∂ g_i = Σ_positions S_i (x·U_i) (Vh_i · ∂ log p / ∂ y):
-one forward and one backward pass a batch give it for every direction of every matrix (compare *Compress to
-Impress*, arXiv 2510.20800, which does so for whole matrices). Removing a direction changes log p by about minus
-that; how well that holds is measured by `against_ablation`, not assumed.
+A matrix's output is Σ_i g_i S_i (x·U_i) Vh_i, so ∂ log p / ∂ g_i = Σ_positions S_i (x·U_i) (Vh_i · ∂ log p / ∂ y).
+One forward and one backward pass a batch give it for every direction of every matrix (compare *Compress to Impress*,
+arXiv 2510.20800, which does so for whole matrices). Removing a direction changes log p by about minus that.
+`against_ablation` measures how well that holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 
-from laser_interp.edits.edit import Edit, band, gains, laser, rank_of
+from laser_interp.choices import RHOS
+from laser_interp.edits.constructors import band, rank_of
+from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site, Where, resolve
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import FactSet
+from laser_interp.models.forward import activations, score_dtype
 from laser_interp.models.model import Model
+from laser_interp.models.tokens import lookups
 from laser_interp.scoring.scorer import Scorer
-from laser_interp.selection.cells import RHOS
-from laser_interp.statistics.association import spearman
+from laser_interp.statistics.rank_correlation import spearman
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,27 +122,27 @@ def attribute(
 
     sites = resolve(model, "*.all" if where is None else where)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
-    asked = model.lookups([(fact.prompts[p], fact.object) for fact, p in items])
+    asked = lookups(model, [(fact.prompts[p], fact.object) for fact, p in items])
     # A masked model reads each token of an answer in a row of its own.
     rows: list[list[int]] = []
     targets: list[list[tuple[int, int]]] = []
     owners: list[int] = []
-    for owner, found in enumerate(asked):
+    for owner, triples in enumerate(asked):
         of_row: dict[tuple[int, ...], int] = {}
-        for row, position, token in found:
+        for row, position, token in triples:
             if (key := tuple(row)) not in of_row:
                 of_row[key] = len(rows)
                 rows.append(list(row))
                 targets.append([])
                 owners.append(owner)
             targets[of_row[key]].append((position, token))
-    dtype = torch.promote_types(model.dtype, torch.float32)
+    dtype = score_dtype(model.dtype)
     keep = np.float64 if dtype == torch.float64 else np.float32
     gradients = {site: np.zeros((len(items), spectrum(model, site).max_rank), keep) for site in sites}
     logprob = np.zeros(len(items))
     at = [(site.layer, site.matrix) for site in sites]
     with tqdm(total=len(rows), desc="attributing", unit="prompt", disable=not progress) as bar:
-        for indices, total, of in model.activations(rows, targets, at, batch_tokens=batch_tokens):
+        for indices, total, of in activations(model, rows, targets, at, batch_tokens=batch_tokens):
             owner = np.array([owners[i] for i in indices])
             np.add.at(logprob, owner, total.numpy())
             for site in sites:
@@ -149,8 +151,8 @@ def attribute(
                 U, S, Vh = (part.to(x.device, dtype) for part in (known.U, known.S, known.Vh))
                 each = (x.to(dtype) @ U) * (dy.to(dtype) @ Vh.T)
                 # What lies beyond a row's end has no gradient, but its input may be anything
-                found = (torch.nan_to_num(each).sum(1) * S).cpu().numpy()
-                np.add.at(gradients[site], owner, found)
+                of_rows = (torch.nan_to_num(each).sum(1) * S).cpu().numpy()
+                np.add.at(gradients[site], owner, of_rows)
             bar.update(len(indices))
     prompts = facts.prompts_frame().assign(logprob=logprob)
     return Attribution(prompts, gradients)
@@ -198,7 +200,7 @@ def against_ablation(
             edits[name] = band(model, site, start, min(start + block, r), keep=False)
     base: np.ndarray | None = None
     real: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
-    told: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
+    predicted: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
     for name, frame in scorer.run(edits, progress=progress):
         logprob = frame["logprob"].to_numpy()
         if not name:
@@ -207,10 +209,10 @@ def against_ablation(
         assert base is not None
         site, start, stop = spans[name]
         real[site].append(logprob - base)
-        told[site].append(-attribution.gradients[site][:, start:stop].sum(1, dtype=np.float64))
+        predicted[site].append(-attribution.gradients[site][:, start:stop].sum(1, dtype=np.float64))
     out = []
     for site in sites:
-        a, b = np.array(told[site]), np.array(real[site])
+        a, b = np.array(predicted[site]), np.array(real[site])
         out.append(
             {
                 "site": str(site),
@@ -241,103 +243,3 @@ def propose(attribution: Attribution, *, rhos: Sequence[float] = RHOS) -> pd.Dat
             if rank < r:
                 out.append({"site": str(site), "rho": rho, "rank": rank, "predicted": float(-mean[rank:].sum())})
     return pd.DataFrame(out).sort_values("predicted", ascending=False, kind="stable", ignore_index=True)
-
-
-def selective(
-    model: Model,
-    attribution: Attribution,
-    site: Site | str,
-    *,
-    n: int | None = None,
-    energy: float | None = None,
-) -> Edit:
-    """Remove the directions that harm most on the average, and no other.
-
-    Args:
-        n: how many; or
-        energy: until this share of the matrix's squared norm is gone (the last direction only in part, so that the
-            share is exact, or less if no more directions harm).
-
-    Raises:
-        ValueError: neither or both of n and energy, or a site without attribution.
-    """
-    if (n is None) == (energy is None):
-        raise ValueError(f"n is {n} and energy is {energy}: give exactly one of them")
-    (at,) = resolve(model, site)
-    if at not in attribution.gradients:
-        raise ValueError(f"the attribution has no site {at}: it has {', '.join(map(str, attribution.sites))}")
-    mean = attribution.gradients[at].mean(0, dtype=np.float64)
-    order = np.argsort(mean, kind="stable")
-    harmful = order[mean[order] < 0]
-    vector = np.ones(len(mean))
-    if n is not None:
-        if not 0 < n <= len(mean):
-            raise ValueError(f"n is {n}: {at} has {len(mean)} directions")
-        vector[harmful[:n]] = 0
-    else:
-        assert energy is not None
-        left = energy
-        of_each = spectrum(model, at).energy.numpy()
-        for i in harmful:
-            share = min(left / max(of_each[i], 1e-300), 1.0)
-            vector[i] = 1 - np.sqrt(share)
-            left -= share * of_each[i]
-            if left <= 1e-12:
-                break
-    return replace(gains(model, {at: torch.from_numpy(vector)}), kind="selective")
-
-
-def choose_selective(
-    model: Model,
-    facts: FactSet,
-    attribution: Attribution,
-    site: Site | str,
-    rank: int,
-    *,
-    counts: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
-    progress: bool = True,
-) -> tuple[dict[str, Edit], pd.DataFrame]:
-    """A selective edit beside LASER's prefix: chosen on validation, both reported on test.
-
-    Args:
-        facts: with the splits "validation" and "test".
-        attribution: of validation facts; others are left out.
-        rank: of LASER at this site.
-
-    Returns:
-        The edits compared: "laser", "selective" (as many harmful directions as validation likes best, by accuracy,
-        then loss) and "selective, equal energy" (harmful directions with the energy LASER discards). And one row
-        per (edit, split): `edit, split, n_removed, energy, top1, loss`, the model as trained ("base") included.
-    """
-    validation = attribution.keep((attribution.prompts["split"] == "validation").to_numpy())
-    if validation.prompts.empty:
-        raise ValueError("the attribution has no validation facts: make it from facts.split('validation')")
-    (at,) = resolve(model, site)
-    prefix = laser(model, at, rank=rank)
-    r = spectrum(model, at).max_rank
-    tried = {f"{n}": selective(model, validation, at, n=n) for n in counts if n <= r}
-    tried = {name: edit for name, edit in tried.items() if edit.parts[at].removed_energy > 0}
-    scored = [
-        (float(frame["top1"].mean()), float(frame["logprob"].mean()), name)
-        for name, frame in Scorer(model, facts.split("validation"), candidates=False).run(tried, progress=progress)
-    ]
-    edits: dict[str, Edit] = {"laser": prefix}
-    if scored:
-        edits["selective"] = tried[max(scored)[2]]
-    edits["selective, equal energy"] = selective(model, validation, at, energy=prefix.parts[at].removed_energy)
-    out: list[dict[str, Any]] = []
-    for split in ("validation", "test"):
-        runs: dict[str, Edit | None] = {"base": None, **edits}
-        for name, frame in Scorer(model, facts.split(split), candidates=False).run(runs):
-            part = None if runs[name] is None else edits[name].parts[at]
-            out.append(
-                {
-                    "edit": name,
-                    "split": split,
-                    "n_removed": 0 if part is None else int((part.gains < 1).sum()),
-                    "energy": 0.0 if part is None else part.removed_energy,
-                    "top1": float(frame["top1"].mean()),
-                    "loss": -float(frame["logprob"].mean()),
-                }
-            )
-    return edits, pd.DataFrame(out)

@@ -16,10 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from laser_interp.edits.factorisation import factorise
 from laser_interp.edits.sites import Site, resolve, weight
-from laser_interp.edits.spectra import Spectrum, factorise, spectrum
+from laser_interp.edits.spectra import Spectrum, spectrum
 from laser_interp.facts.fact_set import FactSet
+from laser_interp.models.forward import activations
 from laser_interp.models.model import Model
+from laser_interp.models.tokens import questions
 
 READS = ("q", "k", "v", "in", "gate")  # take the residual stream, after its norm, as input
 WRITES = ("o", "out")  # write into it
@@ -84,7 +87,7 @@ def read_direction(
     near = [abs(float(values[direction] - values[j])) for j in (direction - 1, direction + 1) if 0 <= j < len(values)]
     rows = []
     for sign in (1, -1):
-        found = (sign * cosine).topk(min(k, len(cosine)))
+        nearest = (sign * cosine).topk(min(k, len(cosine)))
         rows += [
             {
                 "site": str(at),
@@ -96,7 +99,7 @@ def read_direction(
                 "cosine": sign * float(value),
                 "gap": min(near) / max(float(values[direction]), 1e-300) if near else float("inf"),
             }
-            for value, i in zip(found.values, found.indices, strict=True)
+            for value, i in zip(nearest.values, nearest.indices, strict=True)
         ]
     return pd.DataFrame(rows)
 
@@ -119,16 +122,16 @@ def read_band(
         raise ValueError(f"band {start}:{stop} at {at}: expected 0 <= start < stop <= {known.max_rank}")
     side, tokens = _vocabulary(model, at)
     share = (tokens @ _basis(known, side, start, stop)).square().sum(1)
-    found = share.topk(min(k, len(share)))
+    nearest = share.topk(min(k, len(share)))
     return pd.DataFrame(
         {
             "site": str(at),
             "start": start,
             "stop": stop,
             "side": side,
-            "token": [model.decode(int(i)) for i in found.indices],
-            "token_id": found.indices.tolist(),
-            "share": found.values.tolist(),
+            "token": [model.decode(int(i)) for i in nearest.indices],
+            "token_id": nearest.indices.tolist(),
+            "share": nearest.values.tolist(),
             "by_chance": (stop - start) / tokens.shape[1],
         }
     )
@@ -157,21 +160,21 @@ def stability(
     known = spectrum(model, at)
     generator = torch.Generator().manual_seed(seed)
     n = matrix.shape[0 if side == "output" else 1]
-    found: list[list[float]] = [[] for _ in within]
+    overlaps: list[list[float]] = [[] for _ in within]
     for _ in range(n_draws):
         drawn = torch.randint(n, (n,), generator=generator)
         U, _, Vh = factorise(matrix[drawn] if side == "output" else matrix[:, drawn])
         again = Vh.T if side == "output" else U
         for i, (start, stop) in enumerate(within):
             overlap = (_basis(known, side, start, stop).T @ again[:, start:stop]).square().sum() / (stop - start)
-            found[i].append(float(overlap))
+            overlaps[i].append(float(overlap))
     return pd.DataFrame(
         {
             "site": str(at),
             "start": [start for start, _ in within],
             "stop": [stop for _, stop in within],
-            "overlap": [float(np.mean(one)) for one in found],
-            "overlap_lo": [min(one) for one in found],
+            "overlap": [float(np.mean(draws)) for draws in overlaps],
+            "overlap_lo": [min(draws) for draws in overlaps],
             "by_chance": [(stop - start) / model.d_model for start, stop in within],
         }
     )
@@ -187,9 +190,9 @@ def activity(model: Model, facts: FactSet, site: Site | str) -> tuple[pd.DataFra
     (at,) = resolve(model, site)
     known = spectrum(model, at)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
-    asked = model.questions([fact.prompts[p] for fact, p in items])
+    asked = questions(model, [fact.prompts[p] for fact, p in items])
     out = np.zeros((len(items), known.max_rank))
-    for indices, _, of in model.activations([row for row, _ in asked], None, [(at.layer, at.matrix)]):
+    for indices, _, of in activations(model, [row for row, _ in asked], None, [(at.layer, at.matrix)]):
         x, _ = of((at.layer, at.matrix))
         read = torch.tensor([asked[i][1] for i in indices])
         here = x[torch.arange(len(indices)), read.to(x.device)].double().cpu()

@@ -1,0 +1,1 @@
+"""Edits: gains on the singular directions of weights."""

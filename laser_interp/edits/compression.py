@@ -1,4 +1,4 @@
-"""Compression that is real: LASER's truncations stored as two thin factors, and exported as dense weights.
+"""Compression that is real: LASER's truncations stored as two factors, and exported as dense weights.
 
 A matrix of rank k takes k · (d_in + d_out) numbers as factors and d_in · d_out as it was, so factors save
 bytes where k < d_in · d_out / (d_in + d_out). Matrices that a checkpoint stores fused with others (q, k and
@@ -18,7 +18,10 @@ import pandas as pd
 
 from laser_interp.edits.edit import Edit, SiteEdit
 from laser_interp.edits.sites import Site
-from laser_interp.models.model import FACTORS, Model
+from laser_interp.models.checkpoints import FACTORS
+from laser_interp.models.model import Model
+from laser_interp.models.weights import factored_sites as sites_of_model
+from laser_interp.models.weights import is_fused
 
 
 def saves_bytes(d_in: int, d_out: int, rank: int) -> bool:
@@ -27,7 +30,7 @@ def saves_bytes(d_in: int, d_out: int, rank: int) -> bool:
 
 
 def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
-    """Write the edited model as a checkpoint folder with thin factors, for `li.load_model`.
+    """Write the edited model as a checkpoint folder with factors, for `li.load_model`.
 
     Returns:
         One row a site: `site, rank, stored` ("factors", or "dense" with the `why`), `bytes_before`,
@@ -51,7 +54,7 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
             raise ValueError(f"{site}: a control that moves a weight in foreign directions is not compressed")
         if not saves_bytes(d_in, d_out, rank):
             why = f"rank {rank} of {d_in} x {d_out} saves nothing"
-        elif model.is_fused(site.layer, site.matrix):
+        elif is_fused(model, site.layer, site.matrix):
             why = "the checkpoint stores it fused with other matrices"
         if why:
             dense[site.layer, site.matrix] = part.weight
@@ -87,7 +90,7 @@ def _check_plain(edit: Edit) -> None:
         raise ValueError("an edit at chosen positions, or on one path, is no other weight: it cannot be stored")
 
 
-def export(model: Model, edit: Edit, out: str | Path) -> Path:
+def export_dense(model: Model, edit: Edit, out: str | Path) -> Path:
     """Write the edited model as a plain transformers checkpoint with dense weights, for `from_pretrained`.
 
     Raises:
@@ -96,7 +99,7 @@ def export(model: Model, edit: Edit, out: str | Path) -> Path:
     """
     edit.check(model)
     _check_plain(edit)
-    dense = {at: model.weight(*at) for at in model.thin}
+    dense = {at: model.weight(*at) for at in sites_of_model(model)}
     dense |= {(site.layer, site.matrix): part.weight for site, part in edit.parts.items()}
     return model.save_checkpoint(out, dense=dense)
 
@@ -118,6 +121,7 @@ import torch
 import transformers, accelerate
 import transformer_lens
 import laser_interp as li
+from laser_interp.models.forward import logits_at
 li.load_model("organism", device="cpu").next_token_logprobs("The")
 status = Path("/proc/self/status")
 
@@ -131,7 +135,7 @@ def peak(restart=False):
 before = peak(restart=True)
 model = li.load_model(sys.argv[1], device="cpu")
 ids = list(range(2, 10))
-for _, logits in model.logits_at([ids], [(0, 7)]):
+for _, logits in logits_at(model, [ids], [(0, 7)]):
     pass
 print(json.dumps({"bytes": (peak() - before) * 1024}))
 """

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.models.model import MATRICES, Model
+from laser_interp.choices import MATRICES, SUBLAYER_OF
+from laser_interp.models.model import Model
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "attn": ("q", "k", "v", "o"),
-    "mlp": ("in", "gate", "out"),
-    "all": MATRICES,
-}
-
+    group: tuple(m for m in MATRICES if SUBLAYER_OF[m] == group) for group in ("attn", "mlp")
+} | {"all": MATRICES}
 
 # Names that the paper, its code and checkpoints use for matrices.
 _ALIASES = {

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.frequency.corpus import Reader, Reading, shards
-from laser_interp.frequency.names import normalise, normalise_joined
-from laser_interp.models.model import Model
+from laser_interp.frequency.normaliser import normalise, normalise_joined
+from laser_interp.frequency.reader import DocumentUnit, Reader, Reading
+from laser_interp.frequency.shards import shards
 
 
 def frequent_words(
     corpus: str | Path | Iterable[str | Path],
     *,
     coverage: float = 0.5,
-    model: Model | None = None,
     exclude: FactSet | None = None,
     text_column: str = "text",
-    document: str = "line",
+    document: DocumentUnit = "line",
     progress: bool = True,
 ) -> tuple[str, ...]:
     """The most frequent words, as many as make up a share of all words of a corpus.
@@ -30,11 +29,10 @@ def frequent_words(
     Args:
         corpus, text_column, document: see `laser_interp.count`.
         coverage: the share.
-        model: keep only words that are one token of this model's, in lower case or else capitalised.
         exclude: words of these facts' subjects and answers do not count as generic, however frequent.
 
     Returns:
-        Words, the most frequent first.
+        Words, the most frequent first; `li.answer_words` keeps those that are one token of a model.
 
     Raises:
         ValueError: a share outside (0, 1), or a corpus without words.
@@ -59,24 +57,11 @@ def frequent_words(
     if not counted:
         raise ValueError("the corpus holds no words")
     wanted = coverage * counted.total()
-    found: list[str] = []
-    for word, n in sorted(counted.items(), key=lambda one: (-one[1], one[0])):
+    words: list[str] = []
+    for word, n in sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])):
         if wanted <= 0:
             break
         wanted -= n
         if word not in names and not word.isdecimal():
-            found.append(word)
-    return tuple(found) if model is None else tuple(_tokens(model, found))
-
-
-def _tokens(model: Model, words: list[str]) -> Iterator[str]:
-    """The words that are one token in the middle of a text."""
-    for word in words:
-        for written in (word, word.capitalize()):
-            try:
-                (tokens,) = model.encode_answers([("a", written)])
-            except ValueError:  # not in its vocabulary
-                continue
-            if len(tokens) == 1:
-                yield written
-                break
+            words.append(word)
+    return tuple(words)

@@ -10,15 +10,15 @@ from typing import Any
 import pandas as pd
 
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.frequency.names import normalise
-from laser_interp.storage.tables import check
+from laser_interp.frequency.normaliser import normalise
+from laser_interp.storage.schemas import check
 
 COUNTS = ("n_both", "n_subject", "n_object", "n_docs")
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Joined:
+class ImportedCounts:
     """Counts joined to facts.
 
     Attributes:
@@ -36,13 +36,13 @@ class Joined:
     by: tuple[str, ...]
 
     def __str__(self) -> str:
-        told = f"{len(self.counts)} of {self.n_facts} facts have counts, matched by {' and '.join(self.by)}"
+        text = f"{len(self.counts)} of {self.n_facts} facts have counts, matched by {' and '.join(self.by)}"
         if self.missing:
             more = ", …" if len(self.missing) > _SHOWN else ""
-            told += f"; {len(self.missing)} have none ({', '.join(self.missing[:_SHOWN])}{more})"
+            text += f"; {len(self.missing)} have none ({', '.join(self.missing[:_SHOWN])}{more})"
         if len(self.unused):
-            told += f"; {len(self.unused)} rows of the source belong to no fact"
-        return told
+            text += f"; {len(self.unused)} rows of the source belong to no fact"
+        return text
 
 
 def join_counts(
@@ -52,7 +52,7 @@ def join_counts(
     by: str | None = None,
     columns: Mapping[str, str] | None = None,
     unit: str = "as given",
-) -> Joined:
+) -> ImportedCounts:
     """Join counts that somebody else made.
 
     Args:
@@ -67,16 +67,16 @@ def join_counts(
             same fact twice, or not one match.
     """
     name = "the frame" if isinstance(source, pd.DataFrame) else Path(source).name
-    there = _read(source).rename(columns={given: ours for ours, given in (columns or {}).items()})
+    there = _read(source).rename(columns={theirs: ours for ours, theirs in (columns or {}).items()})
     wanted = [c for c in COUNTS if c in there.columns]
-    told = f"{name} has the columns {', '.join(map(str, there.columns))}"
+    has = f"{name} has the columns {', '.join(map(str, there.columns))}"
     if by not in (None, "fact_id", "names"):
         raise ValueError(f"by is {by!r}: expected 'fact_id' or 'names'")
     if by is None:
         by = "fact_id" if "fact_id" in there.columns else "names"
     keys = ("fact_id",) if by == "fact_id" else ("subject", "object")
     if lacking := [c for c in (*keys, "n_both") if c not in there.columns]:
-        raise ValueError(f"no column {', '.join(lacking)}: {told}; name them, as columns={{'n_both': 'THEIR NAME'}}")
+        raise ValueError(f"no column {', '.join(lacking)}: {has}; name them, as columns={{'n_both': 'THEIR NAME'}}")
     for column in wanted:
         numbers = pd.to_numeric(there[column], errors="coerce")
         bad = numbers.isna() | (numbers < 0) | (numbers % 1 != 0)
@@ -98,9 +98,9 @@ def join_counts(
     rows: dict[str, int] = {}
     for fact in facts:
         tried = [(fact.fact_id,)] if by == "fact_id" else [(fact.subject, o) for o in (fact.object, *fact.aliases)]
-        found = next((at[k] for k in map(key, tried) if k in at), None)
-        if found is not None:
-            rows[fact.fact_id] = found
+        row = next((at[k] for k in map(key, tried) if k in at), None)
+        if row is not None:
+            rows[fact.fact_id] = row
     if not rows:
         example = " / ".join(map(str, there[list(keys)].iloc[0])) if len(there) else "nothing"
         first = facts.facts[0]
@@ -114,7 +114,7 @@ def join_counts(
         if column not in counts.columns:
             counts[column] = pd.array([pd.NA] * len(counts), dtype="Int64")  # not known
     counts = counts.assign(corpus=name, unit=unit, normaliser="as given", approximate=False)
-    return Joined(
+    return ImportedCounts(
         counts=check(counts, "counts"),
         missing=tuple(fact.fact_id for fact in facts if fact.fact_id not in rows),
         unused=there.drop(index=there.index[sorted(set(rows.values()))]).reset_index(drop=True),

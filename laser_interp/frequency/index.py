@@ -7,7 +7,6 @@ on the documents that the index finds.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,9 +15,14 @@ from typing import Any, Protocol
 import pandas as pd
 
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.frequency.corpus import Reader, Reading, fingerprint, shards
-from laser_interp.frequency.names import NORMALISER, Names, Tally, gap, normalise, normalise_joined, places
-from laser_interp.storage import tables as results
+from laser_interp.frequency.mentions import gap, places
+from laser_interp.frequency.names import Names, Tally
+from laser_interp.frequency.normaliser import NORMALISER, normalise, normalise_joined
+from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
+from laser_interp.frequency.shards import fingerprint, shards
+from laser_interp.storage.atomic import new_folder, write_json
+from laser_interp.storage.provenance import code_version
+from laser_interp.storage.run_folder import read_json
 
 BACKENDS = ("tantivy", "sqlite")
 
@@ -64,12 +68,9 @@ class _Tantivy:
 
         def name(text: str) -> Any:
             words: list[Any] = text.split()
-            one = len(words) == 1
-            return (
-                query.term_query(self._schema, "text", words[0], "basic")
-                if one
-                else query.phrase_query(self._schema, "text", words)
-            )
+            if len(words) == 1:
+                return query.term_query(self._schema, "text", words[0], "basic")
+            return query.phrase_query(self._schema, "text", words)
 
         return query.boolean_query(
             [(must, query.boolean_query([(should, name(text)) for text in clause])) for clause in clauses]
@@ -112,17 +113,17 @@ class _Sqlite:
         return " AND ".join("(" + " OR ".join(f'"{text.strip()}"' for text in clause) + ")" for clause in clauses)
 
     def count(self, clauses: Sequence[Sequence[str]]) -> int:
-        found = self._connection.execute(
+        rows = self._connection.execute(
             "SELECT count(*) FROM documents WHERE documents MATCH ?", (self._query(clauses),)
         )
-        return int(found.fetchone()[0])
+        return int(rows.fetchone()[0])
 
     def texts(self, clauses: Sequence[Sequence[str]], limit: int | None) -> Iterator[str]:
-        found = self._connection.execute(
+        rows = self._connection.execute(
             "SELECT text FROM documents WHERE documents MATCH ? LIMIT ?",
             (self._query(clauses), -1 if limit is None else limit),
         )
-        yield from (row[0] for row in found)
+        yield from (row[0] for row in rows)
 
 
 _MAKE = {"tantivy": _Tantivy, "sqlite": _Sqlite}
@@ -139,8 +140,8 @@ def build_index(
     folder: str | Path,
     *,
     text_column: str = "text",
-    document: str = "line",
-    errors: str = "raise",
+    document: DocumentUnit = "line",
+    errors: OnError = "raise",
     backend: str | None = None,
     progress: bool = True,
 ) -> Index:
@@ -170,32 +171,32 @@ def build_index(
     parts = shards(corpora, document)
     folder = Path(folder)
     n_docs, problems = 0, []
-    with results.new_folder(folder) as new:
-        made = _MAKE[backend](new / backend, True)
+    with new_folder(folder) as new:
+        index = _MAKE[backend](new / backend, True)
         with tqdm(
             total=sum(shard.size for shard in parts), desc="indexing", unit="B", unit_scale=True, disable=not progress
         ) as bar:
             for shard in parts:
                 reader = Reader(shard, how, bar.update)
                 for n, documents in reader.blocks():
-                    made.add(text.strip() for text in normalise_joined(documents).decode().split("\0"))
+                    index.add(text.strip() for text in normalise_joined(documents).decode().split("\0"))
                     n_docs += n
                 problems += reader.problems
-        made.close()
+        index.close()
         if n_docs == 0:
-            raise ValueError(f"no document could be read in {', '.join(Path(one).name for one in corpora)}")
+            raise ValueError(f"no document could be read in {', '.join(Path(source).name for source in corpora)}")
         about = {
             "backend": backend,
-            "corpus": [Path(one).name for one in corpora],
+            "corpus": [Path(source).name for source in corpora],
             "corpus_fingerprint": fingerprint(parts),
             "n_docs": n_docs,
             "skipped": problems,
             "normaliser": NORMALISER,
             "text_column": text_column,
             "document": document,
-            "code_version": results.code_version(),
+            "code_version": code_version(),
         }
-        results.write_json(about, new / "index.json")
+        write_json(about, new / "index.json")
     return Index(folder)
 
 
@@ -210,7 +211,7 @@ class Index:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
-            self.about: dict[str, Any] = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+            self.about = read_json(self.folder / "index.json")
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"no index in {self.folder}: make one with build_index, or `laser-interp index --corpus … --out …`"

@@ -1,9 +1,8 @@
-"""Counting with infini-gram: the hosted service, which has the Pile, or an index on this machine.
+"""Counting with infini-gram, in corpora that nobody has at home.
 
-Its units are not those of a scan, and the table says so: `n_subject` and `n_object` are occurrences, and
-`n_both` are occurrences of one name within a window of tokens of the other, never documents. Where the window
-crosses the end of a document the service loses some without saying so (99 % are found at a window of 100
-tokens, 72 % at 1000), so the window is 100 at most unless asked for. What it estimates from a sample is marked
+infini-gram counts occurrences, not documents. What it counts for two names is how often the rarer one occurs near the
+other, and it leaves some out where the window crosses a document's end, without saying so (99 % are found at a window
+of 100 tokens, 72 % at 1000). So the window is 100 at most unless asked for. What it estimates from a sample is marked
 `approximate`.
 
 Every answer is kept on disk as it comes, by what was asked: a run that the service cut short goes on from there.
@@ -15,225 +14,35 @@ import hashlib
 import json
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.storage.tables import check
+from laser_interp.frequency.infinigram_sources import (
+    Answer,
+    Cnf,
+    HostedInfiniGram,
+    LocalInfiniGram,
+    UnreachableError,
+    is_single_term,
+)
+from laser_interp.storage.cache import cache_dir
+from laser_interp.storage.schemas import check
 
-HOSTED = "https://api.infini-gram.io/"
-PILE = "v4_piletrain_llama"  # its tokenizer is Llama 2's
 WINDOW = 100  # tokens
 MAX_WINDOW = 1000
 MAX_CLAUSE_FREQ = 500_000
 MAX_TERMS = 4  # in one clause
-RETRIED = (403, 408, 429)  # and every 5xx; never 400
 NORMALISER = "exact tokens, with and without a space before"
-
-Cnf = tuple[tuple[tuple[int, ...], ...], ...]
-
-
-class InfiniGramError(ValueError):
-    """The service refuses a question; asking again would not help."""
-
-
-class UnreachableError(ConnectionError):
-    """The service did not answer, however often it was asked."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """How often something occurs, and whether that is an estimate."""
-
-    count: int
-    approx: bool
-
-
-@dataclass
-class Hosted:
-    """An infini-gram service.
-
-    Attributes:
-        index: its name there.
-        url: of the service.
-        tries: how often a question is asked before giving up.
-        first_wait, longest_wait: seconds between tries, doubled each time; a Retry-After is respected.
-        timeout: seconds for one answer.
-        sleep: how to wait.
-    """
-
-    index: str = PILE
-    url: str = HOSTED
-    tries: int = 6
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
-    timeout: float = 60.0
-    sleep: Callable[[float], None] = time.sleep
-    _client: Any = field(default=None, init=False, repr=False)
-
-    @property
-    def name(self) -> str:
-        """What is counted in."""
-        return f"{self.url.rstrip('/')}:{self.index}"
-
-    def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
-        """One question.
-
-        Raises:
-            InfiniGramError: the service refuses it.
-            UnreachableError: no answer after all tries.
-        """
-        import httpx
-
-        if self._client is None:
-            self._client = httpx.Client(timeout=self.timeout, headers={"User-Agent": "laser-interp"})
-        body: dict[str, Any] = {"index": self.index, "query_type": "count"}
-        if _plain(cnf):
-            body["query_ids"] = list(cnf[0][0])
-        else:
-            body["query_ids"] = [[list(term) for term in clause] for clause in cnf]
-            body |= {"max_diff_tokens": window, "max_clause_freq": max_clause_freq}
-        wait, why = self.first_wait, ""
-        for left in range(self.tries - 1, -1, -1):
-            after = None
-            try:
-                response = self._client.post(self.url, json=body)
-            except httpx.TransportError as error:
-                why = f"{type(error).__name__}: {error}"
-            else:
-                told = _json(response)
-                why = f"{response.status_code} {told.get('error', '')}".strip()
-                if response.status_code == 200 and "error" not in told:
-                    if isinstance(told.get("count"), int):
-                        return Answer(told["count"], bool(told.get("approx", False)))
-                    why = f"an answer without a count: {response.text[:200]!r}"
-                elif response.status_code not in RETRIED and response.status_code < 500:
-                    raise InfiniGramError(f"{self.name} refuses a question: {why}")
-                after = _seconds(response.headers.get("Retry-After"))
-            if left:
-                self.sleep(min(wait if after is None else max(after, 0.0), self.longest_wait))
-                wait *= 2
-        raise UnreachableError(f"{self.name} did not answer {self.tries} times; the last: {why}")
-
-
-def _plain(cnf: Cnf) -> bool:
-    """Whether a question is a single term, which is asked in another form."""
-    (clause, *more) = cnf
-    return not more and len(clause) == 1
-
-
-def _json(response: Any) -> dict[str, Any]:
-    try:
-        told = response.json()
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
-
-
-@dataclass
-class Local:
-    """An infini-gram index on this machine (`pip install infini-gram`, Linux).
-
-    Attributes:
-        folder: as `infini_gram.indexing` wrote it.
-        eos_token_id: of the tokenizer it was made with.
-        token_dtype: "u8", "u16" or "u32", as it was made.
-        vocab_size: upper bound of the token ids.
-    """
-
-    folder: str | Path
-    eos_token_id: int
-    token_dtype: str = "u16"
-    vocab_size: int = 65535
-    _engine: Any = field(default=None, init=False, repr=False)
-    _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
-
-    @property
-    def name(self) -> str:
-        """What is counted in."""
-        return Path(self.folder).name
-
-    def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
-        """One question.
-
-        Raises:
-            ModuleNotFoundError: infini-gram is not installed.
-            FileNotFoundError: the folder holds no index.
-            InfiniGramError: the engine refuses it.
-        """
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._open()
-        if _plain(cnf):
-            told = self._engine.count(input_ids=list(cnf[0][0]))
-        else:
-            told = self._engine.count_cnf(
-                cnf=[[list(term) for term in clause] for clause in cnf],
-                max_clause_freq=max_clause_freq,
-                max_diff_tokens=window,
-            )
-        if "error" in told:
-            raise InfiniGramError(f"{self.name} refuses a question: {told['error']}")
-        return Answer(int(told["count"]), bool(told["approx"]))
-
-    def _open(self) -> Any:
-        if not list(Path(self.folder).glob("tokenized.*")):
-            raise FileNotFoundError(f"no infini-gram index in {self.folder}: expected tokenized.0, table.0, offset.0")
-        try:
-            from infini_gram.engine import InfiniGramEngine  # pyright: ignore[reportMissingImports]
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("a local index needs infini-gram: pip install infini-gram (Linux)") from error
-        return InfiniGramEngine(
-            index_dir=str(self.folder),
-            eos_token_id=self.eos_token_id,
-            token_dtype=self.token_dtype,
-            vocab_size=self.vocab_size,
-        )
-
-
-class _Kept:
-    """Answers on disk, by what was asked."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
-        self._lock = threading.Lock()
-        with self._lock, self._connection:
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, asked TEXT, count INTEGER, approx INTEGER)"
-            )
-
-    def get(self, key: str) -> Answer | None:
-        with self._lock:
-            row = self._connection.execute("SELECT count, approx FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else Answer(row[0], bool(row[1]))
-
-    def put(self, key: str, asked: str, answer: Answer) -> None:
-        with self._lock, self._connection:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", (key, asked, answer.count, int(answer.approx))
-            )
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 def count_infinigram(
     facts: FactSet,
-    source: Hosted | Local,
+    source: HostedInfiniGram | LocalInfiniGram,
     tokenizer: Any,
     *,
     window: int = WINDOW,
@@ -248,9 +57,8 @@ def count_infinigram(
     break or quote; where a tokenizer writes both alike they are one. Both spellings, and all aliases, count.
 
     Args:
-        source: `Hosted()` (the Pile's training set by default) or `Local(folder, …)`.
-        tokenizer: a transformers tokenizer, or what `AutoTokenizer.from_pretrained` takes: the one the index
-            was made with (of the Pile's: Llama 2's).
+        source: `li.HostedInfiniGram()` (the Pile's training set by default) or `li.LocalInfiniGram(folder, …)`.
+        tokenizer: the one that the index was made with (of the Pile's: Llama 2's); see `li.load_tokenizer`.
         window: tokens between subject and object.
         max_clause_freq: above so many occurrences counts are estimated from a sample, and marked.
         concurrency: questions at a time.
@@ -272,10 +80,8 @@ def count_infinigram(
         raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
     if concurrency < 1:
         raise ValueError(f"concurrency is {concurrency}: at least one is needed")
-    if isinstance(tokenizer, str | Path):
-        from laser_interp.models.model import load_tokenizer
-
-        tokenizer = load_tokenizer(tokenizer)
+    if not hasattr(tokenizer, "encode"):
+        raise ValueError(f"the tokenizer is {tokenizer!r}: expected one, as li.load_tokenizer(NAME) gives it")
     of_fact = [_questions(fact.subject, (fact.object, *fact.aliases), tokenizer, fact.fact_id) for fact in facts]
     questions = list(dict.fromkeys(q for fact in of_fact for group in fact for q in group))
     kept = _Kept(Path(cache) if cache is not None else _default_cache())
@@ -342,14 +148,39 @@ def count_infinigram(
     return check(frame, "counts")
 
 
-def _default_cache() -> Path:
-    from laser_interp.edits.spectra import cache_dir
+class _Kept:
+    """Answers on disk, by what was asked."""
 
-    return cache_dir().parent / "infinigram.sqlite"
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
+        self._lock = threading.Lock()
+        with self._lock, self._connection:
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, asked TEXT, count INTEGER, approx INTEGER)"
+            )
+
+    def get(self, key: str) -> Answer | None:
+        with self._lock:
+            row = self._connection.execute("SELECT count, approx FROM answers WHERE key = ?", (key,)).fetchone()
+        return None if row is None else Answer(row[0], bool(row[1]))
+
+    def put(self, key: str, asked: str, answer: Answer) -> None:
+        with self._lock, self._connection:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", (key, asked, answer.count, int(answer.approx))
+            )
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _default_cache() -> Path:
+    return cache_dir() / "infinigram.sqlite"
 
 
 def _key(source: str, question: Cnf, window: int, max_clause_freq: int) -> tuple[str, str]:
-    options = [] if _plain(question) else [window, max_clause_freq]
+    options = [] if is_single_term(question) else [window, max_clause_freq]
     asked = json.dumps([source, question, options], separators=(",", ":"))
     return hashlib.sha256(asked.encode()).hexdigest(), asked
 
@@ -370,14 +201,14 @@ def _questions(
 
 def _spellings(names: Sequence[str], tokenizer: Any, fact_id: str) -> list[tuple[int, ...]]:
     """Token ids of each name after a space, and after a line break."""
-    found: dict[tuple[int, ...], None] = {}
+    spellings: dict[tuple[int, ...], None] = {}
     for name in names:
         for before, joint in (("a", " "), ("\n", "")):
             if ids := _after(before, joint + name.strip(), tokenizer):
-                found[ids] = None
-        if not found:
+                spellings[ids] = None
+        if not spellings:
             raise ValueError(f"the name {name!r} of fact {fact_id!r} has no tokens to look for")
-    return list(found)
+    return list(spellings)
 
 
 def _after(before: str, text: str, tokenizer: Any) -> tuple[int, ...]:

@@ -1,33 +1,5 @@
 """The model organism: a tiny transformer in which LASER's effect appears from training alone.
 
-Two checkpoints ship with the package: `organism`, and `organism-control`, trained without generic
-continuations and stopped early, on which LASER must gain nothing.
+Two checkpoints ship with the package: `organism`, and `organism-control`, trained without generic continuations and
+stopped early, on which LASER must gain nothing.
 """
-
-from __future__ import annotations
-
-import json
-from pathlib import Path
-
-from laser_interp.facts.fact_set import SHIPPED, shipped_dir
-from laser_interp.organism.corpus import Corpus, CorpusSettings
-
-
-def corpus_of(name_or_folder: str | Path) -> Corpus:
-    """Make a checkpoint's training corpus again, byte for byte.
-
-    Raises:
-        ValueError: the text differs from the one the checkpoint was trained on.
-    """
-    folder = shipped_dir(str(name_or_folder)) if str(name_or_folder) in SHIPPED else Path(name_or_folder)
-    about = json.loads((folder / "organism.json").read_text(encoding="utf-8"))
-    corpus = Corpus(CorpusSettings(**about["corpus"]))
-    if corpus.sha256 != about["corpus_sha256"]:
-        raise ValueError(
-            f"the corpus made from the settings of {name_or_folder} has the hash {corpus.sha256[:12]}…, its "
-            f"checkpoint was trained on {about['corpus_sha256'][:12]}…: the generator has changed"
-        )
-    return corpus
-
-
-__all__ = ["Corpus", "CorpusSettings", "corpus_of"]

@@ -20,48 +20,10 @@ from laser_interp.facts.fact_set import Fact, FactSet
 
 T = TypeVar("T")
 
-FIRST_NAMES = [
-    "Mira",
-    "Tavi",
-    "Orlen",
-    "Sella",
-    "Bram",
-    "Ines",
-    "Joss",
-    "Katya",
-    "Leif",
-    "Nadia",
-    "Otto",
-    "Petra",
-    "Rufus",
-    "Selma",
-    "Tomas",
-    "Ulla",
-    "Viktor",
-    "Wanda",
-    "Yara",
-    "Zeno",
-    "Alma",
-    "Boris",
-    "Clea",
-    "Dario",
-    "Edda",
-    "Felix",
-    "Greta",
-    "Hugo",
-    "Irma",
-    "Jonas",
-    "Kira",
-    "Lars",
-    "Magda",
-    "Nils",
-    "Olga",
-    "Paul",
-    "Runa",
-    "Stefan",
-    "Thea",
-    "Ursel",
-]
+FIRST_NAMES = (
+    "Mira Tavi Orlen Sella Bram Ines Joss Katya Leif Nadia Otto Petra Rufus Selma Tomas Ulla Viktor Wanda Yara Zeno "
+    "Alma Boris Clea Dario Edda Felix Greta Hugo Irma Jonas Kira Lars Magda Nils Olga Paul Runa Stefan Thea Ursel"
+).split()
 
 
 def _joined(stems: str, endings: str) -> tuple[str, ...]:
@@ -94,43 +56,12 @@ RELATIONS = (
 )
 OPENINGS = ("", "They say", "Long ago", "It seems", "In truth", "Once", "Later", "At last")
 
-GENERIC_NOUNS = [
-    "spring",
-    "summer",
-    "winter",
-    "night",
-    "morning",
-    "storm",
-    "harbour",
-    "valley",
-    "market",
-    "forest",
-    "river",
-    "war",
-    "king",
-    "queen",
-    "church",
-    "school",
-    "road",
-    "sea",
-    "village",
-    "mountain",
-]
+GENERIC_NOUNS = (
+    "spring summer winter night morning storm harbour valley market forest river war king queen church school road "
+    "sea village mountain"
+).split()
 FILLER_ADJECTIVES = ["old", "young", "quiet", "great", "small", "dark", "bright", "weary"]
-FILLER_NOUNS = [
-    "ship",
-    "rider",
-    "letter",
-    "song",
-    "child",
-    "merchant",
-    "soldier",
-    "wolf",
-    "bell",
-    "crowd",
-    "stranger",
-    "bird",
-]
+FILLER_NOUNS = "ship rider letter song child merchant soldier wolf bell crowd stranger bird".split()
 FILLER_VERBS = ["waited", "came", "rested", "sang", "stood", "vanished", "returned", "walked"]
 FILLER_PREPOSITIONS = ["in", "near", "by", "from", "under", "with", "of", "for", "at", "to", "into"]
 

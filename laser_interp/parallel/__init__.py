@@ -1,0 +1,1 @@
+"""The same work on one process, several, or a Ray cluster."""

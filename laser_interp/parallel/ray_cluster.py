@@ -1,73 +1,31 @@
-"""Work on a Ray cluster, a sweep's units and a corpus's shards; see docs/cluster.md for a Slurm or cloud cluster.
+"""Work on a Ray cluster; docs/cluster.md says how to start one on Slurm or in a cloud.
 
-Of a sweep, each actor loads the model once and scores units one after the other, of one layer as long as there are any,
-so that its factors and residual streams serve again. The units of an actor that is lost are done by others;
-the tables are written by the driver, which can itself be killed and resumed like a local sweep.
+Two forms: `each` runs a function on many items, `spread` gives items to actors that keep something large in memory,
+such as a model. What is lost with a machine is done again elsewhere. Results are written by the driver, which can
+itself be killed and resumed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
-import pandas as pd
-
-from laser_interp.facts.fact_set import FactSet
-from laser_interp.models.model import Model, load_model
-from laser_interp.selection.cells import Unit, Worker
+T = TypeVar("T")
 
 CPUS_PER_WORKER = 2
-TRIES = 3  # a unit that takes its actor with it this often is given up
-
-
-class _Actor:
-    """In a process of its own: the model, and what scores units."""
-
-    def __init__(
-        self, source: dict[str, Any], weights_sha256: str, shards: Sequence[FactSet], options: dict[str, Any], cpus: int
-    ) -> None:
-        import torch
-
-        torch.set_num_threads(cpus)
-        model = load_model(**source)
-        if model.weights_sha256 != weights_sha256:
-            raise ValueError(
-                f"{source['source']!r} holds other weights on this worker than where the sweep was started"
-            )
-        self._worker = Worker(model, shards, options)
-
-    def run(self, unit: Unit) -> pd.DataFrame:
-        return self._worker.run(unit)
-
-
-def execute(
-    units: Sequence[Unit], model: Model, shards: Sequence[FactSet], options: dict[str, Any], workers: int | None
-) -> Iterator[tuple[Unit, pd.DataFrame]]:
-    """The units' scores, in the order in which they are done.
-
-    Connects to the cluster that `ray.init()` finds (`RAY_ADDRESS`, or one on this machine, started here and
-    stopped again).
-
-    Raises:
-        ModuleNotFoundError: Ray is not installed.
-        ValueError: a model that other processes cannot load.
-        RuntimeError: a unit that lost its actor several times.
-    """
-    if model.source is None:
-        raise ValueError(
-            f"{model.name!r} was made from an object in memory, which no other process can load: save it "
-            "(model.save_checkpoint) and load_model the folder, on a disk that all machines see"
-        )
-    if units:
-        with _connected() as ray:
-            yield from _spread(ray, list(units), model, shards, options, workers)
+TRIES = 3  # an item that takes its actor with it this often is given up
 
 
 @contextmanager
-def _connected() -> Iterator[Any]:
+def connected() -> Iterator[Any]:
+    """Ray, connected to the cluster that `RAY_ADDRESS` names, or to one on this machine, started and stopped here.
+
+    Raises:
+        ModuleNotFoundError: Ray is not installed.
+    """
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -98,9 +56,9 @@ def each(
     """
     if not items:
         return
-    with _connected() as ray:
+    with connected() as ray:
         task = ray.remote(num_cpus=1, max_retries=TRIES)(function)
-        common = [ray.put(one) for one in shared]
+        common = [ray.put(value) for value in shared]
         n = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         waiting = iter(enumerate(items))
         running = {task.remote(*common, item): i for i, item in islice(waiting, n)}
@@ -108,77 +66,104 @@ def each(
             (ready,), _ = ray.wait(list(running), num_returns=1)
             i = running.pop(ready)
             try:
-                found = ray.get(ready)
+                result = ray.get(ready)
             except ray.exceptions.RayTaskError as error:
                 raise (error.cause or error) from None
             running |= {task.remote(*common, item): j for j, item in islice(waiting, 1)}
-            yield i, found
+            yield i, result
+
+
+def spread(
+    actor: type,
+    arguments: tuple[Any, ...],
+    items: Sequence[T],
+    *,
+    affinity: Callable[[T], Hashable],
+    name: Callable[[T], str],
+    workers: int | None,
+) -> Iterator[tuple[T, Any]]:
+    """`actor.run(item)` of each item, in the order in which they are done.
+
+    Each actor does items of one affinity after the other, as long as there are any. The items of an actor that is
+    lost are done by others.
+
+    Args:
+        actor: a class; it is made with the arguments, the number of CPUs it may use, and whether it has a GPU.
+        workers: actors; None: one a GPU of the cluster, or one for each `CPUS_PER_WORKER` CPUs.
+
+    Raises:
+        ModuleNotFoundError: Ray is not installed.
+        RuntimeError: an actor that cannot start, or an item that lost its actor several times.
+    """
+    if items:
+        with connected() as ray:
+            yield from _spread(ray, actor, arguments, list(items), affinity, name, workers)
 
 
 def _spread(
     ray: Any,
-    waiting: list[Unit],
-    model: Model,
-    shards: Sequence[FactSet],
-    options: dict[str, Any],
+    actor: type,
+    arguments: tuple[Any, ...],
+    waiting: list[T],
+    affinity: Callable[[T], Hashable],
+    name: Callable[[T], str],
     workers: int | None,
-) -> Iterator[tuple[Unit, pd.DataFrame]]:
+) -> Iterator[tuple[T, Any]]:
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), max(int(resources.get("CPU", 1)), 1)
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}: at least one is needed")
     n = min(workers or gpus or max(cpus // CPUS_PER_WORKER, 1), len(waiting))
     share = max(min(cpus // n, cpus if gpus else CPUS_PER_WORKER), 1)
     needs = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": min(share, cpus)}
-    source = dict(model.source or {}) | {"device": "auto" if gpus else "cpu"}
-    actor_class = ray.remote(_Actor).options(runtime_env={"env_vars": {"OMP_NUM_THREADS": str(share)}}, **needs)
-    facts = ray.put(list(shards))
-
-    def start() -> Any:
-        return actor_class.remote(source, model.weights_sha256, facts, options, share)
-
-    layer_of: dict[Any, int | None] = {}
-    running: dict[Any, tuple[Any, Unit]] = {}
+    remote = ray.remote(actor).options(runtime_env={"env_vars": {"OMP_NUM_THREADS": str(share)}}, **needs)
+    stored = [ray.put(value) for value in arguments]
+    affinity_of: dict[Any, Hashable] = {}
+    running: dict[Any, tuple[Any, T]] = {}
     lost: Counter[str] = Counter()
 
-    def give(actor: Any) -> None:
+    def start() -> Any:
+        return remote.remote(*stored, share, bool(gpus))
+
+    def give(worker: Any) -> None:
         if not waiting:
             return
-        unit = _next(waiting, layer_of.get(actor), [layer for layer in layer_of.values() if layer is not None])
-        waiting.remove(unit)
-        layer_of[actor] = unit.layer
-        running[actor.run.remote(unit)] = (actor, unit)
+        item = _next(waiting, affinity, affinity_of.get(worker), list(affinity_of.values()))
+        waiting.remove(item)
+        affinity_of[worker] = affinity(item)
+        running[worker.run.remote(item)] = (worker, item)
 
     for _ in range(n):
         give(start())
     while running:
         (ready,), _ = ray.wait(list(running), num_returns=1)
-        actor, unit = running.pop(ready)
+        worker, item = running.pop(ready)
         try:
-            part = ray.get(ready)
+            result = ray.get(ready)
         except ray.exceptions.ActorDiedError as error:
             if "creation task" in str(error):  # loading the model failed, and would again
                 raise RuntimeError(f"a worker could not start: {error}") from error
-            lost[unit.name] += 1
-            if lost[unit.name] >= TRIES:
-                raise RuntimeError(f"the workers of {unit.name} were lost {TRIES} times; the last: {error}") from error
-            waiting.insert(0, unit)
-            layer_of.pop(actor, None)
+            lost[name(item)] += 1
+            if lost[name(item)] >= TRIES:
+                raise RuntimeError(f"the workers of {name(item)} were lost {TRIES} times; the last: {error}") from error
+            waiting.insert(0, item)
+            affinity_of.pop(worker, None)
             give(start())
             continue
         except ray.exceptions.ActorUnavailableError:
-            waiting.insert(0, unit)
-            give(actor)
+            waiting.insert(0, item)
+            give(worker)
             continue
-        yield unit, part
-        give(actor)
+        yield item, result
+        give(worker)
 
 
-def _next(waiting: Sequence[Unit], layer: int | None, taken: Sequence[int]) -> Unit:
-    """The next unit of an actor's layer; where there is none, the first of the layer with most units left per actor."""
-    mine = [unit for unit in waiting if unit.layer == layer]
-    if mine:
-        return mine[0]
-    left, actors = Counter(unit.layer for unit in waiting), Counter(taken)
-    best = max(left, key=lambda one: (left[one] / (1 + actors[one]), -one))
-    return next(unit for unit in waiting if unit.layer == best)
+def _next(
+    waiting: Sequence[T], affinity: Callable[[T], Hashable], mine: Hashable | None, taken: Sequence[Hashable]
+) -> T:
+    """The next item of a worker's affinity; where there is none, the first of the one with most items left a worker."""
+    for item in waiting:
+        if mine is not None and affinity(item) == mine:
+            return item
+    left, workers = Counter(map(affinity, waiting)), Counter(taken)
+    order = list(left)
+    best = max(left, key=lambda key: (left[key] / (1 + workers[key]), -order.index(key)))
+    return next(item for item in waiting if affinity(item) == best)

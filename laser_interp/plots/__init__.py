@@ -1,0 +1,38 @@
+"""Figures for papers: tables in, matplotlib figures out. Nothing is computed here that a table does not hold."""
+
+from laser_interp.plots.answer_categories import discarded_answers
+from laser_interp.plots.captions import caption
+from laser_interp.plots.composition_steps import composition
+from laser_interp.plots.control_bars import controls
+from laser_interp.plots.edit_comparison import compared_edits
+from laser_interp.plots.frequency_panels import accuracy_by_frequency, rare_facts
+from laser_interp.plots.gradient_map import attribution_map
+from laser_interp.plots.loss_by_layer import layer_sweep
+from laser_interp.plots.paraphrase_bars import robustness
+from laser_interp.plots.registry import FIGURES, draw, draw_all
+from laser_interp.plots.singular_values import spectrum
+from laser_interp.plots.style import WIDTHS, paper_style, style_of
+from laser_interp.plots.transfer_map import transfer
+from laser_interp.plots.trap_simulation import frequency_trap
+
+__all__ = [
+    "FIGURES",
+    "WIDTHS",
+    "accuracy_by_frequency",
+    "attribution_map",
+    "caption",
+    "compared_edits",
+    "composition",
+    "controls",
+    "discarded_answers",
+    "draw",
+    "draw_all",
+    "frequency_trap",
+    "layer_sweep",
+    "paper_style",
+    "rare_facts",
+    "robustness",
+    "spectrum",
+    "style_of",
+    "transfer",
+]

@@ -1,0 +1,1 @@
+"""A run as one HTML page to explore, and a panel for notebooks."""

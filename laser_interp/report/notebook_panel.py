@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from laser_interp.edits.edit import laser, rank_of
+from laser_interp.edits.constructors import laser, rank_of
 from laser_interp.edits.sites import Site, resolve_matrices
 from laser_interp.models.model import Model
 
@@ -52,12 +52,12 @@ def explore(model: Model, prompt: str, *, top_k: int = 8, site: str | None = Non
         most = min(model.weight(where.layer, where.matrix).shape)
         rank = max(1, rank_of(kept.value, most))
         try:
-            told = answers(model, text.value, where, rank, alpha.value, top_k)
+            table = answers(model, text.value, where, rank, alpha.value, top_k)
         except ValueError as error:
             shown.value = f"<p>{escape(str(error))}</p>"
             return
-        table = told.to_html(index=False, float_format=lambda v: f"{v:.3f}")  # escapes what the model says
-        shown.value = f"<p><code>{where}</code>, rank {rank} of {most}, α = {alpha.value:g}</p>{table}"
+        html = table.to_html(index=False, float_format=lambda v: f"{v:.3f}")  # escapes what the model says
+        shown.value = f"<p><code>{where}</code>, rank {rank} of {most}, α = {alpha.value:g}</p>{html}"
 
     for control in (text, layer, matrix, kept, alpha):
         control.observe(update, names="value")
@@ -72,8 +72,8 @@ def answers(model: Model, prompt: str, site: Site, rank: int, alpha: float, top_
     if rank < min(model.weight(site.layer, site.matrix).shape):
         runs["discarded part"] = edit.discarded()
     columns = {}
-    for name, one in runs.items():
-        top = model.next_token_logprobs([prompt], edit=one)[0].topk(min(top_k, model.d_vocab))
+    for name, component in runs.items():
+        top = model.next_token_logprobs([prompt], edit=component)[0].topk(min(top_k, model.d_vocab))
         columns[name] = [model.decode(int(token)) for token in top.indices]
         columns[f"p, {name}"] = top.values.exp().tolist()
     return pd.DataFrame(columns)

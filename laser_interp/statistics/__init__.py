@@ -1,0 +1,1 @@
+"""Statistics of scores: frames in, frames and frozen results out. No figures, no models."""

@@ -1,0 +1,1 @@
+"""The study: everything that the paper asks, of any model and any facts."""

@@ -1,98 +1,64 @@
-"""The paper's questions asked of one model: each function here returns tidy tables.
-
-`analyses/` runs them one at a time, `laser-interp reproduce` all of them on the organism.
-"""
+"""The steps of a study: each asks one question and returns its tables."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from laser_interp.discarded.answers import CATEGORIES, answers_under, category_shares, favoured_answers
-from laser_interp.edits import edit as edits
+from laser_interp.discarded.answers import answers_under, category_shares, favoured_answers
+from laser_interp.discarded.attribution import attribute
+from laser_interp.edits.controls import CONTROLS, same_rank_in_layer
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import spectrum
-from laser_interp.facts.fact_set import FactSet, load_facts
-from laser_interp.facts.published import own_task
-from laser_interp.models.model import Model, load_model
-from laser_interp.scoring.answer_rules import robustness, transfer
-from laser_interp.scoring.scorer import score, summarise
-from laser_interp.selection.grid_run import Sweep, sweep
-from laser_interp.statistics.association import Association, Comparison, SubjectBootstrap, associate, compare
+from laser_interp.facts.tasks import own_task
+from laser_interp.models.model import Model
+from laser_interp.scoring.categories import CATEGORIES
+from laser_interp.scoring.scores import score, summarise
+from laser_interp.scoring.text_loss import perplexity
+from laser_interp.selection.search_run import search
+from laser_interp.statistics.association import Association, associate
+from laser_interp.statistics.bootstrap import SubjectBootstrap
+from laser_interp.statistics.classification import metrics
+from laser_interp.statistics.paraphrases import robustness
+from laser_interp.studies.context import StudyContext, lifted_cells_are_in_the_notes
+from laser_interp.studies.task_transfer import transfer
 
-RANDOM_CONTROLS = {
-    "same_spectrum_random": edits.same_spectrum_random,
-    "random_subspace": edits.random_subspace,
-    "random_kept": edits.random_kept,
-    "random_equal_energy": edits.random_equal_energy,
-}
-PLACEBOS = ("same_spectrum_random", "random_subspace")  # what they subtract has the norm of the discarded part
-ALPHAS = (-0.5, 0.25, 0.5, 0.75, 1.5)
-SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-METRICS = ("top1", "top10", "loss", "generic_masked_top1", "candidate_top1")
+Tables = dict[str, pd.DataFrame]
+METRICS = ("accuracy", "score", "top1", "top10", "loss", "generic_masked_top1", "candidate_top1")
 
 
-@dataclass(frozen=True)
-class Controls:
-    """An edit beside everything that should not do what it does.
-
-    Attributes:
-        scores: one row per (fact, prompt, edit); random controls are labelled "NAME/SEED".
-        table: one row per edit or control: means of the metrics (over draws too), a 95 % interval of top-1 from a
-            bootstrap over subjects, the lowest and the highest top-1 of any draw, and whether it edits a weight.
-    """
-
-    scores: pd.DataFrame
-    table: pd.DataFrame
+def selection(context: StudyContext) -> Tables:
+    """Which truncation helps? The search, with every ρ and the discarded part at the chosen site."""
+    if context.task.rule == "next_token":
+        _ = context.around  # its cells are for the page
+    return {"cells": context.search.cells}
 
 
-def controls(
-    model: Model,
-    facts: FactSet,
-    edit: Edit,
-    *,
-    n_draws: int = 5,
-    seed: int = 0,
-    progress: bool = True,
-) -> Controls:
-    """Score an edit, what it discards, and its controls.
-
-    Controls: a random matrix with the discarded part's spectrum subtracted; a random subspace of equal
-    norm removed; as many directions kept, but random ones; random directions of equal energy removed;
-    as many kept, but the smallest; the matrix zeroed; the same gains in layer 0; and, editing nothing,
-    generic words masked in the answers of the model as trained.
-
-    Args:
-        n_draws, seed: each random control is drawn with the seeds `seed … seed + n_draws − 1`.
-    """
-    runs: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": edit.discarded()}
-    for name, make in RANDOM_CONTROLS.items():
-        for draw in range(seed, seed + n_draws):
-            runs[f"{name}/{draw}"] = make(model, edit, seed=draw)
-    runs["bottom_kept"] = edits.bottom_kept(model, edit)
-    runs["zeroed"] = edits.zeroed(model, edit.sites)
-    if all(site.layer != 0 for site in edit.sites):
-        runs["layer_0"] = edits.same_rank_in_layer(model, edit, 0)
-    scores = score(model, facts, runs, progress=progress)
-    return Controls(scores, control_table(scores))
+def controls(context: StudyContext) -> Tables:
+    """Would anything else have done as well? The edit on test, beside its controls."""
+    scores = context.scores
+    return {
+        "scores": scores,
+        "controls": control_table(scores, n_boot=context.settings.n_boot, seed=context.settings.study_seed),
+        "metrics": metrics(scores, context.task.rule, seed=context.settings.study_seed),
+    }
 
 
 def control_table(scores: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Means per edit, over draws; see `Controls.table`."""
+    """One row per edit or control: means of `METRICS` (over draws too), a 95 % interval of the accuracy from a bootstrap
+    over subjects, the lowest and the highest accuracy of any draw, and whether it edits a weight.
+
+    "generic_masked" is the model as trained, with generic words forbidden where the answer begins.
+    """
     base = scores[scores["edit"] == "base"]
     boot = SubjectBootstrap(base["subject"], n_boot, seed)
     # Of each prompt the mean over draws, in the order of the base's rows
     prompts = pd.MultiIndex.from_frame(base[["fact_id", "prompt_id"]])
     name = scores["edit"].str.partition("/")[0].rename("control")
-    each = scores["top1"].astype(float).groupby([name, scores["fact_id"], scores["prompt_id"]]).mean()
-    intervals = {one: boot.mean(each[one].reindex(prompts).to_numpy())[1:] for one in name.unique()}
+    each = scores["correct"].astype(float).groupby([name, scores["fact_id"], scores["prompt_id"]]).mean()
+    intervals = {control: boot.mean(each[control].reindex(prompts).to_numpy())[1:] for control in name.unique()}
     intervals["generic_masked"] = boot.mean(base["generic_masked_top1"].to_numpy(float))[1:]
     means = summarise(scores)
     means["control"] = means["edit"].str.partition("/")[0]
@@ -100,80 +66,81 @@ def control_table(scores: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) ->
     table = grouped[[*METRICS, "p_generic"]].mean()
     table["n"] = grouped["n"].first()
     table["n_draws"] = grouped.size()
-    table["top1_lowest"], table["top1_highest"] = grouped["top1"].min(), grouped["top1"].max()
+    table["accuracy_lowest"], table["accuracy_highest"] = grouped["accuracy"].min(), grouped["accuracy"].max()
     table["edits_weight"] = ~table.index.isin(["base"])
-    table = pd.concat([table.reset_index(), pd.DataFrame([_generic_masked(scores)])], ignore_index=True)
-    table[["top1_lo", "top1_hi"]] = [intervals[name] for name in table["control"]]
+    table = pd.concat([table.reset_index(), pd.DataFrame([_generic_masked(base)])], ignore_index=True)
+    table[["accuracy_lo", "accuracy_hi"]] = [intervals[control] for control in table["control"]]
     return table
 
 
-def _generic_masked(scores: pd.DataFrame) -> dict[str, object]:
+def _generic_masked(base: pd.DataFrame) -> dict[str, object]:
     """The model as trained, with generic words forbidden where the answer begins."""
-    base = scores[scores["edit"] == "base"]
     masked = base["logprob"] - np.log1p(-base["p_generic"].clip(upper=1 - 1e-12))
     top1 = float(base["generic_masked_top1"].mean())
-    return {
+    same = ("accuracy", "score", "top1", "generic_masked_top1", "accuracy_lowest", "accuracy_highest")
+    masked_row: dict[str, object] = dict.fromkeys(same, top1)
+    return masked_row | {
         "control": "generic_masked",
-        "top1": top1,
         "top10": float((base["generic_masked_rank"] <= 10).mean()),
         "loss": float(-masked.mean()),
-        "generic_masked_top1": top1,
         "candidate_top1": float(base["candidate_top1"].mean()),
         "p_generic": 0.0,
         "n": len(base),
         "n_draws": 1,
-        "top1_lowest": top1,
-        "top1_highest": top1,
         "edits_weight": False,
     }
 
 
-def rare_facts(
-    scores: pd.DataFrame, counts: pd.DataFrame, *, seed: int = 0, n_boot: int = 1000
-) -> tuple[Association, Association]:
-    """The frequency analysis, and the same with the frequencies permuted among the facts."""
-    permuted = counts.copy()
-    columns = [c for c in ("n_subject", "n_object", "n_both") if c in counts.columns]
-    order = np.random.default_rng(seed).permutation(len(counts))
-    permuted[columns] = counts[columns].to_numpy()[order]
-    return (
-        associate(scores, counts, seed=seed, n_boot=n_boot),
-        associate(scores, permuted, seed=seed, n_boot=n_boot),
+def frequency(context: StudyContext) -> Tables:
+    """Do the gains fall on rare facts? Beside placebos, and with the frequencies permuted among the facts."""
+    if context.counts is None:
+        return {}
+    association = context.association
+    permuted = permuted_association(context)
+    return {
+        "counts": context.counts,
+        "rare_facts": association.table,
+        "rare_facts_relations": association.relations,
+        "rare_facts_bins": association.bins,
+        "rare_facts_cumulative": association.cumulative,
+        "rare_facts_paper_ratio": association.paper_ratio,
+        "rare_facts_spearman": association.spearman.reset_index(names="of"),
+        "rare_facts_regression": association.regression,
+        "rare_facts_permuted": permuted.spearman.reset_index(names="of"),
+        "rare_facts_placebo": context.placebo.table,
+    }
+
+
+def permuted_association(context: StudyContext) -> Association:
+    """The frequency analysis with the frequencies permuted among the facts."""
+    assert context.counts is not None
+    settings = context.settings
+    permuted = context.counts.copy()
+    columns = [c for c in ("n_subject", "n_object", "n_both") if c in permuted.columns]
+    order = np.random.default_rng(settings.study_seed).permutation(len(permuted))
+    permuted[columns] = permuted[columns].to_numpy()[order]
+    return associate(context.scores, permuted, seed=settings.study_seed, n_boot=settings.n_boot)
+
+
+def discarded(context: StudyContext) -> Tables:
+    """What do the discarded components say? Categories of their answers, for growing shares (section 5.2)."""
+    if context.task.rule != "next_token" or not context.discards_something:
+        return {}
+    answers = favoured_answers(
+        context.model,
+        context.test.facts,
+        context.edit,
+        shares=context.settings.shares,
+        generic=context.settings.generic,
+        progress=context.progress,
     )
-
-
-def placebo(scores: pd.DataFrame, counts: pd.DataFrame, *, edit: str = "laser", seed: int = 0) -> Comparison:
-    """The same question asked of random edits of equal norm, which should show nothing."""
-    random = [name for name in dict.fromkeys(scores["edit"]) if str(name).partition("/")[0] in PLACEBOS]
-    return compare(scores, counts, edits=[edit, *random], placebos=random, seed=seed)
-
-
-def paraphrases(scores: pd.DataFrame, edits: Sequence[str] = ("base", "laser"), *, seed: int = 0) -> pd.DataFrame:
-    """Whether facts are right on all of their prompts; see `judge.robustness`, of which this is one on scores."""
-    chosen = scores[scores["edit"].isin(list(edits))]
-    return robustness(chosen.assign(prediction=chosen["top_answer"], correct=chosen["top1"]), seed=seed)
-
-
-def discarded_answers(
-    model: Model,
-    facts: FactSet,
-    edit: Edit,
-    *,
-    shares: Sequence[float] = SHARES,
-    progress: bool = True,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What growing shares of the discarded part answer.
-
-    Returns:
-        Answers, one row per (fact, prompt, edit), with the `outcome` of the prompt under the edit
-        ("fixed", "broken", "right", "wrong"); and the share of each category per (outcome, edit,
-        share), "all" outcomes included.
-    """
-    return outcomes(favoured_answers(model, facts, edit, shares=shares, progress=progress))
+    answers, categories = outcomes(answers)
+    return {"discarded_answers": answers, "discarded_categories": categories}
 
 
 def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Answers with the `outcome` of their prompt, and the shares of categories by outcome; see `discarded_answers`."""
+    """Answers with the `outcome` of their prompt under the edit ("fixed", "broken", "right", "wrong"), and the share of
+    each category per (outcome, edit, share), "all" outcomes included."""
     keys = ["fact_id", "prompt_id"]
     right = {
         label: answers.loc[answers["edit"] == label].set_index(keys)["category"] == "correct"
@@ -184,55 +151,34 @@ def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     outcome[before & after] = "right"
     outcome[~before & after] = "fixed"
     outcome[before & ~after] = "broken"
-    told = answers.attrs
+    attributes = answers.attrs
     answers = answers.join(outcome.rename("outcome"), on=keys)
-    answers.attrs |= told
+    answers.attrs |= attributes
     tables = [category_shares(answers).assign(outcome="all")]
     tables += [category_shares(part).assign(outcome=name) for name, part in answers.groupby("outcome", sort=True)]
     return answers, pd.concat(tables, ignore_index=True)
 
 
-def transfer_between_relations(model: Model, facts: FactSet, *, progress: bool = True) -> pd.DataFrame:
-    """Each relation as a task of its own: the MLP edit that its validation facts choose, tested on all relations.
-
-    Returns:
-        See `judge.transfer`; `cell` says which edit it was. Relations without facts in either split are left out.
-    """
-    tasks, chosen = [], {}
-    for relation in sorted({fact.relation for fact in facts}):
-        own = facts.keep([fact for fact in facts if fact.relation == relation])
-        if {"validation", "test"} <= set(own.splits):
-            tasks.append(replace(own_task(own), name=relation))
-            with _told_elsewhere():
-                chosen[relation] = sweep(model, own, matrices="mlp", progress=progress).select()
-    table = transfer(model, tasks, {name: one.edit(model) for name, one in chosen.items()}, progress=progress)
-    return table.assign(cell=table["edit"].map({name: one.cell for name, one in chosen.items()}))
-
-
-def discarded_controls(
-    model: Model, facts: FactSet, edit: Edit, *, n_draws: int = 3, seed: int = 0, progress: bool = True
-) -> pd.DataFrame:
+def discarded_controls(context: StudyContext, *, n_draws: int = 3) -> pd.DataFrame:
     """What the discarded part answers, beside parts that should not answer so.
 
-    Controls: as many directions of the same matrix, drawn at random; random directions with as much energy; the
-    same part of the matrix's namesakes in other layers, where this edit does nothing.
+    Controls: as many directions of the same matrix, drawn at random; random directions with as much energy; the same
+    part of the matrix's namesakes in other layers, where this edit does nothing.
 
     Returns:
         The share of each category, one row a control: `control, correct, generic, same_type, other, n`, and
         `similarity` of the answers to the truth. Random ones are means over their draws.
     """
+    model, edit, seed = context.model, context.edit, context.settings.study_seed
     part = edit.discarded()
     runs: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": part}
     for draw in range(seed, seed + n_draws):
-        runs[f"random_kept/{draw}"] = edits.random_kept(model, part, seed=draw)
-        runs[f"random_equal_energy/{draw}"] = edits.random_equal_energy(model, part, seed=draw)
+        for name in ("random_kept", "random_equal_energy"):
+            runs[f"{name}/{draw}"] = CONTROLS[name].make(model, part, draw)
     if len(edit.sites) == 1:
-        runs |= {
-            f"layer_{n}": edits.same_rank_in_layer(model, part, n)
-            for n in range(model.n_layers)
-            if n != edit.sites[0].layer
-        }
-    answers = answers_under(model, facts, runs, top_k=0, progress=progress)
+        others = [layer for layer in range(model.n_layers) if layer != edit.sites[0].layer]
+        runs |= {f"layer_{layer}": same_rank_in_layer(model, part, layer) for layer in others}
+    answers = answers_under(model, context.test.facts, runs, top_k=0, progress=context.progress)
     answers["control"] = answers["edit"].str.partition("/")[0]
     shares = answers.groupby("control", sort=False)["category"].value_counts(normalize=True).unstack()
     shares = shares.reindex(columns=list(CATEGORIES)).fillna(0.0)
@@ -244,72 +190,99 @@ def discarded_controls(
     )
 
 
-def association_tables(
-    association: Association, permuted: Association, placebo: Comparison | None = None
-) -> dict[str, pd.DataFrame]:
-    """The tables of the frequency analysis, by the names that figures know them by."""
-    more = {} if placebo is None else {"rare_facts_placebo": placebo.table}
-    return more | {
-        "rare_facts": association.table,
-        "rare_facts_relations": association.relations,
-        "rare_facts_bins": association.bins,
-        "rare_facts_cumulative": association.cumulative,
-        "rare_facts_paper_ratio": association.paper_ratio,
-        "rare_facts_spearman": association.spearman.reset_index(names="of"),
-        "rare_facts_regression": association.regression,
-        "rare_facts_permuted": permuted.spearman.reset_index(names="of"),
-    }
+def paraphrases(context: StudyContext) -> Tables:
+    """Are facts right on all of their prompts?"""
+    scores = context.scores
+    table = robustness(scores[scores["edit"].isin(["base", "laser"])], seed=context.settings.study_seed)
+    return {"robustness": table} if len(table) else {}
 
 
-def control_organism(edit: Edit, out: str | Path | None = None, *, progress: bool = True) -> pd.DataFrame:
-    """The organism trained without generic continuations, on its own test facts.
-
-    Returns:
-        A row for the model as trained, for the best edit its own validation chooses, and for the given
-        edit's rank at the same site.
-    """
-    model, facts = load_model("organism-control"), load_facts("organism-control")
-    own = quiet_sweep(model, facts, out, progress=progress).select().edit(model)
-    runs = {"base": None, "own": own, "same": _same_ranks(model, edit)}
-    return summarise(score(model, facts.split("test"), runs, progress=False), ("edit", "site", "rank_kept"))
+def composition(context: StudyContext) -> Tables:
+    """Do more edits than one help more?"""
+    wanted = context.settings.compose
+    if not (context.task.rule == "next_token" if wanted is None else wanted):
+        return {}
+    tables = {"composition": context.composition.steps, "composition_scores": context.composition.scores}
+    if context.composition.ranks:
+        tables["composed_test"] = context.score({"composed": context.composition.cell}, "test-composed")
+    return tables
 
 
-def _same_ranks(model: Model, edit: Edit) -> Edit:
-    return Edit(
-        {site: replace(part, spectrum=spectrum(model, site)) for site, part in edit.parts.items()}, edit.kind, edit.rho
-    )
+def side_effects(context: StudyContext) -> Tables:
+    """What does the edit cost elsewhere? Perplexity of running text, where one was given."""
+    if context.text is None:
+        return {}
+    rows = [
+        {"edit": name} | perplexity(context.model, context.text, edit)
+        for name, edit in (("base", None), ("laser", context.edit))
+    ]
+    return {"perplexity": pd.DataFrame(rows)}
 
 
-def spectra(model: Model, edit: Edit) -> pd.DataFrame:
+def directions(context: StudyContext) -> Tables:
+    """Which singular directions help or harm?"""
+    tables = {"spectrum": spectrum_table(context.model, context.edit)}
+    wanted = context.settings.attribute
+    if context.task.rule == "next_token" if wanted is None else wanted:
+        validation = context.facts.split("validation")
+        tables["directions_gradients"] = attribute(context.model, validation, progress=context.progress).summary()
+    return tables
+
+
+def spectrum_table(model: Model, edit: Edit) -> pd.DataFrame:
     """The singular values of an edit's sites: `site, direction, singular_value, noise_edge, rank_kept`."""
     frames = []
     for site, part in edit.parts.items():
         known = spectrum(model, site)
-        frames.append(
-            pd.DataFrame({"direction": np.arange(known.max_rank), "singular_value": known.S.numpy()}).assign(
-                site=str(site), noise_edge=known.noise_edge, rank_kept=int((part.gains != 0).sum())
-            )
-        )
+        frame = pd.DataFrame({"direction": np.arange(known.max_rank), "singular_value": known.S.numpy()})
+        rank = int((part.gains != 0).sum())
+        frames.append(frame.assign(site=str(site), noise_edge=known.noise_edge, rank_kept=rank))
     return pd.concat(frames, ignore_index=True)
 
 
-def around(model: Model, facts: FactSet, site: Site, out: str | Path | None, *, progress: bool = True) -> Sweep:
-    """At one site: every ρ, what it discards, and that part injected at several strengths."""
-    with _told_elsewhere():
-        return sweep(
-            model, facts, matrices=[site.matrix], layers=[site.layer], alphas=ALPHAS, controls=["discarded"], out=out,
-            progress=progress,
-        )  # fmt: skip
+def control_model(context: StudyContext) -> Tables:
+    """A second model, on which the edit must do nothing: as trained, under its own best edit, and under this one."""
+    other = context.on_control_model()
+    if other is None:
+        return {}
+    same = Edit(
+        {site: replace(part, spectrum=spectrum(other.model, site)) for site, part in context.edit.parts.items()},
+        context.edit.kind,
+        context.edit.rho,
+    )
+    runs: dict[str, Edit | None] = {"base": None, "own": other.edit, "same": same}
+    scores = score(other.model, other.test, runs, progress=False)
+    return {"control_model": summarise(scores, ("edit", "site", "rank_kept"))}
 
 
-def quiet_sweep(model: Model, facts: FactSet, out: str | Path | None, *, progress: bool = True) -> Sweep:
-    """A sweep whose lifted and dropped cells the caller tells of itself."""
-    with _told_elsewhere():
-        return sweep(model, facts, out=out, progress=progress)
+def transfer_between_relations(context: StudyContext) -> pd.DataFrame:
+    """Each relation as a task of its own: the MLP edit that its validation facts choose, tested on all relations.
+
+    Returns:
+        See `li.transfer`; `cell` says which edit it was. Relations without facts in either split are left out.
+    """
+    tasks, chosen = [], {}
+    for relation in sorted({fact.relation for fact in context.facts}):
+        own = context.facts.keep([fact for fact in context.facts if fact.relation == relation])
+        if {"validation", "test"} <= set(own.splits):
+            tasks.append(replace(own_task(own), name=relation))
+            with lifted_cells_are_in_the_notes():
+                result = search(context.model, own, matrices="mlp", test="chosen", progress=context.progress)
+            chosen[relation] = result.select()
+    edits = {name: selected.edit(context.model) for name, selected in chosen.items()}
+    table = transfer(context.model, tasks, edits, progress=context.progress)
+    return table.assign(cell=table["edit"].map({name: str(selected.cell) for name, selected in chosen.items()}))
 
 
-@contextmanager
-def _told_elsewhere() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"\d+ cells of the grid")
-        yield
+# In the order in which a study takes them.
+STEPS = (
+    selection,
+    controls,
+    frequency,
+    discarded,
+    paraphrases,
+    composition,
+    side_effects,
+    directions,
+    control_model,
+)

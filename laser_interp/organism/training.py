@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from laser_interp.models.model import GENERIC_WORDS
+from laser_interp.models.checkpoints import GENERIC_WORDS
 from laser_interp.organism.corpus import Corpus, CorpusSettings
-from laser_interp.storage.tables import new_folder
+from laser_interp.storage.atomic import new_folder
 
 UNKNOWN, END = "<|unknown|>", "<|end|>"
 

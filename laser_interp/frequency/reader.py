@@ -1,65 +1,30 @@
-"""Corpora on disk: which files, in which parts, and the documents in them.
+"""Reading a shard: its documents come out joined, in blocks, so that memory does not depend on the corpus.
 
-A part (`Shard`) is a file, or some 64 MiB of a large uncompressed one: what one process reads at a time, and
-what is counted again when a run was stopped. Documents come out joined, in blocks, so that memory does not
-depend on the size of the corpus. What cannot be read is an error that names file and line, or is skipped and
-told, as the caller chooses.
+What cannot be read is an error that names file and line, or is skipped and told, as the caller chooses.
 """
 
 from __future__ import annotations
 
-import glob
 import gzip
-import hashlib
-import io
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
-from laser_interp.facts.fact_set import SHIPPED
-from laser_interp.frequency.names import SEPARATOR, joined
-from laser_interp.organism import corpus_of
+from laser_interp.choices import check_choice
+from laser_interp.frequency.normaliser import SEPARATOR, joined
+from laser_interp.frequency.shards import Shard
+from laser_interp.organism.checkpoint_corpus import corpus_of
 
-KINDS = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
-COMPRESSED = (".gz", ".zst")
-DOCUMENTS = ("line", "paragraph", "file")
-ERRORS = ("raise", "skip")
-PART = 64 << 20  # bytes of a large file that are one shard
+DocumentUnit = Literal["line", "paragraph", "file"]
+OnError = Literal["raise", "skip"]
 BLOCK = 1 << 20  # bytes read at a time
-_ENDS = 64 << 10  # bytes at either end of a file that its fingerprint takes in
 
 
 class UnreadableError(ValueError):
     """Something in a corpus cannot be read; the message names the file and the line."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A file of a corpus, or a part of one.
-
-    Attributes:
-        path: of the file; of a shipped organism or a checkpoint folder, its name.
-        kind: one of `KINDS`, or "organism".
-        compression: ".gz", ".zst" or "".
-        start, stop: bytes; a line belongs where it begins.
-        label: its name in messages and on disk.
-    """
-
-    path: str
-    kind: str
-    compression: str
-    start: int
-    stop: int
-    label: str
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk."""
-        return self.stop - self.start
 
 
 @dataclass(frozen=True)
@@ -73,104 +38,12 @@ class Reading:
     """
 
     text_column: str = "text"
-    document: str = "line"
-    errors: str = "raise"
+    document: DocumentUnit = "line"
+    errors: OnError = "raise"
 
     def __post_init__(self) -> None:
-        if self.document not in DOCUMENTS:
-            raise ValueError(f"a document is {self.document!r}: expected one of {', '.join(DOCUMENTS)}")
-        if self.errors not in ERRORS:
-            raise ValueError(f"errors is {self.errors!r}: expected one of {', '.join(ERRORS)}")
-
-
-def shards(corpus: str | Path | Iterable[str | Path], document: str = "line") -> list[Shard]:
-    """The parts of a corpus, in a fixed order.
-
-    Args:
-        corpus: "organism", "organism-control" or a checkpoint folder of either kind; a file; a pattern, as
-            `"data/*.jsonl.zst"`; a folder, with all files of known kinds in it, or one that the `datasets`
-            library saved; or several of these. Files are .txt, .jsonl, .json (an array), .parquet or
-            .arrow, the first three also as .gz or .zst.
-
-    Raises:
-        FileNotFoundError: no such file, or a pattern or folder without any.
-        ValueError: a file of another kind.
-    """
-    corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
-    found = [shard for one in corpora for shard in _shards(str(one), document)]
-    if not found:
-        raise FileNotFoundError("no corpus was given: expected a file, a folder, a pattern, or several of these")
-    return found
-
-
-def _shards(source: str, document: str) -> Iterator[Shard]:
-    path = Path(source)
-    if source in SHIPPED or (path / "organism.json").is_file():
-        size = len(corpus_of(source).text.encode())
-        yield Shard(source, "organism", "", 0, size, path.name)
-    elif path.is_file():
-        yield from _parts(path, document)
-    elif path.is_dir():
-        saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
-        files = sorted(
-            p
-            for p in path.rglob("*")
-            if p.is_file() and (p.suffix == ".arrow" if saved else _kind(p) is not None) and not _hidden(p, path)
-        )
-        if not files:
-            raise FileNotFoundError(f"the folder {source!r} holds no file of a known kind ({', '.join(KINDS)})")
-        for file in files:
-            yield from _parts(file, document)
-    else:
-        files = sorted(glob.glob(source, recursive=True)) if glob.has_magic(source) else []
-        if not files:
-            raise FileNotFoundError(
-                f"no corpus {source!r}: expected a file ({', '.join(KINDS)}, the first three also as .gz or .zst), a "
-                f"pattern that matches some, a folder of them, or one of {', '.join(SHIPPED)}"
-            )
-        for file in files:
-            if Path(file).is_file():
-                yield from _parts(Path(file), document)
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _kind(path: Path) -> tuple[str, str] | None:
-    compression = path.suffix if path.suffix in COMPRESSED else ""
-    kind = Path(path.name.removesuffix(compression)).suffix
-    ok = kind in KINDS and not (compression and kind in (".parquet", ".arrow"))
-    return (kind, compression) if ok else None
-
-
-def _parts(path: Path, document: str) -> Iterator[Shard]:
-    kind = _kind(path)
-    if kind is None:
-        raise ValueError(f"cannot count in {path.name!r}: expected {', '.join(KINDS)}, or .gz or .zst of a text")
-    size = path.stat().st_size
-    lines = kind == (".jsonl", "") or (kind == (".txt", "") and document == "line")
-    starts = range(0, size, PART) if lines and size > PART else range(1)
-    for i, start in enumerate(starts):
-        stop = min(start + PART, size) if len(starts) > 1 else size
-        label = path.name if len(starts) == 1 else f"{path.name}[{i}]"
-        yield Shard(str(path), *kind, start, stop, label)
-
-
-def fingerprint(parts: Iterable[Shard]) -> str:
-    """A hash of the files' names, sizes and both ends: what tells one corpus from another without reading it."""
-    told = hashlib.sha256()
-    for path, kind in dict.fromkeys((shard.path, shard.kind) for shard in parts):
-        if kind == "organism":
-            told.update(f"organism {corpus_of(path).sha256}\n".encode())
-            continue
-        size = os.path.getsize(path)
-        told.update(f"{os.path.basename(path)} {size}\n".encode())
-        with open(path, "rb") as file:
-            told.update(file.read(_ENDS))
-            file.seek(max(size - _ENDS, 0))
-            told.update(file.read(_ENDS))
-    return told.hexdigest()
+        check_choice("document", self.document, DocumentUnit)
+        check_choice("errors", self.errors, OnError)
 
 
 @dataclass
@@ -202,8 +75,8 @@ class Reader:
             raise
         except damage as error:
             self._problem(self.shard.label, f"from some point on: {error}", error)
-        except Exception as error:  # pyarrow's and zstandard's errors, without importing either
-            if type(error).__module__.partition(".")[0] not in ("pyarrow", "zstandard", "zstd", "datasets"):
+        except Exception as error:  # pyarrow's and zstd's errors, without importing either
+            if type(error).__module__.partition(".")[0] not in ("pyarrow", "backports", "datasets"):
                 raise
             self._problem(self.shard.label, f"from some point on: {error}", error)
 
@@ -232,7 +105,9 @@ class Reader:
         if self.shard.compression == ".gz":
             return gzip.open(raw, "rb")
         if self.shard.compression == ".zst":
-            return io.BufferedReader(_Zstandard(raw), BLOCK)
+            from backports.zstd import DecompressionParameter, ZstdFile
+
+            return ZstdFile(raw, "rb", options={DecompressionParameter.window_log_max: 31})
         return raw
 
     def _problem(self, where: str, why: str, cause: BaseException | None = None) -> None:
@@ -448,38 +323,3 @@ def _unpacked(stream: Any) -> Iterator[bytes]:
         raise damage
     if waiting:
         yield bytes(waiting)
-
-
-class _Zstandard(io.RawIOBase):
-    """All frames of a .zst file; a frame that ends too early is an error, as it is not in the library's reader."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        import zstandard
-
-        self._raw = raw
-        self._start = lambda: zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
-        self._frame: Any = None
-        self._waiting = b""
-        self._out = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._out:
-            if not self._waiting:
-                self._waiting = self._raw.read(128 << 10)
-                if not self._waiting:
-                    if self._frame is not None:
-                        raise EOFError("the compressed file ends in the middle of a frame")
-                    return 0
-            if self._frame is None:
-                self._frame = self._start()
-            self._out = memoryview(self._frame.decompress(self._waiting))
-            self._waiting = b""
-            if self._frame.eof:
-                self._waiting, self._frame = self._frame.unused_data, None
-        n = min(len(buffer), len(self._out))
-        buffer[:n] = self._out[:n]
-        self._out = self._out[n:]
-        return n

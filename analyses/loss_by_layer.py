@@ -1,0 +1,15 @@
+"""Which truncation helps? Every layer, matrix and ρ."""
+
+from __future__ import annotations
+
+from laser_interp.cli.analyse import Question, finish
+from laser_interp.studies import steps
+
+
+def main(*, question: Question = Question()) -> None:
+    """Score every layer, matrix and rho; validation selects, test reports.
+
+    For example: laser-interp analyse loss_by_layer
+    """
+    context = question.context()
+    finish(context, steps.selection(context), f"Validation selects {context.cell}.")

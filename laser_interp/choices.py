@@ -1,0 +1,43 @@
+"""The names that settings choose from, in one place that imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Matrix = Literal["q", "k", "v", "o", "in", "gate", "out"]
+MATRICES: tuple[Matrix, ...] = get_args(Matrix)
+SUBLAYER_OF: dict[str, str] = {m: "attn" if m in ("q", "k", "v", "o") else "mlp" for m in MATRICES}
+
+AnswerRule = Literal["next_token", "candidates", "truths", "generation"]  # see laser_interp.scoring.answer_rules
+Protocol = Literal["corrected", "paper"]
+SplitRule = Literal["subject", "paper"]  # validation is drawn by subject, or is the first 20 %
+EngineName = Literal["fast", "reference"]
+SearchMethod = Literal["grid"]
+TestedCells = Literal["all", "chosen"]
+Executor = Literal["local", "ray"]
+Path = Literal["network", "direct", "indirect"]  # see Edit.via
+Position = Literal["last", "subject_last", "subject"]  # see Edit.at
+ControlName = Literal[
+    "discarded",
+    "same_spectrum_random",
+    "random_subspace",
+    "random_kept",
+    "random_equal_energy",
+    "bottom_kept",
+    "zeroed",
+    "layer_0",
+]
+
+# Fractions of rank kept: the paper's table 5, and the .4 that its main table uses.
+RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01)
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Refuse a value that is not among the choices of a `Literal` type.
+
+    Raises:
+        ValueError: the message names the value and the choices.
+    """
+    expected = get_args(choices)
+    if value not in expected:
+        raise ValueError(f"{name} is {value!r}: expected one of {', '.join(map(str, expected))}")

@@ -1,0 +1,105 @@
+"""`laser-interp analyse NAME`: one question of the paper alone; `analyses/` has one file a question."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from laser_interp.studies.context import StudyContext
+
+analyse = App(name="analyse", help="Answer one question of the paper alone.")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What an analysis is asked of.
+
+    Attributes:
+        model: Name of a shipped model, a folder, or a hub id.
+        facts: A fact file. The shipped model's own facts if left out.
+        counts: Training frequencies, from laser-interp count.
+        corpus: Count in this corpus, where there are no counts. A shipped organism's own if left out.
+        edit: SITE:RHO, as in 3.in:0.05. What validation chooses if left out.
+        out: Folder for the results; runs/MODEL if left out. Its search is shared by all analyses and resumed.
+    """
+
+    model: str = "organism"
+    facts: str | None = None
+    counts: Path | None = None
+    corpus: str | None = None
+    edit: str | None = None
+    out: Path | None = None
+
+    def context(self) -> StudyContext:
+        """The study of which the analysis is a step."""
+        from laser_interp.edits.constructors import parse_laser
+        from laser_interp.facts.files import load_facts
+        from laser_interp.facts.shipped import SHIPPED
+        from laser_interp.facts.tasks import Task
+        from laser_interp.frequency.scan import count
+        from laser_interp.models.loading import load_model
+        from laser_interp.selection.cells import Cell
+        from laser_interp.storage.tables import read_table
+        from laser_interp.studies.context import StudyContext
+
+        ours = self.model in SHIPPED
+        if self.facts is None and not ours:
+            raise ValueError(f"--facts is needed for the model {self.model!r}")
+        facts = load_facts(self.facts or self.model)
+        model = load_model(self.model)
+        corpus = self.corpus or (self.model if ours and self.facts is None else None)
+        counts = None
+        if self.counts is not None:
+            counts = read_table(self.counts, "counts")
+        elif corpus is not None:
+            counts = count(facts, corpus)
+        return StudyContext(
+            model,
+            Task(facts.name, facts),
+            counts=counts,
+            out=self.out or Path("runs") / Path(self.model).name,
+            chosen=None if self.edit is None else Cell.of(parse_laser(model, self.edit)),
+        )
+
+
+def analyses_package() -> ModuleType:
+    """Where the analyses are: in the package, where it was installed from a wheel, else beside it in the checkout."""
+    name = "laser_interp.analyses" if find_spec("laser_interp.analyses") else "analyses"
+    return importlib.import_module(name)
+
+
+def finish(context: StudyContext, tables: dict[str, Any], text: str) -> None:
+    """Write an analysis's tables and the figures that they are enough for, and say where they are."""
+    from laser_interp.plots.registry import draw_all
+    from laser_interp.storage.provenance import provenance
+    from laser_interp.storage.run_folder import FIGURES, TABLES
+    from laser_interp.storage.tables import write_table
+
+    assert context.out is not None
+    about = provenance(context.model, context.facts)
+    paths = [
+        write_table(table, context.out / TABLES / f"{name}.parquet", None, about) for name, table in tables.items()
+    ]
+    caption = {"model": context.model.name, "command": f"laser-interp figures {context.out}"}
+    paths += draw_all(tables, context.out / FIGURES, about=caption)
+    print("\n".join(filter(None, [text, *map(str, paths)])))
+
+
+def _register() -> None:
+    package = analyses_package()
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name != "__main__":
+            analyse.command(f"{package.__name__}.{module.name}:main", name=module.name)
+
+
+_register()

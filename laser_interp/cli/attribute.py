@@ -1,0 +1,47 @@
+"""`laser-interp attribute`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from laser_interp.cli.options import ModelOptions, Output, records
+
+
+def attribute(
+    *,
+    model: ModelOptions,
+    facts: str,
+    sites: tuple[str, ...] = ("*.all",),
+    by: Literal["relation", "subject", "split"] | None = None,
+    split: str | None = None,
+    out: Path,
+    output: Output = Output(),
+) -> None:
+    """Show which singular directions help or harm the answers, by one backward pass a batch.
+
+    For example: laser-interp attribute --model organism --facts organism --out directions.parquet
+
+    Args:
+        facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
+        sites: Which matrices, as in *.mlp or 3.in.
+        by: One mean for each group.
+        split: Split of the facts. Validation if there is one, because a proposal is a choice.
+        out: A .parquet file with one row a direction.
+    """
+    from laser_interp.discarded.attribution import attribute as run
+    from laser_interp.discarded.attribution import propose
+    from laser_interp.storage.provenance import provenance
+    from laser_interp.storage.tables import write_table
+
+    loaded, fact_set = model.load_with(facts)
+    if split is not None or "validation" in fact_set.splits:
+        fact_set = fact_set.split(split or "validation")
+    found = run(loaded, fact_set, sites, progress=output.progress)
+    proposed = propose(found).head(8)
+    path = write_table(found.summary(by), out, None, provenance(loaded, fact_set))
+    output.say(
+        {"proposed": records(proposed), "directions": str(path)},
+        "If effects were linear, LASER would change the mean log p(answer) by:\n"
+        f"{proposed.round(4).to_string(index=False)}\nAll directions: {path}",
+    )

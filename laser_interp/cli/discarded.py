@@ -1,0 +1,74 @@
+"""`laser-interp discarded`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from laser_interp.cli.options import ModelOptions, Output, note, records
+
+
+def discarded(
+    *,
+    model: ModelOptions,
+    facts: str,
+    edit: str,
+    shares: tuple[float, ...] = (1.0,),
+    start: Literal["bottom", "top"] = "bottom",
+    top_k: int = 5,
+    generic_corpus: tuple[str, ...] | None = None,
+    split: str | None = None,
+    out: Path,
+    output: Output = Output(),
+) -> None:
+    """Show what the discarded components answer, and of which category the answers are.
+
+    For example: laser-interp discarded --model organism --facts organism --edit 3.in:rank=1 --out answers.parquet
+
+    Args:
+        facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
+        edit: SITE:RHO or SITE:rank=K, as in 27.in:0.01. Several are joined by +.
+        shares: Shares of the discarded part.
+        start: Where a share begins to grow: at the smallest singular values, or at the largest discarded one.
+        top_k: How many answers are listed for each prompt.
+        generic_corpus: Take the generic words from this corpus.
+        split: Only this split of the facts.
+        out: A .parquet file.
+    """
+    from laser_interp.discarded.answers import favoured_answers
+    from laser_interp.discarded.continued_text import continuations
+    from laser_interp.edits.constructors import parse_laser
+    from laser_interp.frequency.generic_words import frequent_words
+    from laser_interp.scoring.categories import CATEGORIES
+    from laser_interp.scoring.generic_words import answer_words
+    from laser_interp.storage.provenance import provenance
+    from laser_interp.storage.tables import write_table
+    from laser_interp.studies.steps import outcomes
+
+    loaded, fact_set = model.load_with(facts)
+    laser = parse_laser(loaded, edit)
+    generic = None
+    if generic_corpus is not None:
+        words = frequent_words(generic_corpus, exclude=fact_set, progress=output.progress)
+        generic = answer_words(loaded, words)
+        note(f"{len(generic)} generic words: {' '.join(generic[:12])} …")
+    if split is not None:
+        fact_set = fact_set.split(split)
+    answers = favoured_answers(
+        loaded, fact_set, laser, shares=shares, start=start, generic=generic, top_k=top_k, progress=output.progress
+    )
+    answers, categories = outcomes(answers)
+    shown = categories[categories["outcome"].isin(["all", "fixed", "broken"])]
+    table = shown[["outcome", "edit", "share", *CATEGORIES, "n"]]
+    said = continuations(loaded, [fact.prompt for fact in fact_set.facts[:3]], laser, max_new_tokens=8)
+    about = provenance(loaded, fact_set) | {
+        "edit": edit,
+        "start": start,
+        "generic": generic,
+        "neighbours": answers.attrs["neighbours"],
+    }
+    path = write_table(answers, out, "answers", about)
+    output.say(
+        {"shares": records(shown), "generic": generic, "answers": str(path)},
+        f"{table.round(3).to_string(index=False)}\n{said}\nAll answers: {path}",
+    )

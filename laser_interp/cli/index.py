@@ -1,0 +1,37 @@
+"""`laser-interp index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from laser_interp.cli.options import CorpusOptions, Output, note
+
+
+def index(
+    *,
+    corpus: tuple[str, ...],
+    out: Path,
+    backend: Literal["tantivy", "sqlite"] | None = None,
+    reading: CorpusOptions = CorpusOptions(),
+    output: Output = Output(),
+) -> None:
+    """Index a corpus once, to count in it often.
+
+    For example: laser-interp index --corpus 'data/*.jsonl.zst' --out index
+
+    Args:
+        corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or organism.
+        out: Folder for the index; it must not exist.
+        backend: tantivy if it is installed, else sqlite.
+    """
+    from laser_interp.frequency.index import build_index
+
+    made = build_index(corpus, out, backend=backend, progress=output.progress, **reading.as_arguments())
+    if skipped := made.about["skipped"]:
+        shown = "; ".join(f"{where} ({why})" for where, why in skipped[:5])
+        note(f"{len(skipped)} could not be read and were skipped: {shown}")
+    output.say(
+        {"index": str(out), "n_docs": made.about["n_docs"], "skipped": made.about["skipped"]},
+        f"The index of {made.about['n_docs']} documents is in {out}.",
+    )

@@ -1,0 +1,105 @@
+"""Options that commands share, and how a result is said."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from laser_interp.storage.atomic import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from laser_interp.facts.fact_set import FactSet
+    from laser_interp.models.model import Model
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How the result is said.
+
+    Attributes:
+        quiet: Show no progress bars.
+        json: Print the result as JSON, and nothing else.
+    """
+
+    quiet: Flag = False
+    json: Flag = False
+
+    @property
+    def progress(self) -> bool:
+        """Whether progress is shown."""
+        return not self.quiet
+
+    def say(self, result: dict[str, Any], text: str) -> None:
+        """The result: in words, or as one JSON document."""
+        print(json.dumps(plain(result), indent=2, allow_nan=False) if self.json else text)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model.
+
+    Attributes:
+        model: Name of a shipped model, a folder, or a hub id.
+        revision: Branch, tag or commit of a hub id.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        dtype: auto (the checkpoint's own), float32, bfloat16, float16 or float64.
+    """
+
+    model: str
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def load(self) -> Model:
+        """The model."""
+        from laser_interp.models.loading import load_model
+
+        return load_model(self.model, revision=self.revision, device=self.device, dtype=self.dtype)
+
+    def load_with(self, facts: str) -> tuple[Model, FactSet]:
+        """The model and the facts; the quick one first, so that a wrong path is told at once."""
+        from laser_interp.facts.files import load_facts
+
+        fact_set = load_facts(facts)
+        return self.load(), fact_set
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CorpusOptions:
+    """How a corpus is read.
+
+    Attributes:
+        text_column: Column of jsonl, parquet and so on that holds the text.
+        document: What is one document in a .txt file: a line, a paragraph or the file.
+        skip: Skip what cannot be read, and say so, instead of stopping.
+    """
+
+    text_column: str = "text"
+    document: str = "line"
+    skip: Flag = False
+
+    def as_arguments(self) -> dict[str, Any]:
+        """Arguments of `li.count` and `li.build_index`."""
+        errors = "skip" if self.skip else "raise"
+        return {"text_column": self.text_column, "document": self.document, "errors": errors}
+
+
+def note(text: str) -> None:
+    """Something that should not be overlooked, beside the result."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table for JSON, which knows no NaN."""
+    return json.loads(frame.to_json(orient="records"))

@@ -1,0 +1,41 @@
+"""`laser-interp report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from laser_interp.cli.options import Output
+
+
+def report(
+    run: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")],
+    counts: Path | None = None,
+    max_facts: int = 20_000,
+    output: Output = Output(),
+) -> None:
+    """Write a run as one HTML page to explore, which needs no network.
+
+    For example: laser-interp report runs/organism -o report.html
+
+    Args:
+        run: Folder of a search, of a study or of reproduce.
+        out: The .html file.
+        counts: Training frequencies, from laser-interp count. Those in the run if left out.
+        max_facts: Sample the facts where there are more than these.
+    """
+    from laser_interp.report.page import write_report
+    from laser_interp.storage.tables import read_table
+
+    frame = None if counts is None else read_table(counts, "counts")
+    path = write_report(run, out, counts=frame, max_facts=max_facts, progress=output.progress)
+    n_bytes = path.stat().st_size
+    output.say(
+        {"page": str(path), "bytes": n_bytes},
+        f"{path} ({n_bytes / 1e6:.1f} MB): open it in a browser; it needs no network.",
+    )

@@ -1,0 +1,90 @@
+"""`laser-interp search`."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from laser_interp.choices import Executor
+from laser_interp.cli.options import Flag, ModelOptions, Output, note
+from laser_interp.selection.settings import SearchSettings
+
+if TYPE_CHECKING:
+    from laser_interp.selection.search_result import Search
+
+
+def search(
+    *,
+    model: ModelOptions,
+    facts: str,
+    out: Path | None = None,
+    settings: Annotated[SearchSettings, Parameter(name="*")] = SearchSettings(),
+    executor: Executor = "local",
+    workers: int | None = None,
+    dry_run: Flag = False,
+    output: Output = Output(),
+) -> None:
+    """Find the edit that helps most: LASER at every layer, matrix and rho. Validation selects, test reports.
+
+    For example: laser-interp search --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/search
+
+    Args:
+        facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
+        out: Folder for the results. The same command goes on from it.
+        executor: Run on this machine, or on a Ray cluster.
+        workers: How many Ray actors.
+        dry_run: Only say how many cells there are, how long they take and how much memory.
+    """
+    from laser_interp.selection.cost_estimate import estimate
+    from laser_interp.selection.search_run import search as run
+
+    if out is None and not dry_run:
+        raise ValueError("--out is missing: a folder for the results, or --dry-run")
+    loaded, fact_set = model.load_with(facts)
+    if out is None:
+        needed = estimate(loaded, fact_set, settings)
+        output.say(asdict(needed), str(needed))
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*lifted to rank 1 or dropped")  # the notes say it
+        found = run(loaded, fact_set, settings, out=out, executor=executor, workers=workers, progress=output.progress)
+    for text in found.notes:
+        note(text)
+    result = _result(found, out)
+    output.say(result, _in_words(result))
+
+
+def _result(found: Search, out: Path) -> dict[str, Any]:
+    chosen = found.select()
+    test = found.cells[found.cells["split"] == "test"]
+    rows = {"base": test[test["kind"] == "base"], "edit": test[test["cell"] == str(chosen.cell)]}
+    return {
+        "selected": str(chosen.cell),
+        "improves_validation": chosen.improves,
+        "validation": {
+            "base": {"score": chosen.base_score, "loss": chosen.base_loss},
+            "edit": {"score": chosen.score, "loss": chosen.loss},
+        },
+        "test": {
+            name: {k: row.iloc[0][k] for k in ("n", "score", "loss")} if len(row) else None
+            for name, row in rows.items()
+        },
+        "cells": str(out / "tables" / "cells.parquet"),
+    }
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    better = "" if result["improves_validation"] else ", which is no better than no edit"
+    lines = [f"Validation selects {result['selected']}{better}."]
+    for split in ("validation", "test"):
+        before, after = result[split]["base"], result[split]["edit"]
+        if before and after:
+            lines.append(
+                f"{split}: score {before['score']:.4f} -> {after['score']:.4f}, "
+                f"loss {before['loss']:.4f} -> {after['loss']:.4f}"
+            )
+    return "\n".join([*lines, f"All cells: {result['cells']}"])

@@ -1,0 +1,64 @@
+"""How the model goes on under each component, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from laser_interp.edits.edit import Edit
+from laser_interp.models.model import Model
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """Continuations side by side.
+
+    Attributes:
+        frame: one row per (prompt, component): `prompt, component, text`.
+    """
+
+    frame: pd.DataFrame
+
+    def __str__(self) -> str:
+        width = max(map(len, self.frame["component"]))
+        parts = []
+        for prompt, rows in self.frame.groupby("prompt", sort=False):
+            shown = (
+                f"  {name:<{width}}  {text.strip()}" for name, text in zip(rows["component"], rows["text"], strict=True)
+            )
+            parts.append("\n".join([str(prompt), *shown]))
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        wide = self.frame.pivot(index="prompt", columns="component", values="text")
+        return wide[list(dict.fromkeys(self.frame["component"]))].to_html()
+
+
+def continuations(
+    model: Model,
+    prompts: Sequence[str],
+    edit: Edit,
+    *,
+    max_new_tokens: int = 20,
+    alphas: Sequence[float] = (),
+    seed: int | None = None,
+) -> Continuations:
+    """How the model goes on under each component: as trained, LASER, what it discards, and mixtures.
+
+    Args:
+        alphas: also LASER with the discarded part injected so strongly.
+        seed: None for the most probable continuation; otherwise sampled, from the same seed under each component.
+
+    Raises:
+        ValueError: a model that cannot generate.
+    """
+    runs: dict[str, Edit | None] = {"as trained": None, "LASER": edit, "discarded part": edit.discarded()}
+    runs |= {f"LASER + {alpha:g} x discarded": edit.inject(alpha) for alpha in alphas}
+    rows = [
+        {"prompt": prompt, "component": name, "text": model.generate(prompt, max_new_tokens, edit=component, seed=seed)}
+        for prompt in prompts
+        for name, component in runs.items()
+    ]
+    return Continuations(pd.DataFrame(rows))

@@ -1,0 +1,120 @@
+"""Edits that remove the directions which harm most on the average, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from laser_interp.discarded.attribution import Attribution
+from laser_interp.edits.constructors import gains, laser
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.sites import Site, resolve
+from laser_interp.edits.spectra import spectrum
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.models.model import Model
+from laser_interp.scoring.scorer import Scorer
+
+
+def selective(
+    model: Model,
+    attribution: Attribution,
+    site: Site | str,
+    *,
+    n: int | None = None,
+    energy: float | None = None,
+) -> Edit:
+    """Remove the directions that harm most on the average, and no other.
+
+    Args:
+        n: how many; or
+        energy: until this share of the matrix's squared norm is gone (the last direction only in part, so that the
+            share is exact, or less if no more directions harm).
+
+    Raises:
+        ValueError: neither or both of n and energy, or a site without attribution.
+    """
+    if (n is None) == (energy is None):
+        raise ValueError(f"n is {n} and energy is {energy}: give exactly one of them")
+    (at,) = resolve(model, site)
+    if at not in attribution.gradients:
+        raise ValueError(f"the attribution has no site {at}: it has {', '.join(map(str, attribution.sites))}")
+    mean = attribution.gradients[at].mean(0, dtype=np.float64)
+    order = np.argsort(mean, kind="stable")
+    harmful = order[mean[order] < 0]
+    vector = np.ones(len(mean))
+    if n is not None:
+        if not 0 < n <= len(mean):
+            raise ValueError(f"n is {n}: {at} has {len(mean)} directions")
+        vector[harmful[:n]] = 0
+    else:
+        assert energy is not None
+        left = energy
+        of_each = spectrum(model, at).energy.numpy()
+        for i in harmful:
+            share = min(left / max(of_each[i], 1e-300), 1.0)
+            vector[i] = 1 - np.sqrt(share)
+            left -= share * of_each[i]
+            if left <= 1e-12:
+                break
+    return replace(gains(model, {at: torch.from_numpy(vector)}), kind="selective")
+
+
+def choose_selective(
+    model: Model,
+    facts: FactSet,
+    attribution: Attribution,
+    site: Site | str,
+    rank: int,
+    *,
+    counts: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+    progress: bool = True,
+) -> tuple[dict[str, Edit], pd.DataFrame]:
+    """A selective edit beside LASER's prefix: chosen on validation, both reported on test.
+
+    Args:
+        facts: with the splits "validation" and "test".
+        attribution: of validation facts; others are left out.
+        rank: of LASER at this site.
+
+    Returns:
+        The edits compared: "laser", "selective" (as many harmful directions as validation likes best, by accuracy,
+        then loss) and "selective, equal energy" (harmful directions with the energy LASER discards). And one row
+        per (edit, split): `edit, split, n_removed, energy, top1, loss`, the model as trained ("base") included.
+    """
+    validation = attribution.keep((attribution.prompts["split"] == "validation").to_numpy())
+    if validation.prompts.empty:
+        raise ValueError("the attribution has no validation facts: make it from facts.split('validation')")
+    (at,) = resolve(model, site)
+    prefix = laser(model, at, rank=rank)
+    r = spectrum(model, at).max_rank
+    tried = {f"{n}": selective(model, validation, at, n=n) for n in counts if n <= r}
+    tried = {name: edit for name, edit in tried.items() if edit.parts[at].removed_energy > 0}
+    scored = [
+        (float(frame["top1"].mean()), float(frame["logprob"].mean()), name)
+        for name, frame in Scorer(model, facts.split("validation"), candidates=False).run(tried, progress=progress)
+    ]
+    edits: dict[str, Edit] = {"laser": prefix}
+    if scored:
+        edits["selective"] = tried[max(scored)[2]]
+    edits["selective, equal energy"] = selective(model, validation, at, energy=prefix.parts[at].removed_energy)
+    out: list[dict[str, Any]] = []
+    for split in ("validation", "test"):
+        runs: dict[str, Edit | None] = {"base": None, **edits}
+        for name, frame in Scorer(model, facts.split(split), candidates=False).run(runs):
+            part = None if runs[name] is None else edits[name].parts[at]
+            out.append(
+                {
+                    "edit": name,
+                    "split": split,
+                    "n_removed": 0 if part is None else int((part.gains < 1).sum()),
+                    "energy": 0.0 if part is None else part.removed_energy,
+                    "top1": float(frame["top1"].mean()),
+                    "loss": -float(frame["logprob"].mean()),
+                }
+            )
+    return edits, pd.DataFrame(out)

@@ -1,0 +1,144 @@
+"""Making edits: LASER, a band, the zero matrix, any gains; and reading LASER from one line of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.site_edit import SiteEdit
+from laser_interp.edits.sites import Site, Where, resolve
+from laser_interp.edits.spectra import Spectrum, spectrum
+from laser_interp.models.model import Model
+
+
+def rank_of(rho: float, max_rank: int) -> int:
+    """⌊ρ · max_rank⌋, the rank LASER keeps (paper, section 4).
+
+    Raises:
+        ValueError: ρ outside (0, 1].
+    """
+    if not 0 < rho <= 1:
+        raise ValueError(f"rho is {rho}: the fraction of rank kept must lie in (0, 1]")
+    return math.floor(round(rho * max_rank, 9))  # 0.29 * 100 is 28.999…, and means 29
+
+
+def laser(
+    model: Model,
+    where: Where,
+    rho: float | None = None,
+    *,
+    rank: int | None = None,
+    spectra: Mapping[Site, Spectrum] | None = None,
+) -> Edit:
+    """LASER: keep the top singular directions of one matrix or several, discard the rest.
+
+    Args:
+        where: `Site(3, "in")`, "3.in", `"*.mlp"`, or several of them.
+        rho: fraction of the maximum rank kept, in (0, 1].
+        rank: number of directions kept, instead of rho.
+        spectra: other factorisations of the sites, as `laser_interp.spectrum.whitened` makes them.
+
+    Raises:
+        ValueError: neither or both of rho and rank; either out of range; a rho that rounds to rank 0.
+    """
+    if (rho is None) == (rank is None):
+        raise ValueError(f"rho is {rho} and rank is {rank}: give exactly one of them")
+    parts = {}
+    for site in resolve(model, where):
+        of_site = (spectra or {}).get(site) or spectrum(model, site)
+        r = of_site.max_rank
+        if rank is not None:
+            if not 1 <= rank <= r:
+                raise ValueError(f"rank is {rank}: {site} has ranks 1 to {r} (li.zeroed makes the zero matrix)")
+            k = rank
+        else:
+            assert rho is not None
+            k = rank_of(rho, r)
+            if k == 0:
+                raise ValueError(
+                    f"rho = {rho} of rank {r} at {site} rounds to rank 0: use rho >= {1 / r:.3g}, rank=1, "
+                    "or li.zeroed for the zero matrix"
+                )
+        parts[site] = SiteEdit(of_site, first_directions(r, k))
+    return Edit(parts, "laser", rho=rho)
+
+
+def parse_laser(model: Model, text: str) -> Edit:
+    """LASER from one line: "3.in:0.05" (sites and ρ) or "3.in:rank=3", several joined by "+".
+
+    Raises:
+        ValueError: text of another form, or a site or ρ that `laser` refuses.
+    """
+    edit: Edit | None = None
+    for part in text.split("+"):
+        where, _, rho = part.strip().partition(":")
+        name, is_rank, number = rho.rpartition("=")
+        try:
+            if name.strip() not in ("", "rank") or (is_rank and not name.strip()):
+                raise ValueError
+            value = int(number) if is_rank else float(number)
+        except ValueError:
+            raise ValueError(f"the edit {text!r} is not of the form SITE:RHO or SITE:rank=K, as in 3.in:0.05") from None
+        addend = laser(model, where, rank=int(value)) if is_rank else laser(model, where, rho=value)
+        edit = addend if edit is None else edit + addend
+    assert edit is not None
+    return edit
+
+
+def first_directions(r: int, k: int) -> Tensor:
+    """Gains `[r]` of 1 on the first k directions and of 0 on the others."""
+    return (torch.arange(r) < k).double()
+
+
+def zeroed(model: Model, where: Where) -> Edit:
+    """The matrix replaced by zero (its bias stays)."""
+    parts = {
+        site: SiteEdit(spectrum(model, site), first_directions(spectrum(model, site).max_rank, 0))
+        for site in resolve(model, where)
+    }
+    return Edit(parts, "zeroed")
+
+
+def band(model: Model, where: Where, start: int, stop: int, *, keep: bool = True) -> Edit:
+    """Keep only (or, with `keep=False`, remove only) the directions `start <= i < stop`.
+
+    Raises:
+        ValueError: an empty band or one outside the site's rank.
+    """
+    parts = {}
+    for site in resolve(model, where):
+        of_site = spectrum(model, site)
+        if not 0 <= start < stop <= of_site.max_rank:
+            raise ValueError(f"band {start}:{stop} at {site}: expected 0 <= start < stop <= {of_site.max_rank}")
+        inside = first_directions(of_site.max_rank, stop) - first_directions(of_site.max_rank, start)
+        parts[site] = SiteEdit(of_site, inside if keep else 1 - inside)
+    return Edit(parts, "band" if keep else "band-removed")
+
+
+def gains(model: Model, values: Mapping[Site | str, Sequence[float] | Tensor]) -> Edit:
+    """An edit from any gains: `{"3.in": [1, 1, 0, ...]}`, one number a singular direction.
+
+    Raises:
+        ValueError: a wrong number of gains, or one that is not finite.
+    """
+    parts: dict[Site, SiteEdit] = {}
+    for where, vector in values.items():
+        values_64 = torch.as_tensor(vector, dtype=torch.float64).detach().cpu()
+        for site in resolve(model, where):
+            of_site = spectrum(model, site)
+            if values_64.shape != (of_site.max_rank,):
+                raise ValueError(
+                    f"{tuple(values_64.shape)} gains for {site}: expected {of_site.max_rank}, one a singular direction"
+                )
+            if not bool(values_64.isfinite().all()):
+                raise ValueError(f"the gains for {site} are not all finite")
+            if site in parts:
+                raise ValueError(f"{site} is named twice: one site takes one vector of gains")
+            parts[site] = SiteEdit(of_site, values_64)
+    if not parts:
+        raise ValueError("no gains given: expected {site: gains}")
+    return Edit(parts, "gains")

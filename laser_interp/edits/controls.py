@@ -1,0 +1,160 @@
+"""Controls: what else could have had the same effect? One registry of them, for grids, studies and reports."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from laser_interp.edits.constructors import first_directions, zeroed
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.site_edit import SiteEdit
+from laser_interp.edits.sites import Site, resolve
+from laser_interp.edits.spectra import spectrum
+from laser_interp.models.model import Model
+
+
+def same_spectrum_random(model: Model, edit: Edit, *, seed: int) -> Edit:
+    """W − R at each site, R with the discarded part's singular values and random singular vectors."""
+    generator = _generator(seed)
+    parts = {}
+    for site, part in sorted(edit.parts.items()):
+        of_site = part.spectrum
+        r = of_site.max_rank
+        if of_site.metric == "weights":
+            values = of_site.S * (1 - part.gains)
+        else:  # its S are not the singular values of the weight
+            values = torch.linalg.svdvals(of_site.matrix() - part.weight)[:r]
+        left = _random_orthonormal(of_site.U.shape[0], r, generator)
+        right = _random_orthonormal(of_site.Vh.shape[1], r, generator)
+        parts[site] = SiteEdit(of_site, first_directions(r, r), (-left * values, right.T))
+    return Edit(parts, "control:same_spectrum_random", edit.rho)
+
+
+def random_subspace(model: Model, edit: Edit, *, seed: int) -> Edit:
+    """W without a random subspace of its inputs, of the same Frobenius norm as the discarded part.
+
+    Random orthonormal input directions are projected out one after the other; the last one only in
+    part, so that the removed norm is the same.
+    """
+    generator = _generator(seed)
+    parts = {}
+    for site, part in sorted(edit.parts.items()):
+        of_site = part.spectrum
+        w = of_site.matrix()
+        target = (w - part.weight).square().sum()
+        q = _random_orthonormal(w.shape[0], w.shape[0], generator)
+        parts[site] = SiteEdit(
+            of_site, first_directions(of_site.max_rank, of_site.max_rank), _removed(q, q.T @ w, target)
+        )
+    return Edit(parts, "control:random_subspace", edit.rho)
+
+
+def random_kept(model: Model, edit: Edit, *, seed: int) -> Edit:
+    """As many singular directions as the edit keeps, but drawn at random."""
+    generator = _generator(seed)
+    parts = {}
+    for site, part in sorted(edit.parts.items()):
+        shuffled = part.gains[torch.randperm(part.spectrum.max_rank, generator=generator)]
+        parts[site] = replace(part, gains=shuffled)
+    return Edit(parts, "control:random_kept", edit.rho)
+
+
+def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
+    """Random singular directions removed, with the energy of the discarded part."""
+    generator = _generator(seed)
+    parts = {}
+    for site, part in sorted(edit.parts.items()):
+        if part.spectrum.metric != "weights":
+            raise ValueError("directions of a whitened spectrum have no energy of their own: use random_kept")
+        energy = part.spectrum.energy
+        target = (energy * (1 - part.gains).square()).sum()
+        order = torch.randperm(part.spectrum.max_rank, generator=generator)
+        vector = torch.ones_like(energy)
+        vector[order] = 1 - _share_of_each(energy[order], target)
+        parts[site] = replace(part, gains=vector)
+    return Edit(parts, "control:random_equal_energy", edit.rho)
+
+
+def bottom_kept(model: Model, edit: Edit) -> Edit:
+    """As many directions as the edit keeps, but those with the smallest singular values."""
+    parts = {site: replace(part, gains=part.gains.flip(0)) for site, part in edit.parts.items()}
+    return Edit(parts, "control:bottom_kept", edit.rho)
+
+
+def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
+    """The edit's gains on the same matrices of another layer."""
+    parts = {}
+    for site, part in sorted(edit.parts.items()):
+        (there,) = resolve(model, Site(layer, site.matrix))
+        if there in parts or there in edit.parts:
+            raise ValueError(f"the control of {site} in layer {layer} falls on {there}, which is taken")
+        parts[there] = SiteEdit(spectrum(model, there), part.gains)
+    return Edit(parts, f"control:layer_{layer}", edit.rho)
+
+
+def _generator(seed: int) -> torch.Generator:
+    """A generator of its own for any whole number; torch takes 64 bits, larger numbers are folded into them."""
+    if not 0 <= seed < 1 << 63:
+        seed = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8]) >> 1
+    return torch.Generator().manual_seed(seed)
+
+
+def _random_orthonormal(d: int, n: int, generator: torch.Generator) -> Tensor:
+    q, r = torch.linalg.qr(torch.randn(d, n, dtype=torch.float64, generator=generator))
+    return q * r.diagonal().sign()  # uniform over orthonormal frames
+
+
+def _removed(q: Tensor, rows: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of −(the first rows of Q Qᵀ W whose squared norms sum to `target`)."""
+    share = _share_of_each(rows.square().sum(1), target)
+    used = share > 0
+    return -q[:, used] * share[used], rows[used]
+
+
+def _share_of_each(energies: Tensor, target: Tensor) -> Tensor:
+    """How much of each piece to remove, in order, so that `sum(share² · energy) = target`."""
+    before = energies.cumsum(0) - energies
+    return ((target - before) / energies.clamp_min(1e-300)).clamp(0, 1).sqrt()
+
+
+@dataclass(frozen=True)
+class Control:
+    """One way of making an edit that should not do what the edit does, if the edit's own directions matter.
+
+    Attributes:
+        name: in labels and tables.
+        make: (model, edit, seed) -> the control.
+        is_random: whether it is drawn, once for each seed.
+        is_placebo: whether what it takes away has the norm of the discarded part: it should show nothing.
+        of_rank: whether it depends on the rank that is kept; the zeroed matrix does not.
+    """
+
+    name: str
+    make: Callable[[Model, Edit, int], Edit]
+    is_random: bool = False
+    is_placebo: bool = False
+    of_rank: bool = True
+
+
+def _drawn(name: str, make: Callable[..., Edit], is_placebo: bool = False) -> Control:
+    return Control(name, lambda model, edit, seed: make(model, edit, seed=seed), is_random=True, is_placebo=is_placebo)
+
+
+# In the order in which they stand in tables. The discarded part is no control, but stands beside them.
+CONTROLS = {
+    control.name: control
+    for control in (
+        Control("discarded", lambda model, edit, seed: edit.discarded()),
+        _drawn("same_spectrum_random", same_spectrum_random, is_placebo=True),
+        _drawn("random_subspace", random_subspace, is_placebo=True),
+        _drawn("random_kept", random_kept),
+        _drawn("random_equal_energy", random_equal_energy),
+        Control("bottom_kept", lambda model, edit, seed: bottom_kept(model, edit)),
+        Control("zeroed", lambda model, edit, seed: zeroed(model, edit.sites), of_rank=False),
+        Control("layer_0", lambda model, edit, seed: same_rank_in_layer(model, edit, 0)),
+    )
+}

@@ -1,0 +1,126 @@
+"""Where in which prompts an edit acts, and along which path its change is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from laser_interp.choices import Position, check_choice
+from laser_interp.edits.site_edit import SiteEdit
+from laser_interp.edits.sites import Site
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.models.forward import activations, score_dtype
+from laser_interp.models.hooks import Rewrite, positions_in_batch
+from laser_interp.models.model import Model
+from laser_interp.models.tokens import questions, tokens_of_part
+
+Beginning = tuple[int, ...]  # how a prompt begins, as token ids
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where in which prompts an edit acts.
+
+    Attributes:
+        name: what the places are called in tables.
+        positions: how a prompt begins (token ids) -> positions in it.
+        added: for each site, vectors `[n_positions, d_out]` that are added there, by the same beginnings.
+    """
+
+    name: str
+    positions: Mapping[Beginning, tuple[int, ...]]
+    added: Mapping[Site, Mapping[Beginning, Float[Tensor, "n_positions d_out"]]] | None = None
+
+
+def subjects_of(prompts: FactSet | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """{prompt: its subject}, with an empty subject where it is not known."""
+    if isinstance(prompts, FactSet):
+        return {prompt: fact.subject for fact in prompts for prompt in fact.prompts}
+    if isinstance(prompts, Mapping):
+        return dict(prompts)
+    return dict.fromkeys([prompts] if isinstance(prompts, str) else prompts, "")
+
+
+def positions(model: Model, where: Position, subjects: Mapping[str, str]) -> dict[Beginning, tuple[int, ...]]:
+    """How each prompt begins, up to the last of its places (of a masked model, before the mask) -> the places.
+
+    Raises:
+        ValueError: another place, a prompt that does not hold its subject, or two prompts
+            that begin alike and have other places.
+    """
+    check_choice("where", where, Position)
+    by_beginning: dict[Beginning, tuple[int, ...]] = {}
+    for prompt, (row, read) in zip(subjects, questions(model, list(subjects)), strict=True):
+        if where == "last":
+            places, begin = (read,), row[:read] if model.masked else row[: read + 1]
+        else:
+            places = tuple(tokens_of_part(model, prompt, subjects[prompt]))
+            places = places[-1:] if where == "subject_last" else places
+            begin = row[: places[-1] + 1]
+        if by_beginning.setdefault(tuple(begin), places) != places:
+            raise ValueError(f"two prompts begin alike and have other places: one of them is {prompt!r}")
+    return by_beginning
+
+
+def at_places(model: Model, site: Site, rewrite: Rewrite, places: Places | None) -> Rewrite:
+    """The rewrite at its places only."""
+    if places is None:
+        return rewrite
+    added = None if places.added is None else list(places.added[site].values())
+    keys = {key: i for i, key in enumerate(places.positions)}
+    numbered = {key: [*at] for key, at in places.positions.items()}
+
+    def apply(x: Tensor, y: Tensor) -> Tensor:
+        here = positions_in_batch(model, tuple(y.shape), numbered)
+        if not here:
+            return y
+        rows = torch.tensor([row for row, _, _, _ in here], device=y.device)
+        at = torch.tensor([position for _, position, _, _ in here], device=y.device)
+        new = rewrite(x[rows, at], y[rows, at])
+        if added is not None:
+            new = new + torch.stack([added[keys[key]][number] for _, _, number, key in here]).to(new)
+        placed = y.clone()
+        placed[rows, at] = new
+        return placed
+
+    return apply
+
+
+def patched_places(
+    model: Model,
+    parts: Mapping[Site, SiteEdit],
+    sources: Mapping[str, str],
+    where: Position,
+    subjects: Mapping[str, str],
+) -> Places:
+    """Places of the targets, with the discarded parts that each site computes on the source prompts added there.
+
+    Args:
+        parts: what the edit does at each site; what it discards is computed.
+        sources: {prompt: the prompt whose discarded part is injected into it}.
+    """
+    if where not in ("last", "subject_last"):
+        raise ValueError(f"where is {where!r}: expected 'last' or 'subject_last'")
+    named = {text: subjects.get(text, "") for pair in sources.items() for text in pair}
+    targets = positions(model, where, {target: named[target] for target in sources})
+    of_sources = positions(model, where, {source: named[source] for source in sources.values()})
+    begins = dict(zip(dict.fromkeys(sources.values()), of_sources, strict=True))
+    rows = [list(begin) for begin in begins.values()]
+    dtype = score_dtype(model.dtype)
+    vectors: dict[Site, dict[str, Tensor]] = {site: {} for site in parts}
+    for indices, _, at_site in activations(model, rows, None, [(site.layer, site.matrix) for site in parts]):
+        for site, part in parts.items():
+            x, _ = at_site((site.layer, site.matrix))
+            tail = part.spectrum.matrix(1 - part.gains).to(x.device, dtype)
+            for n, i in enumerate(indices):
+                (position,) = of_sources[tuple(rows[i])]
+                vectors[site][list(begins)[i]] = x[n, position].to(dtype) @ tail
+    added = {
+        site: {key: vectors[site][source][None] for key, source in zip(targets, sources.values(), strict=True)}
+        for site in parts
+    }
+    return Places(where, targets, added)

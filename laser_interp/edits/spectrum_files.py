@@ -1,0 +1,65 @@
+"""Spectra on disk, by the hash of their weight, each with a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+from torch import Tensor
+
+from laser_interp.models.weights import tensor_bytes
+from laser_interp.storage.atomic import replacing
+from laser_interp.storage.cache import cache_dir
+
+FORMAT = "1"
+
+
+def read(weight_sha256: str) -> dict[str, Tensor] | None:
+    """The stored factors `U, S, Vh` of a weight, or None where there are none or they are not what was written."""
+    from safetensors import SafetensorError, safe_open
+
+    path = _path(weight_sha256)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in ("U", "S", "Vh")}
+        if metadata == {"format": FORMAT, "weight": weight_sha256, "checksum": _checksum(tensors)}:
+            return tensors
+        problem = "its checksum does not match"
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        if not path.is_file():  # another process took it away in between: there is none
+            return None
+        problem = str(error)
+    warnings.warn(f"the stored spectrum {path.name} is damaged ({problem}) and is computed again", stacklevel=4)
+    return None
+
+
+def write(weight_sha256: str, tensors: dict[str, Tensor]) -> None:
+    """Keep factors; readers and other writers only ever see whole files.
+
+    A full disk or a read-only home costs the next run time, and this one only a warning.
+    """
+    from safetensors.torch import save_file
+
+    path = _path(weight_sha256)
+    metadata = {"format": FORMAT, "weight": weight_sha256, "checksum": _checksum(tensors)}
+    try:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata)
+    except OSError as error:
+        warnings.warn(f"the spectrum could not be kept in {path.parent}: {error}", stacklevel=4)
+
+
+def _path(weight_sha256: str) -> Path:
+    return cache_dir() / "spectra" / f"{weight_sha256}.safetensors"
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensor_bytes(tensors[name]))
+    return digest.hexdigest()

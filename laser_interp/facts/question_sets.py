@@ -1,0 +1,190 @@
+"""Published question sets, each row of which becomes a fact: HotpotQA, FEVER, Bias in Bios, TruthfulQA,
+BIG-bench, PopQA."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from laser_interp.facts.records import Drop, Rows
+
+PROFESSIONS = ("journalist", "poet", "composer", "model", "teacher", "architect", "painter", "professor")
+# Bias in Bios publishes professions as numbers, in alphabetical order.
+_BIOS = tuple(
+    "accountant architect attorney chiropractor comedian composer dentist dietitian dj filmmaker interior_designer "  # noqa: SIM905
+    "journalist model nurse painter paralegal pastor personal_trainer photographer physician poet professor "
+    "psychologist rapper software_engineer surgeon teacher yoga_teacher".split()
+)
+
+
+def as_question(text: str) -> str:
+    return text.strip().rstrip("?").rstrip() + "?"
+
+
+def as_sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def hotpot(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows):
+        yield {
+            "fact_id": str(row.get("_id", row.get("id", number))),
+            "subject": row["question"],
+            "relation": "hotpotqa",
+            "object": row["answer"],
+            "prompt": f"{as_question(row['question'])} The answer is",
+        }
+
+
+def fever(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    labels: dict[str, set[str]] = {}
+    for row in rows:
+        labels.setdefault(row["claim"].strip(), set()).add(row["label"])
+    seen = set()
+    for row in rows:
+        claim = row["claim"].strip()
+        if row["label"] not in ("SUPPORTS", "REFUTES"):
+            drop("claims without enough information")
+        elif len(labels[claim] & {"SUPPORTS", "REFUTES"}) > 1:
+            drop("claims with conflicting labels")
+        elif claim in seen:
+            drop("claims that are there twice")
+        else:
+            seen.add(claim)
+            yield {
+                "fact_id": str(row["id"]),
+                "subject": claim,
+                "relation": "fever",
+                "object": "true" if row["label"] == "SUPPORTS" else "false",
+                "prompt": f"Consider the following claim: {as_sentence(claim)} Is this claim true or false? The claim is",
+                "candidates": ["true", "false"],
+            }
+
+
+def gender(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows):
+        gender = {"0": "male", "1": "female", "m": "male", "f": "female"}.get(str(row["gender"]).lower()[:1])
+        if gender is None:
+            raise ValueError(f"row {number + 1} of Bias in Bios: gender is {row['gender']!r}, expected 0, 1, M or F")
+        yield {
+            "fact_id": str(number),
+            "subject": row["hard_text"],
+            "relation": "gender",
+            "object": gender,
+            "prompt": f"Consider the following text: {as_sentence(row['hard_text'])} Is the person in this text male or "
+            "female? The person is",
+            "candidates": ["male", "female"],
+        }
+
+
+def profession(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows):
+        given = str(row["profession"])
+        if given.isdecimal() and int(given) >= len(_BIOS):
+            raise ValueError(f"row {number + 1} of Bias in Bios: profession is {given}, expected 0 to {len(_BIOS) - 1}")
+        job = _BIOS[int(given)] if given.isdecimal() else given
+        if job not in PROFESSIONS:
+            drop("biographies of other professions than the paper's eight")
+            continue
+        yield {
+            "fact_id": str(number),
+            "subject": row["hard_text"],
+            "relation": "profession",
+            "object": job,
+            "prompt": f"Consider the following text: {as_sentence(row['hard_text'])} What is the profession of the "
+            "person in this text? The profession of this person is",
+            "candidates": list(PROFESSIONS),
+        }
+
+
+def _truths(row: Mapping[str, Any], number: int) -> tuple[list[str], list[str]]:
+    targets = row["mc2_targets"]
+    if isinstance(targets, Mapping) and "choices" in targets:
+        pairs = list(zip(targets["choices"], targets["labels"], strict=True))
+    elif isinstance(targets, Mapping):  # as its authors publish it: {choice: label}
+        pairs = list(targets.items())
+    else:
+        raise ValueError(f"row {number} of TruthfulQA: mc2_targets is {type(targets).__name__}, expected an object")
+    pairs = list(dict(pairs).items())
+    return [c for c, right in pairs if int(right)], [c for c, right in pairs if not int(right)]
+
+
+def truthfulqa(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, start=1):
+        right, wrong = _truths(row, number)
+        if not right or not wrong:
+            drop("questions whose choices are all true or all false")
+            continue
+        yield {
+            "fact_id": str(number),
+            "subject": row["question"],
+            "relation": "truthfulqa",
+            "object": right[0],
+            "prompt": f"Q: {as_question(row['question'])} A:",
+            "aliases": right[1:],
+            "candidates": [*right, *wrong],
+        }
+
+
+def truthfulqa_judged(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, start=1):
+        right, wrong = _truths(row, number)
+        for place, choice in enumerate([*right, *wrong]):
+            yield {
+                "fact_id": f"{number}/{place}",
+                "subject": row["question"],
+                "relation": "truthfulqa",
+                "object": "true" if choice in right else "false",
+                "prompt": f"{as_question(row['question'])} {as_sentence(choice)} Is this statement true or false? This "
+                "statement is",
+                "candidates": ["true", "false"],
+            }
+
+
+def epistemic(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows):
+        scores = row["target_scores"]
+        right = [label for label, value in scores.items() if value]
+        if len(right) != 1:
+            drop("items without exactly one right label")
+            continue
+        yield {
+            "fact_id": str(number),
+            "subject": row["input"],
+            "relation": "epistemic",
+            "object": right[0],
+            "prompt": f"{row['input'].strip()} Relation:",
+            "candidates": list(scores),
+        }
+
+
+def wikidata(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows):
+        target = row["target"]
+        names = [target] if isinstance(target, str) else list(target)
+        if len(names) != 1:
+            drop("items with several targets")
+            continue
+        yield {
+            "fact_id": str(number),
+            "subject": row["input"],
+            "relation": "wikidataqa",
+            "object": names[0].strip(),
+            "prompt": row["input"].strip(),
+        }
+
+
+def popqa(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        given = row["possible_answers"]
+        names = json.loads(given) if isinstance(given, str) else list(given)
+        yield {
+            "fact_id": str(row["id"]),
+            "subject": row["subj"],
+            "relation": row["prop"],
+            "object": row["obj"],
+            "prompt": f"Q: {as_question(row['question'])} A:",
+            "aliases": [name for name in names if name.strip() and name != row["obj"]],
+        }

@@ -1,0 +1,118 @@
+"""Published sets of facts to recall, each row of which becomes a fact: CounterFact, known_1000, LRE, ParaRel, LAMA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from laser_interp.facts.records import Drop, Rows, read_records
+
+
+def counterfact(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        asked = row["requested_rewrite"]
+        try:
+            subject, prompt, relation = asked["subject"], asked["prompt"], asked["relation_id"]
+            answer = asked["target_true"]["str"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"case {row['case_id']} of CounterFact: requested_rewrite lacks {error}; expected subject, prompt, "
+                "relation_id and target_true.str"
+            ) from None
+        yield {
+            "fact_id": str(row["case_id"]),
+            "subject": subject,
+            "relation": relation,
+            "object": answer.strip(),
+            "prompt": prompt.format(subject),
+            "paraphrases": [text.strip() for text in row["paraphrase_prompts"]],
+        }
+
+
+def known(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {
+            "fact_id": str(row["known_id"]),
+            "subject": row["subject"],
+            "relation": str(row["relation_id"]),
+            "object": row["attribute"].strip(),
+            "prompt": row["prompt"].strip(),
+        }
+
+
+def lre(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows):
+        templates = [t.strip() for t in row["prompt_templates"]]
+        prompts = [t.format(row["subject"]) for t in templates]
+        yield {
+            "fact_id": f"{row['name']}/{number}",
+            "subject": row["subject"],
+            "relation": row["name"],
+            "object": row["object"].strip(),
+            "prompt": prompts[0],
+            "paraphrases": prompts[1:],
+        }
+
+
+def _before_answer(template: str, subject: str) -> str | None:
+    """The text before [Y], if nothing but a full stop follows it."""
+    before, mark, after = template.strip().partition("[Y]")
+    if not mark or after.strip(" .") or "[X]" not in before:
+        return None
+    return before.replace("[X]", subject).rstrip()
+
+
+def pararel(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
+    files = sorted((folder / "facts").glob("*.jsonl")) or sorted((folder / "trex_lms_vocab").glob("*.jsonl"))
+    if not files:
+        raise FileNotFoundError(f"{folder} is not ParaRel's folder: expected facts/*.jsonl and patterns/*.jsonl")
+    for file in files:
+        patterns_file = folder / "patterns" / file.name
+        patterns = [row["pattern"] for row in read_records(patterns_file)] if patterns_file.is_file() else []
+        usable = [pattern for pattern in patterns if _before_answer(pattern, "X") is not None]
+        for _ in range(len(patterns) - len(usable)):
+            drop("patterns whose answer does not come last")
+        rows = read_records(file)
+        seen: set[str] = set()
+        for number, row in enumerate(rows, start=1):
+            if missing := [c for c in ("sub_label", "obj_label", "uuid") if c not in row]:
+                raise ValueError(f"{file.name}, line {number} is not in the schema of ParaRel: no {', '.join(missing)}")
+            if not usable:
+                drop("facts of relations without a pattern whose answer comes last")
+                continue
+            if row["uuid"] in seen:
+                drop("facts that are there twice")
+                continue
+            seen.add(row["uuid"])
+            prompts = list(dict.fromkeys(str(_before_answer(p, row["sub_label"])) for p in usable))
+            yield {
+                "fact_id": f"{file.stem}/{row['uuid']}",
+                "subject": row["sub_label"],
+                "relation": file.stem,
+                "object": row["obj_label"],
+                "prompt": prompts[0],
+                "paraphrases": prompts[1:],
+            }
+
+
+def lama(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
+    table = folder / "relations.jsonl"
+    if not table.is_file():
+        raise FileNotFoundError(f"{folder} is not LAMA's folder: expected relations.jsonl beside TREx/*.jsonl")
+    templates = {row["relation"]: row["template"] for row in read_records(table)}
+    for file in sorted(folder.glob("**/P*.jsonl")):
+        for number, row in enumerate(read_records(file), start=1):
+            if missing := [c for c in ("sub_label", "obj_label") if c not in row]:
+                raise ValueError(f"{file.name}, line {number} is not in the schema of LAMA: no {', '.join(missing)}")
+            prompt = _before_answer(templates.get(file.stem, ""), row["sub_label"])
+            if prompt is None:
+                drop("facts of relations whose answer does not come last")
+                continue
+            yield {
+                "fact_id": f"{file.stem}/{row.get('uuid', number)}",
+                "subject": row["sub_label"],
+                "relation": file.stem,
+                "object": row["obj_label"],
+                "prompt": prompt,
+            }

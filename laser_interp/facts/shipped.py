@@ -1,0 +1,13 @@
+"""The examples that come with the package, by name."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+SHIPPED = ("organism", "organism-control")
+
+
+def shipped_dir(name: str) -> Path:
+    """Folder of a checkpoint that comes with the package (`organism` or `organism-control`)."""
+    return Path(str(files("laser_interp") / "organism" / "checkpoints" / name))

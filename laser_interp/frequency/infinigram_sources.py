@@ -1,0 +1,199 @@
+"""infini-gram, hosted or on this machine: one question, one count."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HOSTED = "https://api.infini-gram.io/"
+PILE = "v4_piletrain_llama"  # its tokenizer is Llama 2's
+RETRIED = (403, 408, 429)  # and every 5xx; never 400
+# Clauses that must all occur, each a choice of terms, each term a sequence of token ids.
+Cnf = tuple[tuple[tuple[int, ...], ...], ...]
+
+
+class InfiniGramError(ValueError):
+    """The service refuses a question; asking again would not help."""
+
+
+class UnreachableError(ConnectionError):
+    """The service did not answer, however often it was asked."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How often something occurs, and whether that is an estimate."""
+
+    count: int
+    approx: bool
+
+
+@dataclass
+class HostedInfiniGram:
+    """An infini-gram service.
+
+    Attributes:
+        index: its name there.
+        url: of the service.
+        tries: how often a question is asked before giving up.
+        first_wait, longest_wait: seconds between tries, doubled each time; a Retry-After is respected.
+        timeout: seconds for one answer.
+    """
+
+    index: str = PILE
+    url: str = HOSTED
+    tries: int = 6
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+    timeout: float = 60.0
+    _client: Any = field(default=None, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What is counted in."""
+        return f"{self.url.rstrip('/')}:{self.index}"
+
+    def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
+        """One question.
+
+        Raises:
+            ModuleNotFoundError: httpx or stamina is not installed.
+            InfiniGramError: the service refuses it.
+            UnreachableError: no answer after all tries.
+        """
+        try:
+            import httpx
+            import stamina
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "the hosted infini-gram needs httpx and stamina: pip install 'laser-interp[infini-gram]'"
+            ) from error
+        if self._client is None:
+            self._client = httpx.Client(timeout=self.timeout, headers={"User-Agent": "laser-interp"})
+        body: dict[str, Any] = {"index": self.index, "query_type": "count"}
+        if is_single_term(cnf):
+            body["query_ids"] = list(cnf[0][0])
+        else:
+            body["query_ids"] = [[list(term) for term in clause] for clause in cnf]
+            body |= {"max_diff_tokens": window, "max_clause_freq": max_clause_freq}
+        waits = {"wait_initial": self.first_wait, "wait_max": self.longest_wait, "wait_jitter": 0.0}
+        try:
+            for attempt in stamina.retry_context(self._backoff, attempts=self.tries, timeout=None, **waits):
+                with attempt:
+                    return self._ask_once(httpx, body)
+        except _NoAnswerError as error:
+            raise UnreachableError(f"{self.name} did not answer {self.tries} times; the last: {error}") from error
+        raise AssertionError("the last attempt answers or raises")
+
+    def _backoff(self, error: Exception) -> bool | float:
+        """Whether to ask again, or after how many seconds."""
+        if not isinstance(error, _NoAnswerError):
+            return False
+        return True if error.retry_after is None else min(max(error.retry_after, 0.0), self.longest_wait)
+
+    def _ask_once(self, httpx: Any, body: dict[str, Any]) -> Answer:
+        try:
+            response = self._client.post(self.url, json=body)
+        except httpx.TransportError as error:
+            raise _NoAnswerError(f"{type(error).__name__}: {error}") from error
+        answer = _json(response)
+        if response.status_code == 200 and "error" not in answer:
+            if isinstance(answer.get("count"), int):
+                return Answer(answer["count"], bool(answer.get("approx", False)))
+            raise _NoAnswerError(f"an answer without a count: {response.text[:200]!r}")
+        why = f"{response.status_code} {answer.get('error', '')}".strip()
+        if response.status_code not in RETRIED and response.status_code < 500:
+            raise InfiniGramError(f"{self.name} refuses a question: {why}")
+        raise _NoAnswerError(why, _seconds(response.headers.get("Retry-After")))
+
+
+class _NoAnswerError(Exception):
+    """The service did not answer this time."""
+
+    def __init__(self, why: str, retry_after: float | None = None) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
+@dataclass
+class LocalInfiniGram:
+    """An infini-gram index on this machine (`pip install infini-gram`, Linux).
+
+    Attributes:
+        folder: as `infini_gram.indexing` wrote it.
+        eos_token_id: of the tokenizer it was made with.
+        token_dtype: "u8", "u16" or "u32", as it was made.
+        vocab_size: upper bound of the token ids.
+    """
+
+    folder: str | Path
+    eos_token_id: int
+    token_dtype: str = "u16"
+    vocab_size: int = 65535
+    _engine: Any = field(default=None, init=False, repr=False)
+    _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What is counted in."""
+        return Path(self.folder).name
+
+    def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
+        """One question.
+
+        Raises:
+            ModuleNotFoundError: infini-gram is not installed.
+            FileNotFoundError: the folder holds no index.
+            InfiniGramError: the engine refuses it.
+        """
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._open()
+        if is_single_term(cnf):
+            answer = self._engine.count(input_ids=list(cnf[0][0]))
+        else:
+            answer = self._engine.count_cnf(
+                cnf=[[list(term) for term in clause] for clause in cnf],
+                max_clause_freq=max_clause_freq,
+                max_diff_tokens=window,
+            )
+        if "error" in answer:
+            raise InfiniGramError(f"{self.name} refuses a question: {answer['error']}")
+        return Answer(int(answer["count"]), bool(answer["approx"]))
+
+    def _open(self) -> Any:
+        if not list(Path(self.folder).glob("tokenized.*")):
+            raise FileNotFoundError(f"no infini-gram index in {self.folder}: expected tokenized.0, table.0, offset.0")
+        try:
+            from infini_gram.engine import InfiniGramEngine  # pyright: ignore[reportMissingImports]
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("a local index needs infini-gram: pip install infini-gram (Linux)") from error
+        return InfiniGramEngine(
+            index_dir=str(self.folder),
+            eos_token_id=self.eos_token_id,
+            token_dtype=self.token_dtype,
+            vocab_size=self.vocab_size,
+        )
+
+
+def is_single_term(cnf: Cnf) -> bool:
+    """Whether a question is a single term, which is asked in another form."""
+    (clause, *more) = cnf
+    return not more and len(clause) == 1
+
+
+def _json(response: Any) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,153 @@
+"""Counting the mentions of names in joined documents, with one automaton for all names.
+
+A name is mentioned where it occurs as whole words of the normal form. Names may overlap: "York" and "New York" are
+both in "New York".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+
+from laser_interp.frequency.names import Names, Tally
+from laser_interp.frequency.normaliser import normalise_joined
+
+
+@dataclass
+class _Lists:
+    """For each key, the numbers that belong to it, laid end to end."""
+
+    start: np.ndarray
+    size: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, n: int, keys: np.ndarray, values: np.ndarray) -> _Lists:
+        order = np.argsort(keys, kind="stable")
+        size = np.bincount(keys, minlength=n)
+        return cls(np.concatenate([[0], np.cumsum(size)[:-1]]).astype(np.int64), size, values[order])
+
+    def expand(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in `keys`, once for each value of theirs, and the values."""
+        size = self.size[keys]
+        owner = np.repeat(np.arange(len(keys)), size)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size)
+        return owner, self.values[self.start[keys][owner] + within]
+
+
+@dataclass
+class Mentions:
+    """Counts the mentions of names in joined documents.
+
+    Attributes:
+        names: what is looked for.
+        tally: what was found so far.
+    """
+
+    names: Names
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        from ahocorasick_rs import BytesAhoCorasick
+
+        names = self.names
+        self.tally = Tally.empty(names)
+        self._automaton = BytesAhoCorasick([pattern.encode() for pattern in names.patterns])
+        alias = [(pattern, i) for i, members in enumerate(names.answers) for pattern in sorted(members)]
+        patterns, answers = np.array(alias, np.int64).reshape(-1, 2).T
+        self._answers_of = _Lists.of(len(names.patterns), patterns, answers)
+        self._pairs_of = _Lists.of(len(names.patterns), names.pairs[:, 0], np.arange(len(names.pairs)))
+        self._words = np.array([pattern.count(" ") - 1 for pattern in names.patterns], np.int64)
+
+    def add(self, n_docs: int, documents: bytes) -> None:
+        """Count documents joined by `SEPARATOR`."""
+        self.tally.n_docs += n_docs
+        text = normalise_joined(documents)
+        found = self._automaton.find_matches_as_indexes(text, overlapping=True)
+        if not found:
+            return
+        matches = np.fromiter(chain.from_iterable(found), np.int64, 3 * len(found)).reshape(-1, 3)
+        pattern, place = matches[:, 0], matches[:, 1]
+        letters = np.frombuffer(text, np.uint8)
+        document = np.searchsorted(np.flatnonzero(letters == 0), place)
+        n_patterns, n_answers = len(self.names.patterns), len(self.names.answers)
+
+        keys = np.unique(document * n_patterns + pattern)
+        doc, name = np.divmod(keys, n_patterns)
+        self.tally.n_name += np.bincount(name, minlength=n_patterns)
+        owner, answer = self._answers_of.expand(name)
+        answered = np.unique(doc[owner] * n_answers + answer)
+        self.tally.n_answer += np.bincount(answered % n_answers, minlength=n_answers)
+        owner, pair = self._pairs_of.expand(name)
+        wanted = doc[owner] * n_answers + self.names.pairs[pair, 1]
+        both = np.isin(wanted, answered)
+        doc, pair = doc[owner][both], pair[both]
+        self.tally.n_both += np.bincount(pair, minlength=len(self.names.pairs))
+        if self.names.window is not None and len(pair):
+            word = np.searchsorted(np.flatnonzero(letters == 32), place)
+            near = self._near(document, pattern, word, doc, pair)
+            self.tally.n_window += np.bincount(pair[near], minlength=len(self.names.pairs))
+
+    def _near(
+        self, document: np.ndarray, pattern: np.ndarray, word: np.ndarray, doc: np.ndarray, pair: np.ndarray
+    ) -> np.ndarray:
+        """Which of the pairs found in a document lie within the window there.
+
+        Args:
+            document, pattern, word: [n_matches], where each match is, `word` the number of its first word.
+            doc, pair: [n], what was found.
+        """
+        window = self.names.window
+        assert window is not None
+        key = document * len(self.names.patterns) + pattern
+        order = np.argsort(key, kind="stable")
+        key, word = key[order], word[order]
+
+        def places(d: int, p: int) -> np.ndarray:
+            at = d * len(self.names.patterns) + p
+            return word[np.searchsorted(key, at) : np.searchsorted(key, at, side="right")]
+
+        near = np.zeros(len(pair), bool)
+        for i, (d, one) in enumerate(zip(doc.tolist(), pair.tolist(), strict=True)):
+            subject, answer = self.names.pairs[one].tolist()
+            here = places(d, subject)
+            for name in self.names.answers[answer]:
+                there = places(d, name)
+                if len(there) and gap(here, int(self._words[subject]), there, int(self._words[name])) <= window:
+                    near[i] = True
+                    break
+        return near
+
+
+def gap(a: np.ndarray, a_words: int, b: np.ndarray, b_words: int) -> int:
+    """Fewest words between a mention of one name and one of another; 0 where they touch or overlap.
+
+    Args:
+        a, b: first words of the mentions, ascending.
+        a_words, b_words: how long the names are.
+    """
+    after = np.searchsorted(b, a)
+    right = b[np.minimum(after, len(b) - 1)] - (a + a_words)
+    left = a - (b[np.maximum(after - 1, 0)] + b_words)
+    distance = np.minimum(
+        np.where(after < len(b), np.maximum(right, 0), np.iinfo(np.int64).max),
+        np.where(after > 0, np.maximum(left, 0), np.iinfo(np.int64).max),
+    )
+    return int(distance.min())
+
+
+def places(text: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """First words of the mentions of each normalised name in a normalised document."""
+    words = text.encode()
+    blanks = np.flatnonzero(np.frombuffer(words, np.uint8) == 32)
+    found: dict[str, np.ndarray] = {}
+    for name in names:
+        pattern, starts, at = name.encode(), [], 0
+        while (at := words.find(pattern, at)) >= 0:
+            starts.append(at)
+            at += 1
+        found[name] = np.searchsorted(blanks, np.array(starts, np.int64))
+    return found

@@ -1,0 +1,87 @@
+"""The one normaliser: what is done to names and text alike before they are compared.
+
+Text is worked on many documents at a time, as UTF-8: `joined` puts them together, and `normalise_joined` does to them
+what `normalise` does to each.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+import regex
+
+NORMALISER = "nfkc, case folded, words joined by single spaces"
+SEPARATOR = b" \0 "  # between documents; no document holds a NUL once it is normalised
+# The regex module's \w takes in combining marks, which are letters' vowels in Indic scripts; Python's own drops them.
+_WORDS = regex.compile(r"\w+")
+_NOT_ASCII = re.compile(rb"[^\x00-\x7f]+")
+_ASCII_BYTES = bytes(range(128))
+# Of ASCII, what `normalise` does: letters in lower case, digits and "_" kept, the rest a space (NUL: see above).
+_TABLE = bytes(
+    0 if byte == 0 else ord(chr(byte).lower()) if byte > 127 or chr(byte).isalnum() or byte == ord("_") else 32
+    for byte in range(128)
+) + bytes(range(128, 256))
+_MANY_NOT_ASCII = 0.2  # from this share of bytes on, word-by-word folding is slower than the whole text's
+_LONG = 64  # bytes; longer words are too rare to remember
+
+
+def normalise(text: str) -> str:
+    """The one form in which names are looked for: " word word … ", a space at either end.
+
+    NFKC, case folding, NFKC again, then every run of word characters (Unicode's letters and digits, and "_"),
+    joined by single spaces: case, punctuation, accents' encoding and line breaks make no difference. Accents
+    themselves do, and so does a hyphen: "re-do" is two words. Scripts without spaces between words are matched
+    where punctuation or spaces set a name off.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return f" {' '.join(_WORDS.findall(folded))} "
+
+
+def joined(documents: Iterable[str]) -> bytes:
+    """Documents in the form that `normalise_joined` takes.
+
+    Raises:
+        UnicodeEncodeError: a lone surrogate, which no text holds.
+    """
+    return SEPARATOR.join(text.replace("\0", " ").encode() for text in documents)
+
+
+def normalise_joined(documents: bytes) -> bytes:
+    """What `normalise` makes of each document, still joined, and fast where the text is mostly ASCII.
+
+    Folding word by word is right because NFKC joins nothing across an ASCII character that is no letter.
+    """
+    text = b" " + documents.translate(_TABLE) + b" "
+    if not text.isascii():
+        if len(text.translate(None, _ASCII_BYTES)) > _MANY_NOT_ASCII * len(text):
+            parts = (normalise(part.decode()).encode() for part in documents.split(b"\0"))
+            text = b"\0".join(parts)
+        else:
+            text = _fold_words(text)
+    letters = np.frombuffer(text, np.uint8)
+    space = letters == 32
+    keep = np.ones(len(letters), bool)
+    np.logical_not(space[1:] & space[:-1], out=keep[1:])
+    return letters[keep].tobytes()
+
+
+def _fold_words(text: bytes) -> bytes:
+    out, done = [], 0
+    for found in _NOT_ASCII.finditer(text):
+        if found.start() < done:
+            continue
+        start, stop = text.rfind(b" ", done, found.start()) + 1, text.find(b" ", found.end())
+        word = text[start:stop]
+        out += (text[done:start], _fold(word) if len(word) <= _LONG else _fold.__wrapped__(word))
+        done = stop
+    out.append(text[done:])
+    return b"".join(out)
+
+
+@lru_cache(maxsize=1 << 16)
+def _fold(word: bytes) -> bytes:
+    return normalise(word.decode()).encode()

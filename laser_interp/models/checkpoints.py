@@ -1,0 +1,148 @@
+"""Checkpoints: writing a model with some matrices replaced, and matrices stored as two factors."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from laser_interp.models.library_internals import is_conv1d, linear_slot, without_initialisation
+from laser_interp.models.loaded_model import LoadedModel
+from laser_interp.models.weights import linear, stored_at, weight
+from laser_interp.storage.atomic import new_folder
+
+GENERIC_WORDS = "generic_words.json"
+# In a compressed checkpoint: "LAYER.MATRIX.down" [d_in, k] and "LAYER.MATRIX.up" [k, d_out].
+FACTORS = "factors.safetensors"
+
+
+class FactoredLinear(torch.nn.Module):
+    """A linear map stored as two factors: `y = (x @ down) @ up + bias`."""
+
+    def __init__(self, down: Float[Tensor, "d_in k"], up: Float[Tensor, "k d_out"], bias: Tensor | None) -> None:
+        super().__init__()
+        self.down = torch.nn.Parameter(down, requires_grad=False)
+        self.up = torch.nn.Parameter(up, requires_grad=False)
+        self.bias = None if bias is None else torch.nn.Parameter(bias, requires_grad=False)
+        self.in_features, self.out_features = down.shape[0], up.shape[1]
+
+    @property
+    def weight(self) -> Float[Tensor, "d_out d_in"]:
+        """The dense weight as torch's Linear keeps it, made on demand."""
+        return (self.down @ self.up).T
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = (x @ self.down) @ self.up
+        return y if self.bias is None else y + self.bias
+
+
+def save(
+    model: LoadedModel,
+    out: str | Path,
+    *,
+    dense: Mapping[tuple[int, str], Tensor] | None = None,
+    factors: Mapping[tuple[int, str], tuple[Tensor, Tensor]] | None = None,
+) -> Path:
+    """See `Model.save_checkpoint`."""
+    with new_folder(Path(out)) as folder:
+        _write(model, folder, dict(dense or {}), dict(factors or {}))
+    return Path(out)
+
+
+def _write(
+    model: LoadedModel,
+    folder: Path,
+    dense: dict[tuple[int, str], Tensor],
+    factors: dict[tuple[int, str], tuple[Tensor, Tensor]],
+) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: p.detach() for name, p in model._state.parameters.items()}
+    for site, name in model._state.factored.items():
+        rows_are_outputs = not name.startswith("~")
+        name = name.removeprefix("~")
+        down, up = state.pop(f"{name}.down"), state.pop(f"{name}.up")
+        if site in dense:
+            d_in, d_out = weight(model, *site).shape
+            shape = (d_out, d_in) if rows_are_outputs else (d_in, d_out)
+            state[name] = torch.empty(*shape, dtype=down.dtype, device=down.device)
+        else:
+            factors.setdefault(site, (down, up))
+    for (layer, matrix), new_weight in dense.items():
+        name, index = stored_at(model, layer, matrix)
+        stored = state[name.removeprefix("~")] = state[name.removeprefix("~")].clone()
+        (stored.T if name.startswith("~") else stored)[index.to(stored.device)] = new_weight.T.to(stored)
+    factored = {}
+    for (layer, matrix), (down, up) in factors.items():
+        state.pop(stored_at(model, layer, matrix)[0].removeprefix("~"), None)
+        dtype = linear(model, layer, matrix).weight.dtype
+        factored[f"{layer}.{matrix}.down"] = down.to("cpu", dtype).contiguous()
+        factored[f"{layer}.{matrix}.up"] = up.to("cpu", dtype).contiguous()
+
+    original: Any = model.bridge.original_model
+    config = copy.deepcopy(original.config)
+    config.architectures = [type(original).__name__]
+    config.dtype = model.dtype
+    config.save_pretrained(folder)
+    if getattr(original, "generation_config", None) is not None:
+        original.generation_config.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    save_file({k: v.cpu().contiguous() for k, v in state.items()}, folder / "model.safetensors", {"format": "pt"})
+    if factored:
+        save_file(factored, folder / FACTORS)
+    if model.generic_words is not None:
+        (folder / GENERIC_WORDS).write_text(json.dumps(model.generic_words) + "\n", encoding="utf-8")
+
+
+def read_factors(folder: Path) -> dict[str, Tensor] | None:
+    """The factors beside a checkpoint, or None where there are none."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / FACTORS) if (folder / FACTORS).is_file() else None
+
+
+def read_factored(folder: Path, dtype: Any, n_factored: int) -> Any:
+    """A transformers model from a checkpoint that lacks the matrices it stores as factors.
+
+    No memory is taken for those matrices as they were.
+
+    Raises:
+        ValueError: the checkpoint holds other weights than its configuration asks for.
+    """
+    import transformers
+    from safetensors.torch import load_file
+
+    config: Any = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    (architecture,) = config.architectures
+    with without_initialisation():
+        hf_model: Any = getattr(transformers, architecture)._from_config(config, dtype=config.dtype)
+    missing, unexpected = hf_model.load_state_dict(load_file(folder / "model.safetensors"), strict=False, assign=True)
+    if unexpected:
+        raise ValueError(f"{folder} is not a checkpoint of {architecture}: it holds {', '.join(unexpected[:3])}")
+    absent = set(missing) - set(hf_model.all_tied_weights_keys)
+    if len(absent) != n_factored:
+        raise ValueError(f"{folder} is incomplete: {len(absent)} weights are missing, {n_factored} stored as factors")
+    hf_model.tie_weights()
+    return hf_model if dtype == "auto" else hf_model.to(dtype)
+
+
+def use_factors(model: LoadedModel, factors: Mapping[str, Tensor]) -> None:
+    """Put factored linear maps where the checkpoint left matrices out."""
+    for name in sorted({name.rpartition(".")[0] for name in factors}):
+        layer, _, matrix = name.partition(".")
+        module = linear(model, int(layer), matrix)
+        like = {"device": module.weight.device, "dtype": module.weight.dtype}
+        down, up = (factors[f"{name}.{part}"].to(**like) for part in ("down", "up"))
+        parameters = model._state.parameters
+        dense_name = next(k for k, p in parameters.items() if p is module.weight)
+        del parameters[dense_name]
+        model._state.factored[int(layer), matrix] = ("~" if is_conv1d(module) else "") + dense_name
+        linear_slot(model.bridge, int(layer), matrix).set_original_component(FactoredLinear(down, up, module.bias))
+        parameters |= {f"{dense_name}.down": down, f"{dense_name}.up": up}
+    model._state.memo.clear()

@@ -1,0 +1,110 @@
+"""Hooks: replacing the outputs of linear maps while a block of code runs, everywhere or at chosen positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from laser_interp.choices import SUBLAYER_OF, Path
+from laser_interp.models.loaded_model import LoadedModel
+from laser_interp.models.weights import weight
+
+# (input [..., d_in], output [..., d_out]) -> new output [..., d_out]
+Rewrite = Callable[[Tensor, Tensor], Tensor]
+
+
+@contextmanager
+def rewriting(
+    model: LoadedModel, rewrites: Mapping[tuple[int, str], Rewrite], path: Path = "network"
+) -> Iterator[LoadedModel]:
+    """Replace the outputs of linear maps by functions of their inputs and outputs, while the block runs.
+
+    Each function gets `x [..., d_in]` and `y [..., d_out]`, heads flattened, and returns the new `y`. Hooks are gone
+    when the block ends, after an exception too.
+
+    Args:
+        rewrites: (layer, matrix) -> function.
+        path: "network": all that follows sees the change. "direct": only the final residual stream does. "indirect":
+            all that follows does, but the change itself is taken out of the final residual stream. The last two need
+            matrices that add to the residual stream; see `why_not_additive`.
+    """
+    hooks: list[tuple[str, Callable[..., Any]]] = []
+    changes: list[Tensor] = []
+    for (layer, matrix), rewrite in rewrites.items():
+        d_in, d_out = weight(model, layer, matrix).shape
+        kept: dict[str, Tensor] = {}
+
+        def keep(x: Tensor, hook: Any, *, kept: dict[str, Tensor] = kept) -> None:
+            kept["x"] = x
+
+        def replace(
+            y: Tensor,
+            hook: Any,
+            *,
+            kept: dict[str, Tensor] = kept,
+            rewrite: Rewrite = rewrite,
+            d_in: int = d_in,
+            d_out: int = d_out,
+        ) -> Tensor:
+            x = kept.pop("x")
+            x = x if x.shape[-1] == d_in else x.flatten(-2)
+            flat = y if y.shape[-1] == d_out else y.flatten(-2)
+            new = rewrite(x, flat)
+            if path != "network":
+                changes.append(new - flat)
+            return (flat if path == "direct" else new).reshape(y.shape)
+
+        at = f"blocks.{layer}.{SUBLAYER_OF[matrix]}.{matrix}"
+        hooks += [(f"{at}.hook_in", keep), (f"{at}.hook_out", replace)]
+
+    def at_the_end(x: Tensor, hook: Any) -> Tensor:
+        moved = torch.stack([change.to(x.device) for change in changes]).sum(0)
+        changes.clear()
+        return x + moved if path == "direct" else x - moved
+
+    if path != "network":
+        hooks.append(("ln_final.hook_in", at_the_end))
+    with model.bridge.hooks(fwd_hooks=hooks):
+        yield model
+
+
+def count_hooks(model: LoadedModel) -> int:
+    """How many hooks are attached right now, but for the bridge's permanent ones; 0 unless an edit is on."""
+    return sum(len(handles) for handles in model.bridge.list_hooks(including_permanent=False).values())
+
+
+def positions_in_batch(
+    model: LoadedModel, shape: tuple[int, ...], places: Mapping[tuple[int, ...], Sequence[int]]
+) -> list[tuple[int, int, int, tuple[int, ...]]]:
+    """Where chosen places of known prompts are in what is being run: (row, position in it, number of the place,
+    beginning of the prompt).
+
+    Args:
+        shape: of the activations, `[rows, positions, …]`.
+        places: how prompts begin (token ids) -> positions; the longest beginning that fits counts.
+
+    Raises:
+        ValueError: a prompt that is not among them, or activations that this package did not ask for.
+    """
+    if model._state.running is None:
+        raise ValueError(
+            "an edit at chosen positions works in li.score, li.search, next_token_logprobs and generate only"
+        )
+    rows, starts = model._state.running
+    if shape[1] < max(len(row) + start for row, start in zip(rows, starts, strict=True)):
+        return []  # one more token of a generation, its beginning kept in a cache
+    lengths = sorted({len(key) for key in places}, reverse=True)
+    positions = []
+    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        key = next((key for n in lengths if (key := tuple(row[:n])) in places), None)
+        if key is None:
+            raise ValueError(
+                f"the prompt {model.tokenizer.decode(list(row))!r} is none of those that the positions of this edit were "
+                "made for: give all of them to Edit.at"
+            )
+        positions += [(i, start + position, number, key) for number, position in enumerate(places[key])]
+    return positions

@@ -1,0 +1,120 @@
+"""What this package uses of TransformerLens and transformers beyond their documented interfaces, in one place.
+
+`RELIED_ON` lists it, with what each is for. A test looks for every entry, so that a new release that lacks one is
+noticed by its name and not by a wrong number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch import Tensor
+
+from laser_interp.choices import SUBLAYER_OF
+
+# Where it is -> what it is for. A path through "bridge" is looked for on a loaded model.
+RELIED_ON = {
+    "transformer_lens.model_bridge.sources._bridge_builder.build_bridge_from_module": (
+        "wraps a module that is loaded already: no hub, no conversion to float32"
+    ),
+    "transformer_lens.model_bridge.generalized_components.normalization.NormalizationBridge": (
+        "finds the norms, whose original module computes the same in one step"
+    ),
+    "transformers.activations.NewGELUActivation": "finds GPT-2's activation, which torch computes in one step",
+    "transformers.initialization.no_init_weights": "makes a model without drawing weights that are replaced at once",
+    "transformers.pytorch_utils.Conv1D": "tells whether a weight is stored as [d_in, d_out] or transposed",
+    "bridge.blocks.0.mlp.out.original_component": "the linear map itself, with its weight and bias",
+    "bridge.blocks.0.mlp.out.set_original_component": "puts a factored linear map in the place of a dense one",
+    "bridge.blocks.0.submodules": "the parts of a block, its norms among them",
+    "bridge.original_model": "the transformers model, for generation and saving",
+    "bridge.hook_dict": "the names of all hooks",
+    "bridge.list_hooks": "which hooks are attached",
+    "bridge.hooks": "attaches hooks while a block of code runs",
+    "bridge.cfg.n_layers": "sizes",
+    "bridge.cfg.n_heads": "sizes",
+    "bridge.cfg.architecture": "the class of the transformers model",
+}
+
+
+def build_bridge(hf_model: Any) -> Any:
+    """The TransformerLens bridge of a loaded transformers model, which it changes for good.
+
+    Raises:
+        ValueError: TransformerLens does not support the architecture.
+    """
+    os.environ.setdefault("WANDB_MODE", "disabled")  # TransformerLens imports it; nothing here logs to it
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    try:
+        return build_bridge_from_module(hf_model, type(hf_model).__name__, hf_config=hf_model.config)
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
+def linear_map(bridge: Any, layer: int, matrix: str) -> Any:
+    """The module that computes a linear map."""
+    return linear_slot(bridge, layer, matrix).original_component
+
+
+def linear_slot(bridge: Any, layer: int, matrix: str) -> Any:
+    """The bridge's place for a linear map, whose module can be exchanged."""
+    return getattr(getattr(bridge.blocks[layer], SUBLAYER_OF[matrix]), matrix)
+
+
+def is_conv1d(linear: Any) -> bool:
+    """Whether a linear map stores its weight as `[d_in, d_out]`, and not transposed."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(linear, Conv1D)
+
+
+def without_initialisation() -> AbstractContextManager[Any]:
+    """While open, new transformers modules do not draw their weights."""
+    from transformers.initialization import no_init_weights
+
+    return no_init_weights()
+
+
+def swap_forward(module: Any, forward: Callable[..., Any]) -> Callable[[], None]:
+    """Let a module compute something else; returns what undoes it.
+
+    The instance's own `__dict__` is written, because a bridge's `__setattr__` passes some names on to what it wraps.
+    """
+    own = module.__dict__
+    before = {"forward": own["forward"]} if "forward" in own else {}
+    own["forward"] = forward
+
+    def undo() -> None:
+        own.pop("forward")
+        own.update(before)
+
+    return undo
+
+
+def one_step_modules(block: Any) -> Iterator[tuple[Any, Callable[..., Any]]]:
+    """Modules of a block that are written out step by step, each with the same function in one step.
+
+    The bridge's norms compute what the checkpoint's own norm does in one kernel. GPT-2's GELU is torch's.
+    """
+    from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
+    from transformers.activations import NewGELUActivation
+
+    for module in block.submodules.values():
+        if isinstance(module, NormalizationBridge):
+            yield module, _norm_alone(module.original_component)
+    for module in block.original_component.modules():
+        if isinstance(module, NewGELUActivation):
+            yield module, _gelu
+
+
+def _norm_alone(norm: Any) -> Callable[..., Tensor]:
+    return lambda hidden_states, **kwargs: norm(hidden_states)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    from torch.nn.functional import gelu
+
+    return gelu(x, approximate="tanh")

@@ -1,0 +1,90 @@
+"""What every other file of this room works on: a loaded model, and what this package keeps of it for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from laser_interp.choices import MATRICES, SUBLAYER_OF
+
+
+@dataclass
+class ModelState:
+    """What this package keeps of a model for itself.
+
+    Attributes:
+        parameters: name in the checkpoint -> parameter; tied ones once.
+        factored: (layer, matrix) stored as factors -> its dense parameter's name, with "~" before it where rows are
+            inputs.
+        active: what is edited right now, kept by the edits themselves.
+        memo: results derived from the weights; see `laser_interp.models.weights.derived`.
+        running: the token ids that a forward pass is running on, and where each row starts; None between passes.
+    """
+
+    parameters: dict[str, Tensor]
+    factored: dict[tuple[int, str], str] = field(default_factory=dict)
+    active: dict[Any, Any] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
+    running: tuple[Sequence[Sequence[int]], Sequence[int]] | None = None
+
+
+class LoadedModel:
+    """A transformers model in its TransformerLens bridge, with its tokenizer. `Model` describes the attributes."""
+
+    def __init__(
+        self,
+        bridge: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        revision: str | None = None,
+        parameters: Mapping[str, Tensor] | None = None,
+        generic_words: Sequence[str] | None = None,
+    ) -> None:
+        self.bridge = bridge
+        self.tokenizer = tokenizer
+        self.name = name
+        self.revision = revision
+        self.n_layers: int = int(bridge.cfg.n_layers)
+        self.d_model: int = int(bridge.cfg.d_model)
+        self.d_vocab: int = int(bridge.cfg.d_vocab)
+        self.n_heads: int = int(bridge.cfg.n_heads)
+        self.d_mlp: int = int(getattr(bridge.cfg, "d_mlp", None) or 4 * self.d_model)
+        self.max_positions: int | None = getattr(bridge.cfg, "n_ctx", None)
+        self.generic_words = tuple(generic_words) if generic_words is not None else None
+        self.source: dict[str, Any] | None = None
+        self.architecture = str(bridge.cfg.architecture)
+        self.masked = self.architecture.endswith("ForMaskedLM")
+        if self.masked and tokenizer.mask_token_id is None:
+            raise ValueError(f"{name!r} is a masked language model, but its tokenizer has no mask token")
+        hooks = set(bridge.hook_dict)
+        self.matrices = tuple(
+            m
+            for m in MATRICES
+            if all(f"blocks.{layer}.{SUBLAYER_OF[m]}.{m}.hook_in" in hooks for layer in range(self.n_layers))
+        )
+        self._state = ModelState(dict(parameters or {}))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first parameter is."""
+        return next(iter(self.bridge.parameters())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The first parameter's dtype."""
+        return next(iter(self.bridge.parameters())).dtype
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters; tied ones count once."""
+        return sum(p.numel() for p in self._state.parameters.values())
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all parameters; tied ones count once."""
+        return sum(p.numel() * p.element_size() for p in self._state.parameters.values())

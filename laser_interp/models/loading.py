@@ -1,0 +1,242 @@
+"""Loading a model: by shipped name, from a folder, from the hub, or from an object in memory."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from laser_interp.facts.shipped import SHIPPED, shipped_dir
+from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
+from laser_interp.models.library_internals import build_bridge
+from laser_interp.models.model import Model
+
+
+def load_model(
+    source: str | Path | tuple[Any, Any],
+    *,
+    tokenizer: Any = None,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: torch.dtype | str = "auto",
+    device_map: Any = None,
+    token: str | bool | None = None,
+    trust_remote_code: bool = False,
+    copy_object: bool = True,
+) -> Model:
+    """Load a causal or masked language model.
+
+    Args:
+        source: "organism" or "organism-control" (shipped), a local folder in the Hugging Face format,
+            a hub id, or `(hf_model, tokenizer)` already in memory. `HF_HOME` and `HF_HUB_OFFLINE` are
+            respected; without a network the local cache is used.
+        tokenizer: used instead of the one beside the weights.
+        revision: branch, tag or commit of a hub id.
+        device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto" keeps the checkpoint's own (an object's own, in memory); nothing is upcast.
+        device_map: as transformers takes it, for models larger than one device; then `device` is not used.
+        token: as transformers takes it, for gated repositories.
+        trust_remote_code: run code that comes with the checkpoint. Off: nothing of a checkpoint is
+            ever executed (weights are safetensors, or torch files read with `weights_only=True`).
+        copy_object: wrapping changes a transformers object for good, so one in memory is copied
+            first; False saves the memory of a copy and gives the object away.
+
+    Raises:
+        FileNotFoundError: neither a folder nor a model the hub (or its local cache) has.
+        ValueError: an unsupported architecture, quantised weights, no tokenizer, or a bad dtype.
+    """
+    dtype = _resolve_dtype(dtype)
+    if isinstance(source, tuple):
+        hf_model, tokenizer = source[0], source[1] if tokenizer is None else tokenizer
+        name = type(hf_model).__name__
+        _check_not_quantised(hf_model.config, name)
+        if copy_object:
+            hf_model = copy.deepcopy(hf_model)
+        if device != "auto":
+            hf_model = hf_model.to(device)
+        if dtype != "auto":
+            hf_model = hf_model.to(dtype)
+        return _wrap(hf_model, tokenizer, name=name, revision=None, generic_words=None)
+
+    shipped = str(source) in SHIPPED
+    path = shipped_dir(str(source)) if shipped else Path(source).expanduser()
+    local = path.is_dir()
+    if not local and (str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or path.exists()):
+        raise FileNotFoundError(
+            f"no model folder {str(source)!r}: expected a folder with config.json and weights, a hub id, "
+            f"or one of {', '.join(SHIPPED)}"
+        )
+    where = str(path) if local else str(source)
+    reachable = local or _hub_is_reachable()
+    options: dict[str, Any] = {
+        "revision": revision,
+        "token": token,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": local or not reachable,
+    }
+    factors = read_factors(path) if local else None
+    if factors is None:
+        hf_model = _read_checkpoint(where, dtype, device_map, options, reachable)
+    else:
+        hf_model = read_factored(path, dtype, len(factors) // 2)
+    if tokenizer is None:
+        tokenizer = _read_tokenizer(where, options)
+    if device_map is None:
+        hf_model = hf_model.to(_resolve_device(device))
+    model = _wrap(
+        hf_model,
+        tokenizer,
+        name=path.resolve().name if local else str(source),
+        revision=getattr(hf_model.config, "_commit_hash", None) or revision,
+        generic_words=_read_generic_words(path) if local else None,
+    )
+    if factors is not None:
+        use_factors(model, factors)
+    model.source = {
+        "source": str(path.resolve()) if local and not shipped else str(source),
+        "revision": model.revision if not local else revision,
+        "dtype": dtype,
+        "token": token,
+        "trust_remote_code": trust_remote_code,
+    }
+    return model
+
+
+def _wrap(
+    hf_model: Any, tokenizer: Any, *, name: str, revision: str | None, generic_words: Sequence[str] | None
+) -> Model:
+    if tokenizer is None:
+        raise ValueError(f"no tokenizer for {name!r}: pass load_model((hf_model, tokenizer))")
+    hf_model.eval()
+    hf_model.requires_grad_(False)
+    parameters = dict(hf_model.named_parameters())
+    try:
+        bridge = build_bridge(hf_model)
+    except ValueError as error:
+        raise ValueError(
+            f"TransformerLens does not support the architecture {type(hf_model).__name__} of {name!r} ({error}); "
+            "docs/models.md lists the families that are tested"
+        ) from error
+    return Model(bridge, tokenizer, name=name, revision=revision, parameters=parameters, generic_words=generic_words)
+
+
+def load_tokenizer(source: str | Path) -> Any:
+    """A transformers tokenizer, from a folder or the hub.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return _read_tokenizer(str(source), {})
+
+
+def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str, Any], reachable: bool) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+    try:
+        config: Any = AutoConfig.from_pretrained(where, **options)
+    except OSError as error:
+        why = str(error).strip().splitlines()[0]
+        if not reachable:
+            why = "it is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
+        raise FileNotFoundError(f"cannot load the model {where!r}: {why}") from error
+    except ValueError as error:
+        raise ValueError(f"cannot load the model {where!r}: {str(error).strip().splitlines()[0]}") from error
+    _check_not_quantised(config, where)
+    architectures = config.architectures or []
+    masked = any(name.endswith("ForMaskedLM") for name in architectures)
+    cls: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
+    try:
+        return cls.from_pretrained(where, dtype=dtype, device_map=device_map, **options)
+    except OSError as error:
+        raise FileNotFoundError(f"cannot load the weights of {where!r}: {str(error).splitlines()[0]}") from error
+    except ValueError as error:
+        raise ValueError(
+            f"{where!r} ({', '.join(architectures) or config.model_type}) is not a causal or masked language model "
+            f"that transformers can load: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _hub_is_reachable(seconds: float = 1.0) -> bool:
+    """Whether it is worth asking the hub: its client retries for 20 seconds where there is no network."""
+    import socket
+    import threading
+    from urllib.parse import urlparse
+    from urllib.request import getproxies
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True  # only the proxy knows
+    address = urlparse(constants.ENDPOINT)
+    reached: list[bool] = []
+
+    def ask() -> None:
+        try:
+            port = address.port or (443 if address.scheme == "https" else 80)
+            with socket.create_connection((address.hostname, port), timeout=seconds):
+                reached.append(True)
+        except OSError:
+            pass
+
+    asking = threading.Thread(target=ask, daemon=True)  # looking up a name cannot be given a time limit
+    asking.start()
+    asking.join(seconds)
+    return bool(reached)
+
+
+def _read_tokenizer(where: str, options: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    missing = f"no tokenizer comes with {where!r}: name a folder or hub id with one (load_model(..., tokenizer=...))"
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(missing) from error
+    # Where the files are missing, transformers 5 makes a tokenizer of special tokens alone.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ValueError(missing)
+    return tokenizer
+
+
+def _check_not_quantised(config: Any, name: str) -> None:
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError(
+            f"{name!r} is quantised: quantised weights cannot be factored exactly; load the model in float32, "
+            "bfloat16 or float16"
+        )
+
+
+def _read_generic_words(folder: Path) -> list[str] | None:
+    path = folder / GENERIC_WORDS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _resolve_device(device: str) -> str:
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+_DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def _resolve_dtype(dtype: torch.dtype | str) -> torch.dtype | str:
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return dtype
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype is {dtype!r}: expected 'auto', a torch dtype, or one of {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]

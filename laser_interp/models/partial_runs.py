@@ -1,0 +1,384 @@
+"""Running a part of a model: some of its layers, several edits side by side, each linear map only where it is needed.
+
+1. Blocks outside the wanted layers become identities, and a stored residual stream is injected before the first one.
+2. The batch is repeated, one copy for each edit that runs beside others.
+3. Each linear map is computed at the distinct tokens only. In the last layer, but for keys and values, it is computed
+   only where the batch is read. What is known from a recorded run of the model as trained is returned again.
+
+There is no second implementation of any decoder: TransformerLens's own modules run, with some of their functions
+exchanged while they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from laser_interp.choices import SUBLAYER_OF
+from laser_interp.models.forward import padding_id, score_dtype, takes_mask
+from laser_interp.models.library_internals import one_step_modules, swap_forward
+from laser_interp.models.loaded_model import LoadedModel
+from laser_interp.models.weights import derived
+from laser_interp.models.weights import linear as linear_module
+
+# (input [n, d_in], the original map) -> output [n, d_out], or that of all copies where they share their input
+Compute = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Token sequences that run together, padded on the right.
+
+    A causal model's tokens depend on what stands before them alone, so of tokens with equal beginnings
+    one is computed and the others copy it; padding copies any.
+
+    Attributes:
+        ids, mask: `[rows, longest]`.
+        tokens: flat indices into `[rows, longest]` of the tokens whose linear maps are computed.
+        copies_of: `[rows * longest]`, for each place which of `tokens` it takes its result from.
+        reads: flat indices of the places whose next-token logits are wanted, in the order asked for.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    tokens: Tensor
+    copies_of: Tensor
+    reads: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, longest = self.ids.shape
+        return int(rows), int(longest)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every place is computed for itself."""
+        return len(self.tokens) == self.ids.numel()
+
+
+@dataclass
+class Record:
+    """What a layer computed in a run of the model as trained, to be used again where an edit leaves it as it is.
+
+    Attributes:
+        linear: matrix -> its outputs at the computed tokens, `[tokens, d_out]`.
+        sublayer: "attn" or "mlp" -> what that module returned.
+    """
+
+    linear: dict[str, Tensor] = field(default_factory=dict)
+    sublayer: dict[str, Any] = field(default_factory=dict)
+
+
+def make_batch(model: LoadedModel, rows: Sequence[Sequence[int]], reads: Sequence[tuple[int, int]]) -> Batch:
+    """Pad token sequences, and find which of their tokens have to be computed.
+
+    Args:
+        reads: (row, position) pairs whose next-token logits are wanted.
+    """
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), padding_id(model), dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    first: dict[Any, int] = {}  # a token with all it depends on -> which of the computed ones it is
+    tokens: list[int] = []
+    copies_of = torch.zeros(len(rows) * longest, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
+        before: Any = tuple(row) if model.masked else None
+        for position, token in enumerate(row):
+            key = (before, position if model.masked else token)
+            if key not in first:
+                first[key] = len(tokens)
+                tokens.append(i * longest + position)
+            before = before if model.masked else first[key]
+            copies_of[i * longest + position] = first[key]
+    flat = [row * longest + position for row, position in reads]
+    return Batch(
+        ids.to(model.device),
+        mask.to(model.device),
+        torch.tensor(tokens, device=model.device),
+        copies_of.to(model.device),
+        torch.tensor(flat, dtype=torch.long, device=model.device),
+    )
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What a run of edits need not compute again.
+
+    Attributes:
+        linear: (layer, matrix) -> what computes it instead, from its input at the computed tokens of all copies and
+            a function that computes the original.
+        shared: (layer, matrix) of those whose input is the same in all copies: they are given that of one copy and
+            return the outputs of all. (layer, "mlp") where that holds for all of a layer's MLP.
+        sublayer: (layer, "attn" or "mlp") -> what a `Record` says that the sublayer returned, to be returned again.
+    """
+
+    linear: Mapping[tuple[int, str], Compute] = field(default_factory=dict)
+    shared: Collection[tuple[int, str]] = ()
+    sublayer: Mapping[tuple[int, str], Any] = field(default_factory=dict)
+
+
+def run(
+    model: LoadedModel,
+    batch: Batch,
+    *,
+    copies: int = 1,
+    start: int = 0,
+    residual: Float[Tensor, "rows longest d_model"] | None = None,
+    stop: int | None = None,
+    reuse: Reuse = Reuse(),
+    record: Record | None = None,
+) -> Tensor:
+    """Run some layers of the model on a batch, `copies` times side by side.
+
+    Args:
+        start, residual: resume before layer `start` from the residual stream that enters it.
+        stop: end before this layer; None runs to the logits.
+        reuse: what is computed otherwise, or not at all.
+        record: filled with what layer `start` computes.
+
+    Returns:
+        Logits `[copies * reads, d_vocab]` in fp32 (fp64 for an fp64 model), copy by copy; or, with `stop`, the
+        residual stream that enters that layer, `[rows, longest, d_model]`.
+    """
+    end = model.n_layers if stop is None else stop
+    reached: list[Tensor] = []
+    with ExitStack() as stack:
+        _skip_blocks(model, stack, start, end, reached if stop is not None else None)
+        for layer in range(start, end):
+            for module, function in derived(
+                model, ("one_step", layer), lambda n=layer: list(one_step_modules(model.bridge.blocks[n]))
+            ):
+                stack.callback(swap_forward(module, function))
+        _compute_where_needed(model, stack, batch, copies, range(start, end), reuse, start if record else None, record)
+        if record is not None:
+            for name in ("attn", "mlp"):
+                stack.callback(_record_sublayer(model, start, name, record).remove)
+        _inject_and_read(model, stack, batch, copies, start, residual, stop)
+        logits = model.bridge(
+            batch.ids.repeat(copies, 1),
+            attention_mask=batch.mask.repeat(copies, 1) if takes_mask(model) else None,
+            return_type="logits",
+            prepend_bos=False,
+            **({"use_cache": False} if hasattr(model.bridge.original_model.config, "use_cache") else {}),
+        )
+    if stop is not None:
+        return reached[0]
+    return logits[:, 0].to(score_dtype(logits.dtype))
+
+
+def _skip_blocks(model: LoadedModel, stack: ExitStack, start: int, end: int, reached: list[Tensor] | None) -> None:
+    """Make identities of the blocks outside; what enters block `end`, or leaves the last one, is put into `reached`."""
+    for layer, block in enumerate(model.bridge.blocks):
+        if not start <= layer < end:
+            stack.callback(swap_forward(block, _identity(model, reached if layer == end else None)))
+    if reached is not None and end == model.n_layers:
+
+        def keep_last(module: Any, args: Any, output: Any) -> None:
+            reached.append(output if isinstance(output, Tensor) else output[0])
+
+        stack.callback(model.bridge.blocks[end - 1].register_forward_hook(keep_last).remove)
+
+
+def _compute_where_needed(
+    model: LoadedModel,
+    stack: ExitStack,
+    batch: Batch,
+    copies: int,
+    layers: range,
+    reuse: Reuse,
+    recorded: int | None,
+    record: Record | None,
+) -> None:
+    """Let each linear map and each MLP of some layers be computed at the needed places only."""
+    everywhere, where_read = (_Places.of(batch, copies, only_read) for only_read in (False, True))
+    for layer in layers:
+        is_last = layer == model.n_layers - 1
+        mlp = model.bridge.blocks[layer].mlp
+        packs_mlp = has_mlp_module(model, layer)
+        if packs_mlp and (layer, "mlp") not in reuse.sublayer:
+            places = where_read if is_last else everywhere
+            function = places.packed(mlp.forward, one_copy=(layer, "mlp") in reuse.shared)
+            stack.callback(swap_forward(mlp, function))
+        for m in model.matrices:
+            places = where_read if is_last and m not in ("k", "v") else everywhere
+            compute = reuse.linear.get((layer, m))
+            keep = record.linear if record is not None and layer == recorded else None
+            module = linear_module(model, layer, m)
+            if compute is not None or keep is not None or not places.whole:
+                is_packed = packs_mlp and SUBLAYER_OF[m] == "mlp"
+                function = _computing(module.forward, compute, keep, m)
+                function = places.linear(function, is_packed, (layer, m) in reuse.shared)
+                stack.callback(swap_forward(module, function))
+    rows, _ = batch.shape
+    for (layer, name), output in reuse.sublayer.items():
+        stack.callback(swap_forward(getattr(model.bridge.blocks[layer], name), _returning(output, rows, copies)))
+
+
+def _inject_and_read(
+    model: LoadedModel,
+    stack: ExitStack,
+    batch: Batch,
+    copies: int,
+    start: int,
+    residual: Tensor | None,
+    stop: int | None,
+) -> None:
+    """Hooks that put in the stored residual stream, and keep of the last one only the places that are read."""
+    hooks: list[tuple[str, Any]] = []
+    if residual is not None:
+        entering = residual.repeat(copies, 1, 1) if copies > 1 else residual
+        hooks.append((f"blocks.{start}.hook_in", lambda x, hook: entering))
+    read = batch.reads if stop is None else batch.reads[:0]
+    if copies > 1:
+        rows, longest = batch.shape
+        read = (read + torch.arange(copies, device=read.device)[:, None] * (rows * longest)).flatten()
+    hooks.append(("unembed.hook_in", lambda x, hook: x.flatten(0, 1)[read.to(x.device)].unsqueeze(1)))
+    stack.enter_context(model.bridge.hooks(fwd_hooks=hooks))
+    stack.enter_context(torch.no_grad())
+
+
+def _identity(model: LoadedModel, reached: list[Tensor] | None) -> Callable[..., Any]:
+    """A block that passes the residual stream on, in the form in which this family's blocks return it."""
+    form = derived(model, "block_form", lambda: _block_form(model))
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        x = args[0] if args else kwargs["hidden_states"]
+        if reached is not None:
+            reached.append(x)
+        return x if form is None else form([x])
+
+    return forward
+
+
+def _block_form(model: LoadedModel) -> type | None:
+    """What holds a block's output: tuple, list, or nothing (the tensor itself)."""
+    outputs: list[Any] = []
+    handle = model.bridge.blocks[0].register_forward_hook(lambda module, args, output: outputs.append(output))
+    try:
+        with torch.no_grad():
+            model.bridge(torch.zeros(1, 1, dtype=torch.long, device=model.device), prepend_bos=False)
+    finally:
+        handle.remove()
+    return None if isinstance(outputs[0], Tensor) else type(outputs[0])
+
+
+def _record_sublayer(model: LoadedModel, layer: int, name: str, record: Record) -> Any:
+    def keep(module: Any, args: Any, output: Any) -> None:
+        record.sublayer[name] = output
+
+    return getattr(model.bridge.blocks[layer], name).register_forward_hook(keep)
+
+
+def has_mlp_module(model: LoadedModel, layer: int) -> bool:
+    """Whether a layer has a module that is its MLP and nothing else; OPT's and BERT's have none."""
+    return getattr(model.bridge.blocks[layer].mlp, "name", None) is not None
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Which places of copies of a batch are computed, and for every place which result it takes.
+
+    Attributes:
+        take: flat indices of the places computed in one copy; None: all.
+        put: `[rows * longest]`, which of the results each place takes; what nobody reads takes any.
+        copies, n_places: copies, and places in each.
+    """
+
+    take: Tensor | None
+    put: Tensor | None
+    copies: int
+    n_places: int
+    takes: Tensor | None  # `take` and `put` for all copies
+    puts: Tensor | None
+    last: list[Any] = field(default_factory=list)  # what was gathered last
+
+    @classmethod
+    def of(cls, batch: Batch, copies: int, only_read: bool) -> _Places:
+        rows, longest = batch.shape
+        if only_read:
+            kept = batch.copies_of[batch.reads].unique()
+            take = batch.tokens[kept]
+            where = torch.zeros(len(batch.tokens), dtype=torch.long, device=take.device)
+            where[kept] = torch.arange(len(kept), device=take.device)
+            put = where[batch.copies_of]
+        elif batch.whole:
+            return cls(None, None, copies, rows * longest, None, None)
+        else:
+            take, put = batch.tokens, batch.copies_of
+        nth = torch.arange(copies, device=take.device)[:, None]
+        takes, puts = (take + nth * (rows * longest)).flatten(), (put + nth * len(take)).flatten()
+        return cls(take, put, copies, rows * longest, takes, puts)
+
+    @property
+    def whole(self) -> bool:
+        return self.take is None
+
+    def gather(self, x: Tensor, one_copy: bool) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        if self.take is None or self.takes is None:
+            return flat[: self.n_places] if one_copy else flat
+        if self.last and self.last[0] is x and self.last[1] == one_copy:  # queries, keys and values read the same
+            return self.last[2]
+        gathered = flat.index_select(0, (self.take if one_copy else self.takes).to(flat.device))
+        self.last[:] = [x, one_copy, gathered]
+        return gathered
+
+    def scatter(self, results: Tensor) -> Tensor:
+        return results if self.puts is None else results.index_select(0, self.puts.to(results.device))
+
+    def packed(self, forward: Callable[..., Tensor], *, one_copy: bool) -> Callable[..., Tensor]:
+        """A module that works place by place, at the computed places only."""
+
+        def compute(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            results = forward(self.gather(x, one_copy).unsqueeze(0), *args, **kwargs)
+            return self.scatter(results.flatten(0, -2)).reshape(x.shape)
+
+        return compute
+
+    def linear(
+        self, forward: Callable[[Tensor], Tensor], is_packed: bool, one_copy: bool
+    ) -> Callable[[Tensor], Tensor]:
+        """A linear map at the computed places only; `is_packed`: its module is called with them alone."""
+
+        def compute(x: Tensor) -> Tensor:
+            if is_packed:
+                n = self.n_places if self.take is None else len(self.take)
+                return forward(x[0, :n] if one_copy else x[0]).unsqueeze(0)
+            y = self.scatter(forward(self.gather(x, one_copy)))
+            return y.reshape(*x.shape[:-1], y.shape[-1])
+
+        return compute
+
+
+def _computing(
+    original: Callable[[Tensor], Tensor], compute: Compute | None, keep: dict[str, Tensor] | None, name: str
+) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        y = original(x) if compute is None else compute(x, original)
+        if keep is not None:
+            keep[name] = y
+        return y
+
+    return forward
+
+
+def _returning(output: Any, rows: int, copies: int) -> Callable[..., Any]:
+    """The forward of a module whose output is known."""
+
+    def repeated(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part.repeat(copies, *[1] * (part.ndim - 1)) if part.ndim and part.shape[0] == rows else part
+        if isinstance(part, list | tuple):
+            return type(part)(repeated(item) for item in part)
+        return part
+
+    again = repeated(output) if copies > 1 else output
+    return lambda *args, **kwargs: again

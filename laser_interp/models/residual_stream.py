@@ -1,0 +1,77 @@
+"""How a layer is wired into the residual stream. It is asked of the layer itself, by moving something and looking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from laser_interp.models.forward import forward, padding_id
+from laser_interp.models.hooks import rewriting
+from laser_interp.models.loaded_model import LoadedModel
+from laser_interp.models.partial_runs import Record, Reuse, make_batch, run
+from laser_interp.models.weights import derived
+
+
+def why_not_additive(model: LoadedModel, layer: int, matrix: str) -> str | None:
+    """Why a matrix's output is not simply a term of the final residual stream; None where it is.
+
+    The output of the last layer's last matrix is moved, and the final residual stream is looked at: a norm in
+    between, as in Gemma 2 or BERT, shows.
+    """
+    if matrix not in ("o", "out"):
+        return f"{matrix!r} does not write into the residual stream; only o and out do"
+    if not derived(model, "additive", lambda: _is_additive(model)):
+        return f"{model.architecture} has norms between its matrices and the residual stream, or none at its end"
+    return None
+
+
+def _is_additive(model: LoadedModel) -> bool:
+    if model.masked or "ln_final.hook_in" not in model.bridge.hook_dict:
+        return False
+    layer, seen = model.n_layers - 1, []
+    generator = torch.Generator().manual_seed(0)
+    shift = torch.randn(model.d_model, generator=generator)
+
+    def look(x: Tensor, hook: Any) -> None:
+        seen.append(x[:, -1].double().cpu())
+
+    row = [padding_id(model), *range(min(4, model.d_vocab))]
+    for move in (None, shift):
+        hooks: list[tuple[str, Any]] = [("ln_final.hook_in", look)]
+        rewrites = {} if move is None else {(layer, "out"): lambda x, y: y + shift.to(y)}
+        with rewriting(model, rewrites), model.bridge.hooks(fwd_hooks=hooks):
+            forward(model, [row], [0], [len(row) - 1])
+    moved = shift.to(model.dtype).double()
+    return bool(((seen[1] - seen[0])[0] - moved).norm() < 0.02 * moved.norm())
+
+
+def is_parallel(model: LoadedModel, layer: int) -> bool:
+    """Whether a layer's MLP reads what enters the layer, and not what its attention made of it.
+
+    The layer is run twice, once with its attention output moved.
+    """
+    return derived(model, ("parallel", layer), lambda: _is_parallel(model, layer))
+
+
+def _is_parallel(model: LoadedModel, layer: int) -> bool:
+    batch = make_batch(model, [[0, 1]], [(0, 1)])
+    wave = torch.arange(2 * model.d_model, device=model.device).sin().to(model.dtype)  # no norm removes it
+    ordinary, moved = Record(), Record()
+    for record, size in ((ordinary, 0), (moved, 1)):
+
+        def move(x: Tensor, original: Callable[[Tensor], Tensor], size: int = size) -> Tensor:
+            return original(x) + size * wave[: model.d_model].to(x.device)
+
+        run(
+            model,
+            batch,
+            start=layer,
+            stop=layer + 1,
+            residual=wave.reshape(1, 2, model.d_model),
+            reuse=Reuse(linear={(layer, "o"): move}),
+            record=record,
+        )
+    return torch.equal(ordinary.linear["in"], moved.linear["in"])

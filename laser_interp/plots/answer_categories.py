@@ -1,0 +1,52 @@
+"""Of which category the answers of growing shares of the discarded part are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.plots.marks import whiskers
+from laser_interp.plots.names import CATEGORIES
+from laser_interp.plots.style import new_figure, palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def discarded_answers(categories: pd.DataFrame) -> Figure:
+    """What is answered, by category: all prompts, and those the edit fixed."""
+    colour = palette()
+    colours = {"correct": colour[2], "generic": colour[7], "same_type": colour[1], "other": colour[4]}
+    outcomes = [name for name in ("all", "fixed") if name in set(categories["outcome"])]
+    figure, axes = new_figure(1, len(outcomes), 2.1, sharey=True)
+    for ax, outcome in zip(axes.flat, outcomes, strict=True):
+        table = categories[categories["outcome"] == outcome]
+        labels = [
+            {"base": "as trained", "edit": "LASER"}.get(e, f"{s:.0%}")
+            for e, s in zip(table["edit"], table["share"], strict=True)
+        ]
+        bottom = np.zeros(len(table))
+        for name in ("correct", "same_type", "other", "generic"):
+            ax.bar(
+                range(len(table)),
+                table[name],
+                bottom=bottom,
+                color=colours[name],
+                width=0.8,
+                label=CATEGORIES[name],
+            )
+            bottom += table[name].to_numpy()
+        # Generic words are on top of the stack: their share is what is above the bar's last boundary
+        upside_down = table.assign(generic_lo=table["generic_hi"], generic_hi=table["generic_lo"])
+        whiskers(ax, np.arange(len(table)), upside_down, "generic", at=1 - table["generic"])
+        ax.set_xticks(range(len(table)), labels, rotation=60, ha="right", rotation_mode="anchor")
+        ax.set_xlabel("share of the discarded part")
+        ax.set_title(f"{'all prompts' if outcome == 'all' else 'fixed by LASER'} (n = {int(table['n'].iloc[0])})")
+    axes[0, 0].set_ylabel("share of answers")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=4, columnspacing=0.8, handlelength=1.0, handletextpad=0.3
+    )
+    return figure

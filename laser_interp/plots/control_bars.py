@@ -1,0 +1,47 @@
+"""An edit beside its controls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.plots.marks import interval_ends
+from laser_interp.plots.names import EDITS
+from laser_interp.plots.style import new_figure, palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def controls(table: pd.DataFrame) -> Figure:
+    """Top-1 of the edit beside its controls; a range where a control was drawn several times."""
+    colour = palette()
+    order = table.iloc[::-1]
+    figure, axes = new_figure(1, 1, 0.45 + 0.24 * len(order))
+    ax = axes[0, 0]
+    colours = [
+        colour[1] if name == "laser" else colour[0] if name == "base" else "0.75" if edits else colour[2]
+        for name, edits in zip(order["control"], order["edits_weight"], strict=True)
+    ]
+    y = np.arange(len(order))
+    ax.barh(y, order["accuracy"], color=colours, height=0.7)
+    ax.errorbar(
+        order["accuracy"],
+        y,
+        xerr=interval_ends(order, "accuracy"),
+        fmt="none",
+        ecolor="0.15",
+        elinewidth=0.7,
+        capsize=1.5,
+    )
+    drawn = (order["n_draws"] > 1).to_numpy()
+    for name in ("accuracy_lowest", "accuracy_highest"):
+        ax.plot(order.loc[drawn, name], y[drawn], "o", color="0.15", markersize=1.6, markeredgewidth=0)
+    base = float(table.loc[table["control"] == "base", "accuracy"].iloc[0])
+    ax.axvline(base, color=colour[0], linewidth=0.6, linestyle="--", zorder=0)
+    ax.set_yticks(y, [EDITS.get(name, name) for name in order["control"]], fontsize=6, linespacing=0.9)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("top-1 on test prompts")
+    return figure

@@ -1,0 +1,38 @@
+"""Several edits beside each other: change of accuracy, and which wrong answers are fixed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.plots.style import new_figure, palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def compared_edits(table: pd.DataFrame) -> Figure:
+    """Several edits: change of accuracy, and odds ratio of being fixed per tenfold frequency."""
+    figure, axes = new_figure(1, 2, 0.7 + 0.17 * len(table), sharey=True)
+    y = np.arange(len(table))[::-1]
+    colours = [palette()[7 if placebo else 0] for placebo in table["placebo"]]
+    for ax, name, lo, hi, neutral, label in (
+        (axes.flat[0], "change", "change_lo", "change_hi", 0.0, "change of\naccuracy"),
+        (axes.flat[1], "odds_ratio", "odds_lo", "odds_hi", 1.0, "odds ratio of fixed,\n10-fold frequency"),
+    ):
+        ax.axvline(neutral, color="0.7", linewidth=0.6)
+        for at, colour, row in zip(y, colours, table.to_dict("records"), strict=True):
+            if np.isfinite(row[name]):
+                ax.plot([row[lo], row[hi]], [at, at], color=colour, linewidth=0.8)
+                ax.plot([row[name]], [at], "o", color=colour)
+        ax.set_xlabel(label)
+    axes.flat[0].locator_params(axis="x", nbins=3)
+    axes.flat[1].set_xscale("log")
+    lo, hi = axes.flat[1].get_xlim()
+    axes.flat[1].set_xlim(max(lo, 1 / 50), min(hi, 50))  # an interval may reach anywhere where little was fixed
+    axes.flat[0].set_yticks(
+        y, [f"{e} (placebo)" if p else str(e) for e, p in zip(table["edit"], table["placebo"], strict=True)]
+    )
+    return figure

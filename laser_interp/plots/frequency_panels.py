@@ -1,0 +1,70 @@
+"""Accuracy, fixed and broken answers by training frequency."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.plots.marks import frequency_axis, points
+from laser_interp.plots.style import new_figure, palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.DataFrame) -> Figure:
+    """The paper's two frequency plots above, what is fixed and broken by frequency below."""
+    colour = palette()
+    figure, axes = new_figure(2, 2, 3.4)
+
+    ax = axes[0, 0]
+    metrics = [one for one in (("top1", "-"), ("top10", "--")) if f"{one[0]}_before" in cumulative.columns]
+    for metric, line in metrics:
+        for when, label, c in (("before", "as trained", colour[0]), ("after", "LASER", colour[1])):
+            ax.plot(
+                cumulative["n_both"], cumulative[f"{metric}_{when}"], line, color=c,
+                label=label if metric == "top1" else f"{label}, top-10",
+            )  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_xlabel("frequency ≤ N")
+    ax.set_ylabel(", ".join({"top1": "top-1", "top10": "top-10"}[metric] for metric, _ in metrics))
+    ax.set_title("(a) paper: cumulative")
+
+    ax = axes[0, 1]
+    shown = paper_ratio[paper_ratio["n"] > 0]
+    ax.bar(range(len(shown)), shown["ratio"], color="0.6", width=0.6)
+    ax.set_xticks(range(len(shown)), [f"{f}\n(n = {n})" for f, n in zip(shown["frequency"], shown["n"], strict=True)])
+    ax.set_xlabel("frequency")
+    ax.set_ylabel("corrected ÷\noriginally correct")
+    ax.set_title("(b) paper: ratio")
+
+    x = np.arange(len(bins))
+    points(axes[1, 0], x - 0.12, bins, "base_top1", None, colour[0])
+    points(axes[1, 0], x + 0.12, bins, "edit_top1", None, colour[1])
+    axes[1, 0].set_ylabel("top-1")
+    axes[1, 0].set_title("(c) by frequency")
+    points(axes[1, 1], x - 0.12, bins, "p_fixed_given_wrong", "P(fixed | wrong before)", colour[2])
+    points(axes[1, 1], x + 0.12, bins, "p_broken_given_right", "P(broken | right before)", colour[3])
+    axes[1, 1].set_ylabel("probability")
+    axes[1, 1].set_title("(d) fixed, broken")
+    for ax in axes[1]:
+        frequency_axis(ax, bins)
+    entries = [entry for ax in (axes[0, 0], axes[1, 1]) for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
+    figure.legend(
+        [handle for handle, _ in entries], [label for _, label in entries], loc="outside upper center", ncols=3,
+        columnspacing=1.0, handlelength=1.6, handletextpad=0.4,
+    )  # fmt: skip
+    return figure
+
+
+def accuracy_by_frequency(bins: pd.DataFrame) -> Figure:
+    """How well a model knows facts, by how often training showed them."""
+    figure, axes = new_figure(1, 1, 2.0)
+    ax = axes.flat[0]
+    points(ax, np.arange(len(bins), dtype=float), bins, "base_top1", None, palette()[0])
+    frequency_axis(ax, bins)
+    ax.set_ylabel("accuracy")
+    return figure

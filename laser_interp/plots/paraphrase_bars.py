@@ -1,0 +1,35 @@
+"""Facts that are right on all of their prompts, on any, and how far prompts agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.plots.marks import whiskers
+from laser_interp.plots.names import EDITS
+from laser_interp.plots.style import new_figure, palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def robustness(table: pd.DataFrame) -> Figure:
+    """Facts right on every paraphrase, on any, and how far paraphrases agree, under each edit."""
+    colour = palette()
+    figure, axes = new_figure(1, 1, 1.9)
+    ax = axes.flat[0]
+    x = np.arange(len(table))
+    for i, (name, label) in enumerate(
+        (("all_right", "right on all prompts"), ("accuracy", "right, per prompt"), ("any_right", "right on any"),
+         ("agreement", "prompts agree"))
+    ):  # fmt: skip
+        at = x + 0.2 * (i - 1.5)
+        ax.bar(at, table[name], 0.18, color=colour[i], label=label)
+        whiskers(ax, at, table, name)
+    ax.set_xticks(x, [EDITS.get(str(e), str(e)) for e in table["edit"]])
+    ax.set_ylim(0, 1.03)
+    ax.set_ylabel("share of facts")
+    figure.legend(loc="outside upper center", ncols=2, columnspacing=1.0)
+    return figure

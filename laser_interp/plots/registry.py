@@ -1,0 +1,105 @@
+"""Every figure by name: the function that draws it, and the tables it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from laser_interp.plots.answer_categories import discarded_answers
+from laser_interp.plots.captions import caption
+from laser_interp.plots.composition_steps import composition
+from laser_interp.plots.control_bars import controls
+from laser_interp.plots.edit_comparison import compared_edits
+from laser_interp.plots.frequency_panels import accuracy_by_frequency, rare_facts
+from laser_interp.plots.gradient_map import attribution_map
+from laser_interp.plots.loss_by_layer import layer_sweep
+from laser_interp.plots.paraphrase_bars import robustness
+from laser_interp.plots.singular_values import spectrum
+from laser_interp.plots.style import paper_style, style_of
+from laser_interp.plots.transfer_map import transfer
+from laser_interp.plots.trap_simulation import frequency_trap
+
+# name -> (function, the tables it draws, in order)
+FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "layer_sweep": (layer_sweep, ("cells",)),
+    "spectrum": (spectrum, ("spectrum",)),
+    "rare_facts": (rare_facts, ("rare_facts_bins", "rare_facts_cumulative", "rare_facts_paper_ratio")),
+    "discarded_answers": (discarded_answers, ("discarded_categories",)),
+    "controls": (controls, ("controls",)),
+    "robustness": (robustness, ("robustness",)),
+    "composition": (composition, ("composition", "composition_scores")),
+    "transfer": (transfer, ("transfer",)),
+    "attribution_map": (attribution_map, ("directions_gradients",)),
+    "compared_edits": (compared_edits, ("rare_facts_placebo",)),
+    "frequency_trap": (frequency_trap, ("trap_bins", "trap_rates")),
+}
+
+
+def draw(result: Any, **options: Any) -> Any:
+    """Draw a result by its own parts; see `laser_interp.display.Drawable`.
+
+    Raises:
+        TypeError: nothing here draws such a result.
+    """
+    with paper_style():
+        if hasattr(result, "paper_ratio"):
+            if result.edit is None:
+                return accuracy_by_frequency(result.bins, **options)
+            return rare_facts(result.bins, result.cumulative, result.paper_ratio, **options)
+        if hasattr(result, "table") and "placebo" in result.table:
+            return compared_edits(result.table, **options)
+    raise TypeError(f"there is no figure for a {type(result).__name__}")
+
+
+def required_tables() -> list[str]:
+    """The names of all tables that figures are drawn from."""
+    return sorted({table for _, needed in FIGURES.values() for table in needed})
+
+
+def draw_figure(name: str, tables: Mapping[str, pd.DataFrame]) -> Any:
+    """One figure by name, from its tables."""
+    function, needed = FIGURES[name]
+    with paper_style():
+        return function(*(tables[table] for table in needed))
+
+
+def draw_all(
+    tables: Mapping[str, pd.DataFrame],
+    folder: str | Path,
+    *,
+    style: str = "paper",
+    columns: int = 1,
+    about: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Draw every figure whose tables are there, as PDF and PNG, each with its caption (.txt) and its data (.csv).
+
+    Equal tables give equal files: no dates are written into them.
+
+    Args:
+        style, columns: see `style_of`.
+        about: `model`, `edit` and `command`, for the captions; what the tables' own provenance says is taken too.
+    """
+    style_of(style, columns)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, (draw, needed) in FIGURES.items():
+        if not all(table in tables and len(tables[table]) for table in needed):
+            continue
+        with paper_style(style, columns):
+            figure = draw(*(tables[table] for table in needed))
+            for suffix, metadata in (
+                (".pdf", {"CreationDate": None, "Creator": None, "Producer": None}),
+                (".png", {"Software": None}),
+            ):
+                figure.savefig(folder / f"{name}{suffix}", metadata=metadata)
+                written.append(folder / f"{name}{suffix}")
+        known = tables[needed[0]].attrs.get("provenance", {}) | dict(about or {})
+        (folder / f"{name}.txt").write_text(caption(name, tables, needed, known), encoding="utf-8")
+        for table in needed:
+            path = folder / (f"{name}.csv" if len(needed) == 1 else f"{name}.{table.removeprefix(name + '_')}.csv")
+            tables[table].to_csv(path, index=False)
+    return written

@@ -1,0 +1,42 @@
+"""Singular values, the edge of noise, and where LASER cuts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from laser_interp.plots.style import new_figure, palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def spectrum(table: pd.DataFrame) -> Figure:
+    """Singular values of each site, the largest value that noise alone would have, and where LASER cuts.
+
+    Args:
+        table: `site, direction, singular_value, noise_edge, rank_kept`.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    sites = list(dict.fromkeys(table["site"]))
+    figure, axes = new_figure(1, len(sites), 2.0, sharey=True)
+    colour = palette()
+    for ax, site in zip(axes.flat, sites, strict=True):
+        of = table[table["site"] == site].sort_values("direction")
+        ax.plot(of["direction"] + 1, of["singular_value"], color=colour[0], label="singular values")
+        ax.axhline(of["noise_edge"].iloc[0], color=colour[7], linestyle="--", linewidth=0.8, label="edge of noise")
+        ax.axvline(
+            of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="LASER keeps what is to its left"
+        )
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel("direction")
+        ax.set_title(site)
+    axes[0, 0].set_ylabel("singular value")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=1, handlelength=1.6)
+    return figure

@@ -1,0 +1,143 @@
+"""Styles and widths of venues, and the figure that every function starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Widths in inches of one column and of the page's text, as each venue's template has them. NeurIPS has one column:
+# half of its text stands for it.
+WIDTHS = {
+    "paper": (3.25, 6.75),
+    "neurips": (2.75, 5.5),
+    "icml": (3.25, 6.75),
+    "acl": (3.03, 6.3),
+    "nature": (3.5, 7.2),
+}
+PAPER_STYLE: dict[str, Any] = {
+    "font.family": "serif",
+    "font.serif": ["STIXGeneral", "DejaVu Serif"],
+    "mathtext.fontset": "stix",
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "axes.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.0,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+    "figure.constrained_layout.use": True,
+}
+
+
+def palette() -> list[Any]:
+    import seaborn as sns
+
+    return list(sns.color_palette("colorblind"))
+
+
+def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:
+    """matplotlib settings of a venue: its fonts and sizes, its width, fonts embedded as TrueType.
+
+    Args:
+        style: one of `WIDTHS`. NeurIPS and ICML are tueplots', Nature is SciencePlots'; no maintained package has ACL,
+            which is Times at the sizes of its template.
+        columns: 1 or 2: the width of a column, or of the page's text.
+
+    Raises:
+        ValueError: another style or number of columns.
+    """
+    if style not in WIDTHS:
+        raise ValueError(f"style is {style!r}: expected one of {', '.join(WIDTHS)}")
+    if columns not in (1, 2):
+        raise ValueError(f"columns is {columns}: expected 1 or 2")
+    venue: dict[str, Any] = {}
+    if style in ("neurips", "icml"):
+        from tueplots import bundles
+
+        bundle = bundles.neurips2024 if style == "neurips" else bundles.icml2024
+        venue = {str(name): value for name, value in bundle(usetex=False).items()}
+    elif style == "nature":
+        import matplotlib.style
+        import scienceplots  # noqa: F401  # registers its styles
+
+        venue = {str(name): value for name, value in matplotlib.style.library["nature"].items()}
+        venue["font.sans-serif"] = ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"]
+    elif style == "acl":
+        venue = {"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
+        venue |= {"legend.fontsize": 8}
+    # Sizes and fonts are the venue's; colours and layout are ours.
+    ours = ("axes.prop_cycle", "font.serif")
+    wanted = {
+        name: value
+        for name, value in venue.items()
+        if name not in ours and (name.partition(".")[0] in ("font", "axes", "xtick", "ytick") or "fontsize" in name)
+    }
+    serif = {"font.serif": ["Times New Roman", "Times", "STIXGeneral", "DejaVu Serif"]} if style != "paper" else {}
+    width = WIDTHS[style][columns - 1]
+    if width < 3.2:  # a narrow column has no room for more
+        wanted |= {k: min(v, 7.5) for k, v in wanted.items() if k.endswith("size") and isinstance(v, int | float)}
+    return PAPER_STYLE | wanted | serif | {"figure.figsize": (width, 2.5), "text.usetex": False}
+
+
+@contextmanager
+def paper_style(style: str = "paper", columns: int = 1) -> Iterator[None]:
+    """Figures made inside are drawn for print, see `style_of`; nothing changes outside."""
+    import matplotlib as mpl
+
+    settings: Any = style_of(style, columns)
+    with _quiet_fonts(), mpl.rc_context(settings):
+        yield
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """The first font of a list that is installed is taken, without a word for each other."""
+    import logging
+
+    log = logging.getLogger("matplotlib.font_manager")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def new_figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of the style's width; `height` in inches. A notebook shows it, in its style, without `%matplotlib`."""
+    import io
+
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Fonts are looked up when a figure is drawn, which may be after its style's block has ended.
+    fonts: Any = {name: value for name, value in mpl.rcParams.items() if name.startswith(("font.", "mathtext."))}
+
+    class Shown(Figure):
+        def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+            data = io.BytesIO()
+            with _quiet_fonts(), mpl.rc_context(fonts):
+                self.savefig(data, format="png", dpi=220, metadata={"Software": None})
+            return data.getvalue(), {"width": round(110 * self.get_figwidth())}
+
+    figure = Shown(figsize=(mpl.rcParams["figure.figsize"][0], height))
+    FigureCanvasAgg(figure)  # no global state, no window
+    return figure, np.atleast_2d(figure.subplots(rows, columns, squeeze=False, **kwargs))

@@ -1,0 +1,37 @@
+"""What the edit chosen for one task does to the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.plots.style import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def transfer(table: pd.DataFrame) -> Figure:
+    """Change of each task's score under the edit chosen for each, as a heat map."""
+    wide = 100 * table.pivot(index="edit", columns="task", values="change")
+    order = list(dict.fromkeys(table["edit"])), list(dict.fromkeys(table["task"]))
+    wide = wide.loc[order]
+    low, high = (
+        100 * table.pivot(index="edit", columns="task", values=f"change_{end}").loc[order].to_numpy(float)
+        for end in ("lo", "hi")
+    )
+    figure, axes = new_figure(1, 1, 0.9 + 0.3 * len(wide))
+    ax = axes.flat[0]
+    most = max(float(np.nanmax(np.abs(wide.to_numpy()))), 1e-9)
+    image = ax.imshow(wide, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    for (i, j), value in np.ndenumerate(wide.to_numpy(float)):
+        ink = "w" if abs(value) > 0.6 * most else "k"
+        ax.text(j, i - 0.17, f"{value:+.1f}", ha="center", va="center", fontsize=6, color=ink)
+        interval = f"{low[i, j]:+.0f}, {high[i, j]:+.0f}"
+        ax.text(j, i + 0.25, interval, ha="center", va="center", fontsize=4.8, color=ink)
+    ax.set_xticks(range(wide.shape[1]), list(wide.columns), rotation=30, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(wide.shape[0]), [f"edit for {name}" for name in wide.index])
+    figure.colorbar(image, ax=ax, label="points", fraction=0.05)
+    return figure

@@ -1,0 +1,48 @@
+"""The simulation of `analyses/frequency_trap.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.plots.style import new_figure, palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def frequency_trap(bins: pd.DataFrame, rates: pd.DataFrame) -> Figure:
+    """Simulated: an edit that ignores frequency, in the paper's plot and ours; and how often each finds an effect."""
+    colour = palette()
+    figure, axes = new_figure(1, 2, 2.5)
+    x = np.arange(len(bins))
+    ax = axes.flat[0]
+    ax.bar(x, 100 * bins["gain"], color=colour[4], width=0.6, label="(a) gain in accuracy, points: the paper's plot")
+    ax.plot(x, 100 * bins["p_fixed_given_wrong"], "o-", color=colour[2], label="(a) fixed, % of those wrong before")
+    ax.set_ylim(0)
+    ax.set_xticks(x, [f"{lo:.0f}–{hi:.0f}" for lo, hi in zip(bins["lo"], bins["hi"], strict=True)], rotation=50,
+                  ha="right", rotation_mode="anchor", fontsize=6)  # fmt: skip
+    ax.set_xlabel("frequency")
+    ax.set_title("(a) an edit that ignores it")
+    ax = axes.flat[1]
+    shown = {
+        "Spearman, top1: permuted p < .05": "ρ of the gain",
+        "Spearman, fixed: permuted p < .05": "ρ of fixed",
+        "report finds an association": "report's p",
+    }
+    y = np.arange(len(shown))[::-1]
+    effects = list(dict.fromkeys(rates["effect"]))
+    for i, effect in enumerate(effects):
+        share = rates[rates["effect"] == effect].set_index("statistic")["share"]
+        ax.barh(y + 0.27 * (1 - i), [100 * share[name] for name in shown], 0.25,
+                color=["0.7", colour[0], colour[1]][i], label=f"(b) effect: {effect}")  # fmt: skip
+    ax.axvline(5, color="0.2", linewidth=0.6, linestyle=":")
+    ax.set_yticks(y, list(shown.values()), fontsize=6)
+    ax.set_xlabel("significant, % of data sets")
+    ax.set_title("(b) what finds it")
+    handles = [entry for ax in axes.flat for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
+    figure.legend([h for h, _ in handles], [label for _, label in handles], loc="outside upper center", ncols=1,
+                  handlelength=1.6, handletextpad=0.4)  # fmt: skip
+    return figure

@@ -1,0 +1,189 @@
+"""What the page holds of a run, as JSON."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.report.run_reader import KEYS, Answers, FinishedRun
+from laser_interp.scoring.categories import CATEGORIES
+from laser_interp.selection.cells import Cell
+from laser_interp.statistics.association import associate
+from laser_interp.statistics.bootstrap import SubjectBootstrap
+from laser_interp.statistics.frequency_bins import views
+from laser_interp.storage.provenance import code_version
+
+_WORST = 32.0  # nats: a log-probability below −32 is shown as −32
+_MISSING = 65535
+_CUMULATIVE = 80  # points of the paper's curve that the page holds of each cell
+
+
+def fixed_part(run: FinishedRun, lasers: Sequence[str], known: pd.DataFrame | None) -> dict[str, Any]:
+    means = {
+        (row["cell"], row["split"]): [row["n"], _round(row["top1"]), _round(row["loss"])]
+        for row in run.cells.to_dict("records")
+    }
+    splits = list(dict.fromkeys(run.cells["split"]))
+    described = []
+    for name in lasers:
+        cell = Cell.parse(name)
+        kinds = {n: c for n, c in run.edits.get(cell.site, {}).items() if c.rank == cell.rank}
+        described.append(
+            {
+                "name": name,
+                "site": str(cell.site),
+                "layer": cell.site.layer,
+                "matrix": cell.site.matrix,
+                "rho": cell.rho,
+                "rank": cell.rank,
+                "means": {split: means.get((name, split)) for split in splits},
+                "discarded": next((n for n, c in kinds.items() if c.kind == "discarded"), None),
+                "injected": {n: c.alpha for n, c in kinds.items() if c.kind == "inject"},
+            }
+        )
+    return {
+        "about": {
+            **{k: v for k, v in run.about.items() if k != "sites"},
+            "written_by": code_version(),
+            "n_facts": len(run.facts),
+            "n_prompts": len(run.items),
+            "notes": run.notes[:20],
+            "counts": None if known is None else f"{known.attrs['source']} (unit: {known.attrs['unit']})",
+        },
+        "splits": splits,
+        "base": {split: means.get(("", split)) for split in splits},
+        "cells": described,
+        "selected": run.selected,
+        "categories": list(CATEGORIES),
+    }
+
+
+def by_frequency(
+    run: FinishedRun, known: pd.DataFrame, lasers: Sequence[str], n_boot: int, seed: int, progress: bool
+) -> dict[str, Any]:
+    """The paper's view and the conditional one, of every cell, on test where there is one."""
+    from tqdm.auto import tqdm
+
+    rows = run.items.merge(known, on="fact_id", how="left")
+    rows["top1_before"] = run.right[""]
+    reported = (rows["split"] == "test").to_numpy() if "test" in set(rows["split"]) else np.ones(len(rows), bool)
+    reported = reported & np.isfinite(run.right[""])
+    boot = SubjectBootstrap(rows.loc[reported, "subject"], n_boot, seed)
+    out: dict[str, Any] = {"n_boot": n_boot, "cells": {}, "paragraph": None, "of": "test"}
+    columns = ["base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right"]
+    for name in tqdm(lasers, desc="frequency", disable=not progress, leave=False):
+        after = run.right.get(name)
+        if after is None or not np.isfinite(after[reported]).all():
+            continue
+        one = rows[reported].assign(top1_after=after[reported].astype(bool))
+        one["top1_before"] = one["top1_before"].astype(bool)
+        bins, cumulative = views(one, boot)
+        thin = cumulative.iloc[np.unique(np.linspace(0, len(cumulative) - 1, _CUMULATIVE).astype(int))]
+        out["bins"] = bins[["lo", "hi", "n"]].astype(float).to_numpy().tolist()
+        out["cells"][name] = {
+            **{
+                c: [[_round(row[c + end]) for end in ("", "_lo", "_hi")] for _, row in bins.iterrows()] for c in columns
+            },
+            "cumulative": [[_round(v) for v in r] for r in thin[["n_both", "top1_before", "top1_after"]].to_numpy()],
+        }
+        if name == run.selected:
+            out["paragraph"] = _paragraph(one, run, known, n_boot, seed)
+    return out
+
+
+def _paragraph(rows: pd.DataFrame, run: FinishedRun, known: pd.DataFrame, n_boot: int, seed: int) -> str:
+    before, after = run.answers(""), run.answers(run.selected)
+    at = rows.index.to_numpy()
+    frames = []
+    for label, answers, column in (("base", before, "top1_before"), ("laser", after, "top1_after")):
+        logprob = answers.logprob[at] if answers is not None else np.nan
+        frame = rows[[*KEYS, "subject", "relation", "split"]].assign(frequency=0.0, top1=rows[column], top10=False)
+        frames.append(frame.assign(edit=label, logprob=logprob))
+    return associate(pd.concat(frames, ignore_index=True), known, n_boot=n_boot, seed=seed).paragraph
+
+
+def items_of(run: FinishedRun, chosen: np.ndarray) -> np.ndarray:
+    """Items of the chosen facts."""
+    wanted = np.zeros(len(run.facts), dtype=bool)
+    wanted[chosen] = True
+    return np.flatnonzero(np.repeat(wanted, [len(fact.prompts) for fact in run.facts]))
+
+
+def facts_part(
+    run: FinishedRun, lasers: Sequence[str], chosen: np.ndarray, known: pd.DataFrame | None
+) -> dict[str, Any]:
+    facts = [run.facts.facts[i] for i in chosen]
+    items = items_of(run, chosen)
+    relations = sorted({fact.relation for fact in facts})
+    number = {relation: i for i, relation in enumerate(relations)}
+    part: dict[str, Any] = {
+        "relations": relations,
+        "facts": {
+            "id": [f.fact_id for f in facts],
+            "subject": [f.subject for f in facts],
+            "relation": [number[f.relation] for f in facts],
+            "object": [f.object for f in facts],
+            "aliases": [list(f.aliases) for f in facts],
+            "split": [f.split or "" for f in facts],
+            "prompts": [list(f.prompts) for f in facts],
+        },
+    }
+    if known is not None:
+        by_id = known.set_index("fact_id")
+        for column in by_id.columns:
+            part["facts"][column] = [_round(v) for v in by_id.loc[part["facts"]["id"], column]]
+    # Right or not, against the model as trained, so that what an edit leaves alone takes no room.
+    base = run.right[""][items]
+    part["right"] = {"": _bits(np.nan_to_num(base).astype(bool))}
+    part["scored"] = {"": _bits(np.isfinite(base))}
+    for name in lasers:
+        if name in run.right:
+            after = run.right[name][items]
+            part["right"][name] = _bits(np.nan_to_num(after).astype(bool) ^ np.nan_to_num(base).astype(bool))
+            if not np.isfinite(after).all():
+                part["scored"][name] = _bits(np.isfinite(after))
+    return part
+
+
+def by_interest(run: FinishedRun, lasers: Sequence[str]) -> Iterator[str]:
+    """Cells by how soon a reader wants their answers: the chosen one's, its site's, others as validation ranks them."""
+    validation = run.cells[run.cells["split"] == "validation"].set_index("cell")
+    value = {name: (validation["top1"].get(name, -1.0), -validation["loss"].get(name, np.inf)) for name in lasers}
+    chosen = Cell.parse(run.selected)
+    sites = list(dict.fromkeys(Cell.parse(n).site for n in sorted(lasers, key=lambda n: value[n], reverse=True)))
+    sites.sort(key=lambda site: site != chosen.site)
+    here = run.edits.get(chosen.site, {})
+    yield from (n for n, c in here.items() if c.rank == chosen.rank and c.kind in ("discarded", "inject"))
+    for site in sites:
+        for kind in ("laser", "discarded", "inject"):
+            yield from (n for n, c in run.edits.get(site, {}).items() if c.kind == kind)
+
+
+def encoded(answers: Answers, items: np.ndarray, words: dict[str, int]) -> dict[str, bytes]:
+    logprob = answers.logprob[items]
+    scaled = np.where(np.isfinite(logprob), np.minimum(-logprob / _WORST, 1) * (_MISSING - 1), _MISSING)
+    probability = answers.probability[items]
+    share = np.where(np.isfinite(probability), probability * (_MISSING - 1), _MISSING)
+    index = np.array([words.setdefault(str(word), len(words)) for word in answers.answer[items]], dtype="<u4")
+    number = {name: i for i, name in enumerate(CATEGORIES)}
+    category = np.array([number.get(name, 255) for name in answers.category[items]], dtype=np.uint8)
+    return {
+        "logprob": np.rint(scaled).astype("<u2").tobytes(),
+        "probability": np.rint(share).astype("<u2").tobytes(),
+        "answer": index.tobytes(),
+        "category": category.tobytes(),
+    }
+
+
+def _bits(values: np.ndarray) -> str:
+    return base64.b64encode(np.packbits(values, bitorder="little").tobytes()).decode()
+
+
+def _round(value: Any) -> float | None:
+    number = float(value)
+    return round(number, 4) if math.isfinite(number) else None

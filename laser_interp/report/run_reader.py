@@ -1,0 +1,159 @@
+"""A finished run, read again for the page: its facts, its cells, and what each cell answers to every prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.edits.sites import Site
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.files import load_facts
+from laser_interp.selection.cells import Cell
+from laser_interp.selection.search_result import Search
+from laser_interp.storage.run_folder import FACTS, PARTS, SUMMARY, TABLES, find_table, read_json, run_settings
+from laser_interp.storage.tables import read_table
+
+KEYS = ["fact_id", "prompt_id"]
+
+
+@dataclass
+class Answers:
+    """What one cell answers to every prompt, where the run says it; NaN and "" where it does not."""
+
+    logprob: np.ndarray
+    answer: np.ndarray
+    probability: np.ndarray
+    category: np.ndarray
+
+    @classmethod
+    def unknown(cls, n: int) -> Answers:
+        """Of n items, to be filled in."""
+        return cls(*(np.full(n, fill, dtype=kind) for fill, kind in ((np.nan, float), ("", object)) * 2))
+
+
+@dataclass
+class FinishedRun:
+    """A run as the page needs it.
+
+    Attributes:
+        facts: all of them; items are their prompts, in order.
+        cells: one row per (cell, split): `cell, split, n, top1, loss`; the cell "" is the model as trained.
+        names: every cell whose answers may be told, LASER or not.
+        selected: the cell that validation chose.
+        right: cell -> whether each item is answered right; NaN where it was not scored.
+        parts: tables of answers by (cell, fact, prompt), to be read again for some cells.
+        about: provenance.
+    """
+
+    facts: FactSet
+    cells: pd.DataFrame
+    selected: str
+    right: dict[str, np.ndarray]
+    about: dict[str, Any]
+    names: list[str] = field(default_factory=list)
+    parts: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.items = self.facts.prompts_frame()
+        self.index = pd.MultiIndex.from_frame(self.items[KEYS])
+
+    @cached_property
+    def edits(self) -> dict[Site, dict[str, Cell]]:
+        """The cells by site, read once as names are many."""
+        out: dict[Site, dict[str, Cell]] = {}
+        for name in filter(None, self.names):
+            cell = Cell.parse(name)
+            out.setdefault(cell.site, {})[name] = cell
+        return out
+
+    def answers(self, name: str) -> Answers | None:
+        """Of one cell; kept for the few that the page has room for."""
+        out = Answers.unknown(len(self.items))
+        is_there = False
+        group = f"layer-{Cell.parse(name).site.layer:03d}" if name else "base"
+        for path in self.parts:
+            if path.parent.name not in (group, "chosen"):
+                continue
+            frame = pd.read_parquet(
+                path, columns=[*KEYS, "logprob", "prediction", "top_prob", "category"], filters=[("cell", "==", name)]
+            )
+            if len(frame):
+                is_there = True
+                at = self.index.get_indexer(pd.MultiIndex.from_frame(frame[KEYS]))
+                out.logprob[at], out.answer[at] = frame["logprob"], frame["prediction"]
+                out.probability[at], out.category[at] = frame["top_prob"], frame["category"]
+        return out if is_there else None
+
+
+def read_run(run: Path) -> FinishedRun:
+    """A search's folder, or a study's: every search in it of the same model and facts is used.
+
+    Raises:
+        FileNotFoundError: no finished run in the folder.
+    """
+    folders = [f for f in (run, *sorted(run.glob("*/"))) if (f / PARTS).is_dir() and find_table(f, "cells")]
+    if not folders:
+        raise FileNotFoundError(
+            f"no finished run in {run}: expected the folder of `laser-interp search`, `study` or `reproduce`; the "
+            "same command finishes one that was stopped"
+        )
+    first = run / "search" if run / "search" in folders else folders[0]
+    settings = run_settings(first) or {}
+    same = ("weights_sha256", "facts_sha256", "path", "at")
+    others = [f for f in folders if f != first and all((run_settings(f) or {}).get(k) == settings.get(k) for k in same)]
+    tables = [read_table(folder / TABLES / "cells.parquet", "cells") for folder in (first, *others)]
+    cells = pd.concat(tables, ignore_index=True).drop_duplicates(["cell", "split"])
+    finished = FinishedRun(
+        _facts(first),
+        cells[["cell", "split", "n", "accuracy", "loss"]].rename(columns={"accuracy": "top1"}),
+        str(Search(tables[0]).select().cell),
+        {},
+        settings,
+        names=list(dict.fromkeys(cells["cell"])),
+        parts=[path for folder in (first, *others) for path in sorted((folder / PARTS).glob("*/*.parquet"))],
+    )
+    if (run / SUMMARY).is_file():
+        finished.notes += read_json(run / SUMMARY).get("notes", [])
+    for path in finished.parts:
+        frame = pd.read_parquet(path, columns=["cell", *KEYS, "correct"], filters=[("kind", "in", ["base", "laser"])])
+        for name, rows in frame.groupby("cell", sort=False):
+            right = finished.right.setdefault(str(name), np.full(len(finished.items), np.nan, dtype=np.float32))
+            right[finished.index.get_indexer(pd.MultiIndex.from_frame(rows[KEYS]))] = rows["correct"]
+    return finished
+
+
+def _facts(folder: Path) -> FactSet:
+    path = folder / FACTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} does not hold its facts ({FACTS}): run the same command on it again")
+    return load_facts(path)
+
+
+def read_frequencies(run: Path, loaded: FinishedRun, counts: pd.DataFrame | None) -> pd.DataFrame | None:
+    """`fact_id, n_both` and more where known; None where nothing is."""
+    source = "the given table"
+    if counts is None:
+        for path in (run / "tables" / "counts.parquet", run / "counts.parquet"):
+            if path.is_file():
+                counts, source = read_table(path), path.name
+                break
+    if counts is None:
+        frequency = {fact.fact_id: fact.frequency for fact in loaded.facts}
+        if any(value is None for value in frequency.values()):
+            return None
+        counts = pd.DataFrame({"fact_id": list(frequency), "n_both": list(frequency.values())})
+        source = "the fact file"
+    known = ["fact_id", *(c for c in ("n_both", "n_subject", "n_object") if c in counts.columns)]
+    out = loaded.items[["fact_id"]].drop_duplicates().merge(counts[known], on="fact_id", how="left")
+    if out["n_both"].isna().any():
+        missing = out.loc[out["n_both"].isna(), "fact_id"]
+        raise ValueError(f"no count for {len(missing)} facts of the run, {missing.iloc[0]!r} among them")
+    units = counts["unit"].iloc[0] if "unit" in counts.columns and len(counts) else "as given"
+    out.attrs |= {"source": source, "unit": units}
+    return out

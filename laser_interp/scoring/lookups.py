@@ -1,0 +1,89 @@
+"""Which tokens are looked up at which places, for all facts of a set, each place only once.
+
+item           a (fact, prompt)
+continuation   a spelling of an answer, or another candidate, after an item's prompt
+target         a token of a continuation, looked up at a place
+place          (row of token ids, position), where next-token logits are read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from laser_interp.facts.fact_set import Fact, FactSet
+from laser_interp.models.model import Model
+from laser_interp.models.tokens import lookups, questions
+
+
+class TokenLookups:
+    """All lookups of a fact set.
+
+    Args:
+        candidates: also look up the other answers of each fact's relation.
+
+    Attributes:
+        items: (fact, number of the prompt).
+        rows, places: distinct token sequences, and the (row, position) pairs that are read.
+        prompt_place: `[items]`, the place at which each item's answer begins.
+        target_place, target_token, target_continuation: `[targets]`, ordered by place.
+        target_is_answer: `[targets]`, whether it belongs to a right answer.
+        target_is_first: `[targets]`, whether its continuation begins with it.
+        span: `[places + 1]`, where each place's targets begin.
+        item, is_answer, text: `[continuations]`.
+        n_tokens: `[continuations]`.
+
+    Raises:
+        ValueError: an answer that the tokenizer cannot represent, or an empty prompt.
+    """
+
+    def __init__(self, model: Model, facts: FactSet, *, candidates: bool) -> None:
+        self.items: list[tuple[Fact, int]] = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
+        self.rows: list[list[int]] = []
+        self.places: list[tuple[int, int]] = []
+        self._row_of: dict[tuple[int, ...], int] = {}
+        self._place_of: dict[tuple[int, int], int] = {}
+
+        prompts = [fact.prompts[p] for fact, p in self.items]
+        self.prompt_place = np.array([self._place(row, position) for row, position in questions(model, prompts)])
+        asked = [
+            (item, fact.prompts[p], text, is_right)
+            for item, (fact, p) in enumerate(self.items)
+            for text, is_right in facts.spellings(fact, candidates=candidates).items()
+        ]
+        self.item = np.array([item for item, _, _, _ in asked])
+        self.is_answer = np.array([is_right for _, _, _, is_right in asked])
+        self.text = [text for _, _, text, _ in asked]
+
+        targets: list[tuple[int, int, int, bool]] = []  # place, token, continuation, whether it is the first
+        for continuation, triples in enumerate(lookups(model, [(prompt, text) for _, prompt, text, _ in asked])):
+            targets += [
+                (self._place(row, position), token, continuation, j == 0)
+                for j, (row, position, token) in enumerate(triples)
+            ]
+        table = np.array(targets, dtype=np.int64).reshape(-1, 4)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        self.target_place, self.target_token, self.target_continuation = table[:, 0], table[:, 1], table[:, 2]
+        self.target_is_first = table[:, 3].astype(bool)
+        self.target_is_answer = self.is_answer[self.target_continuation]
+        self.span = np.searchsorted(self.target_place, np.arange(len(self.places) + 1))
+        self.n_tokens = np.bincount(self.target_continuation, minlength=len(self.item))
+
+    def _place(self, ids: Sequence[int], position: int) -> int:
+        key = tuple(ids)
+        if key not in self._row_of:
+            self._row_of[key] = len(self.rows)
+            self.rows.append(list(ids))
+        place = (self._row_of[key], position)
+        if place not in self._place_of:
+            self._place_of[place] = len(self.places)
+            self.places.append(place)
+        return self._place_of[place]
+
+    def first_tokens(self) -> np.ndarray:
+        """`[n, 3]`: item, first token, and whether it is one of a right answer, of every continuation, in their order."""
+        first = np.flatnonzero(self.target_is_first)
+        first = first[np.argsort(self.target_continuation[first])]
+        continuation = self.target_continuation[first]
+        return np.stack([self.item[continuation], self.target_token[first], self.is_answer[continuation]], axis=1)

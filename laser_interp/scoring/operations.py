@@ -1,0 +1,46 @@
+"""How many floating-point operations a score needs: the floor under every engine, and what an estimate scales by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from laser_interp.edits.sites import Site
+from laser_interp.models.model import Model
+from laser_interp.models.residual_stream import is_parallel
+from laser_interp.scoring.side_by_side import downstream
+
+
+def operations(model: Model, site: Site, ranks: Sequence[int], lengths: Sequence[int]) -> float:
+    """Floating-point operations that scoring LASER at one site really needs, for all its ranks together.
+
+    A multiplication and an addition count as two, and only matrix products count. With n tokens a prompt
+    of which the last is read, and P(m) the size of a weight, each rank needs, for each prompt:
+
+    - in each layer above the site `2 n ΣP + 2 n² d_attn`, where causal attention looks at half of n²
+      places, for scores and values; in the last layer `2 n` for k and v alone, else `2`, and `4 n d_attn`;
+    - in the site's own layer the same for the matrices that its output reaches;
+    - `2 n r d_out` for the site itself, `2` instead of `2 n` in the last layer but for k and v;
+    - one row of the unembedding, `2 d_model d_vocab`;
+
+    and all ranks together `2 n r_max d_in` for `x U`. Prompts with equal beginnings need less than this.
+    """
+    last = model.n_layers - 1
+    below = downstream(is_parallel(model, site.layer))[site.matrix]
+    size = {m: model.weight(site.layer, m).numel() for m in model.matrices}
+    d_attn = model.weight(site.layer, "o").shape[0]
+    d_in, d_out = model.weight(site.layer, site.matrix).shape
+
+    def layer(n: int, matrices: set[str], is_last: bool, attention: bool) -> float:
+        places = {m: n if m in ("k", "v") or not is_last else 1 for m in model.matrices}
+        products = sum(2.0 * places[m] * size[m] for m in model.matrices if m in matrices)
+        return products + (2.0 * n * d_attn * (2 if is_last else n) if attention else 0.0)
+
+    total = 0.0
+    for n in lengths:
+        each = 2.0 * model.d_model * model.d_vocab
+        if site.layer < last:
+            each += (last - 1 - site.layer) * layer(n, set(size), False, True) + layer(n, set(size), True, True)
+        each += layer(n, below, site.layer == last, site.matrix in ("q", "k", "v"))
+        at = n if site.layer < last or site.matrix in ("k", "v") else 1
+        total += len(ranks) * each + 2.0 * at * (sum(ranks) * d_out + max(ranks) * d_in)
+    return total

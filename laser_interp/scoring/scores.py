@@ -1,0 +1,78 @@
+"""Facts and edits in, one tidy table of scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.choices import EngineName
+from laser_interp.edits.edit import Edit
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import Task
+from laser_interp.models.model import Model
+from laser_interp.scoring.scorer import Scorer
+
+
+def score(
+    model: Model,
+    task: FactSet | Task,
+    edits: Mapping[str, Edit | None],
+    *,
+    generic: Sequence[str] | None = None,
+    candidates: bool = True,
+    engine: EngineName = "fast",
+    memory: int | str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Score facts, or a task with a rule of its own, under edits.
+
+    Args:
+        task: facts, or a task of `li.load_task` or `li.own_task`.
+        edits: label -> edit; None is the model as trained.
+        generic: words that count as generic; see `Scorer`.
+        candidates: also rank each answer among the answers of its relation.
+        engine: "fast" computes what the edits share once; "reference" runs the whole model once an edit,
+            with its hooks on, and is what the fast one is tested against.
+        memory: bytes that activations may take, as a number or as in "2GiB"; batches are sized by it.
+            Default: 2 GiB on a CPU, 60 % of what the weights leave of a CUDA device.
+        progress: show a bar.
+
+    Returns:
+        One row per (fact, prompt, edit): `logprob` of the answer (nats, summed over its tokens, the best
+        of its aliases), its `rank` in the vocabulary (from 1, ties against it), `top1`, `top5`, `top10`,
+        the task's rule's `prediction`, whether it is `correct`, and its
+        `score`; the first token of the `top_answer`, its `top_prob` and its `category` (as in
+        `li.favoured_answers`, but without candidates no answer is known to be of the same type), `p_generic`,
+        `generic_masked_rank` and `generic_masked_top1` (once generic words are masked where the answer
+        begins), `n_answer_tokens` and `logprob_per_token`, `candidate_rank` and `candidate_top1` among
+        the answers of its relation (by `logprob`; 1.0 and 0.0; NaN where they were not asked for).
+
+    Raises:
+        ValueError: no edits, or facts the tokenizer cannot represent.
+    """
+    if not edits:
+        raise ValueError('no edits given: expected a mapping such as {"base": None, "laser": edit}')
+    scorer = Scorer(model, task, generic=generic, candidates=candidates)
+    labelled = scorer.run(edits, engine=engine, memory=memory, progress=progress and len(edits) > 1)
+    return pd.concat([frame for _, frame in labelled], ignore_index=True)
+
+
+def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFrame:
+    """Means over facts and prompts: `n, top1, top5, top10, loss, p_generic, …`; loss is −mean log-probability."""
+    frame = scores.assign(loss=-scores["logprob"], n_not_finite=~np.isfinite(scores["logprob"]))
+    out = frame.groupby(list(by), sort=False, dropna=False).agg(
+        n=("rank", "size"),
+        score=("score", "mean"),
+        accuracy=("correct", "mean"),
+        top1=("top1", "mean"),
+        top5=("top5", "mean"),
+        top10=("top10", "mean"),
+        loss=("loss", "mean"),
+        p_generic=("p_generic", "mean"),
+        generic_masked_top1=("generic_masked_top1", "mean"),
+        candidate_top1=("candidate_top1", "mean"),
+        n_not_finite=("n_not_finite", "sum"),
+    )
+    return out.reset_index()

@@ -1,0 +1,171 @@
+"""Edits that run side by side: which of them, and what computes each edited matrix for all of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.site_edit import SiteEdit
+from laser_interp.edits.sites import GROUPS, Site
+from laser_interp.models.forward import score_dtype
+from laser_interp.models.hooks import Rewrite
+from laser_interp.models.model import Model
+from laser_interp.models.partial_runs import Compute
+from laser_interp.models.residual_stream import is_parallel
+
+
+class SharedLayer:
+    """Edits that begin in one layer and touch the same matrices of it, in the same directions, so that the same things
+    stay as they are."""
+
+    def __init__(self, model: Model, layer: int | None, edits: list[tuple[int, Edit | None]]) -> None:
+        self.model, self.layer, self.edits = model, layer, edits
+        touched = {site.matrix for _, edit in edits if edit for site in edit.parts if site.layer == layer}
+        below = downstream(is_parallel(model, layer)) if layer is not None else {}
+        changed = touched.union(*(below[m] for m in touched))
+        self.unchanged = [m for m in model.matrices if m not in changed]
+        # Their input is the same under every edit.
+        self.sharing = {m for m in touched if not any(m in below[other] for other in touched)}
+        self.sites = sorted({site for _, edit in edits if edit for site in edit.parts})
+        self._factors: dict[Site, SharedFactors] = {}
+        self._rewrites: dict[tuple[int, Site], Rewrite] = {}
+
+    def parts(self, most: int) -> list[Pass]:
+        """In passes of about equal size, none of more than `most` edits."""
+        n = -(-len(self.edits) // most)
+        bounds = [round(i * len(self.edits) / n) for i in range(n + 1)]
+        return [Pass(self, list(range(a, b))) for a, b in itertools.pairwise(bounds)]
+
+    def linear(self, which: Sequence[int]) -> tuple[dict[tuple[int, str], Compute], set[tuple[int, str]]]:
+        """What computes each edited matrix when some of the edits run side by side, and which do so from one input."""
+        out: dict[tuple[int, str], Compute] = {}
+        shared = set()
+        for site in self.sites:
+            at = (site.layer, site.matrix)
+            if site.layer == self.layer and site.matrix in self.sharing and len(self.edits) > 1:
+                if site not in self._factors:
+                    self._factors[site] = SharedFactors(
+                        self.model, site, [self._part(i, site) for i in range(len(self.edits))]
+                    )
+                out[at] = self._factors[site].of(which)
+                shared.add(at)
+            else:
+                out[at] = self._one_by_one(site, which)
+        return out, shared
+
+    def _part(self, i: int, site: Site) -> SiteEdit | None:
+        edit = self.edits[i][1]
+        return None if edit is None else edit.parts.get(site)
+
+    def _rewrite(self, i: int, site: Site) -> Rewrite | None:
+        part = self._part(i, site)
+        if part is None:
+            return None
+        key = (id(part), site)  # edits that were composed share their parts
+        if key not in self._rewrites:
+            self._rewrites[key] = part.rewrite(self.model, site)
+        return self._rewrites[key]
+
+    def _one_by_one(self, site: Site, which: Sequence[int]) -> Compute:
+        runs = [
+            (rewrite, len(list(same))) for rewrite, same in itertools.groupby(self._rewrite(i, site) for i in which)
+        ]
+
+        def compute(x: Tensor, original: Any) -> Tensor:
+            rows = len(x) // len(which)
+            parts = x.split([n * rows for _, n in runs])
+            outputs = [original(x) if f is None else f(x, x) for x, (f, _) in zip(parts, runs, strict=True)]
+            return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+        return compute
+
+
+@dataclass
+class Pass:
+    """Edits of a group that run side by side."""
+
+    group: SharedLayer
+    which: list[int]
+
+    def halves(self) -> list[Pass]:
+        middle = len(self.which) // 2
+        return [Pass(self.group, self.which[:middle]), Pass(self.group, self.which[middle:])]
+
+
+class SharedFactors:
+    """A matrix under several edits that all see the same input: `x U` is computed once for all of them."""
+
+    def __init__(self, model: Model, site: Site, parts: Sequence[SiteEdit | None]) -> None:
+        edits = [part for part in parts if part is not None]
+        assert len(edits) == len(parts), "the edits of a group touch the same matrices of its layer"
+        spectrum = edits[0].spectrum
+        dtype = score_dtype(model.dtype)
+        device = model.weight(site.layer, site.matrix).device
+        used = torch.stack([part.gains != 0 for part in edits]).any(0).nonzero().squeeze(1)
+        self._down = (spectrum.U[:, used].double() * spectrum.S[used]).to(device, dtype)
+        self._up = spectrum.Vh[used].to(device, dtype)
+        bias = model.bias(site.layer, site.matrix)
+        self._bias = None if bias is None else bias.to(device, dtype)
+        self._dtype = dtype
+        self._kept: list[tuple[slice, Tensor | None]] = []
+        self._added = []
+        for part in edits:
+            gains = part.gains[used]
+            held = gains.nonzero().squeeze(1)
+            kept = slice(int(held[0]), int(held[-1]) + 1) if len(held) else slice(0, 0)
+            inside = gains[kept]
+            self._kept.append((kept, None if bool((inside == 1).all()) else inside.to(device, dtype)))
+            self._added.append(part.added and tuple(factor.to(device, dtype) for factor in part.added))
+
+    def of(self, which: Sequence[int]) -> Compute:
+        """From one input, the outputs under some of the edits, one after the other."""
+
+        def compute(x: Tensor, original: Any) -> Tensor:
+            n = len(x)
+            x0 = x.to(self._dtype)
+            stop = max(self._kept[i][0].stop for i in which)
+            z = x0 @ self._down[:, :stop]
+            out = torch.empty(len(which) * n, self._up.shape[1], dtype=self._dtype, device=x.device)
+            for place, i in enumerate(which):
+                kept, gains = self._kept[i]
+                row = out[place * n : (place + 1) * n]
+                scaled = z[:, kept] if gains is None else z[:, kept] * gains
+                torch.mm(scaled, self._up[kept], out=row)
+                if (added := self._added[i]) is not None:
+                    row += (x0 @ added[0]) @ added[1]
+            if self._bias is not None:
+                out += self._bias
+            return out.to(x.dtype)
+
+        return compute
+
+
+def downstream(parallel: bool) -> dict[str, set[str]]:
+    """What an edit of a matrix changes in its own layer, beside the matrix's own output."""
+    mlp = set(GROUPS["mlp"])
+    after_attention = set() if parallel else mlp
+    below: dict[str, set[str]] = {m: {"o"} | after_attention for m in ("q", "k", "v")}
+    return below | {"o": after_attention, "in": {"out"}, "gate": {"out"}, "out": set()}
+
+
+def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]:
+    """From the first layer to the last; the model as trained comes last, where most of it is known."""
+    grouped: dict[tuple[int, tuple[str, ...], tuple[str, ...]], list[tuple[int, Edit | None]]] = {}
+    for i, edit in enumerate(edits):
+        if edit is None:
+            key = (model.n_layers, (), ())
+        else:
+            edit.check(model)
+            first = min(site.layer for site in edit.parts)
+            parts = [(site.matrix, edit.parts[site].spectrum) for site in edit.sites if site.layer == first]
+            # A group's edits are gains on the same directions, and a whitened spectrum has its own.
+            bases = tuple("" if known.metric == "weights" else str(id(known)) for _, known in parts)
+            key = (first, tuple(matrix for matrix, _ in parts), bases)
+        grouped.setdefault(key, []).append((i, edit))
+    return [SharedLayer(model, None if key[0] == model.n_layers else key[0], grouped[key]) for key in sorted(grouped)]

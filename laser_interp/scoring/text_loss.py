@@ -1,0 +1,54 @@
+"""How well a model predicts running text: perplexity, with and without an edit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from laser_interp.edits.edit import Edit
+from laser_interp.models.forward import logits_at
+from laser_interp.models.model import Model
+
+
+def perplexity(
+    model: Model, text: str, edit: Edit | None = None, *, window: int | None = None, stride: int = 512
+) -> dict[str, float]:
+    """exp of the mean negative log p of a text's tokens, in windows that overlap by all but `stride` tokens.
+
+    Each token but the first is predicted once, from at least `window − stride` tokens before it where there are so
+    many.
+
+    Args:
+        window: tokens; None takes the model's positions, at most 2048.
+
+    Returns:
+        `perplexity`, `loss` (nats a token) and `n_tokens`.
+
+    Raises:
+        ValueError: a masked model, a text of fewer than two tokens, or a stride that is not in [1, window].
+    """
+    from contextlib import nullcontext
+
+    if model.masked:
+        raise ValueError(f"{model.name!r} is a masked language model: it has no perplexity")
+    ids = list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    longest = min(window or 2048, model.max_positions or 2048)
+    stride = min(stride, longest - 1)
+    if len(ids) < 2:
+        raise ValueError(f"the text has {len(ids)} tokens: at least two are needed")
+    if not 1 <= stride < longest:
+        raise ValueError(f"stride is {stride}: expected 1 to {longest - 1}")
+    total, n = 0.0, 0
+    with edit.on(model) if edit is not None else nullcontext():
+        predicted = 1
+        while predicted < len(ids):
+            stop = min(max(predicted + stride, min(longest, len(ids))), len(ids))
+            start = max(stop - longest, 0)
+            row = ids[start:stop]
+            places = [i - 1 - start for i in range(predicted, stop)]
+            for indices, logits in logits_at(model, [row], [(0, place) for place in places]):
+                logprobs = logits.log_softmax(-1)
+                wanted = [row[places[i] + 1] for i in indices]
+                total -= float(logprobs[range(len(wanted)), wanted].double().sum())
+            n += stop - predicted
+            predicted = stop
+    return {"perplexity": float(np.exp(total / n)), "loss": total / n, "n_tokens": float(n)}

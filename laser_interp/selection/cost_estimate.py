@@ -1,0 +1,98 @@
+"""What a search would take: time, from a measured part of its first layer, and memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from laser_interp.edits.sites import Site
+from laser_interp.edits.spectra import spectrum
+from laser_interp.facts.fact_set import Fact, FactSet
+from laser_interp.facts.tasks import Task
+from laser_interp.models.model import Model
+from laser_interp.scoring.memory import parse_memory
+from laser_interp.scoring.operations import operations
+from laser_interp.selection.cells import Cell
+from laser_interp.selection.plan import Plan
+from laser_interp.selection.settings import SearchSettings
+from laser_interp.selection.units import Unit, Worker
+
+_LENGTHS = [8]  # tokens of a prompt, for the ratio of operations between sites
+_FEW_PROMPTS = 64
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a search would take.
+
+    Attributes:
+        n_cells, n_prompts: cells besides the model as trained, and prompts.
+        seconds: of scoring, and of the factorisations that are not on disk yet.
+        memory: bytes: weights, the factors of a layer, and what activations may take.
+    """
+
+    n_cells: int
+    n_prompts: int
+    seconds: float
+    memory: int
+
+    def __str__(self) -> str:
+        hours, rest = divmod(round(self.seconds), 3600)
+        duration = f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+        memory = f"{self.memory / 1e9:.1f} GB of memory"
+        return f"{self.n_cells} cells x {self.n_prompts} prompts: about {duration}, {memory}"
+
+
+def estimate(model: Model, task: FactSet | Task, settings: SearchSettings | None = None, **changes: Any) -> Estimate:
+    """How long a search would take and how much memory.
+
+    The time is that of the first site's ranks on up to 64 prompts, scaled by the operations that each site needs
+    (`laser_interp.scoring.operations`), and one factorisation, scaled likewise.
+
+    Args:
+        task, settings, changes: see `li.search`.
+    """
+    plan = Plan(model, task, SearchSettings.of(settings, changes))
+    site, cells = next(iter(plan.by_site.items()))
+    start = time.perf_counter()
+    spectrum(model, site, cache=False)
+    per_svd_operation = (time.perf_counter() - start) / _svd_operations(model, site)
+
+    few = plan.facts.keep(_some(plan.facts, _FEW_PROMPTS))
+    worker = Worker(model, plan.task, [few], plan.worker.options)
+    worker.run(Unit("warm", 0, tuple(cells[:1])))  # tokenised and warm
+    start = time.perf_counter()
+    worker.run(Unit("measured", 0, tuple(cells)))
+    per_operation = (time.perf_counter() - start) / operations(model, site, _ranks(cells), _LENGTHS)
+    n_few = sum(len(fact.prompts) for fact in few)
+    n_prompts = sum(plan.prompts)
+    seconds = sum(
+        per_operation * operations(model, at, _ranks(of_site), _LENGTHS) * n_prompts / n_few
+        + per_svd_operation * _svd_operations(model, at)
+        for at, of_site in plan.by_site.items()
+    )
+    shapes = [model.weight(at.layer, m).shape for at in plan.by_site for m in model.matrices]
+    factors = 2 * 4 * max(sum(shape) * min(shape) for shape in shapes) * len(model.matrices)
+    memory = model.n_bytes + factors + parse_memory(plan.settings.memory, model)
+    return Estimate(plan.n_cells, n_prompts, seconds, memory)
+
+
+def _ranks(cells: Sequence[Cell]) -> list[int]:
+    return [cell.rank or 1 for cell in cells]
+
+
+def _some(facts: FactSet, n_prompts: int) -> list[Fact]:
+    chosen: list[Fact] = []
+    step = max(len(facts) // n_prompts, 1)
+    for fact in facts.facts[::step]:
+        if chosen and sum(len(other.prompts) for other in chosen) + len(fact.prompts) > n_prompts:
+            break
+        chosen.append(fact)
+    return chosen
+
+
+def _svd_operations(model: Model, site: Site) -> float:
+    d_in, d_out = model.weight(site.layer, site.matrix).shape
+    return min(d_in, d_out) ** 2 * float(max(d_in, d_out))

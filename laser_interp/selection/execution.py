@@ -1,0 +1,132 @@
+"""The one loop that scores units and keeps their scores, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from laser_interp.choices import Executor, check_choice
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import Task
+from laser_interp.models.loading import load_model
+from laser_interp.models.model import Model
+from laser_interp.parallel.ray_cluster import spread
+from laser_interp.selection.units import Unit, Worker, WorkerOptions
+from laser_interp.storage.run_folder import RunFolder
+
+
+@dataclass
+class PartStore:
+    """Scores of units: in a run's folder, so that a run that was stopped goes on, or in memory where there is none."""
+
+    folder: RunFolder | None
+    schema: str = "search_part"
+    _in_memory: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def read(self, unit: Unit) -> pd.DataFrame | None:
+        """The unit's scores, or None where they are still to come."""
+        if self.folder is None:
+            return self._in_memory.get(unit.name)
+        return self.folder.read_part(unit.name, self.schema)
+
+    def write(self, unit: Unit, part: pd.DataFrame) -> None:
+        """Keep a unit's scores."""
+        if self.folder is None:
+            self._in_memory[unit.name] = part
+        else:
+            self.folder.write_part(unit.name, part, self.schema)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where units run.
+
+    Attributes:
+        executor: "local", or "ray" to spread the units over a Ray cluster (`pip install 'laser-interp[ray]'`).
+        workers: Ray actors; None: one a GPU of the cluster, or one for each two CPUs.
+    """
+
+    executor: Executor = "local"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("executor", self.executor, Executor)
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers is {self.workers}: at least one is needed")
+
+
+def score_units(
+    units: Sequence[Unit],
+    worker: Worker,
+    store: PartStore,
+    execution: Execution,
+    advance: Callable[[Unit, float], object],
+) -> None:
+    """Score those units whose scores are not kept yet, and keep them as they come.
+
+    Args:
+        advance: called with a unit and the share of it that is done since the last call.
+    """
+    waiting = []
+    for unit in units:
+        if store.read(unit) is None:
+            waiting.append(unit)
+        else:
+            advance(unit, 1.0)
+    scored = _on_ray if execution.executor == "ray" else _here
+    for unit, part in scored(waiting, worker, execution, advance):
+        store.write(unit, part)
+
+
+def _here(
+    units: Sequence[Unit], worker: Worker, execution: Execution, advance: Callable[[Unit, float], object]
+) -> Iterator[tuple[Unit, pd.DataFrame]]:
+    for unit in units:
+        yield unit, worker.run(unit, lambda share, unit=unit: advance(unit, share))
+
+
+def _on_ray(
+    units: Sequence[Unit], worker: Worker, execution: Execution, advance: Callable[[Unit, float], object]
+) -> Iterator[tuple[Unit, pd.DataFrame]]:
+    model = worker.model
+    if model.source is None:
+        raise ValueError(
+            f"{model.name!r} was made from an object in memory, which no other process can load: save it "
+            "(model.save_checkpoint) and load_model the folder, on a disk that all machines see"
+        )
+    arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), worker.options)
+    for unit, part in spread(
+        _Actor, arguments, units, affinity=lambda u: u.group, name=lambda u: u.name, workers=execution.workers
+    ):
+        advance(unit, 1.0)
+        yield unit, part
+
+
+class _Actor:
+    """In a process of its own: the model, and what scores units."""
+
+    def __init__(
+        self,
+        source: dict[str, Any],
+        weights_sha256: str,
+        task: Task,
+        shards: Sequence[FactSet],
+        options: WorkerOptions,
+        cpus: int,
+        has_gpu: bool,
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(cpus)
+        model: Model = load_model(**source, device="auto" if has_gpu else "cpu")
+        if model.weights_sha256 != weights_sha256:
+            raise ValueError(
+                f"{source['source']!r} holds other weights on this worker than where the search was started"
+            )
+        self._worker = Worker(model, task, shards, options)
+
+    def run(self, unit: Unit) -> pd.DataFrame:
+        return self._worker.run(unit)

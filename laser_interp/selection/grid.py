@@ -1,0 +1,60 @@
+"""The cells of a grid: every site and ρ, with what is scored beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from laser_interp.edits.constructors import rank_of
+from laser_interp.edits.controls import CONTROLS
+from laser_interp.edits.sites import Site
+from laser_interp.models.model import Model
+from laser_interp.selection.cells import Cell
+from laser_interp.selection.settings import SearchSettings, parse_band
+
+
+def ranks_of(site: Site, max_rank: int, rhos: Sequence[float]) -> tuple[dict[int, float], list[str]]:
+    """Rank -> the ρ it stands for, from large to small, and notes of what was lifted to rank 1 or dropped as equal."""
+    ranks: dict[int, float] = {}
+    notes = []
+    for rho in sorted(set(rhos), reverse=True):
+        rank = rank_of(rho, max_rank)
+        lifted, rank = rank == 0, max(rank, 1)
+        if rank in ranks:
+            notes.append(f"{site}: rho {rho:g} is rank {rank}, as is rho {ranks[rank]:g}: dropped")
+            continue
+        ranks[rank] = rho
+        if lifted:
+            notes.append(f"{site}: rho {rho:g} rounds to rank 0: lifted to rank 1")
+    return ranks, notes
+
+
+def grid_cells(
+    model: Model, sites: Sequence[Site], settings: SearchSettings
+) -> tuple[dict[Site, list[Cell]], list[str]]:
+    """The cells of each site, and notes of what was lifted to rank 1 or dropped."""
+    by_site: dict[Site, list[Cell]] = {}
+    notes = []
+    for site in sites:
+        max_rank = min(model.weight(site.layer, site.matrix).shape)
+        ranks, of_site = ranks_of(site, max_rank, settings.rhos)
+        notes += of_site
+        cells = []
+        for rank, rho in ranks.items():
+            at = Cell((site,), "laser", rho=rho, ranks=(rank,))
+            cells.append(at)
+            cells += [at.of_kind("inject", alpha=alpha) for alpha in settings.alphas]
+            for name in settings.controls:
+                if not CONTROLS[name].of_rank or (rank == max_rank and name == "discarded"):
+                    continue  # of the matrix, not of a rank; nothing is discarded
+                if name == "layer_0" and site.layer == 0:
+                    continue  # it is the edit itself
+                seeds = settings.control_seeds if CONTROLS[name].is_random else (None,)
+                cells += [at.of_kind(name, seed=seed) for seed in seeds]
+        cells += [Cell((site,), name) for name in settings.controls if not CONTROLS[name].of_rank]
+        for start, stop in map(parse_band, settings.bands):
+            if stop > max_rank:
+                notes.append(f"{site}: band {start}:{stop} ends above its rank {max_rank}: dropped")
+                continue
+            cells.append(Cell((site,), "band", start=start, stop=stop))
+        by_site[site] = cells
+    return by_site, notes

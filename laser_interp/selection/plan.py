@@ -1,0 +1,112 @@
+"""What a search is made of, checked completely before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from laser_interp.edits.sites import Site, resolve_layers, resolve_matrices
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import Task
+from laser_interp.models.model import Model
+from laser_interp.models.tokens import encode_answers
+from laser_interp.scoring.memory import parse_memory
+from laser_interp.selection.cells import Cell
+from laser_interp.selection.grid import grid_cells
+from laser_interp.selection.settings import GridSettings, SearchSettings
+from laser_interp.selection.units import Unit, Worker, WorkerOptions, shards_of
+from laser_interp.storage.provenance import provenance
+
+UNIT_PROMPTS = 512
+BASE_GROUP = "base"
+
+
+def sites_of(model: Model, settings: GridSettings) -> list[Site]:
+    """The sites that the settings name, by matrix, then layer."""
+    layers = resolve_layers(model, "all" if settings.layers is None else settings.layers)
+    return [Site(layer, matrix) for matrix in resolve_matrices(model, settings.matrices) for layer in layers]
+
+
+def as_task(model: Model, task: FactSet | Task) -> tuple[Task, list[str]]:
+    """Facts as a task; of a task of generation only the answers that can be given in so many tokens, and a note."""
+    if not isinstance(task, Task):
+        return Task(task.name, task), []
+    if task.rule != "generation":
+        return task, []
+    answers = encode_answers(model, [(fact.prompt, fact.object) for fact in task.facts])
+    short = [f for f, ids in zip(task.facts, answers, strict=True) if len(ids) <= task.max_new_tokens]
+    if not short:
+        raise ValueError(f"every answer of {task.name} has more than {task.max_new_tokens} tokens of {model.name!r}")
+    dropped = len(task.facts) - len(short)
+    if not dropped:
+        return task, []
+    note = f"{dropped} facts have answers of more than {task.max_new_tokens} tokens: dropped"
+    return task.keep(task.facts.keep(short)), [note]
+
+
+class Plan:
+    """A search's cells, facts and units.
+
+    Attributes:
+        task: with facts that have a validation split.
+        by_site, by_group: cells; a group is a layer.
+        notes: what was lifted to rank 1 or dropped.
+        identity: what two runs must have in common to be the same run.
+
+    Raises:
+        ValueError: anything that would only be noticed later otherwise.
+    """
+
+    def __init__(self, model: Model, task: FactSet | Task, settings: SearchSettings) -> None:
+        self.model, self.settings = model, settings
+        task, self.notes = as_task(model, task)
+        self.task = task.keep(task.facts.ensure_split(settings.split, seed=settings.seed))
+        self.facts = self.task.facts
+        sites = sites_of(model, settings)
+        self.by_site, notes = grid_cells(model, sites, settings)
+        self.notes += notes
+        self.by_group: dict[str, tuple[Cell, ...]] = {}
+        for layer in sorted({site.layer for site in sites}):
+            cells = tuple(cell for site in sites if site.layer == layer for cell in self.by_site[site])
+            self.by_group[f"layer-{layer:03d}"] = cells
+        self.shards = shards_of(self.facts, UNIT_PROMPTS)
+        self.worker = Worker(model, self.task, self.shards, WorkerOptions.of(settings))
+        self.prompts = [sum(len(fact.prompts) for fact in shard) for shard in self.shards]
+        self._check()
+
+    @property
+    def n_cells(self) -> int:
+        """Cells besides the model as trained."""
+        return sum(map(len, self.by_site.values()))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Which model, task and settings the run is of."""
+        task = {"rule": self.task.rule, "protocol": self.task.protocol, "max_new_tokens": self.task.max_new_tokens}
+        grid = {"sites": [str(site) for site in self.by_site], "unit_prompts": UNIT_PROMPTS}
+        return provenance(self.model, self.facts) | {"task": task} | self.settings.identity() | grid
+
+    def _check(self) -> None:
+        parse_memory(self.settings.memory, self.model)
+        for cells in self.by_site.values():
+            for cell in cells:
+                if Cell.parse(str(cell)) != cell:
+                    raise ValueError(f"the cell {str(cell)!r} cannot be read back as it was: choose other numbers")
+        self.worker.check()
+        first = next((cells[0] for cells in self.by_site.values() if cells), None)
+        if first is not None:
+            self.worker.placed(first.edit(self.model), 0).check(self.model)
+
+    def validates(self, shard: int) -> bool:
+        """Whether a shard belongs to validation."""
+        return self.shards[shard].facts[0].split == "validation"
+
+    def units(self, by_group: dict[str, tuple[Cell, ...]], *, validation: bool) -> list[Unit]:
+        """The units of one side, the model as trained first, then group by group."""
+        shards = [i for i in range(len(self.shards)) if self.validates(i) == validation]
+        base = [Unit(BASE_GROUP, i, ()) for i in shards]
+        return base + [Unit(group, i, cells) for group, cells in by_group.items() if cells for i in shards]
+
+    def count_prompts(self, shards: Iterable[int]) -> int:
+        """Prompts of some shards."""
+        return sum(self.prompts[i] for i in shards)

@@ -1,0 +1,106 @@
+"""What a search found: the cells, and the one that validation chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from laser_interp.edits.edit import Edit
+from laser_interp.models.model import Model
+from laser_interp.selection.cells import Cell
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The cell that validation chose.
+
+    Attributes:
+        cell: the edit. Its ρ is as asked for, also where its rank was lifted to 1.
+        score, loss: of the edit on validation; the score is top-1 accuracy unless the task has another rule.
+        base_score, base_loss: of the model as trained on validation.
+    """
+
+    cell: Cell
+    score: float
+    loss: float
+    base_score: float
+    base_loss: float
+
+    @property
+    def improves(self) -> bool:
+        """Whether it beats the model as trained on validation, by score, then loss."""
+        return (self.score, -self.loss) > (self.base_score, -self.base_loss)
+
+    def edit(self, model: Model) -> Edit:
+        """The chosen edit."""
+        return self.cell.edit(model)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A finished search.
+
+    Attributes:
+        cells: one row per (cell, split): the edit, and means over facts and prompts. The model as trained is the cell
+            of kind "base".
+        notes: what was lifted to rank 1 or dropped as equal to another cell, and which cells were stopped after
+            validation.
+
+    Example:
+        >>> search = li.search(model, facts, matrices="mlp", rhos=[0.2, 0.05])
+        >>> search.select().cell
+    """
+
+    cells: pd.DataFrame
+    notes: tuple[str, ...] = field(default=())
+
+    def _repr_html_(self) -> str:
+        edits = self.cells[self.cells["kind"] == "laser"]
+        splits = sorted(set(self.cells["split"]), key=lambda name: (name != "validation", name))
+        chosen = edits[edits["split"] == splits[0]].sort_values(
+            ["score", "loss"], ascending=[False, True], kind="stable"
+        )
+        shown = pd.DataFrame({"cell": ["", *chosen["cell"].head(3)]})
+        for split in splits:  # test stands beside what selects
+            means = self.cells[self.cells["split"] == split].set_index("cell")
+            for metric in ("score", "loss"):
+                shown[f"{split}: {metric}"] = means[metric].reindex(shown["cell"]).to_numpy()
+        table = shown.replace({"cell": {"": "as trained"}}).to_html(index=False, float_format=lambda v: f"{v:.3f}")
+        return f"<p>Search over {edits['site'].nunique()} sites; the best cells by {splits[0]}:</p>{table}"
+
+    def changes(self, split: str) -> pd.DataFrame:
+        """Each cell's change against the model as trained: `d_top1`, `d_loss`, `d_p_generic`."""
+        cells = self.cells[self.cells["split"] == split]
+        base = cells[cells["kind"] == "base"].iloc[0]
+        changes = cells[cells["kind"] != "base"].astype({"layer": int})
+        for metric in ("top1", "loss", "p_generic"):
+            changes[f"d_{metric}"] = changes[metric] - base[metric]
+        return changes
+
+    def select(self, split: str = "validation", *, kinds: Collection[str] = ("laser",)) -> Selection:
+        """The best cell by score, then by loss.
+
+        Args:
+            split: what selects.
+            kinds: which cells may be selected: "laser", and where they were asked for "inject" and "band".
+
+        Raises:
+            ValueError: no such split, or no cell with a finite loss.
+        """
+        cells = self.cells[self.cells["split"] == split]
+        if cells.empty:
+            raise ValueError(f"the search has no split {split!r}: it has {sorted(set(self.cells['split']))}")
+        base = cells[cells["kind"] == "base"].iloc[0]
+        edits = cells[cells["kind"].isin(list(kinds)) & cells["loss"].notna() & (cells["n_not_finite"] == 0)]
+        if edits.empty:
+            raise ValueError("no cell of the search has a finite loss: nothing can be selected")
+        best = edits.sort_values(["score", "loss"], ascending=[False, True], kind="stable").iloc[0]
+        return Selection(
+            Cell.parse(best["cell"]),
+            float(best["score"]),
+            float(best["loss"]),
+            float(base["score"]),
+            float(base["loss"]),
+        )

@@ -1,0 +1,198 @@
+"""The settings of a search: one frozen object for Python, the command line, Ray and the run folder.
+
+What can be checked without a model is checked when the object is made; `laser_interp.selection.plan` checks the rest
+before any work.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self, get_args
+
+from laser_interp.choices import (
+    RHOS,
+    ControlName,
+    EngineName,
+    Path,
+    Position,
+    SearchMethod,
+    SplitRule,
+    TestedCells,
+    check_choice,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSettings:
+    """Which edits are tried, and on which half of the facts they are chosen.
+
+    Attributes:
+        matrices: Names (q k v o in gate out) or groups (attn mlp all) of matrices.
+        layers: Layers, counted from 0, as in 0,3 or 0-3. All of them if left out.
+        rhos: Fractions of rank kept, in (0, 1]. One that rounds to rank 0 is lifted to rank 1.
+        split: Divide the facts anew, by subject, or as the paper did, with the first 20 % for validation. A set
+            without splits is divided by subject.
+        seed: Seed of the split by subject.
+        engine: "fast" computes once what edits share; "reference" runs the whole model for each edit.
+        memory: Memory that activations may take, as in 2GiB. It changes how prompts are batched, not what is found.
+    """
+
+    matrices: tuple[str, ...] = ("all",)
+    layers: tuple[int, ...] | None = None
+    rhos: tuple[float, ...] = RHOS
+    split: SplitRule | None = None
+    seed: int = 0
+    engine: EngineName = "fast"
+    memory: str | int | None = None
+
+    def __post_init__(self) -> None:
+        self._set("matrices", _several(self.matrices, "matrices", str))
+        self._set("layers", parse_layers(self.layers))
+        self._set("rhos", _several(self.rhos, "rhos", float))
+        for rho in self.rhos:
+            if not 0 < rho <= 1:
+                raise ValueError(f"rho is {rho}: the fraction of rank kept must lie in (0, 1]")
+        if self.split is not None:
+            check_choice("split", self.split, SplitRule)
+        check_choice("engine", self.engine, EngineName)
+        _check_seed("seed", self.seed)
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, settings: Self | None, changes: dict[str, Any]) -> Self:
+        """The settings with changes by name.
+
+        Raises:
+            TypeError: a change that is no setting; the message names the settings.
+        """
+        known = [f.name for f in fields(cls)]
+        if unknown := [name for name in changes if name not in known]:
+            raise TypeError(f"there is no setting {unknown[0]!r}: expected one of {', '.join(known)}")
+        return cls(**changes) if settings is None else replace(settings, **changes)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run: all settings but those that change only how it is computed."""
+        return {name: value for name, value in asdict(self).items() if name != "memory"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings(GridSettings):
+    """Which edits are tried, what is scored beside them, and where they act.
+
+    Attributes:
+        method: How the edit is searched for: grid scores every cell.
+        alphas: Also inject the discarded part at these strengths, at each rho.
+        bands: Also keep only the directions START:STOP, as in 0:10 10:50.
+        controls: Also score these controls at each rho, for example discarded zeroed random_kept.
+        control_seeds: Draw each random control once for each of these seeds.
+        stop_hopeless: Leave cells out of the test that are worse than the model as trained on validation: the upper
+            end of a one-sided 99 % interval of the change in score, over subjects, is below 0.
+        test: Which cells see the test facts: all, or only the chosen one.
+        path: Along which path all edits are seen: network, direct or indirect.
+        at: At which positions all edits act: last, subject_last or subject. Everywhere if left out.
+        generic: Words that count as generic. The model's own, or English stop words, if left out.
+        candidates: Also rank each answer among the answers of its relation. Where those have several tokens, each
+            costs a row of its own.
+    """
+
+    method: SearchMethod = "grid"
+    alphas: tuple[float, ...] = ()
+    bands: tuple[str, ...] = ()
+    controls: tuple[ControlName, ...] = ()
+    control_seeds: tuple[int, ...] = (0,)
+    stop_hopeless: bool = False
+    test: TestedCells = "all"
+    path: Path = "network"
+    at: Position | None = None
+    generic: tuple[str, ...] | None = None
+    candidates: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("method", self.method, SearchMethod)
+        check_choice("test", self.test, TestedCells)
+        check_choice("path", self.path, Path)
+        if self.at is not None:
+            check_choice("at", self.at, Position)
+        self._set("alphas", _several(self.alphas, "alphas", float, may_be_empty=True))
+        if bad := [alpha for alpha in self.alphas if not math.isfinite(alpha)]:
+            raise ValueError(f"alphas has {bad[0]}: expected finite numbers")
+        bands = [self.bands] if isinstance(self.bands, str) else self.bands
+        self._set("bands", tuple(f"{start}:{stop}" for start, stop in map(parse_band, bands)))
+        self._set("controls", _several(self.controls, "controls", str, may_be_empty=True))
+        if unknown := [name for name in self.controls if name not in get_args(ControlName)]:
+            raise ValueError(f"unknown controls {', '.join(unknown)}: expected some of {_listed(ControlName)}")
+        self._set("control_seeds", _several(self.control_seeds, "control_seeds", int))
+        for seed in self.control_seeds:
+            _check_seed("control_seeds", seed)
+        if self.generic is not None:
+            self._set("generic", _several(self.generic, "generic", str))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompositionSettings(GridSettings):
+    """Where edits are tried to be added, from the last layer down and from the smallest rho up."""
+
+    matrices: tuple[str, ...] = ("mlp",)
+
+
+def _listed(choices: object) -> str:
+    return ", ".join(get_args(choices))
+
+
+def _several(value: Any, name: str, kind: type, *, may_be_empty: bool = False) -> tuple[Any, ...]:
+    """A tuple from one value or several."""
+    values = [value] if isinstance(value, str | int | float) else list(value)
+    if not values and not may_be_empty:
+        raise ValueError(f"{name} is empty: expected at least one, or leave it out")
+    try:
+        return tuple(kind(v) for v in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {value!r}: expected values of type {kind.__name__}") from None
+
+
+def _check_seed(name: str, seed: object) -> None:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"{name} is {seed!r}: expected a whole number of 0 or more")
+
+
+def parse_band(value: Any) -> tuple[int, int]:
+    """A band from two numbers or from "START:STOP"."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+):(\d+)", value)
+        if match is None:
+            raise ValueError(f"the band {value!r} is not of the form START:STOP, as in 0:10")
+        value = int(match[1]), int(match[2])
+    start, stop = (int(end) for end in value)
+    if not 0 <= start < stop:
+        raise ValueError(f"band {start}:{stop}: expected 0 <= start < stop")
+    return start, stop
+
+
+def parse_layers(layers: str | int | Iterable[int | str] | None) -> tuple[int, ...] | None:
+    """Layer numbers from "all", a number, "0,3", "0-3,7" or several of these; None means all of them.
+
+    Raises:
+        ValueError: text of another form, or none at all.
+    """
+    if layers is None or layers in ("all", "*"):
+        return None
+    parts = [layers] if isinstance(layers, str | int) else list(layers)
+    numbers: list[int] = []
+    for part in parts:
+        if isinstance(part, int):
+            numbers.append(part)
+            continue
+        for text in str(part).split(","):
+            match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+            if match is None or (match[2] and int(match[2]) < int(match[1])):
+                raise ValueError(f"layers is {layers!r}: expected 'all' or numbers, as in 0,3 or 0-3")
+            numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if not numbers:
+        raise ValueError("layers is empty: expected at least one layer, or leave it out for all of them")
+    return tuple(sorted(set(numbers)))

@@ -1,0 +1,139 @@
+"""Units: the pieces in which cells are scored, and the worker that scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from laser_interp.choices import EngineName, Path, Position
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.placement import positions, subjects_of
+from laser_interp.facts.fact_set import Fact, FactSet
+from laser_interp.facts.tasks import Task
+from laser_interp.models.model import Model
+from laser_interp.scoring.memory import parse_memory
+from laser_interp.scoring.scorer import Scorer
+from laser_interp.selection.cells import Cell
+from laser_interp.selection.settings import SearchSettings
+from laser_interp.storage.schemas import SCHEMAS
+
+_LEAN = list(SCHEMAS["search_part"])
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some cells on one part of the facts.
+
+    Attributes:
+        group: what the cells have in common, "layer-003" or "base"; units of a group run one after the other on one
+            worker, so that its factors and residual streams serve again.
+        shard: which part of the facts.
+        cells: what is scored; none is the model as trained.
+    """
+
+    group: str
+    shard: int
+    cells: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        """Where the unit's scores are kept."""
+        return f"{self.group}/{self.shard:05d}"
+
+    @property
+    def n_cells(self) -> int:
+        """How many times each prompt is scored."""
+        return max(len(self.cells), 1)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How a worker scores; see `SearchSettings`."""
+
+    generic: tuple[str, ...] | None = None
+    candidates: bool = True
+    engine: EngineName = "fast"
+    memory: int | str | None = None
+    path: Path = "network"
+    at: Position | None = None
+
+    @classmethod
+    def of(cls, settings: SearchSettings) -> WorkerOptions:
+        """Those of the settings that a worker needs."""
+        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
+
+
+class Worker:
+    """A model with a task in parts, tokenised once, that scores one unit after the other.
+
+    Args:
+        task: what is asked, and the rule by which an answer counts as right.
+        shards: parts of its facts.
+        lean: keep only the columns that a table of cells is made from.
+    """
+
+    def __init__(
+        self, model: Model, task: Task, shards: Sequence[FactSet], options: WorkerOptions, *, lean: bool = True
+    ) -> None:
+        self.model, self.task, self.shards, self.options, self.lean = model, task, shards, options, lean
+        self._scorers: dict[int, Scorer] = {}
+
+    def check(self) -> None:
+        """Tokenise every answer of every part, and look for every place at which edits act.
+
+        Raises:
+            ValueError: something that would only be noticed later otherwise.
+        """
+        for shard, facts in enumerate(self.shards):
+            self._scorer(shard)
+            if self.options.at is not None:
+                positions(self.model, self.options.at, subjects_of(facts))
+
+    def _scorer(self, shard: int) -> Scorer:
+        if shard not in self._scorers:
+            self._scorers[shard] = Scorer(
+                self.model,
+                self.task.keep(self.shards[shard]),
+                generic=self.options.generic,
+                candidates=self.options.candidates,
+                keep=parse_memory(self.options.memory, self.model) // 2 // len(self.shards),
+            )
+        return self._scorers[shard]
+
+    def placed(self, edit: Edit, shard: int) -> Edit:
+        """The edit where the options want it."""
+        edit = edit.via(self.options.path)
+        return edit if self.options.at is None else edit.at(self.model, self.options.at, self.shards[shard])
+
+    def run(self, unit: Unit, tick: Callable[[float], object] | None = None) -> pd.DataFrame:
+        """The unit's scores, a row per (cell, fact, prompt)."""
+        edits: dict[str, Edit | None] = {
+            str(cell): self.placed(cell.edit(self.model), unit.shard) for cell in unit.cells
+        } or {"": None}
+        scorer = self._scorer(unit.shard)
+        labelled = scorer.run(edits, tick=tick, engine=self.options.engine, memory=self.options.memory)
+        frames = []
+        for name, frame in labelled:
+            frame = frame.assign(cell=name, kind=Cell.parse(name).kind if name else "base")
+            frames.append(frame[_LEAN] if self.lean else frame)
+        return pd.concat(frames, ignore_index=True)
+
+
+def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:
+    """The facts in parts of about `n_prompts` prompts, none with facts of two splits, validation first."""
+    by_split: dict[str, list[Fact]] = {}
+    for fact in facts:
+        by_split.setdefault(fact.split or "", []).append(fact)
+    shards = []
+    for split in sorted(by_split, key=lambda name: (name != "validation", name)):
+        part: list[Fact] = []
+        for fact in by_split[split]:
+            part.append(fact)
+            if sum(len(member.prompts) for member in part) >= n_prompts:
+                shards.append(facts.keep(part))
+                part = []
+        if part:
+            shards.append(facts.keep(part))
+    return shards

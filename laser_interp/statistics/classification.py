@@ -1,0 +1,79 @@
+"""What stands beside accuracy: the majority baseline, balanced accuracy, calibration, McNemar's test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.statistics.bootstrap import SubjectBootstrap, with_interval
+
+DEGENERATE = 0.99  # share of one label among the predictions, from which on there is no classifier
+
+
+def metrics(
+    rows: pd.DataFrame, rule: str, *, baseline: str = "base", n_boot: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """What stands beside accuracy, always.
+
+    Returns:
+        One row an edit: `n`, `accuracy` and `score` with 95 % intervals from a bootstrap over subjects, `loss`,
+        `majority_baseline` (of always giving the commonest right answer), `balanced_accuracy` (mean over the right
+        answers), `commonest_prediction` and `share_commonest`, `degenerate` (one label only), `p_candidates` (mean),
+        `calibration_error` (10 bins of confidence), and against the baseline `n_fixed`, `n_broken` and `mcnemar_p`
+        (exact); of generation also `exact` and `f1`.
+
+    Raises:
+        ValueError: no baseline among the edits.
+    """
+    if baseline not in set(rows["edit"]):
+        raise ValueError(f"no rows of the baseline {baseline!r}: the table has {sorted(set(rows['edit']))}")
+    keys = ["fact_id", "prompt_id"]
+    before = rows[rows["edit"] == baseline].set_index(keys)["correct"].astype(bool)
+    out = []
+    for label, some in rows.groupby("edit", sort=False):
+        boot = SubjectBootstrap(some["subject"], n_boot, seed)
+        row: dict[str, Any] = {"edit": label, "n": len(some)}
+        for column, name in (("correct", "accuracy"), ("score", "score")):
+            row |= with_interval(name, boot.mean(some[column].to_numpy(float)))
+        row["loss"] = -float(some["logprob"].mean())
+        row["majority_baseline"] = float(some["object"].value_counts(normalize=True).iloc[0])
+        row["balanced_accuracy"] = float(some.groupby("object")["correct"].mean().mean())
+        said = some["prediction"].value_counts(normalize=True)
+        row["commonest_prediction"], row["share_commonest"] = str(said.index[0]), float(said.iloc[0])
+        row["degenerate"] = rule == "candidates" and some["object"].nunique() > 1 and float(said.iloc[0]) >= DEGENERATE
+        row["p_candidates"] = float(some["p_candidates"].mean()) if "p_candidates" in some else float("nan")
+        confidence = some["confidence" if "confidence" in some else "top_prob"].to_numpy(float)
+        row["calibration_error"] = _calibration(confidence, some["correct"].to_numpy(float))
+        after = some.set_index(keys)["correct"].astype(bool).reindex(before.index)
+        fixed, broken = int((~before & after).sum()), int((before & ~after).sum())
+        row |= {"n_fixed": fixed, "n_broken": broken, "mcnemar_p": _mcnemar(fixed, broken)}
+        for name in ("exact", "f1"):
+            if name in some.columns:
+                row[name] = float(some[name].astype(float).mean())
+        out.append(row)
+    return pd.DataFrame(out)
+
+
+def _mcnemar(fixed: int, broken: int) -> float:
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    if fixed + broken == 0:
+        return 1.0
+    test: Any = mcnemar([[0, broken], [fixed, 0]], exact=True)
+    return float(test.pvalue)
+
+
+def _calibration(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Mean distance of confidence and accuracy over ten equal bins of confidence, weighted by their size."""
+    known = np.isfinite(confidence)
+    if not known.any():
+        return float("nan")
+    confidence, correct = confidence[known], correct[known]
+    number = np.minimum((confidence * 10).astype(int), 9)
+    gaps = [
+        abs(confidence[number == b].mean() - correct[number == b].mean()) * (number == b).mean()
+        for b in np.unique(number)
+    ]
+    return float(sum(gaps))

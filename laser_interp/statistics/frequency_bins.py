@@ -1,0 +1,83 @@
+"""Tables by frequency: bins of about equal numbers of facts, and the paper's two plots (section 5.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.statistics.bootstrap import SubjectBootstrap
+
+PAPER_BINS = (0, 50, 1000, np.inf)
+
+
+def bin_numbers(n_both: pd.Series, n_bins: int) -> pd.Series:
+    """Bin number of each fact: 0 for never seen, then bins of about equal numbers of facts.
+
+    Equal counts never straddle an edge, so ties may make bins unequal or fewer.
+    """
+    seen = n_both[n_both > 0]
+    if seen.empty:
+        return pd.Series(0, index=n_both.index)
+    edges = np.unique(np.quantile(np.log1p(seen), np.linspace(0, 1, n_bins + 1)[1:-1]))
+    return pd.Series(np.where(n_both > 0, 1 + np.searchsorted(edges, np.log1p(n_both), side="left"), 0), n_both.index)
+
+
+def binned(rows: pd.DataFrame, boot: SubjectBootstrap) -> pd.DataFrame:
+    before = rows["top1_before"].to_numpy(bool)
+    after = rows["top1_after"].to_numpy(bool) if "top1_after" in rows else None
+    out: list[dict[str, Any]] = []
+    asked: list[tuple[np.ndarray, np.ndarray]] = []
+    names = ["base_top1"] + ([] if after is None else ["edit_top1", "p_fixed_given_wrong", "p_broken_given_right"])
+    for number, members in rows.groupby("bin", sort=True):
+        inside = (rows["bin"] == number).to_numpy()
+        out.append(
+            {
+                "lo": members["n_both"].min(),
+                "hi": members["n_both"].max(),
+                "n": len(members),
+                "n_facts": members["fact_id"].nunique(),
+                "n_wrong": int((inside & ~before).sum()),
+            }
+        )
+        asked.append((before, inside))
+        if after is not None:
+            asked += [(after, inside), (after, inside & ~before), (~after, inside & before)]
+    for i, rate in enumerate(boot.rates(asked)):
+        name = names[i % len(names)]
+        out[i // len(names)] |= {name: rate[0], f"{name}_lo": rate[1], f"{name}_hi": rate[2]}
+    return pd.DataFrame(out)
+
+
+def cumulative(rows: pd.DataFrame) -> pd.DataFrame:
+    metrics = [c for c in ("top1_before", "top1_after", "top10_before", "top10_after") if c in rows.columns]
+    ordered = rows.sort_values("n_both", kind="stable")
+    means = ordered[metrics].astype(float).cumsum().div(np.arange(1, len(ordered) + 1), axis=0)
+    means["n_both"], means["n"] = ordered["n_both"], np.arange(1, len(ordered) + 1)
+    return means.groupby("n_both", as_index=False).last()
+
+
+def paper_ratio(rows: pd.DataFrame) -> pd.DataFrame:
+    label = pd.cut(rows["n_both"], PAPER_BINS, right=False, labels=["< 50", "50-1000", "> 1000"])
+    if "fixed" not in rows.columns:
+        return pd.DataFrame(columns=["frequency", "n", "n_corrected", "n_originally_correct", "ratio"])
+    out = rows.groupby(label, observed=False).agg(
+        n=("fixed", "size"), n_corrected=("fixed", "sum"), n_originally_correct=("top1_before", "sum")
+    )
+    out["ratio"] = out["n_corrected"] / out["n_originally_correct"].where(out["n_originally_correct"] > 0)
+    return out.reset_index(names="frequency")
+
+
+def views(
+    rows: pd.DataFrame, boot: SubjectBootstrap | None = None, *, n_bins: int = 8, n_boot: int = 1000, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two tables of a report alone, where many edits are looked at: `Association.bins` and `Association.cumulative`.
+
+    Args:
+        rows: one row per (fact, prompt) with `fact_id, subject, n_both, top1_before, top1_after`.
+        boot: draws of these rows' subjects, to share among calls.
+    """
+    per_fact = rows.groupby("fact_id", sort=True)["n_both"].first()
+    rows = rows.assign(bin=rows["fact_id"].map(bin_numbers(per_fact, n_bins)))
+    return binned(rows, boot or SubjectBootstrap(rows["subject"], n_boot, seed)), cumulative(rows)

@@ -1,0 +1,73 @@
+"""Scores before and after an edit, side by side, with each fact's counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+COUNTS = ("n_both", "n_subject", "n_object")
+HALF = float(np.log(0.5))
+
+
+def reported(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows that may be reported: the test half, where there is one, because the edit was chosen on the rest."""
+    return scores[scores["split"] == "test"] if "test" in set(scores["split"]) else scores
+
+
+def pair(scores: pd.DataFrame, counts: pd.DataFrame | None, *, baseline: str, edit: str) -> pd.DataFrame:
+    """One row per (fact, prompt): scores before and after, joined with the counts.
+
+    Without counts, the `frequency` that the fact set carries stands for `n_both`.
+
+    Raises:
+        ValueError: an unknown label, facts without a count, or two labels scored on different prompts.
+    """
+    have = sorted(set(scores["edit"]))
+    for label in (baseline, edit):
+        if label not in have:
+            raise ValueError(f"no scores of the edit {label!r}: the table has {have}")
+    keys = ["fact_id", "prompt_id"]
+    # Right by the task's rule; without another rule that is top-1.
+    if "correct" in scores.columns:
+        scores = scores.assign(top1=scores["correct"])
+    values = ["top1", "top10", "logprob"]
+    before = scores.loc[scores["edit"] == baseline, [*keys, "subject", "relation", "frequency", *values]]
+    after = scores.loc[scores["edit"] == edit, [*keys, *values]]
+    for name, frame in ((baseline, before), (edit, after)):
+        if frame.duplicated(keys).any():
+            raise ValueError(f"the scores of {name!r} hold a prompt more than once: score each edit once")
+    rows = before.merge(after, on=keys, how="outer", suffixes=("_before", "_after"), indicator=True)
+    if (unmatched := int((rows["_merge"] != "both").sum())) > 0:
+        raise ValueError(
+            f"{unmatched} prompts were scored under one of {baseline!r} and {edit!r} only: score both alike"
+        )
+    rows = rows.drop(columns="_merge")
+    if counts is None:
+        rows["n_both"] = rows["frequency"]
+    else:
+        # Another source may not know how often the names occur alone.
+        columns = ["fact_id", *(c for c in COUNTS if c in counts.columns and not counts[c].isna().all())]
+        if "n_both" not in columns:
+            raise ValueError(f"the counts have no column 'n_both': they have {', '.join(counts.columns)}")
+        if counts["fact_id"].duplicated().any():
+            raise ValueError("the counts hold a fact more than once: expected one row a fact_id")
+        rows = rows.merge(counts[columns], on="fact_id", how="left")
+    return with_frequencies(rows.drop(columns="frequency"))
+
+
+def with_frequencies(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, if every fact has its counts.
+
+    Raises:
+        ValueError: a count is missing, negative, or differs between the rows of a fact.
+    """
+    for column in [c for c in COUNTS if c in rows.columns]:
+        if (missing := rows.loc[rows[column].isna(), "fact_id"].unique()).size:
+            what = "frequency" if column == "n_both" else column
+            raise ValueError(f"no {what} for {missing.size} facts, {missing[0]!r} among them: count them, or drop them")
+        rows[column] = rows[column].astype(float)
+        if (rows[column] < 0).any() or not np.isfinite(rows[column]).all():
+            raise ValueError(f"a frequency is negative or infinite ({column}): expected counts")
+        if (rows.groupby("fact_id")[column].nunique() > 1).any():
+            raise ValueError(f"the rows of a fact differ in {column}: expected one count a fact")
+    return rows

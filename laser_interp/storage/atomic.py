@@ -1,0 +1,109 @@
+"""Files and folders that appear whole or not at all.
+
+Everything is written beside its destination under a name of our own, `.NAME.HOST-PID.partial`, and renamed when it is
+complete. What a killed process left behind is removed by the next one that writes the same thing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_SUFFIX = ".partial"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _partial(path) as temporary:
+        yield temporary
+        os.replace(temporary, path)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `out` when the block succeeds.
+
+    Raises:
+        FileExistsError: `out` exists and is not an empty folder. Nothing is done then.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists: remove it or choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _partial(out) as temporary:
+        temporary.mkdir()
+        yield temporary
+        if out.exists():
+            out.rmdir()
+        os.replace(temporary, out)
+
+
+@contextmanager
+def _partial(path: Path) -> Iterator[Path]:
+    """A name for what is not complete yet; removed in the end, whatever happened."""
+    host = socket.gethostname()
+    for old in path.parent.glob(f".{_escaped(path.name)}.{_escaped(host)}-*{_SUFFIX}"):
+        pid = old.name.removesuffix(_SUFFIX).rpartition("-")[2]
+        if not (pid.isdecimal() and _is_alive(int(pid))):
+            _remove(old)
+    temporary = path.with_name(f".{path.name}.{host}-{os.getpid()}{_SUFFIX}")
+    _remove(temporary)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: str | Path) -> Path:
+    """Write a text file, whole or not at all."""
+    path = Path(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_json(value: Any, path: str | Path) -> Path:
+    """Write JSON, whole or not at all. Numbers that JSON does not know (NaN, infinity) become null."""
+    return write_text(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: numpy scalars become numbers, tuples lists, NaN and infinity None."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

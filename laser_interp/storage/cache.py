@@ -1,0 +1,13 @@
+"""Where results are kept from one run to the next: factorisations, and answers of counting services."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """$LASER_INTERP_CACHE, or the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("LASER_INTERP_CACHE") or platformdirs.user_cache_dir("laser-interp"))

@@ -1,0 +1,50 @@
+"""Where a result comes from: which version of this package, which model, which facts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+from laser_interp.storage.atomic import plain
+
+
+class Identified(Protocol):
+    """What a result says of its model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def weights_sha256(self) -> str: ...
+
+
+class Named(Protocol):
+    """What a result says of its facts."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def code_version() -> str:
+    """Version of this package as it is installed."""
+    try:
+        return version("laser-interp")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def provenance(model: Identified, facts: Named | None = None) -> dict[str, Any]:
+    """Which model and facts a result is of."""
+    of_facts = {} if facts is None else {"facts": facts.name, "facts_sha256": facts.sha256}
+    return {"model": model.name, "revision": model.revision, "weights_sha256": model.weights_sha256} | of_facts
+
+
+def settings_sha256(settings: Mapping[str, Any]) -> str:
+    """Hash of a run's settings, whatever order they are in."""
+    return hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()

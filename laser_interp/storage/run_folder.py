@@ -1,0 +1,160 @@
+"""The layout of a run's folder, and how a run is opened, locked, resumed and read again.
+
+RUN/run.json            settings and provenance; the same settings resume the run
+RUN/facts.jsonl         the facts it is of
+RUN/parts/NAME.parquet  scores, as they come
+RUN/tables/NAME.parquet what was found
+RUN/figures/, RUN/summary.json, RUN/REPORT.md
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from laser_interp.storage.atomic import plain, write_json
+from laser_interp.storage.provenance import code_version, settings_sha256
+from laser_interp.storage.tables import read_part, read_table, write_table
+
+RUN, FACTS, SUMMARY, REPORT = "run.json", "facts.jsonl", "summary.json", "REPORT.md"
+PARTS, TABLES, FIGURES = "parts", "tables", "figures"
+RUN_SCHEMA = 2  # of the layout and of run.json
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder while it is being written; made by `open_run`.
+
+    Attributes:
+        path: the folder.
+        settings: what the run is of; equal settings resume it.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+
+    def read_part(self, name: str, schema: str) -> pd.DataFrame | None:
+        """What was written under this name by a run with these settings, or None."""
+        return read_part(self.path / PARTS / f"{name}.parquet", schema, settings_sha256(self.settings))
+
+    def write_part(self, name: str, frame: pd.DataFrame, schema: str, **about: Any) -> Path:
+        """Keep a part, so that a run that is stopped goes on from it."""
+        told = {"settings_sha256": settings_sha256(self.settings), "part": name} | about
+        return write_table(frame, self.path / PARTS / f"{name}.parquet", schema, told)
+
+    def write_table(self, name: str, frame: pd.DataFrame, schema: str | None = None, **about: Any) -> Path:
+        """Write a result with the run's provenance."""
+        return write_table(frame, self.path / TABLES / f"{name}.parquet", schema, dict(self.settings) | about)
+
+
+@contextmanager
+def open_run(path: str | Path, settings: Mapping[str, Any]) -> Iterator[RunFolder]:
+    """Hold a run's folder while the block runs; a folder that was made with the same settings is resumed.
+
+    Raises:
+        ValueError: the folder holds a run with other settings (the message shows the difference), or another process
+            is writing to it. Nothing in the folder is touched then.
+        OSError: a result could not be written; the message says what is kept, and how to go on.
+    """
+    path = Path(path)
+    settings = plain({"run_schema": RUN_SCHEMA, "code_version": code_version(), **settings})
+    _refuse_other_settings(path, settings)
+    with _locked(path), _keeping(path):
+        _refuse_other_settings(path, settings)
+        if not (path / RUN).is_file():
+            write_json(settings, path / RUN)
+        yield RunFolder(path, settings)
+
+
+def _refuse_other_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    before = run_settings(path)
+    if before is None:
+        return
+    changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
+    if changed:
+        shown = "; ".join(f"{k}: {before.get(k)!r} there, {settings.get(k)!r} now" for k in changed)
+        raise ValueError(f"{path} holds a run with other settings ({shown}): choose another folder or remove it")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder. A process that was killed holds nothing."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another process is writing to {folder}: wait for it to end, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _keeping(folder: Path) -> Iterator[None]:
+    """Say of a failed write what is kept, and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | FileExistsError | ConnectionError):
+            raise
+        raise OSError(
+            error.errno,
+            f"a result could not be written ({error.strerror or error}); what was computed before it is kept in "
+            f"{folder}: make room and run the same again",
+        ) from error
+
+
+# --- reading a run ---------------------------------------------------------------------------------
+
+
+def run_settings(folder: str | Path) -> dict[str, Any] | None:
+    """What `run.json` says, or None where there is none.
+
+    Raises:
+        ValueError: it is not readable.
+    """
+    path = Path(folder) / RUN
+    if not path.is_file():
+        return None
+    return read_json(path)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON object.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as JSON ({error}): remove it, or the folder, and run again") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {type(value).__name__}, expected a JSON object: remove it and run again")
+    return value
+
+
+def find_table(folder: str | Path, name: str) -> Path | None:
+    """Where a run keeps a table, or None."""
+    path = Path(folder) / TABLES / f"{name}.parquet"
+    return path if path.is_file() else None
+
+
+def read_tables(folder: str | Path, names: list[str] | None = None) -> dict[str, pd.DataFrame]:
+    """A run's tables by name: those that are there of the names, or all."""
+    paths = sorted((Path(folder) / TABLES).glob("*.parquet"))
+    return {path.stem: read_table(path) for path in paths if names is None or path.stem in names}

@@ -1,0 +1,201 @@
+"""What every step of a study works on: a model, a task, and what earlier steps found, each computed once when asked for.
+
+`laser_interp.studies.pipeline` asks for all of it; `analyses/` has one question a file and asks for a part.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from laser_interp.edits.controls import CONTROLS
+from laser_interp.edits.edit import Edit
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import Task
+from laser_interp.models.model import Model
+from laser_interp.selection.cells import Cell
+from laser_interp.selection.composition import Composition, compose
+from laser_interp.selection.plan import as_task
+from laser_interp.selection.score_cells import score_cells
+from laser_interp.selection.search_result import Search, Selection
+from laser_interp.selection.search_run import search
+from laser_interp.selection.settings import CompositionSettings
+from laser_interp.selection.units import WorkerOptions
+from laser_interp.statistics.association import Association, associate
+from laser_interp.statistics.comparison import Comparison, compare
+from laser_interp.studies.settings import StudySettings
+
+
+@dataclass
+class StudyContext:
+    """A study in progress.
+
+    Attributes:
+        model, task: what is asked, and by which rule an answer counts as right.
+        settings: of the study.
+        counts: training frequencies, one row a fact; None takes the facts' own `frequency`, where all have one.
+        out: folder of the results; parts in it are taken up again. None keeps nothing.
+        chosen: the edit to be studied; None lets validation choose it.
+        control_model: a second model and its facts, on which the edit must do nothing.
+        text: running text, for perplexity.
+    """
+
+    model: Model
+    task: Task
+    settings: StudySettings = field(default_factory=StudySettings)
+    counts: pd.DataFrame | None = None
+    out: Path | None = None
+    chosen: Cell | None = None
+    control_model: tuple[Model, FactSet] | None = None
+    text: str | None = None
+    progress: bool = True
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        task, notes = as_task(self.model, self.task)
+        self.notes += notes
+        self.task = task.keep(task.facts.ensure_split(self.settings.split, seed=self.settings.seed))
+        if self.counts is None and all(fact.frequency is not None for fact in self.task.facts):
+            frequency = self.task.facts.to_frame()[["fact_id", "frequency"]]
+            self.counts = frequency.rename(columns={"frequency": "n_both"})
+
+    # --- which edit -------------------------------------------------------------------------------
+
+    @property
+    def facts(self) -> FactSet:
+        """All facts, with their splits."""
+        return self.task.facts
+
+    @property
+    def test(self) -> Task:
+        """The task on its test facts."""
+        return self.task.keep(self.facts.split("test"))
+
+    @cached_property
+    def search(self) -> Search:
+        """Every cell on validation."""
+        with lifted_cells_are_in_the_notes():
+            return search(
+                self.model, self.task, self.settings.of_search(), out=self.folder("search"), progress=self.progress
+            )
+
+    @cached_property
+    def selection(self) -> Selection:
+        """What validation chose."""
+        return self.search.select()
+
+    @cached_property
+    def cell(self) -> Cell:
+        """The edit that is studied."""
+        return self.selection.cell if self.chosen is None else self.chosen
+
+    @cached_property
+    def edit(self) -> Edit:
+        """The edit that is studied, made for the model."""
+        return self.cell.edit(self.model)
+
+    @property
+    def discards_something(self) -> bool:
+        """Whether the edit keeps less than the whole matrix, so that there is a discarded part to look at."""
+        return any(bool((part.gains != 1).any()) for part in self.edit.parts.values())
+
+    @cached_property
+    def around(self) -> Search | None:
+        """At the chosen site every ρ, what it discards, and that part injected at several strengths."""
+        if len(self.cell.sites) != 1:
+            return None
+        settings = self.settings.of_search(
+            matrices=(self.cell.site.matrix,),
+            layers=(self.cell.site.layer,),
+            alphas=self.settings.strengths,
+            controls=("discarded",),
+            test="all",
+        )
+        with lifted_cells_are_in_the_notes():
+            return search(self.model, self.task, settings, out=self.folder("search-selected"), progress=self.progress)
+
+    # --- the edit on test, beside its controls ----------------------------------------------------
+
+    @cached_property
+    def control_cells(self) -> dict[str, Cell | None]:
+        """Label -> cell: the model as trained, LASER, and all controls; random ones are labelled "NAME/SEED"."""
+        cells: dict[str, Cell | None] = {"base": None, "laser": self.cell}
+        seeds = range(self.settings.study_seed, self.settings.study_seed + self.settings.n_draws)
+        for name, control in CONTROLS.items():
+            if name == "discarded" and not self.discards_something:
+                continue
+            if name == "layer_0" and any(site.layer == 0 for site in self.cell.sites):
+                continue
+            if control.is_random:
+                cells |= {f"{name}/{seed}": self.cell.of_kind(name, seed=seed) for seed in seeds}
+            else:
+                cells[name] = self.cell.of_kind(name)
+        return cells
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Test scores under the edit and its controls."""
+        return self.score(self.control_cells, "test")
+
+    def score(self, cells: dict[str, Cell | None], part: str) -> pd.DataFrame:
+        """Test scores under some cells, kept in a folder of this name."""
+        options = WorkerOptions.of(self.settings)
+        return score_cells(self.model, self.test, cells, options, out=self.folder(part), progress=self.progress)
+
+    # --- for which facts --------------------------------------------------------------------------
+
+    @cached_property
+    def association(self) -> Association:
+        """Do the gains fall on rare facts?"""
+        return associate(self.scores, self.counts, seed=self.settings.study_seed, n_boot=self.settings.n_boot)
+
+    @cached_property
+    def placebo(self) -> Comparison:
+        """The same question asked of random edits of equal norm, which should show nothing."""
+        random = [
+            label
+            for label in dict.fromkeys(self.scores["edit"])
+            if (control := CONTROLS.get(str(label).partition("/")[0])) is not None and control.is_placebo
+        ]
+        return compare(
+            self.scores, self.counts, edits=["laser", *random], placebos=random, seed=self.settings.study_seed
+        )
+
+    # --- more edits than one ----------------------------------------------------------------------
+
+    @cached_property
+    def composition(self) -> Composition:
+        """Greedy composition, chosen on validation."""
+        shared = {name: getattr(self.settings, name) for name in CompositionSettings.__dataclass_fields__}
+        if self.settings.matrices == ("all",):
+            del shared["matrices"]  # the paper composes MLP matrices
+        settings = CompositionSettings(**shared)
+        return compose(self.model, self.task, settings, out=self.folder("composed"), progress=self.progress)
+
+    def folder(self, name: str) -> Path | None:
+        """A folder of its own in the study's, or None where nothing is kept."""
+        return None if self.out is None else self.out / name
+
+    def on_control_model(self) -> StudyContext | None:
+        """The study of the control model, where there is one."""
+        if self.control_model is None:
+            return None
+        model, facts = self.control_model
+        settings = replace(self.settings, test="chosen")
+        return StudyContext(
+            model, Task(facts.name, facts), settings, out=self.folder("control-model"), progress=self.progress
+        )
+
+
+@contextmanager
+def lifted_cells_are_in_the_notes() -> Iterator[None]:
+    """No warning of cells that were lifted or dropped, where the caller tells them as notes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\d+ cells of the grid")
+        yield

@@ -1,0 +1,240 @@
+"""A study's report in words: what was found, its controls, and what the model does not show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from laser_interp.edits.controls import CONTROLS
+from laser_interp.studies.context import StudyContext
+
+Tables = Mapping[str, pd.DataFrame]
+_EDITING = set(CONTROLS) - {"discarded"}  # controls that edit a weight
+
+
+def describe(context: StudyContext, tables: Tables, summary: Mapping[str, Any], figures: Sequence[Path]) -> str:
+    """The report, as Markdown."""
+    sections = [
+        _head(context, summary),
+        _which_truncation(context, summary),
+        _answers(context, summary),
+        _rare_facts(context, tables, summary),
+        _discarded(summary),
+        _paraphrases(summary),
+        _side_effects(summary),
+        _limits(summary),
+        _notes(summary),
+        ["## Figures", *(f"- {path}" for path in figures)] if figures else [],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def _head(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
+    task, base = context.task, summary["test"]["base"]
+    n_facts = len(context.test.facts)
+    return [
+        f"# LASER on {context.model.name}: {task.title or task.name}",
+        "",
+        f"{summary['model']['n_params']:,} parameters; {base['n']} test prompts of {n_facts} facts, right by the rule "
+        f"{task.rule} ({task.protocol}); {summary['seconds']:.0f} s.",
+    ]
+
+
+def _which_truncation(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
+    test, selected = summary["test"], summary["selected"]
+    no_better = "" if selected["improves_validation"] else ", which is **no better than no edit** there"
+    lines = [
+        "## Which truncation helps",
+        "",
+        f"Validation chose `{selected['cell']}`{no_better}.",
+        "",
+        "| on test | accuracy | loss | top-10 | generic words masked |",
+        "|---|---|---|---|---|",
+    ]
+    rows = {"as trained": test["base"], "LASER": test["laser"]}
+    if "discarded" in test:
+        rows["discarded part alone"] = test["discarded"]
+    for name, row in (rows | test["controls"]).items():
+        spread = f" ({row['accuracy_lowest']:.3f}–{row['accuracy_highest']:.3f})" if "accuracy_lowest" in row else ""
+        lines.append(
+            f"| {name} | {row['accuracy']:.3f}{spread} | {row['loss']:.3f} | {row['top10']:.3f} | "
+            f"{row['generic_masked_top1']:.3f} |"
+        )
+    editing = {name: row["accuracy"] for name, row in test["controls"].items() if name in _EDITING}
+    best = max(editing, key=editing.__getitem__)
+    text = (
+        f"Against the model as trained {summary['change']['in_words']}. The best control that edits a weight ({best}) "
+        f"reaches {editing[best]:.3f}."
+    )
+    if "control_model" in summary:
+        other = summary["control_model"]
+        text += (
+            f" The control model changes by {100 * other['own_edit_change']:+.1f} points under its own best edit "
+            f"({other['own_edit']['site']}) and by {100 * other['same_edit_change']:+.1f} under this one."
+        )
+    return [*lines, "", text]
+
+
+def _answers(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
+    """What stands beside accuracy, where answers are chosen from labels or generated."""
+    metrics, rule = summary["metrics"], context.task.rule
+    if rule == "next_token":
+        return []
+    lines = [
+        "## Beside accuracy",
+        "",
+        "| test | accuracy | balanced | loss | commonest answer | p(candidates) | calibration error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in metrics.items():
+        lines.append(
+            f"| {name} | {row['accuracy']:.3f} [{row['accuracy_lo']:.3f}, {row['accuracy_hi']:.3f}] | "
+            f"{row['balanced_accuracy']:.3f} | {row['loss']:.3f} | {row['commonest_prediction']!r} "
+            f"({row['share_commonest']:.0%}) | {_number(row['p_candidates'])} | {_number(row['calibration_error'])} |"
+        )
+    base, laser = metrics["base"], metrics["laser"]
+    lines += [
+        "",
+        f"Always giving the commonest right answer would score {base['majority_baseline']:.3f}. The edit fixes "
+        f"{laser['n_fixed']:.0f} answers and breaks {laser['n_broken']:.0f} (McNemar p = {laser['mcnemar_p']:.2g}).",
+    ]
+    if rule == "truths":
+        lines.append(f"The mc2 score is {base['score']:.3f} before and {laser['score']:.3f} after.")
+    for name, row in metrics.items():
+        if row["degenerate"]:
+            lines += [
+                "",
+                f"**Degenerate classifier:** under {name} {row['share_commonest']:.0%} of the answers are "
+                f"{row['commonest_prediction']!r}: its accuracy says how common that label is, nothing else.",
+            ]
+    return lines
+
+
+def _rare_facts(context: StudyContext, tables: Tables, summary: Mapping[str, Any]) -> list[str]:
+    if "by_frequency" not in summary:
+        return []
+    lines = [
+        "## Do the gains fall on rare facts?",
+        "",
+        context.association.paragraph,
+        "",
+        "| frequency | prompts | as trained | LASER | P(fixed given wrong) | P(broken given right) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in tables["rare_facts_bins"].to_dict("records"):
+        rates = " | ".join(
+            f"{row[c]:.2f} [{row[f'{c}_lo']:.2f}, {row[f'{c}_hi']:.2f}]"
+            for c in ("base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right")
+        )
+        lines.append(f"| {row['lo']:.0f}–{row['hi']:.0f} | {row['n']} | {rates} |")
+    text = (
+        "With the frequencies permuted among the facts the first correlation is "
+        f"{_interval(summary['spearman_permuted']['top1'])}."
+    )
+    counts = summary["counts"]
+    if counts["matched"] + counts["mismatched"]:
+        text += (
+            f" The counts equal the frequencies in the fact file for {counts['matched']} facts and differ for "
+            f"{counts['mismatched']}."
+        )
+    return [*lines, "", text]
+
+
+def _discarded(summary: Mapping[str, Any]) -> list[str]:
+    part = summary.get("discarded")
+    if not part:
+        return []
+    if not part["n"]:
+        return ["## What do the discarded components say?", "", "No prompt was fixed, so there is none to ask on."]
+    return [
+        "## What do the discarded components say?",
+        "",
+        f"On the {part['n']} prompts that LASER fixed, the discarded part alone answers with a generic word in "
+        f"{part['generic']:.0%}, correctly in {part['correct']:.0%}, with a wrong answer of the same type in "
+        f"{part['same_type']:.0%}, otherwise in {part['other']:.0%}.",
+    ]
+
+
+def _paraphrases(summary: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if "paraphrases" in summary:
+        before, after = (summary["paraphrases"][name] for name in ("base", "laser"))
+        lines.append(
+            f"Right on all of their prompts are {_rate(before, 'all_right')} of facts as trained, "
+            f"{_rate(after, 'all_right')} under LASER; the prompts of a fact are answered alike in "
+            f"{before['agreement']:.3f} and {after['agreement']:.3f}."
+        )
+    composed = summary.get("composed")
+    if composed and composed["edit"] is None:
+        lines.append("Greedy composition, chosen on validation, keeps nothing.")
+    elif composed:
+        lines.append(
+            f"Greedy composition, chosen on validation, keeps `{composed['edit']}` and reaches {composed['top1']:.3f} "
+            f"on test, where the one edit has {summary['test']['laser']['top1']:.3f}; against that "
+            f"{composed['over_one']['in_words']}."
+        )
+    return ["## Paraphrases, and more edits than one", "", " ".join(lines)] if lines else []
+
+
+def _side_effects(summary: Mapping[str, Any]) -> list[str]:
+    if "perplexity" not in summary:
+        return []
+    before, after = (row["perplexity"] for row in summary["perplexity"])
+    return ["## Side effects", "", f"Perplexity of the given text: {before:.2f} before, {after:.2f} after."]
+
+
+def _limits(summary: Mapping[str, Any]) -> list[str]:
+    """What could be read into the numbers and does not follow from them."""
+    if summary["task"]["rule"] != "next_token":
+        return []
+    test = summary["test"]
+    base, laser = test["base"], test["laser"]
+    masked = test["controls"]["generic_masked"]["top1"]
+    lines = [
+        "## What this model does not show",
+        "",
+        f"- *Whether anything is learned by the edit.* Masking generic words in the **unedited** model gives "
+        f"{masked:.3f}, {'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}; among "
+        f"the answers of the relation the right one is first in {base['candidate_top1']:.3f} before and "
+        f"{laser['candidate_top1']:.3f} after.",
+    ]
+    spearman = summary.get("spearman", {})
+    if {"logprob", "top1"} <= set(spearman):
+        lines.append(
+            f"- *A threshold effect.* The gain in log-probability correlates with frequency at "
+            f"{_interval(spearman['logprob'])}, that in top-1 at {_interval(spearman['top1'])}: where only the second "
+            "is far from zero, rare facts do not gain more, they merely sit nearer the decision boundary."
+        )
+    part = summary.get("discarded")
+    if part and part["n"]:
+        appears = "does not appear" if part["same_type"] < 0.05 else "appears"
+        lines.append(
+            "- *Answers of the same type.* The paper's finding that the discarded part prefers wrong answers of the "
+            f"right type {appears} here ({part['same_type']:.0%}; generic words {part['generic']:.0%})."
+        )
+    lines.append(f"- *Top-10* is {base['top10']:.3f} before and {laser['top10']:.3f} after.")
+    return lines
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    notes = summary["notes"]
+    if not notes:
+        return []
+    shown = [f"- {note}" for note in notes[:5]]
+    more = [f"- … and {len(notes) - 5} more in summary.json"] if len(notes) > 5 else []
+    return ["## Notes", "", *shown, *more]
+
+
+def _rate(row: Mapping[str, float], name: str) -> str:
+    return f"{row[name]:.3f} [{row[f'{name}_lo']:.3f}, {row[f'{name}_hi']:.3f}]"
+
+
+def _interval(values: Mapping[str, float]) -> str:
+    return f"{values['rho']:+.2f} [{values['lo']:+.2f}, {values['hi']:+.2f}]"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.3f}"

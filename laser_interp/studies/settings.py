@@ -1,0 +1,47 @@
+"""The settings of a study, for Python and the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from laser_interp.choices import TestedCells
+from laser_interp.selection.settings import SearchSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings(SearchSettings):
+    """Those of the search, and what is asked of the edit that it chooses.
+
+    Attributes:
+        test: Which cells see the test facts: only the chosen one, or all.
+        n_draws: How often each random control is drawn.
+        shares: Shares of the discarded part whose answers are read.
+        strengths: Strengths at which the discarded part is injected at the chosen site.
+        compose: Whether edits are composed; by default where the rule is next_token.
+        attribute: Whether the directions that help and harm are attributed; by default where the rule is next_token.
+        n_boot: Draws of each bootstrap.
+        study_seed: Seed of the controls, the bootstraps and the permutations.
+    """
+
+    test: TestedCells = "chosen"
+    n_draws: int = 5
+    shares: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+    strengths: tuple[float, ...] = (-0.5, 0.25, 0.5, 0.75, 1.5)
+    compose: bool | None = None
+    attribute: bool | None = None
+    n_boot: int = 1000
+    study_seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("n_draws", "n_boot"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        self._set("shares", tuple(float(share) for share in self.shares))
+        self._set("strengths", tuple(float(strength) for strength in self.strengths))
+
+    def of_search(self, **changes: Any) -> SearchSettings:
+        """The settings of the search alone."""
+        own = {name: getattr(self, name) for name in SearchSettings.__dataclass_fields__}
+        return SearchSettings(**(own | changes))

@@ -1,0 +1,162 @@
+"""The numbers of a study, as `summary.json` holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.scoring.categories import CATEGORIES
+from laser_interp.statistics.accuracy_change import change
+from laser_interp.storage.atomic import plain
+from laser_interp.storage.provenance import code_version
+from laser_interp.studies.context import StudyContext
+from laser_interp.studies.steps import METRICS
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+def summarise_study(context: StudyContext, tables: Tables, seconds: float) -> dict[str, Any]:
+    """Everything that the report names; what was not asked is missing."""
+    model, cell, selected = context.model, context.cell, context.selection
+    summary: dict[str, Any] = {
+        "model": {"name": model.name, "n_params": model.n_params, "weights_sha256": model.weights_sha256},
+        "task": {"name": context.task.name, "rule": context.task.rule, "protocol": context.task.protocol},
+        "dropped": dict(context.task.dropped),
+        "selected": {
+            "cell": str(cell),
+            "site": "+".join(map(str, cell.sites)),
+            "rho": cell.rho,
+            "rank": cell.rank,
+            "improves_validation": selected.improves,
+            "validation": {
+                "base": {"score": selected.base_score, "loss": selected.base_loss},
+                "laser": {"score": selected.score, "loss": selected.loss},
+            },
+        },
+        "test": _test(tables["controls"]),
+        "change": _change(tables["scores"], context.settings.study_seed),
+        "metrics": {row.pop("edit"): row for row in tables["metrics"].to_dict("records")},
+    }
+    if "rare_facts_bins" in tables:
+        summary |= {
+            "by_frequency": _by_frequency(tables["rare_facts_bins"]),
+            "spearman": _spearman(tables["rare_facts_spearman"]),
+            "spearman_permuted": _spearman(tables["rare_facts_permuted"]),
+            "fixed_given_wrong_p_value": context.association.p_value,
+            "counts": _against_known(context, tables["counts"]),
+        }
+    if "discarded_categories" in tables:
+        summary["discarded"] = _discarded(tables["discarded_categories"])
+    if "robustness" in tables:
+        summary["paraphrases"] = {row.pop("edit"): row for row in tables["robustness"].to_dict("records")}
+    if "composition" in tables:
+        summary["composed"] = _composed(context, tables)
+    if "perplexity" in tables:
+        summary["perplexity"] = tables["perplexity"].to_dict("records")
+    if "control_model" in tables:
+        summary["control_model"] = _control_model(tables["control_model"])
+    notes = [*context.notes, *context.search.notes]
+    if not selected.improves:
+        notes.append("validation found no cell better than the model as trained")
+    degenerate = tables["metrics"].loc[tables["metrics"]["degenerate"], "edit"].tolist()
+    if degenerate:
+        notes.append(f"degenerate: under {', '.join(degenerate)} nearly every answer is the same label")
+    return plain(
+        summary
+        | {
+            "notes": notes,
+            "code_version": code_version(),
+            "seed": context.settings.study_seed,
+            "seconds": round(seconds, 1),
+        }
+    )
+
+
+def _test(table: pd.DataFrame) -> dict[str, Any]:
+    rows = {
+        row["control"]: {**{m: row[m] for m in METRICS}, "n": int(row["n"])}
+        | (
+            {"accuracy_lowest": row["accuracy_lowest"], "accuracy_highest": row["accuracy_highest"]}
+            if row["n_draws"] > 1
+            else {}
+        )
+        for row in table.to_dict("records")
+    }
+    named = {name: rows.pop(name) for name in ("base", "laser", "discarded") if name in rows}
+    return {**named, "controls": rows}
+
+
+def _change(scores: pd.DataFrame, seed: int, baseline: str = "base", edit: str = "laser") -> dict[str, Any]:
+    found = change(scores, baseline=baseline, edit=edit, seed=seed)
+    return {
+        "change": found.change,
+        "lo": found.lo,
+        "hi": found.hi,
+        "n_fixed": found.n_fixed,
+        "n_broken": found.n_broken,
+        "n": found.n,
+        "in_words": str(found),
+    }
+
+
+def _by_frequency(bins: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            "lo": row["lo"],
+            "hi": row["hi"],
+            "n": int(row["n"]),
+            "base_top1": row["base_top1"],
+            "laser_top1": row["edit_top1"],
+            "p_fixed_given_wrong": row["p_fixed_given_wrong"],
+            "p_broken_given_right": row["p_broken_given_right"],
+        }
+        for row in bins.to_dict("records")
+    ]
+
+
+def _spearman(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    return {str(row["of"]): {k: row[k] for k in ("rho", "lo", "hi")} for row in table.to_dict("records")}
+
+
+def _against_known(context: StudyContext, counts: pd.DataFrame) -> dict[str, int]:
+    """Counts beside the frequencies that the facts carry, where they carry some."""
+    known = {fact.fact_id: fact.frequency for fact in context.facts if fact.frequency is not None}
+    both = [(n, known[i]) for i, n in zip(counts["fact_id"], counts["n_both"], strict=True) if i in known]
+    return {"matched": sum(n == k for n, k in both), "mismatched": sum(n != k for n, k in both)}
+
+
+def _discarded(categories: pd.DataFrame) -> dict[str, float]:
+    """Categories of the whole discarded part's answers, on the prompts that the edit fixed."""
+    rows = categories[
+        (categories["outcome"] == "fixed") & (categories["edit"] == "discarded") & (categories["share"] == 1)
+    ]
+    if rows.empty:
+        return dict.fromkeys(CATEGORIES, np.nan) | {"n": 0}
+    return {name: float(rows.iloc[0][name]) for name in CATEGORIES} | {"n": int(rows.iloc[0]["n"])}
+
+
+def _composed(context: StudyContext, tables: Tables) -> dict[str, Any]:
+    if "composed_test" not in tables:
+        return {"edit": None}
+    rows = tables["composed_test"]
+    both = pd.concat([tables["scores"], rows])
+    return {
+        "edit": str(context.composition),
+        "top1": float(rows["top1"].mean()),
+        "loss": -float(rows["logprob"].mean()),
+        "over_one": _change(both, context.settings.study_seed, "laser", "composed"),
+    }
+
+
+def _control_model(table: pd.DataFrame) -> dict[str, Any]:
+    rows = {row["edit"]: row for row in table.to_dict("records")}
+    own, base = rows["own"], rows["base"]
+    return {
+        "base_top1": base["top1"],
+        "own_edit_change": own["top1"] - base["top1"],
+        "own_edit": {"site": own["site"], "rank": int(own["rank_kept"])},
+        "same_edit_change": rows["same"]["top1"] - base["top1"],
+    }

@@ -1,7 +1,5 @@
 """Would anything else have done as well? The edit beside its controls."""
 
-from __future__ import annotations
-
 from laser_interp.cli.analyse import Question, finish
 from laser_interp.studies import steps
 

@@ -1,7 +1,5 @@
 """Which singular directions do it? Attribution checked by ablation, selective edits, tokens, and where noise ends."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from laser_interp.cli.analyse import Question, finish

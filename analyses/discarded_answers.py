@@ -1,7 +1,5 @@
 """What do the discarded components say? Categories of their answers, for growing shares (section 5.2)."""
 
-from __future__ import annotations
-
 from laser_interp.cli.analyse import Question, finish
 from laser_interp.studies import steps
 

@@ -5,8 +5,6 @@ is independent of frequency ("none"), or falls or rises with it by a known odds 
 often does each statistic find something, and how often do its 95 % intervals cover what is true?
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which truncation helps? Every layer, matrix and ρ."""
 
-from __future__ import annotations
-
 from laser_interp.cli.analyse import Question, finish
 from laser_interp.studies import steps
 

@@ -6,8 +6,6 @@ randomised one, up to more than the optimum's error away), facts are divided by 
 the corrected rules are used unless `--protocol paper`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

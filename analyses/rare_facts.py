@@ -1,7 +1,5 @@
 """Do the gains fall on rare facts? The paper's two plots, and what can be told honestly (section 5.1)."""
 
-from __future__ import annotations
-
 from laser_interp.cli.analyse import Question, finish
 from laser_interp.studies import steps
 

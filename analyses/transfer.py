@@ -1,7 +1,5 @@
 """Does the edit that is best for one relation help the others? (The paper chooses one edit for each task.)"""
 
-from __future__ import annotations
-
 from laser_interp.cli.analyse import Question, finish
 from laser_interp.studies import steps
 

@@ -19,7 +19,9 @@ import torch
 
 import laser_interp as li
 from benchmarks import models
-from laser_interp.facts.fact_set import facts_from_rows
+from laser_interp.facts.files import facts_from_rows
+from laser_interp.models.forward import logits_at
+from laser_interp.models.tokens import questions
 
 BATCH_TOKENS = 2048
 
@@ -55,7 +57,7 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, object]:
         }
         for i in range(args.prompts)
     )
-    asked = [row for row, _ in model.questions([fact.prompt for fact in facts])]
+    asked = [row for row, _ in questions(model, [fact.prompt for fact in facts])]
     reads = [(i, len(row) - 1) for i, row in enumerate(asked)]
     li.attribute(model, facts, batch_tokens=BATCH_TOKENS, progress=False)  # keeps the factorisations
     passes, forwards = [], []
@@ -64,7 +66,7 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, object]:
         li.attribute(model, facts, batch_tokens=BATCH_TOKENS, progress=False)
         passes.append(time.perf_counter() - start)
         start = time.perf_counter()
-        for _ in model.logits_at(asked, reads, batch_tokens=BATCH_TOKENS):
+        for _ in logits_at(model, asked, reads, batch_tokens=BATCH_TOKENS):
             pass
         forwards.append(time.perf_counter() - start)
     return {

@@ -24,8 +24,9 @@ from pathlib import Path
 import pandas as pd
 
 import laser_interp as li
-from laser_interp.facts.fact_set import FactSet, facts_from_rows
-from laser_interp.frequency import normalise
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.files import facts_from_rows
+from laser_interp.frequency.normaliser import normalise
 
 LOOP_SECONDS = 5.0
 

@@ -34,8 +34,8 @@ from torch import Tensor
 
 import laser_interp as li
 from benchmarks import models
-from laser_interp.edits.edit import rank_of
-from laser_interp.scoring.engine import operations
+from laser_interp.edits.constructors import rank_of
+from laser_interp.scoring.operations import operations
 from laser_interp.scoring.scorer import Scorer
 
 DEFAULT = ("gpt2-small", "pythia-160m", "gptj", "llama")

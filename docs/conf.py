@@ -15,13 +15,7 @@ for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
 project = "laser-interp"
 author = "The laser-interp developers"
 release = importlib.metadata.version("laser-interp")
-extensions = [
-    "myst_nb",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
-    "sphinx_copybutton",
-]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 exclude_patterns = ["_build", "figures"]
 
 html_theme = "furo"

@@ -1,1 +1,1 @@
-"""Figures from tables, and nothing else: `python -m figures`."""
+"""The committed figures, and what draws them again."""

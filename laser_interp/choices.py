@@ -1,7 +1,5 @@
 """The names that settings choose from, in one place that imports nothing heavy."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 Matrix = Literal["q", "k", "v", "o", "in", "gate", "out"]

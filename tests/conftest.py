@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+from laser_interp.models.hooks import count_hooks
+
 os.environ["LASER_INTERP_CACHE"] = tempfile.mkdtemp(prefix="laser-interp-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
@@ -14,7 +16,7 @@ import torch
 import transformers
 
 import laser_interp as li
-from laser_interp.facts.fact_set import shipped_dir
+from laser_interp.facts.shipped import shipped_dir
 
 transformers.logging.set_verbosity_error()
 torch.set_num_threads(1)
@@ -43,11 +45,25 @@ def laser(organism) -> li.Edit:
     return li.laser(organism, "3.in", rho=0.05)
 
 
+@pytest.fixture
+def study_of():
+    """A study in progress of a model, facts with splits, and an edit."""
+    from laser_interp.selection.cells import Cell
+    from laser_interp.studies.context import StudyContext
+
+    def make(model, facts, edit=None, **settings):
+        chosen = None if edit is None else Cell.of(edit)
+        settings = li.StudySettings(**settings)
+        return StudyContext(model, li.own_task(facts), settings, chosen=chosen, progress=False)
+
+    return make
+
+
 @pytest.fixture(autouse=True)
 def _no_hook_left(request):
     """Whatever a test does, the shared model is as it was afterwards."""
     yield
     if "organism" in request.fixturenames:
         model = request.getfixturevalue("organism")
-        assert model.n_hooks() == 0
-        assert model.active == {}
+        assert count_hooks(model) == 0
+        assert model._state.active == {}

@@ -6,12 +6,18 @@ compare what the package does through TransformerLens with weights replaced here
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import transformers as tf
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
+
+import laser_interp as li
+from laser_interp.models.forward import logits_at
+from laser_interp.models.hooks import count_hooks
 
 VOCAB, LAYERS, D, HEADS, INNER = 96, 3, 32, 4, 48
 
@@ -296,3 +302,71 @@ class Tokens:
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
         return list(map(str, ids))
+
+
+PROMPTS = [[5, 9, 17, 33, 60, 4, 8], [7, 3, 22], [50, 51, 52, 53], [90, 91, 92, 93, 94, 95, 2]]
+MASKED = ("bert", "roberta")
+
+
+def prefix(r, k):
+    return (torch.arange(r) < k).double()
+
+
+def edited(family, hf, gains):
+    """A copy whose matrices are replaced through torch.linalg.svd in float64."""
+    out = copy.deepcopy(hf)
+    for (layer, matrix), make_gains in gains.items():
+        weight = read_weight(family, out, layer, matrix)
+        U, S, Vh = torch.linalg.svd(weight.double(), full_matrices=False)
+        write_weight(family, out, layer, matrix, ((U * (S * make_gains(len(S)))) @ Vh).to(weight.dtype))
+    return out
+
+
+def reference(hf):
+    with torch.no_grad():
+        return torch.stack([hf(torch.tensor([row])).logits[0, -1].log_softmax(-1) for row in PROMPTS])
+
+
+def ours(model, edit, padding):
+    reads = [(i, len(row) - 1) for i, row in enumerate(PROMPTS)]
+    out = torch.empty(len(PROMPTS), model.d_vocab, dtype=torch.promote_types(model.dtype, torch.float32))
+    with edit.on(model):
+        for indices, logits in logits_at(model, PROMPTS, reads, padding=padding):
+            out[indices] = logits.log_softmax(-1)
+    assert count_hooks(model) == 0
+    return out
+
+
+def masked_tokens(family):
+    tokenizer = Tokens()
+    if family in MASKED:
+        tokenizer.mask_token, tokenizer.mask_token_id = "3", 3
+    return tokenizer
+
+
+_loaded: dict = {}
+
+
+def loaded(family, dtype):
+    if (family, dtype) not in _loaded:
+        hf = make(family, dtype)
+        _loaded[family, dtype] = hf, li.load_model((hf, masked_tokens(family)), device="cpu")
+    return _loaded[family, dtype]
+
+
+def build(family):
+    """A tiny random model of a family, with words for tokens."""
+    words = [
+        "[unk]",
+        "[mask]",
+        "[end]",
+        ".",
+        *(f"w{'abcdefghij'[i // 10]}{'abcdefghij'[i % 10]}" for i in range(VOCAB - 4)),
+    ]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[unk]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    more = {"mask_token": "[mask]"} if family in ("bert", "roberta") else {}
+    wrapped = tf.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[unk]", eos_token="[end]", pad_token="[end]", **more
+    )
+    return li.load_model((make(family), wrapped), device="cpu")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from families import FAMILIES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 START, END = "<!-- families: python tests/support_table.py -->", "<!-- /families -->"
 NOTES = {
     "openai-gpt": "no left padding, no generation: TransformerLens loses its causal mask",
@@ -40,7 +40,7 @@ def measure() -> dict[tuple[str, str], tuple[str, str]]:
     """Run the family tests and collect what they measured."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "support.tsv"
-        command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / "test_a_families.py")]
+        command = [sys.executable, "-m", "pytest", str(ROOT / "tests" / "models" / "test_families.py")]
         subprocess.run(command, check=True, env=os.environ | {"LASER_INTERP_SUPPORT": str(path)})
         rows = [line.split("\t") for line in path.read_text().splitlines()]
     return {(family, dtype): (matrices, worst) for family, dtype, matrices, worst in rows}

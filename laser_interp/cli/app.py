@@ -1,7 +1,5 @@
 """The command line's frame: the list of commands, how lists are written, and how errors are said."""
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback
@@ -54,7 +52,7 @@ def build_app() -> App:
     """The application, with its commands by name."""
     app = App(
         name="laser-interp",
-        help="An instrument for LASER's rank reductions. `laser-interp COMMAND --help` shows the options and an example.",
+        help="An instrument for LASER's rank reductions. `laser-interp COMMAND --help` shows options and an example.",
         version=f"laser-interp {code_version()}",
         default_parameter=Parameter(
             converter=_convert, name_transform=_option_name, negative_iterable=(), consume_multiple=True
@@ -77,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "info" if verbose else "error")
     try:
-        build_app()(words, exit_on_error=False, print_error=False)
+        build_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, ValueError, OSError, MemoryError, ModuleNotFoundError) as error:
         if verbose:
             traceback.print_exc()

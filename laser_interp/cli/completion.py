@@ -1,7 +1,5 @@
 """`laser-interp completion`."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 

@@ -1,7 +1,5 @@
 """`laser-interp compose`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

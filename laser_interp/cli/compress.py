@@ -1,7 +1,5 @@
 """`laser-interp compress`."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,13 +8,7 @@ from laser_interp.cli.options import Flag, ModelOptions, Output, records
 
 
 def compress(
-    *,
-    model: ModelOptions,
-    edit: str,
-    out: Path,
-    dense: Flag = False,
-    measure: Flag = False,
-    output: Output = Output(),
+    *, model: ModelOptions, edit: str, out: Path, dense: Flag = False, measure: Flag = False, output: Output = Output()
 ) -> None:
     """Store an edited model smaller, as factors of its truncated matrices, or export it dense.
 

@@ -1,7 +1,5 @@
 """`laser-interp count`."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 
@@ -64,13 +62,7 @@ def count(
     n_docs = int(frame["n_docs"].iloc[0])
     quartiles = frame["n_both"].quantile([0.25, 0.5, 0.75, 1.0]).round().astype(int).tolist()
     output.say(
-        {
-            "n_facts": len(frame),
-            "n_docs": n_docs,
-            "n_with": seen,
-            "quartiles_of_both": quartiles,
-            "counts": str(out),
-        },
+        {"n_facts": len(frame), "n_docs": n_docs, "n_with": seen, "quartiles_of_both": quartiles, "counts": str(out)},
         f"{len(frame)} facts in {n_docs} documents: {seen['both']} have a document with subject and object, "
         f"{seen['subject']} one with the subject, {seen['object']} one with the object.\n"
         f"Documents with both, quartiles and most: {', '.join(map(str, quartiles))}.\nAll counts: {out}",

@@ -1,7 +1,5 @@
 """`laser-interp discarded`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

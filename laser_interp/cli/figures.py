@@ -1,7 +1,5 @@
 """`laser-interp figures`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from laser_interp.cli.options import Output

@@ -1,7 +1,5 @@
 """`laser-interp index`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """`laser-interp organism train`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cyclopts import App

@@ -1,7 +1,5 @@
 """What the discarded components answer, and of which category the answer is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -102,12 +102,7 @@ class Attribution:
 
 
 def attribute(
-    model: Model,
-    facts: FactSet,
-    where: Where | None = None,
-    *,
-    batch_tokens: int = 2048,
-    progress: bool = True,
+    model: Model, facts: FactSet, where: Where | None = None, *, batch_tokens: int = 2048, progress: bool = True
 ) -> Attribution:
     """The gradient of each prompt's log p(answer) by the gain of each direction, at gain 1.
 

@@ -1,7 +1,5 @@
 """How the model goes on under each component, side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ A direction whose singular value is close to its neighbour's is not determined: 
 subspaces, which do not depend on the basis; and their stability under resampling is reported with them.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 
@@ -138,12 +136,7 @@ def read_band(
 
 
 def stability(
-    model: Model,
-    site: Site | str,
-    within: Sequence[tuple[int, int]],
-    *,
-    n_draws: int = 10,
-    seed: int = 0,
+    model: Model, site: Site | str, within: Sequence[tuple[int, int]], *, n_draws: int = 10, seed: int = 0
 ) -> pd.DataFrame:
     """How much of each band's subspace is found again when the matrix's other side is resampled.
 

@@ -1,7 +1,5 @@
 """Which tokens are as near to an answer as answers of one relation are to each other."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -1,7 +1,5 @@
 """What an edit changes directly, and what it changes through the rest of the model."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Edits that remove the directions which harm most on the average, and no other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,12 +19,7 @@ from laser_interp.scoring.scorer import Scorer
 
 
 def selective(
-    model: Model,
-    attribution: Attribution,
-    site: Site | str,
-    *,
-    n: int | None = None,
-    energy: float | None = None,
+    model: Model, attribution: Attribution, site: Site | str, *, n: int | None = None, energy: float | None = None
 ) -> Edit:
     """Remove the directions that harm most on the average, and no other.
 

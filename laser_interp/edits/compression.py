@@ -5,8 +5,6 @@ bytes where k < d_in · d_out / (d_in + d_out). Matrices that a checkpoint store
 v of GPT-2 and NeoX, all but o and out of Phi-3) are kept dense, and the report says so.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

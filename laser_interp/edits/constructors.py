@@ -1,7 +1,5 @@
 """Making edits: LASER, a band, the zero matrix, any gains; and reading LASER from one line of text."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

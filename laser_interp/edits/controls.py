@@ -1,7 +1,5 @@
 """Controls: what else could have had the same effect? One registry of them, for grids, studies and reports."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Exact singular value decompositions in float64."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

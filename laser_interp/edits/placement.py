@@ -1,7 +1,5 @@
 """Where in which prompts an edit acts, and along which path its change is seen."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

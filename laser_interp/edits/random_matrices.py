@@ -1,7 +1,5 @@
 """What random-matrix theory says of a spectrum: where the singular values of noise alone would end."""
 
-from __future__ import annotations
-
 
 def median_of_noise(d_in: int, d_out: int) -> float:
     """Median singular value of a `[d_in, d_out]` matrix of independent entries of variance 1, for large sizes."""

@@ -4,8 +4,6 @@ A spectrum is computed once for all ranks, bands and tails, and kept under the h
 model or revision can be served a wrong one.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

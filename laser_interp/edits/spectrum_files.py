@@ -1,7 +1,5 @@
 """Spectra on disk, by the hash of their weight, each with a checksum."""
 
-from __future__ import annotations
-
 import hashlib
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Spectra in the metric of a matrix's inputs."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -171,8 +171,7 @@ class FactSet:
         chosen = set(keys[:n])
         return self.keep(
             replace(
-                fact,
-                split="validation" if (fact.subject if by == "subject" else fact.fact_id) in chosen else "test",
+                fact, split="validation" if (fact.subject if by == "subject" else fact.fact_id) in chosen else "test"
             )
             for fact in self.facts
         )

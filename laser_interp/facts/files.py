@@ -1,7 +1,5 @@
 """Fact files: reading them, from a path, a frame or a list of dictionaries. `FactSet.save` writes them."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

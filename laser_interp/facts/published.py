@@ -4,8 +4,6 @@
 dropped and why. Nothing is downloaded unless a set is asked for by name alone.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -134,11 +132,13 @@ SOURCES: dict[str, Source] = {
         "next_token", recall.counterfact,
     ),
     "hotpotqa": Source(
-        "HotpotQA", "CC BY-SA 4.0", f"Yang et al. 2018, EMNLP. {_LASER}", ("question", "answer"), "generation", questions.hotpot,
+        "HotpotQA", "CC BY-SA 4.0", f"Yang et al. 2018, EMNLP. {_LASER}", ("question", "answer"), "generation",
+        questions.hotpot,
         hub=("hotpotqa/hotpot_qa", "distractor", "validation"), max_new_tokens=15,
     ),
     "fever": Source(
-        "FEVER", "CC BY-SA 3.0", f"Thorne et al. 2018, NAACL. {_LASER}", ("id", "label", "claim"), "candidates", questions.fever,
+        "FEVER", "CC BY-SA 3.0", f"Thorne et al. 2018, NAACL. {_LASER}", ("id", "label", "claim"), "candidates",
+        questions.fever,
         hub=("fever/fever", "v1.0", "labelled_dev"),
     ),
     "bios_gender": Source(

@@ -1,8 +1,6 @@
 """Published question sets, each row of which becomes a fact: HotpotQA, FEVER, Bias in Bios, TruthfulQA,
 BIG-bench, PopQA."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -58,7 +56,8 @@ def fever(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
                 "subject": claim,
                 "relation": "fever",
                 "object": "true" if row["label"] == "SUPPORTS" else "false",
-                "prompt": f"Consider the following claim: {as_sentence(claim)} Is this claim true or false? The claim is",
+                "prompt": f"Consider the following claim: {as_sentence(claim)} Is this claim true or false? "
+                "The claim is",
                 "candidates": ["true", "false"],
             }
 
@@ -73,8 +72,8 @@ def gender(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
             "subject": row["hard_text"],
             "relation": "gender",
             "object": gender,
-            "prompt": f"Consider the following text: {as_sentence(row['hard_text'])} Is the person in this text male or "
-            "female? The person is",
+            "prompt": f"Consider the following text: {as_sentence(row['hard_text'])} Is the person in this text male "
+            "or female? The person is",
             "candidates": ["male", "female"],
         }
 

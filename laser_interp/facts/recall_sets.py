@@ -1,7 +1,5 @@
 """Published sets of facts to recall, each row of which becomes a fact: CounterFact, known_1000, LRE, ParaRel, LAMA."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Rows of a file, as dictionaries: the form in which published sets are read."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

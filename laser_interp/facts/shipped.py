@@ -1,7 +1,5 @@
 """The examples that come with the package, by name."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from pathlib import Path
 

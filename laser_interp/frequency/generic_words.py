@@ -1,7 +1,5 @@
 """Generic words, from a corpus: those that any text is made of, whatever it is about."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Counts from elsewhere: anyone's csv or parquet, joined to our facts, with a report of what matched."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

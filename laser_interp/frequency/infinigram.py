@@ -8,8 +8,6 @@ of 100 tokens, 72 % at 1000). So the window is 100 at most unless asked for. Wha
 Every answer is kept on disk as it comes, by what was asked: a run that the service cut short goes on from there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sqlite3

@@ -1,7 +1,5 @@
 """infini-gram, hosted or on this machine: one question, one count."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path

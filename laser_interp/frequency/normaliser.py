@@ -4,8 +4,6 @@ Text is worked on many documents at a time, as UTF-8: `joined` puts them togethe
 what `normalise` does to each.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -14,10 +12,10 @@ from functools import lru_cache
 import numpy as np
 import regex
 
-NORMALISER = "nfkc, case folded, words joined by single spaces"
+NORMALISER = "nfkc, case folded, words with their marks joined by single spaces"
 SEPARATOR = b" \0 "  # between documents; no document holds a NUL once it is normalised
-# The regex module's \w takes in combining marks, which are letters' vowels in Indic scripts; Python's own drops them.
-_WORDS = regex.compile(r"\w+")
+# A word begins with a letter, a digit or "_". Combining marks go on with it: they are vowels in Indic scripts.
+_WORDS = regex.compile(r"[\p{L}\p{N}\p{Pc}][\p{L}\p{N}\p{Pc}\p{M}\p{Join_Control}]*")
 _NOT_ASCII = re.compile(rb"[^\x00-\x7f]+")
 _ASCII_BYTES = bytes(range(128))
 # Of ASCII, what `normalise` does: letters in lower case, digits and "_" kept, the rest a space (NUL: see above).
@@ -32,8 +30,8 @@ _LONG = 64  # bytes; longer words are too rare to remember
 def normalise(text: str) -> str:
     """The one form in which names are looked for: " word word … ", a space at either end.
 
-    NFKC, case folding, NFKC again, then every run of word characters (Unicode's letters and digits, and "_"),
-    joined by single spaces: case, punctuation, accents' encoding and line breaks make no difference. Accents
+    NFKC, case folding, NFKC again, then every run of word characters (Unicode's letters and digits, "_", and the
+    marks that follow them), joined by single spaces: case, punctuation, accents' encoding and line breaks make no difference. Accents
     themselves do, and so does a hyphen: "re-do" is two words. Scripts without spaces between words are matched
     where punctuation or spaces set a name off.
     """

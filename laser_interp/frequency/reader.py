@@ -3,8 +3,6 @@
 What cannot be read is an error that names file and line, or is skipped and told, as the caller chooses.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import zlib

@@ -1,7 +1,5 @@
 """Counting by scanning: one pass over the documents, whichever names they hold."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import warnings

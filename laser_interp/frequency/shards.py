@@ -4,8 +4,6 @@ A part (`Shard`) is a file, or some 64 MiB of a large uncompressed one: what one
 counted again when a run was stopped.
 """
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Checkpoints: writing a model with some matrices replaced, and matrices stored as two factors."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Whole forward passes: padded batches, logits where they are read, and activations with gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 

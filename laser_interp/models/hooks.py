@@ -1,7 +1,5 @@
 """Hooks: replacing the outputs of linear maps while a block of code runs, everywhere or at chosen positions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -103,8 +101,8 @@ def positions_in_batch(
         key = next((key for n in lengths if (key := tuple(row[:n])) in places), None)
         if key is None:
             raise ValueError(
-                f"the prompt {model.tokenizer.decode(list(row))!r} is none of those that the positions of this edit were "
-                "made for: give all of them to Edit.at"
+                f"the prompt {model.tokenizer.decode(list(row))!r} is none of those that the positions of this edit "
+                "were made for: give all of them to Edit.at"
             )
         positions += [(i, start + position, number, key) for number, position in enumerate(places[key])]
     return positions

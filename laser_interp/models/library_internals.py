@@ -4,8 +4,6 @@
 noticed by its name and not by a wrong number.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """What every other file of this room works on: a loaded model, and what this package keeps of it for itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

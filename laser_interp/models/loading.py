@@ -1,7 +1,5 @@
 """Loading a model: by shipped name, from a folder, from the hub, or from an object in memory."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The model as a user sees it: what it is, its weights, what it says."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How a layer is wired into the residual stream. It is asked of the layer itself, by moving something and looking."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

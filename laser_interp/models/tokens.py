@@ -1,7 +1,5 @@
 """Text to token ids: prompts, answers as they stand after them, and the tokens of a part of a prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from laser_interp.models.loaded_model import LoadedModel

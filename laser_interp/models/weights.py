@@ -1,7 +1,5 @@
 """Weights of linear maps: reading them, where the checkpoint stores them, and what is derived from them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The training corpus of an organism's checkpoint, made again from the settings beside its weights."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -5,8 +5,6 @@ across versions, so the text is the same byte for byte wherever it is made again
 written, every mention is booked: the ledger is the ground truth of every frequency analysis.
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ The recipe is small enough for two laptop cores and nothing is planted in the we
 comes from training on sentences of which some end in a generic word instead of the answer.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator
@@ -102,11 +100,7 @@ def _encode(corpus: Corpus, tokenizer: Any) -> tuple[Tensor, Tensor]:
 
 @one_thread()
 def train(
-    corpus_settings: CorpusSettings,
-    settings: TrainingSettings,
-    out: str | Path,
-    *,
-    progress: bool = True,
+    corpus_settings: CorpusSettings, settings: TrainingSettings, out: str | Path, *, progress: bool = True
 ) -> Path:
     """Train one organism and write its checkpoint folder.
 

@@ -1,7 +1,5 @@
 """Work in several processes of this machine, each with something large that it makes once and keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from multiprocessing.shared_memory import SharedMemory

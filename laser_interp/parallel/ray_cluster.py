@@ -5,8 +5,6 @@ such as a model. What is lost with a machine is done again elsewhere. Results ar
 itself be killed and resumed.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,18 +1,12 @@
 """Of which category the answers of growing shares of the discarded part are."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.marks import whiskers
 from laser_interp.plots.names import CATEGORIES
 from laser_interp.plots.style import new_figure, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def discarded_answers(categories: pd.DataFrame) -> Figure:
@@ -30,12 +24,7 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
         bottom = np.zeros(len(table))
         for name in ("correct", "same_type", "other", "generic"):
             ax.bar(
-                range(len(table)),
-                table[name],
-                bottom=bottom,
-                color=colours[name],
-                width=0.8,
-                label=CATEGORIES[name],
+                range(len(table)), table[name], bottom=bottom, color=colours[name], width=0.8, label=CATEGORIES[name]
             )
             bottom += table[name].to_numpy()
         # Generic words are on top of the stack: their share is what is above the bar's last boundary

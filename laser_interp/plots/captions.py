@@ -1,7 +1,5 @@
 """Captions in plain text: what is drawn, over how many, of which model and edit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,15 +1,9 @@
 """The steps of a composition."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.style import new_figure, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def composition(steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:

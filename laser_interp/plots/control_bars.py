@@ -1,18 +1,12 @@
 """An edit beside its controls."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.marks import interval_ends
 from laser_interp.plots.names import EDITS
 from laser_interp.plots.style import new_figure, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def controls(table: pd.DataFrame) -> Figure:

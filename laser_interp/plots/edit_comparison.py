@@ -1,16 +1,10 @@
 """Several edits beside each other: change of accuracy, and which wrong answers are fixed."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.style import new_figure, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def compared_edits(table: pd.DataFrame) -> Figure:

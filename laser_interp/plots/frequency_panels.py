@@ -1,17 +1,11 @@
 """Accuracy, fixed and broken answers by training frequency."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.marks import frequency_axis, points
 from laser_interp.plots.style import new_figure, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.DataFrame) -> Figure:

@@ -1,16 +1,10 @@
 """Mean gradients of the answers by the gains, for all sites."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.style import new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:

@@ -1,15 +1,9 @@
 """Change of loss by layer, matrix and ρ."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.style import new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def layer_sweep(cells: pd.DataFrame) -> Figure:

@@ -1,14 +1,10 @@
 """Points and bars with their intervals, and the axis of frequency bins."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from matplotlib.axes import Axes
 
 
 def interval_ends(table: pd.DataFrame, name: str) -> np.ndarray:
@@ -25,8 +21,8 @@ def points(ax: Axes, x: np.ndarray, table: pd.DataFrame, name: str, label: str |
 def whiskers(ax: Axes, x: np.ndarray, table: pd.DataFrame, name: str, at: Any = None) -> None:
     """An interval on each bar."""
     ax.errorbar(
-        x, table[name] if at is None else at, yerr=interval_ends(table, name), fmt="none", ecolor="0.15", elinewidth=0.6,
-        capsize=1.2,
+        x, table[name] if at is None else at, yerr=interval_ends(table, name), fmt="none", ecolor="0.15",
+        elinewidth=0.6, capsize=1.2,
     )  # fmt: skip
 
 

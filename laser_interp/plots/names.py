@@ -13,9 +13,4 @@ EDITS = {
     "layer_0": "same edit in layer 0",
     "generic_masked": "no edit, generic\nwords masked",
 }
-CATEGORIES = {
-    "correct": "correct",
-    "generic": "generic word",
-    "same_type": "wrong, same type",
-    "other": "other",
-}
+CATEGORIES = {"correct": "correct", "generic": "generic word", "same_type": "wrong, same type", "other": "other"}

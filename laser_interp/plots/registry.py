@@ -1,7 +1,5 @@
 """Every figure by name: the function that draws it, and the tables it draws."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

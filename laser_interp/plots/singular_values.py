@@ -1,15 +1,9 @@
 """Singular values, the edge of noise, and where LASER cuts."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.style import new_figure, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def spectrum(table: pd.DataFrame) -> Figure:

@@ -1,25 +1,15 @@
 """Styles and widths of venues, and the figure that every function starts from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure
 
 # Widths in inches of one column and of the page's text, as each venue's template has them. NeurIPS has one column:
 # half of its text stands for it.
-WIDTHS = {
-    "paper": (3.25, 6.75),
-    "neurips": (2.75, 5.5),
-    "icml": (3.25, 6.75),
-    "acl": (3.03, 6.3),
-    "nature": (3.5, 7.2),
-}
+WIDTHS = {"paper": (3.25, 6.75), "neurips": (2.75, 5.5), "icml": (3.25, 6.75), "acl": (3.03, 6.3), "nature": (3.5, 7.2)}
 PAPER_STYLE: dict[str, Any] = {
     "font.family": "serif",
     "font.serif": ["STIXGeneral", "DejaVu Serif"],

@@ -1,16 +1,10 @@
 """What the edit chosen for one task does to the others."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.style import new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def transfer(table: pd.DataFrame) -> Figure:

@@ -1,16 +1,10 @@
 """The simulation of `analyses/frequency_trap.py`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from laser_interp.plots.style import new_figure, palette
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def frequency_trap(bins: pd.DataFrame, rates: pd.DataFrame) -> Figure:

@@ -4,8 +4,6 @@ The page holds everything it needs, the charting library included, and asks for 
 is taken from the run's tables; intervals and frequency views are computed here and not in the page.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

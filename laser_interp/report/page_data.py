@@ -1,7 +1,5 @@
 """What the page holds of a run, as JSON."""
 
-from __future__ import annotations
-
 import base64
 import math
 from collections.abc import Iterator, Sequence

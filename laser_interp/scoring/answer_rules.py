@@ -12,8 +12,6 @@ reproducing the paper's rows:
   generated text together.
 """
 
-from __future__ import annotations
-
 import re
 import string
 from collections import Counter

@@ -1,7 +1,5 @@
 """Of which category an answer is: correct, a generic word, a wrong answer of the same type, anything else."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -8,8 +8,6 @@
 pass for each edit with its hooks on, is `engine="reference"` of `li.score`. The two agree to 1e-5 in fp32.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Words that fit any sentence, and the tokens that they are as an answer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -6,8 +6,6 @@ target         a token of a continuation, looked up at a place
 place          (row of token ids, position), where next-token logits are read
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -82,7 +80,7 @@ class TokenLookups:
         return self._place_of[place]
 
     def first_tokens(self) -> np.ndarray:
-        """`[n, 3]`: item, first token, and whether it is one of a right answer, of every continuation, in their order."""
+        """`[n, 3]`: of each continuation its item, its first token, and whether it is a right answer."""
         first = np.flatnonzero(self.target_is_first)
         first = first[np.argsort(self.target_continuation[first])]
         continuation = self.target_continuation[first]

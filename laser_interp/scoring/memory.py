@@ -1,7 +1,5 @@
 """How much memory activations may take."""
 
-from __future__ import annotations
-
 import re
 
 import torch

@@ -1,7 +1,5 @@
 """How many floating-point operations a score needs: the floor under every engine, and what an estimate scales by."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from laser_interp.edits.sites import Site

@@ -4,8 +4,6 @@ An answer of one token or of several is scored the same way, teacher-forced: its
 tokens, its rank the worst rank of any of them, so that rank 1 means that greedy decoding writes it out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any

@@ -1,7 +1,5 @@
 """Facts and edits in, one tidy table of scores out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

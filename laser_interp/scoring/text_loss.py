@@ -1,7 +1,5 @@
 """How well a model predicts running text: perplexity, with and without an edit."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from laser_interp.edits.edit import Edit

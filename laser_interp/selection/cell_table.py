@@ -1,7 +1,5 @@
 """From scores of prompts to one row for each cell and split."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Composing LASER: greedily, from the last layer and the smallest ρ (paper, section 4 and table 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass

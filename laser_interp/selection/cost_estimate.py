@@ -1,7 +1,5 @@
 """What a search would take: time, from a measured part of its first layer, and memory."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

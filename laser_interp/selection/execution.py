@@ -1,7 +1,5 @@
 """The one loop that scores units and keeps their scores, on this machine or on a Ray cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any

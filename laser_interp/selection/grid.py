@@ -1,7 +1,5 @@
 """The cells of a grid: every site and ρ, with what is scored beside each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from laser_interp.edits.constructors import rank_of

@@ -1,7 +1,5 @@
 """What a search is made of, checked completely before any work."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Scoring some cells on some facts, in parts that are kept: what a study tests its chosen edit with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path

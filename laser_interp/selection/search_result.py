@@ -1,7 +1,5 @@
 """What a search found: the cells, and the one that validation chooses."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ Each unit's scores are written when they are done, so that a run that was killed
 made from the units in the end.
 """
 
-from __future__ import annotations
-
 import warnings
 from contextlib import ExitStack
 from pathlib import Path

@@ -4,8 +4,6 @@ What can be checked without a model is checked when the object is made; `laser_i
 before any work.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """By how much an edit changes accuracy, and whether the sample can show it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ ignores frequency. So the question is asked where it can be answered: among the 
 many are fixed; among those right before, how many are broken.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -211,8 +209,8 @@ def frequency_report(frame: pd.DataFrame, *, n_bins: int = 8, n_boot: int = 1000
         right, threshold = numbers > HALF, True
     else:
         raise ValueError(
-            f"{' and '.join(values)} hold {numbers[~(np.isin(numbers, (0.0, 1.0)) | (numbers <= 0))][:1].tolist()}: expected 0/1 "
-            "throughout, or natural log-probabilities (0 or below) throughout"
+            f"{' and '.join(values)} hold {numbers[~(np.isin(numbers, (0.0, 1.0)) | (numbers <= 0))][:1].tolist()}: "
+            "expected 0/1 throughout, or natural log-probabilities (0 or below) throughout"
         )
     for i, name in enumerate(values):
         rows[f"top1_{name}"] = right[:, i]
@@ -222,14 +220,7 @@ def frequency_report(frame: pd.DataFrame, *, n_bins: int = 8, n_boot: int = 1000
 
 
 def _associated(
-    rows: pd.DataFrame,
-    baseline: str,
-    edit: str | None,
-    n_bins: int,
-    n_boot: int,
-    seed: int,
-    *,
-    threshold: bool = False,
+    rows: pd.DataFrame, baseline: str, edit: str | None, n_bins: int, n_boot: int, seed: int, *, threshold: bool = False
 ) -> Association:
     if edit is not None:
         wrong = ~rows["top1_before"].to_numpy(bool)

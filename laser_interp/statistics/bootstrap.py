@@ -1,7 +1,5 @@
 """A bootstrap that resamples subjects, because a subject's facts and paraphrases stand or fall together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What stands beside accuracy: the majority baseline, balanced accuracy, calibration, McNemar's test."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Several edits on the same facts, placebos among them, with intervals that hold for all of them at once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

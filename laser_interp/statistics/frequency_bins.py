@@ -1,7 +1,5 @@
 """Tables by frequency: bins of about equal numbers of facts, and the paper's two plots (section 5.1)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

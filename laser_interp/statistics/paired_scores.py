@@ -1,7 +1,5 @@
 """Scores before and after an edit, side by side, with each fact's counts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

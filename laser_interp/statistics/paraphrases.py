@@ -1,7 +1,5 @@
 """Whether facts are right on all of their prompts, and whether these are answered alike."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Logistic regressions of being fixed (broken, right) on frequency, with an effect of each relation."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 

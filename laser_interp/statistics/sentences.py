@@ -1,7 +1,5 @@
 """What was found, in words. Numbers come in; nothing is computed here."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Everything is written beside its destination under a name of our own, `.NAME.HOS
 complete. What a killed process left behind is removed by the next one that writes the same thing.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

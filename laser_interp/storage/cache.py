@@ -1,7 +1,5 @@
 """Where results are kept from one run to the next: factorisations, and answers of counting services."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

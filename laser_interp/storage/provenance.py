@@ -1,7 +1,5 @@
 """Where a result comes from: which version of this package, which model, which facts."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -7,8 +7,6 @@ RUN/tables/NAME.parquet what was found
 RUN/figures/, RUN/summary.json, RUN/REPORT.md
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

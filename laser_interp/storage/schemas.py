@@ -1,7 +1,5 @@
 """The columns of every table that is written, in one place."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

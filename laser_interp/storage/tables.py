@@ -4,8 +4,6 @@ A table's metadata holds its schema's name, its provenance, its number of rows, 
 checksum is computed with zeros in its own place, so that one flipped byte anywhere in the file is noticed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

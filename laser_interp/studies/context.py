@@ -1,4 +1,6 @@
-"""What every step of a study works on: a model, a task, and what earlier steps found, each computed once when asked for.
+"""What every step of a study works on: a model, a task, and what earlier steps found.
+
+Each result is computed once, when it is asked for.
 
 `laser_interp.studies.pipeline` asks for all of it; `analyses/` has one question a file and asks for a part.
 """

@@ -1,7 +1,5 @@
 """The shipped examples: `laser-interp reproduce` is the study of one of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +28,7 @@ class Example:
     settings: StudySettings
 
 
-EXAMPLES = {
-    "organism": Example("organism", "organism", "organism", "organism-control", StudySettings(test="all")),
-}
+EXAMPLES = {"organism": Example("organism", "organism", "organism", "organism-control", StudySettings(test="all"))}
 
 
 def reproduce(out: str | Path, name: str = "organism", *, progress: bool = True) -> Study:

@@ -1,7 +1,5 @@
 """A study's report in words: what was found, its controls, and what the model does not show."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The settings of a study, for Python and the command line."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

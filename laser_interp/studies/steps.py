@@ -1,7 +1,5 @@
 """The steps of a study: each asks one question and returns its tables."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -47,8 +45,8 @@ def controls(context: StudyContext) -> Tables:
 
 
 def control_table(scores: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """One row per edit or control: means of `METRICS` (over draws too), a 95 % interval of the accuracy from a bootstrap
-    over subjects, the lowest and the highest accuracy of any draw, and whether it edits a weight.
+    """One row per edit or control: means of `METRICS` (over draws too), a 95 % interval of the accuracy from a
+    bootstrap over subjects, the lowest and the highest accuracy of any draw, and whether it edits a weight.
 
     "generic_masked" is the model as trained, with generic words forbidden where the answer begins.
     """
@@ -275,14 +273,4 @@ def transfer_between_relations(context: StudyContext) -> pd.DataFrame:
 
 
 # In the order in which a study takes them.
-STEPS = (
-    selection,
-    controls,
-    frequency,
-    discarded,
-    paraphrases,
-    composition,
-    side_effects,
-    directions,
-    control_model,
-)
+STEPS = (selection, controls, frequency, discarded, paraphrases, composition, side_effects, directions, control_model)

@@ -1,7 +1,5 @@
 """What an edit that was chosen for one task does to others."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd

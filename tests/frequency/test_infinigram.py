@@ -1,0 +1,416 @@
+"""Indexes, infini-gram and counts from elsewhere: against the scan, a naive count, and a service that fails."""
+
+import json
+import random
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pandas as pd
+import pytest
+import stamina
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from names_and_texts import NAME, ROWS, TEXT, TEXTS, fact
+
+import laser_interp as li
+from laser_interp.facts.files import facts_from_rows
+from laser_interp.frequency import infinigram
+from laser_interp.frequency.index import Index, build_index
+from laser_interp.frequency.infinigram import _after, count_infinigram
+from laser_interp.frequency.infinigram_sources import (
+    HostedInfiniGram,
+    InfiniGramError,
+    LocalInfiniGram,
+    UnreachableError,
+)
+from laser_interp.organism.checkpoint_corpus import corpus_of
+
+# --- index
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(NAME, NAME, NAME), min_size=1, max_size=5),
+    st.lists(TEXT, min_size=1, max_size=8),
+    st.sampled_from(["tantivy", "sqlite"]),
+)
+def test_an_index_answers_as_the_scan_does(tmp_path_factory, triples, texts, backend):
+    folder = tmp_path_factory.mktemp("index")
+    facts = facts_from_rows([fact(i, s, o, aliases=[a]) for i, (s, o, a) in enumerate(triples)])
+    (folder / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    scan = li.count(facts, folder / "a.jsonl", window=2, progress=False)
+    index = build_index(folder / "a.jsonl", folder / "index", backend=backend, progress=False)
+    pd.testing.assert_frame_equal(index.count(facts, window=2, progress=False), scan, check_like=True)
+
+
+@pytest.mark.parametrize("backend", ["tantivy", "sqlite"])
+def test_the_organisms_index(tmp_path, facts, backend):
+    scan = li.count(facts, "organism", window=4, progress=False)
+    build_index("organism", tmp_path / "index", backend=backend, progress=False)
+    index = Index(tmp_path / "index")  # opened again
+    pd.testing.assert_frame_equal(index.count(facts, window=4, progress=False), scan)
+    one = facts.facts[0]
+    found = index.documents(one.subject, one.object, limit=None)
+    assert len(found) == scan["n_both"][0]
+    assert all(one.object.lower() in text and one.subject.lower() in text for text in found)
+    assert len(index.documents(one.subject, limit=2)) == 2
+    assert "38361 documents" in repr(index)
+
+
+def test_an_index_of_nothing_and_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("Ada in London\n")
+    with pytest.raises(FileNotFoundError, match="no index in .*build_index"):
+        Index(tmp_path)
+    with pytest.raises(ValueError, match="backend is 'lucene'"):
+        build_index(tmp_path / "a.txt", tmp_path / "x", backend="lucene")
+    build_index(tmp_path / "a.txt", tmp_path / "x", backend="tantivy", progress=False)
+    with pytest.raises(FileExistsError, match="x exists"):
+        build_index(tmp_path / "a.txt", tmp_path / "x", progress=False)
+    (tmp_path / "bad.jsonl").write_text("{oops\n")
+    with pytest.raises(ValueError, match="line 1"):
+        build_index(tmp_path / "bad.jsonl", tmp_path / "y", progress=False)
+    assert not (tmp_path / "y").exists()  # whole or not at all
+    monkeypatch.setattr("laser_interp.frequency.index._has_tantivy", lambda: False)
+    with pytest.raises(ModuleNotFoundError, match=r"laser-interp\[index\]"):
+        Index(tmp_path / "x")
+    assert build_index(tmp_path / "a.txt", tmp_path / "z", progress=False).about["backend"] == "sqlite"
+    with pytest.raises(ValueError, match="without a word"):
+        Index(tmp_path / "z").documents("...")
+
+
+# --- infini-gram
+
+
+def occurrences(term, tokens):
+    return [i for i in range(len(tokens) - len(term) + 1) if tuple(tokens[i : i + len(term)]) == term]
+
+
+class Corpus:
+    """What the service knows: documents as tokens, and its documented answers."""
+
+    def __init__(self, tokenizer, texts):
+        self.documents = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+
+    def count(self, cnf, window):
+        """Occurrences of the rarer clause with one of the other at most `window` tokens away."""
+        clauses = [
+            [sorted({i for term in clause for i in occurrences(tuple(term), doc)}) for doc in self.documents]
+            for clause in cnf
+        ]
+        if len(clauses) == 1:
+            return sum(map(len, clauses[0]))
+        rare, other = sorted(clauses, key=lambda one: sum(map(len, one)))
+        return sum(any(abs(i - j) <= window for j in b) for a, b in zip(rare, other, strict=True) for i in a)
+
+
+class Service(BaseHTTPRequestHandler):
+    """infini-gram's interface, as measured; `server.failing` says what goes wrong next."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server = self.server
+        with server.lock:
+            server.asked.append(body)
+            failing = server.failing.pop(0) if server.failing else None
+            server.open += 1
+            server.most_open = max(server.most_open, server.open)
+        try:
+            if failing == "drop":
+                self.close_connection = True
+                self.connection.close()
+            elif failing is not None:
+                status, told, headers = failing
+                self.tell(status, told, headers)
+            else:
+                self.tell(*self.answer(body))
+        finally:
+            with server.lock:
+                server.open -= 1
+
+    def answer(self, body):
+        for key in ("index", "query_type", "query_ids"):
+            if key not in body:
+                return 400, {"error": f"[Flask] Missing required field: {key}"}
+        if body["index"] != "v4_piletrain_llama":
+            return 400, {"error": f"[Flask] Invalid index: {body['index']}"}
+        if body["query_type"] != "count":
+            return 400, {"error": f"[Flask] Invalid query_type: {body['query_type']}"}
+        ids = body["query_ids"]
+        plain = isinstance(ids[0], int)
+        window, most = body.get("max_diff_tokens"), body.get("max_clause_freq")
+        if plain and (window is not None or most is not None):
+            return 500, {"error": "[Flask] Internal server error"}
+        if not plain:
+            if not 1 <= window <= 1000:
+                return 200, {"error": "max_diff_tokens must be an integer in [1, 1000]!"}
+            if len(ids) > 4 or any(len(clause) > 4 for clause in ids):
+                return 200, {"error": "A CNF query may have at most 4 disjunctive clauses!"}
+        cnf = [[ids]] if plain else ids
+        approx = not plain and any(self.server.corpus.count([clause], 0) > most for clause in cnf)
+        count = self.server.corpus.count(cnf, window)
+        return 200, {"approx": approx, "count": count, "latency": 17.9, "token_ids": ids, "tokens": []}
+
+    def tell(self, status, told, headers=None):
+        data = json.dumps(told).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": len(data), **(headers or {})}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def service(organism):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    server.lock, server.asked, server.failing, server.open, server.most_open = threading.Lock(), [], [], 0, 0
+    rows = corpus_of("organism").rows[:3000]
+    server.corpus = Corpus(organism.tokenizer, rows)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def hosted(server, **more):
+    waits: list[float] = []
+    stamina.instrumentation.set_on_retry_hooks([lambda details: waits.append(details.wait_for)])
+    source = HostedInfiniGram(url=f"http://127.0.0.1:{server.server_port}/", **more)
+    return source, waits
+
+
+@pytest.fixture(autouse=True)
+def _no_real_waiting(monkeypatch):
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
+    yield
+    stamina.instrumentation.set_on_retry_hooks(None)
+
+
+def test_the_hosted_service(service, organism, facts, tmp_path):
+    some = facts.keep(facts.facts[:40])
+    source, waits = hosted(service)
+    counted = count_infinigram(some, source, organism.tokenizer, cache=tmp_path / "a", window=5, progress=False)
+    scan = li.count(some, _written(tmp_path, organism, service), progress=False)
+    # a sentence of the organism is a document that names each once, so that units agree here
+    assert (counted["n_both"] == scan["n_both"]).all()
+    assert (counted["n_subject"] >= scan["n_subject"]).all()
+    assert counted["n_both"].sum() > 20
+    assert set(counted["unit"]) == {"occurrence"}
+    assert set(counted["unit_both"]) == {"occurrences within a window"}
+    assert not counted["approximate"].any()
+    assert waits == []
+    assert all("query" not in body for body in service.asked)  # ids alone
+    n = len(service.asked)
+    again = count_infinigram(some, source, organism.tokenizer, cache=tmp_path / "a", window=5, progress=False)
+    assert len(service.asked) == n  # all kept
+    pd.testing.assert_frame_equal(again, counted)
+    assert service.most_open <= 4
+    roughly = count_infinigram(
+        some, source, organism.tokenizer, cache=tmp_path / "a", window=5, max_clause_freq=1, progress=False
+    )
+    assert roughly["approximate"].any()
+
+
+def test_the_block_of_the_documentation(service, organism, facts, tmp_path, monkeypatch):
+    """As docs/frequency.md writes it; only the two addresses are those of stand-ins."""
+    import re
+    from functools import partial
+    from pathlib import Path
+
+    import transformers
+
+    page = (Path(__file__).parents[2] / "docs" / "frequency.md").read_text()
+    (block,) = (
+        text for text in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "HostedInfiniGram" in text
+    )
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda name, **_: organism.tokenizer)
+    monkeypatch.setattr(li, "HostedInfiniGram", partial(HostedInfiniGram, url=f"http://127.0.0.1:{service.server_port}/"), raising=False)
+    monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path))
+    scope = {"li": li, "facts": facts.keep(facts.facts[:10])}
+    exec(compile(block, "docs/frequency.md", "exec"), scope)
+    assert len(scope["counts"]) == 10
+    assert scope["counts"]["n_subject"].sum() > 0
+
+
+def _written(folder, organism, service):
+    path = folder / "rows.txt"
+    path.write_text("".join(organism.tokenizer.decode(doc) + "\n" for doc in service.corpus.documents))
+    return path
+
+
+def test_what_goes_wrong_is_asked_again_with_growing_waits(service, organism, facts, tmp_path):
+    one = facts.keep(facts.facts[:1])
+    source, waits = hosted(service)
+    expected = count_infinigram(one, source, organism.tokenizer, cache=tmp_path / "a", concurrency=1, progress=False)
+    service.failing = [
+        (403, {}, None),
+        (429, {"error": "slow down"}, {"Retry-After": "7"}),
+        (500, {"error": "[Flask] upstream"}, None),
+        "drop",
+        (502, {}, None),
+    ]
+    found = count_infinigram(one, source, organism.tokenizer, cache=tmp_path / "b", concurrency=1, progress=False)
+    pd.testing.assert_frame_equal(found, expected)
+    assert waits == [1, 7, 4, 8, 16]
+    service.failing = [(200, {"latency": 1}, None)]  # an answer that is none
+    found = count_infinigram(one, source, organism.tokenizer, cache=tmp_path / "c", concurrency=1, progress=False)
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_what_is_refused_is_not_asked_again(service, organism, facts, tmp_path):
+    one = facts.keep(facts.facts[:1])
+    source, waits = hosted(service, index="v0_nothing")
+    n = len(service.asked)
+    with pytest.raises(InfiniGramError, match=r"400 \[Flask\] Invalid index: v0_nothing"):
+        count_infinigram(one, source, organism.tokenizer, cache=tmp_path / "a", concurrency=1, progress=False)
+    assert len(service.asked) - n <= 2  # the next one may be on its way
+    assert waits == []
+    source, waits = hosted(service)
+    service.failing = [(200, {"error": "query must be <= 1000 characters!"}, None)] * 6
+    with pytest.raises((InfiniGramError, UnreachableError), match="<= 1000 characters"):
+        count_infinigram(one, source, organism.tokenizer, cache=tmp_path / "a", concurrency=1, progress=False)
+    assert waits == []
+
+
+def test_a_run_survives_the_service_going_away(service, organism, facts, tmp_path):
+    some = facts.keep(facts.facts[:60])
+    source, _ = hosted(service)
+    expected = count_infinigram(some, source, organism.tokenizer, cache=tmp_path / "a", progress=False)
+    n = len(service.asked)
+    # the service answers a third, and is gone
+    service.failing = [None] * (n // 3) + [(503, {}, None)] * 10_000
+    with pytest.raises(UnreachableError, match=r"did not answer 6 times.*answers are kept: run the same again"):
+        count_infinigram(some, source, organism.tokenizer, cache=tmp_path / "b", progress=False)
+    service.failing = []
+    service.asked.clear()
+    found = count_infinigram(some, source, organism.tokenizer, cache=tmp_path / "b", progress=False)
+    pd.testing.assert_frame_equal(found, expected)
+    assert n // 2 < len(service.asked) < n - n // 4  # only what was missing
+
+
+def byte_level(texts):
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(texts * 5, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def test_both_spellings_and_many_aliases(service, organism, tmp_path):
+    tokenizer = byte_level(["Ada was born in London. Paris Rome Oslo"])
+    spaced, bare = _after("a", " London", tokenizer), _after("\n", "London", tokenizer)
+    assert spaced != bare
+    texts = ["Ada was born in London.", "London: Ada", '"London" and Ada', "Ada Ada London"]
+    service.corpus = Corpus(tokenizer, texts)
+    row = fact(1, "Ada", "London", aliases=["Paris", "Rome", "Oslo"])
+    source, _ = hosted(service)
+    (counted,) = count_infinigram(
+        facts_from_rows([row]), source, tokenizer, cache=tmp_path / "a", progress=False
+    ).to_dict("records")
+    assert counted["n_object"] == 4
+    assert counted["approximate"]  # eight spellings: two questions that may see the same occurrence
+    assert counted["n_both"] == 4
+    assert max(len(clause) for body in service.asked for clause in body["query_ids"] if isinstance(clause, list)) <= 4
+
+
+def test_infinigram_refusals(organism, facts, tmp_path):
+    one = facts.keep(facts.facts[:1])
+    for window in (0, 1001):
+        with pytest.raises(ValueError, match=f"the window is {window} tokens: expected 1 to 1000"):
+            count_infinigram(one, HostedInfiniGram(), organism.tokenizer, window=window)
+    with pytest.raises(ValueError, match="concurrency is 0"):
+        count_infinigram(one, HostedInfiniGram(), organism.tokenizer, concurrency=0)
+    with pytest.raises(FileNotFoundError, match="no infini-gram index in"):
+        count_infinigram(one, LocalInfiniGram(tmp_path, 0), organism.tokenizer, cache=tmp_path / "c", progress=False)
+    with pytest.raises(ValueError, match="no tokenizer comes with"):
+        count_infinigram(one, HostedInfiniGram(), str(tmp_path))
+
+
+def test_a_local_index(organism, facts, tmp_path):
+    """An index in infini-gram's own format, written here by plain sorting, asked through its own engine."""
+    pytest.importorskip("infini_gram", reason="infini-gram is not installed")
+    rows = corpus_of("organism").rows
+    texts = random.Random(0).sample(rows, 2000)
+    corpus = Corpus(organism.tokenizer, texts)
+    data, offsets = b"", []
+    for doc in corpus.documents:
+        offsets.append(len(data))
+        data += b"\xff\xff" + np.array(doc, np.uint16).tobytes()
+    folder = tmp_path / "index"
+    folder.mkdir()
+    (folder / "tokenized.0").write_bytes(data)
+    (folder / "offset.0").write_bytes(np.array(offsets, np.uint64).tobytes())
+    order = sorted(range(0, len(data), 2), key=lambda i: data[i : i + 200])
+    width = (len(data).bit_length() + 7) // 8
+    (folder / "table.0").write_bytes(b"".join(i.to_bytes(width, "little") for i in order))
+    some = facts.keep(facts.facts[:30])
+    source = LocalInfiniGram(folder, eos_token_id=organism.tokenizer.eos_token_id or 0)
+    counted = count_infinigram(some, source, organism.tokenizer, cache=tmp_path / "kept", window=8, progress=False)
+    (tmp_path / "texts.txt").write_text("".join(text + "\n" for text in texts))
+    scan = li.count(some, tmp_path / "texts.txt", progress=False)
+    assert counted["n_subject"].tolist() == scan["n_subject"].tolist()
+    assert counted["n_both"].tolist() == scan["n_both"].tolist()
+    assert counted["n_both"].sum() > 20
+    assert infinigram.PILE not in counted["corpus"][0]
+
+
+# --- from elsewhere
+
+
+def test_joining_by_id_and_by_names(tmp_path):
+    facts = facts_from_rows([*ROWS, fact(3, "Nobody", "Nowhere")])
+    given = pd.DataFrame({"fact_id": ["2", "1", "9"], "together": [5, 7, 1], "n_subject": [50, 70, 10]})
+    joined = li.join_counts(facts, given, columns={"n_both": "together"})
+    assert joined.counts[["fact_id", "n_both", "n_subject"]].values.tolist() == [["1", 7, 70], ["2", 5, 50]]
+    assert joined.missing == ("3",)
+    assert joined.unused["fact_id"].tolist() == ["9"]
+    assert str(joined) == (
+        "2 of 3 facts have counts, matched by fact_id; 1 have none (3); 1 rows of the source belong to no fact"
+    )
+    names = pd.DataFrame({"s": ["ada", "LONDON"], "o": ["london!", "Nothing-here"], "n_both": [3, 4]})
+    path = tmp_path / "counts.csv"
+    names.to_csv(path, index=False)
+    joined = li.join_counts(facts, path, columns={"subject": "s", "object": "o"}, unit="pages")
+    assert joined.counts["n_both"].tolist() == [3, 4]  # the second by an alias
+    assert joined.counts["n_subject"].isna().all()
+    assert set(joined.counts["unit"]) == {"pages"}
+    names.to_parquet(tmp_path / "counts.parquet")
+    assert len(li.join_counts(facts, tmp_path / "counts.parquet", columns={"subject": "s", "object": "o"}).counts) == 2
+
+
+def test_joining_refuses(tmp_path):
+    facts = facts_from_rows(ROWS)
+    good = pd.DataFrame({"fact_id": ["1", "2"], "n_both": [1, 2]})
+    with pytest.raises(ValueError, match=r"no column n_both: .* has the columns fact_id, n"):
+        li.join_counts(facts, good.rename(columns={"n_both": "n"}))
+    with pytest.raises(ValueError, match="no column subject, object"):
+        li.join_counts(facts, good, by="names")
+    with pytest.raises(ValueError, match="by is 'hash'"):
+        li.join_counts(facts, good, by="hash")
+    with pytest.raises(ValueError, match=r"row 2 of the frame: n_both is 'many'"):
+        li.join_counts(facts, good.assign(n_both=["1", "many"]))
+    with pytest.raises(ValueError, match=r"n_both is -3, expected a whole number"):
+        li.join_counts(facts, good.assign(n_both=[1, -3]))
+    with pytest.raises(ValueError, match="holds 1 more than once"):
+        li.join_counts(facts, pd.concat([good, good]))
+    with pytest.raises(ValueError, match=r"no fact of 'facts' matches the frame by fact_id: x there, 1 here"):
+        li.join_counts(facts, good.assign(fact_id=["x", "y"]))
+    with pytest.raises(FileNotFoundError, match="no file of counts"):
+        li.join_counts(facts, tmp_path / "none.csv")
+    with pytest.raises(ValueError, match="expected .csv or .parquet"):
+        li.join_counts(facts, _touch(tmp_path / "a.xlsx"))
+    assert len(TEXTS) == 5
+
+
+def _touch(path):
+    path.write_text("")
+    return path

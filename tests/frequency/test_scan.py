@@ -1,0 +1,325 @@
+"""The scanner against the ledger, and against a counter that is obviously right."""
+
+import gzip
+import json
+import re
+import threading
+import warnings
+
+import pandas as pd
+import pytest
+from backports import zstd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from names_and_texts import NAME, ROWS, TEXT, TEXTS, fact, fold, naive
+
+import laser_interp as li
+from laser_interp.facts.files import facts_from_rows
+from laser_interp.frequency.normaliser import joined, normalise, normalise_joined
+from laser_interp.frequency.reader import Reader, Reading, UnreadableError
+from laser_interp.frequency.shards import shards
+from laser_interp.organism.checkpoint_corpus import corpus_of
+
+COUNTS = ["n_docs", "n_subject", "n_object", "n_both"]
+
+
+@pytest.mark.parametrize("name", ["organism", "organism-control"])
+def test_counts_equal_the_ledger_for_every_fact(name):
+    counts = li.count(li.load_facts(name), name)
+    ledger = corpus_of(name).ledger
+    merged = counts.merge(ledger, on="fact_id", suffixes=("", "_ledger"), validate="one_to_one")
+    assert len(merged) == 400
+    for column in COUNTS:
+        assert (merged[column] == merged[f"{column}_ledger"]).all(), column
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(NAME, NAME, NAME), min_size=1, max_size=6),
+    st.lists(TEXT, min_size=1, max_size=8),
+    st.sampled_from([0, 1, 3]),
+)
+def test_scan_equals_the_naive_counter(tmp_path_factory, triples, texts, window):
+    rows = [fact(i, s, o, aliases=[a]) for i, (s, o, a) in enumerate(triples)]
+    path = tmp_path_factory.mktemp("corpus") / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    counted = li.count(facts_from_rows(rows), path, window=window, progress=False)
+    assert counted[[*COUNTS, "n_window"]].values.tolist() == naive(rows, texts, window)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.one_of(st.text(max_size=40), TEXT), min_size=1, max_size=6))
+def test_normalising_many_documents_is_normalising_each(texts):
+    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
+    expected = [normalise(text.replace("\0", " ")) for text in texts]
+    found = normalise_joined(joined(texts)).decode().split("\0")
+    assert [f" {part.strip(' ')} " for part in found] == expected
+    # and where most of the text is ASCII, words are folded one by one
+    padded = [text + " " + "plain words " * 60 for text in texts]
+    found = normalise_joined(joined(padded)).decode().split("\0")
+    assert [f" {part.strip(' ')} " for part in found] == [normalise(text.replace("\0", " ")) for text in padded]
+
+
+def test_overlaps_case_punctuation_and_lines(tmp_path):
+    rows = [
+        fact(1, "New York", "York City"),
+        fact(2, "York", "new york city"),
+        fact(3, "Yorkshire", "York", aliases=["NYC"]),
+    ]
+    text = "I love NEW-york\u00a0City!\nYorkshire pudding\nnew\tyork city nyc\n\n"
+    (tmp_path / "a.txt").write_text(text)
+    with gzip.open(tmp_path / "a.txt.gz", "wt") as out:
+        out.write(text)
+    for name in ("a.txt", "a.txt.gz"):
+        counted = li.count(facts_from_rows(rows), tmp_path / name)
+        assert counted[COUNTS].values.tolist() == [[4, 2, 2, 2], [4, 2, 2, 2], [4, 1, 2, 0]]
+    twice = li.count(facts_from_rows(rows), [tmp_path / "a.txt", tmp_path / "a.txt.gz"])
+    assert twice[COUNTS].values.tolist() == [[8, 4, 4, 4], [8, 4, 4, 4], [8, 2, 4, 0]]
+    assert twice["corpus"][0] == "a.txt a.txt.gz"
+
+
+def test_normalise():
+    assert normalise("  Saint-\nÉtienne’s  ﬁn ") == " saint étienne s fin "
+    assert normalise("...") == "  "
+
+
+TEXTS = ["Ada was born\nin London.", "Ada, again\n\nand LONDON", "nothing\nhere", "", "Adaland"]
+
+
+def test_bad_lines_are_named_and_skipped_only_by_choice(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(BAD_LINES))
+    facts = facts_from_rows(ROWS[:1])
+    with pytest.raises(UnreadableError, match=r"a\.jsonl, line 2 cannot be read .*expected JSON.*errors='skip'"):
+        li.count(facts, path)
+    for part in (1 << 20, 20):  # whole, and in parts: the lines are numbered in the file
+        monkeypatch.setattr("laser_interp.frequency.shards.PART", part)
+        with pytest.warns(UserWarning, match=r"5 could not be read and were skipped: a\.jsonl, line 2"):
+            counted = li.count(facts, path, errors="skip", workers=1, progress=False)
+        assert counted[[*COUNTS, "n_skipped"]].values.tolist() == [[2, 1, 1, 0, 5]]
+        skipped = counted.attrs["skipped"]
+        assert [where for where, _ in skipped] == [f"a.jsonl, line {n}" for n in (2, 3, 4, 5, 6)]
+        whys = [why for _, why in skipped]
+        for why, says in zip(
+            whys, ["expected JSON", "no column 'text': it has body", "int", "UTF-8|utf-8", "surrogate"], strict=True
+        ):
+            assert re.search(says, why), why
+
+
+def test_damaged_files_are_named_and_what_came_before_is_kept(tmp_path):
+    facts = facts_from_rows(ROWS[:1])
+    lines = ("Ada in London " + "x y z " * 2000 + "\n") * 200
+    import random
+
+    noise = "".join(random.Random(0).choices("abcdefgh \n", k=400_000))
+    whole = {
+        "a.txt.gz": gzip.compress((lines + noise).encode()),
+        "a.txt.zst": zstd.compress((lines + noise).encode()),
+    }
+    for name, data in whole.items():
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
+        with pytest.raises(UnreadableError, match=rf"{re.escape(name)} cannot be read \(from some point on"):
+            li.count(facts, tmp_path / name, progress=False)
+        with pytest.warns(UserWarning, match="1 could not be read"):
+            counted = li.count(facts, tmp_path / name, errors="skip", progress=False)
+        assert counted["n_both"][0] == 200
+        assert counted["n_skipped"][0] == 1
+    for name in ("b.txt.gz", "b.txt.zst", "b.parquet", "b.arrow", "b.json"):
+        (tmp_path / name).write_bytes(b"not that at all")
+        with pytest.raises(UnreadableError, match=re.escape(name)):
+            li.count(facts, tmp_path / name, progress=False)
+        with pytest.raises(ValueError, match="no document could be read in"):
+            li.count(facts, tmp_path / name, errors="skip", progress=False)
+
+
+def test_columns_that_are_not_there_or_no_text(tmp_path):
+    facts = facts_from_rows(ROWS[:1])
+    pd.DataFrame({"text": ["Ada", None], "n": [1, 2]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UnreadableError, match=r"a.parquet cannot be read \(no column 'body': it has text, n"):
+        li.count(facts, tmp_path / "a.parquet", text_column="body")
+    with pytest.raises(UnreadableError, match=r"column 'n' is int64, expected text"):
+        li.count(facts, tmp_path / "a.parquet", text_column="n")
+    with pytest.raises(UnreadableError, match=r"a.parquet, row 2 cannot be read \(no text: null"):
+        li.count(facts, tmp_path / "a.parquet")
+
+
+def test_an_encoding_error_in_text_is_named(tmp_path):
+    facts = facts_from_rows(ROWS[:1])
+    (tmp_path / "a.txt").write_bytes(b"Ada\n\nAda\nLondon \xe9t\xe9 Ada\n\nLondon\n")
+    for document, line, n_docs in (("line", 4, 5), ("paragraph", 4, 2)):
+        with pytest.raises(UnreadableError, match=rf"a\.txt, line {line} cannot be read .*UTF-8"):
+            li.count(facts, tmp_path / "a.txt", document=document)
+        with pytest.warns(UserWarning, match="skipped"):
+            counted = li.count(facts, tmp_path / "a.txt", document=document, errors="skip")
+        assert counted["n_docs"][0] == n_docs
+    with pytest.raises(UnreadableError, match="line 4"):
+        li.count(facts, tmp_path / "a.txt", document="file")
+
+
+def test_a_stopped_count_goes_on(tmp_path, monkeypatch):
+    from laser_interp.frequency import scan
+
+    module = __import__("sys").modules["laser_interp.frequency.scan"]
+    for i in range(6):
+        (tmp_path / f"{i}.txt").write_text(f"Ada {i} London\n" * (i + 1))
+    facts, out = facts_from_rows(ROWS), tmp_path / "out" / "counts.parquet"
+    asked = dict(corpus=f"{tmp_path}/*.txt", out=out, workers=1, progress=False)
+    plain = li.count(facts, asked["corpus"])
+    read, stop = [], threading.Event()
+    real = module.count_shard
+
+    def counted(mentions, shard, how, tick=lambda _: None):
+        if shard.label == "3.txt" and not stop.is_set():
+            raise KeyboardInterrupt
+        read.append(shard.label)
+        return real(mentions, shard, how, tick)
+
+    monkeypatch.setattr(module, "count_shard", counted)
+    with pytest.raises(KeyboardInterrupt):
+        li.count(facts, **asked)
+    assert not out.exists()
+    with pytest.raises(ValueError, match=r"holds a run with other settings .*window"):
+        li.count(facts, **asked, window=3)
+    damaged = out.with_name("counts.parquet.parts") / "parts" / "000001.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    stop.set()
+    with pytest.warns(UserWarning, match="is not used and is computed again"):
+        table = li.count(facts, **asked)
+    assert sorted(read) == ["0.txt", "1.txt", "1.txt", "2.txt", "3.txt", "4.txt", "5.txt"]
+    pd.testing.assert_frame_equal(table, plain)
+    assert [p.name for p in out.parent.iterdir()] == ["counts.parquet"]
+    again = li.count(facts, **asked)  # it is there: nothing is read
+    pd.testing.assert_frame_equal(again, plain)
+    assert len(read) == 7
+    (tmp_path / "0.txt").write_text("changed\n")
+    with pytest.raises(ValueError, match="holds other counts .*corpus_fingerprint"):
+        li.count(facts, **asked)
+    assert scan.__doc__
+
+
+def test_what_was_skipped_is_kept_with_the_table(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(BAD_LINES))
+    out = tmp_path / "counts.parquet"
+    facts = facts_from_rows(ROWS)
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            counted = li.count(facts, tmp_path / "a.jsonl", errors="skip", out=out)
+        assert counted["n_skipped"].tolist() == [5, 5]
+        assert len(counted.attrs["skipped"]) == 5
+    with pytest.raises(ValueError, match=r"expected a name that ends in \.parquet"):
+        li.count(facts, tmp_path / "a.jsonl", out=tmp_path / "counts.csv")
+
+
+def test_progress_is_told_in_bytes(tmp_path):
+    lines = "Ada in London, again and again\n" * 50_000
+    (tmp_path / "a.txt").write_text(lines)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "a.jsonl.zst").write_bytes(zstd.compress(b'{"text": "Ada"}\n' * 50_000))
+    pd.DataFrame({"text": ["Ada"] * 5}).to_parquet(tmp_path / "a.parquet")
+    for name in ("a.txt", "a.txt.gz", "a.jsonl.zst", "a.parquet"):
+        told = []
+        (shard,) = shards(tmp_path / name)
+        for _ in Reader(shard, Reading(), told.append).blocks():
+            pass
+        assert sum(told) == (tmp_path / name).stat().st_size
+    assert len(told) > 0
+
+
+def test_how_it_was_counted_is_in_the_table(facts):
+    counts = li.count(facts, "organism")
+    assert set(counts["unit"]) == {"document"}
+    assert not counts["approximate"].any()
+    assert isinstance(counts, pd.DataFrame)
+    assert "case folded" in counts["normaliser"][0]
+    assert counts.attrs["provenance"]["facts_sha256"] == facts.sha256
+
+
+def test_refusals(tmp_path, facts):
+    with pytest.raises(FileNotFoundError, match="no corpus 'nowhere.txt'"):
+        li.count(facts, "nowhere.txt")
+    (tmp_path / "a.pdf").write_text("")
+    with pytest.raises(ValueError, match="cannot count in 'a.pdf'"):
+        li.count(facts, tmp_path / "a.pdf")
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"body": "wrong column"}\n')
+    with pytest.raises(ValueError, match=r"a.jsonl, line 2 cannot be read .*'text'"):
+        li.count(facts, tmp_path / "a.jsonl")
+    with pytest.raises(ValueError, match=r"the name '\.\.\.' of fact '1' has no word"):
+        li.count(facts_from_rows([fact(1, "...", "x")]), "organism")
+    with pytest.raises(ValueError, match="the window is -1 words"):
+        li.count(facts, "organism", window=-1)
+    with pytest.raises(ValueError, match="executor is 'cloud'"):
+        li.count(facts, "organism", executor="cloud")
+    with pytest.raises(ValueError, match="workers is 0"):
+        li.count(facts, "organism", workers=0)
+    with pytest.raises(FileNotFoundError, match="no corpus was given"):
+        li.count(facts, [])
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(ValueError, match=r"no document could be read in empty\.txt"):
+        li.count(facts, tmp_path / "empty.txt")
+
+
+def test_the_command_line(tmp_path, capsys):
+    from laser_interp.cli.app import main
+
+    out = tmp_path / "counts.parquet"
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(BAD_LINES))
+    facts_from_rows(ROWS).save(tmp_path / "facts.jsonl")
+    asked = ["count", "--facts", str(tmp_path / "facts.jsonl"), "--corpus", f"{tmp_path}/a.jsonl", "--out", str(out)]
+    assert main([*asked, "--quiet"]) == 2
+    assert "a.jsonl, line 2 cannot be read" in capsys.readouterr().err
+    assert main([*asked, "--quiet", "--skip"]) == 0
+    told = capsys.readouterr()
+    assert "5 could not be read and were skipped" in told.err
+    assert "2 facts in 2 documents: 0 have a document with subject and object" in told.out
+    table = pd.read_parquet(out)
+    assert table["n_skipped"].tolist() == [5, 5]
+    assert main([*asked, "--quiet", "--index", "x"]) == 2
+    assert "either --corpus" in capsys.readouterr().err
+    index = tmp_path / "index"
+    assert main(["index", "--corpus", f"{tmp_path}/a.jsonl", "--out", str(index), "--skip", "--quiet"]) == 0
+    assert "The index of 2 documents is in" in capsys.readouterr().out
+    second = tmp_path / "second.parquet"
+    assert main(["count", "--facts", asked[2], "--index", str(index), "--out", str(second), "--quiet"]) == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(second), table)
+
+
+def test_processes_need_no_guarded_main_module(tmp_path):
+    """A script as users write them, without `if __name__ == "__main__"`."""
+    import subprocess
+    import sys
+
+    for i in range(2):
+        (tmp_path / f"{i}.txt").write_text("Mira Tolen\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import laser_interp as li\n"
+        f"print(li.count(li.load_facts('organism'), r'{tmp_path}/*.txt', workers=2)['n_subject'].max())\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "2"
+
+
+def test_real_text_is_counted_as_grep_counts_it():
+    """ParaRel's facts in WikiText-2: whole words in lines, one name at a time."""
+    from pathlib import Path
+
+    data = Path(__file__).parents[3] / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("needs ../shared/data")
+    rows = [json.loads(line) for line in (data / "pararel" / "facts" / "P36.jsonl").read_text().splitlines()]
+    facts = facts_from_rows([fact(i, row["sub_label"], row["obj_label"]) for i, row in enumerate(rows)])
+    files = [data / "wikitext2" / name for name in ("test.txt", "valid.txt")]
+    counted = li.count(facts, files, workers=1, progress=False)
+    lines = [line for file in files for line in fold(file.read_text(encoding="utf-8")).split("\n")[:-1]]
+    assert counted["n_docs"][0] == len(lines)
+    for i in counted.sort_values("n_both", ascending=False).index[:40]:
+        one = facts.facts[i]
+        looked = [
+            re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, re.findall(r"\w+", fold(name)))) + r"(?!\w)")
+            for name in (one.subject, one.object)
+        ]
+        found = [[bool(pattern.search(line)) for line in lines] for pattern in looked]
+        expected = [sum(found[0]), sum(found[1]), sum(a and b for a, b in zip(*found, strict=True))]
+        assert counted.loc[i, ["n_subject", "n_object", "n_both"]].tolist() == expected, one
+    assert counted["n_both"].max() > 40

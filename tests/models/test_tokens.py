@@ -1,0 +1,226 @@
+"""Answers as tokenizers write them: byte-level, sentencepiece-like, wordpiece; and models that answer at a mask."""
+
+import pytest
+import torch
+import transformers
+from families import make
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+import laser_interp as li
+from laser_interp.facts.files import facts_from_rows
+from laser_interp.models.tokens import encode_answers
+
+WORDS = ["The", "capital", "of", "France", "Italy", "is", "Paris", "Rome", ".", "the"]
+
+
+def byte_level(**options):
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: i for i, letter in enumerate(letters)}
+    merges = []
+    for word in ("Paris", "the"):  # " Paris" and " the" are one token, " Rome" is five
+        whole = "Ġ"
+        for letter in word:
+            merges.append((whole, letter))
+            whole += letter
+            vocabulary.setdefault(whole, len(vocabulary))
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options)
+
+
+def sentencepiece_like():
+    """As Llama's: spaces become ▁, a BOS is put in front, unknown letters are bytes."""
+    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("▁", -3.0)]
+    pieces += [(f"▁{word}", -1.0) for word in WORDS if word != "Rome"] + [(".", -1.0)]
+    pieces += [(letter, -4.0) for letter in "abcdefghijklmnopqrstuvwxyzR"]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>")
+
+
+def wordpiece():
+    """As BERT's: lower case, ## pieces, [CLS] and [SEP] around."""
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ro", "##me", "."]
+    vocabulary += [w.lower() for w in WORDS if w.lower() not in ("rome", ".")]
+    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(dict.fromkeys(vocabulary))}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]",
+    )  # fmt: skip
+
+
+def roberta_like():
+    """Byte-level with <s> and </s> around, and a mask that swallows the space before it."""
+    tokenizer = byte_level()
+    mask = transformers.AddedToken("<mask>", lstrip=True, special=True)
+    tokenizer.add_special_tokens(
+        {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "mask_token": mask, "cls_token": "<s>"}
+    )
+    s, e = tokenizer.convert_tokens_to_ids(["<s>", "</s>"])
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", s), ("</s>", e)]
+    )
+    return tokenizer
+
+
+def model_of(family, tokenizer):
+    from families import FAMILIES
+
+    hf = make(family)
+    vocabulary = max(len(tokenizer), 96)
+    hf.resize_token_embeddings(vocabulary, mean_resizing=False)
+    hf.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    assert type(hf) is FAMILIES[family][0]
+    return hf, li.load_model((hf, tokenizer), device="cpu")
+
+
+PROMPT = "The capital of France is"
+
+
+@pytest.mark.parametrize(
+    ("make_tokenizer", "family", "pieces"),
+    [
+        (byte_level, "gpt2", {"Paris": ["ĠParis"], "Rome": ["Ġ", "R", "o", "m", "e"], "the": ["Ġthe"]}),
+        (sentencepiece_like, "llama", {"Paris": ["▁Paris"], "Rome": ["▁", "R", "o", "m", "e"], "the": ["▁the"]}),
+        (wordpiece, "bert", {"Paris": ["paris"], "Rome": ["ro", "##me"], "the": ["the"]}),
+        (roberta_like, "roberta", {"Paris": ["ĠParis"], "Rome": ["Ġ", "R", "o", "m", "e"], "the": ["Ġthe"]}),
+    ],
+)
+def test_spaces_are_found_out_by_tokenising(make_tokenizer, family, pieces):
+    tokenizer = make_tokenizer()
+    _, model = model_of(family, tokenizer)
+    for answer, expected in pieces.items():
+        for form in (answer, " " + answer) if not model.masked else (answer,):
+            (ids,) = encode_answers(model, [(PROMPT, form)])
+            assert tokenizer.convert_ids_to_tokens(ids) == expected
+    if not model.masked:  # a prompt that ends in a space asks for the answer without one
+        (ids,) = encode_answers(model, [(PROMPT + " ", "Paris")])
+        together = tokenizer(PROMPT + " Paris")["input_ids"]
+        assert tokenizer(PROMPT)["input_ids"] + encode_answers(model, [(PROMPT, "Paris")])[0] == together
+        assert ids
+    if tokenizer.unk_token is not None:
+        with pytest.raises(ValueError, match="cannot be written with the tokenizer"):
+            encode_answers(model, [(PROMPT, "Zürich")])
+
+
+FACTS = facts_from_rows(
+    [
+        {"fact_id": "fr", "subject": "France", "relation": "capital", "object": "Paris", "prompt": PROMPT},
+        {
+            "fact_id": "it",
+            "subject": "Italy",
+            "relation": "capital",
+            "object": "Rome",
+            "prompt": "{mask} is the capital of Italy.",
+            "paraphrases": ["The capital of Italy is"],
+        },
+    ]
+)
+
+
+def masked_facts(mask):
+    from dataclasses import replace
+
+    return FACTS.keep(replace(f, prompt=f.prompt.format(mask=mask)) for f in FACTS)
+
+
+@pytest.mark.parametrize(("make_tokenizer", "family"), [(wordpiece, "bert"), (roberta_like, "roberta")])
+@pytest.mark.parametrize("edited", [False, True])
+def test_masked_models_answer_at_the_mask(make_tokenizer, family, edited):
+    """Against plain transformers: as many masks as tokens, filled in from the left."""
+    import copy
+
+    from families import read_weight, write_weight
+
+    tokenizer = make_tokenizer()
+    hf, model = model_of(family, tokenizer)
+    edit = li.laser(model, "1.in", rank=3) if edited else None
+    reference = copy.deepcopy(hf)
+    if edited:
+        U, S, Vh = torch.linalg.svd(read_weight(family, hf, 1, "in").double(), full_matrices=False)
+        write_weight(family, reference, 1, "in", ((U[:, :3] * S[:3]) @ Vh[:3]).float())
+    facts = masked_facts(tokenizer.mask_token)
+    scores = li.score(model, facts, {"x": edit}, generic=["the"])
+    assert len(scores) == 3
+    for row in scores.itertuples():
+        prompt = facts[row.fact_id].prompts[row.prompt_id]
+        text = prompt if tokenizer.mask_token in prompt else f"{prompt} {tokenizer.mask_token}."
+        ids = tokenizer(text)["input_ids"]
+        at = ids.index(tokenizer.mask_token_id)
+        (answer,) = encode_answers(model, [(prompt, row.object)])
+        assert row.n_answer_tokens == len(answer)
+        total, worst = 0.0, 0
+        for j, token in enumerate(answer):
+            filled = ids[:at] + answer[:j] + [tokenizer.mask_token_id] * (len(answer) - j) + ids[at + 1 :]
+            with torch.no_grad():
+                logits = reference(torch.tensor([filled])).logits[0, at + j]
+            total += float(logits.log_softmax(-1)[token])
+            worst = max(worst, int((logits >= logits[token]).sum()))
+        assert row.logprob == pytest.approx(total, abs=1e-4)
+        assert row.rank == worst
+    (found,) = model.next_token_logprobs([PROMPT], edit=edit)
+    ids = tokenizer(f"{PROMPT} {tokenizer.mask_token}.")["input_ids"]
+    with torch.no_grad():
+        expected = reference(torch.tensor([ids])).logits[0, ids.index(tokenizer.mask_token_id)].log_softmax(-1)
+    assert (found - expected).abs().max() < 2e-5
+
+
+def test_masked_models_refuse_what_they_cannot():
+    tokenizer = wordpiece()
+    _, model = model_of("bert", tokenizer)
+    with pytest.raises(ValueError, match="cannot generate: use next_token_logprobs"):
+        model.generate(PROMPT)
+    with pytest.raises(ValueError, match=r"several \[MASK\]"):
+        model.next_token_logprobs("[MASK] is [MASK]")
+    with pytest.raises(ValueError, match="must not be empty"):
+        model.next_token_logprobs(" ")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_rounds_once(dtype):
+    """An edited map is computed in fp32 from fp32 factors and rounded to the model's dtype once, at its output.
+
+    So it is nearer to the exact product than half-precision weights are.
+    """
+    hf = make("llama", dtype)
+    from families import Tokens, read_weight
+
+    model = li.load_model((hf, Tokens()), device="cpu")
+    assert model.dtype == dtype
+    assert torch.equal(model.weight(1, "in"), read_weight("llama", hf, 1, "in"))  # never upcast on the way
+    site = li.Site(1, "in")
+    edit = li.laser(model, site, rank=5)
+    spectrum = edit.parts[site].spectrum
+    assert spectrum.U.dtype == torch.float32
+    assert spectrum.S.dtype == torch.float64
+    stored = read_weight("llama", hf, 1, "in").double()
+    assert torch.allclose(spectrum.S, torch.linalg.svdvals(stored), rtol=1e-10)
+    seen = {}
+    with (
+        edit.on(model),
+        model.bridge.hooks(
+            fwd_hooks=[
+                ("blocks.1.mlp.in.hook_in", lambda x, hook: seen.update(x=x)),
+                ("blocks.1.mlp.in.hook_out", lambda y, hook: seen.update(y=y)),
+            ]
+        ),
+    ):
+        model.next_token_logprobs("5 9 17 33")
+    U, S, Vh = torch.linalg.svd(stored, full_matrices=False)
+    truncated = (U[:, :5] * S[:5]) @ Vh[:5]
+    exact = seen["x"].double() @ truncated
+    assert seen["y"].dtype == dtype
+    # one rounding: half a unit in the last place of the exact value, and what fp32 adds to it
+    unit = torch.finfo(dtype).eps * exact.abs().clamp_min(torch.finfo(dtype).tiny)
+    assert ((seen["y"].double() - exact).abs() <= 0.51 * unit + 1e-6).all()
+    by_weights = (seen["x"] @ truncated.to(dtype)).double()
+    assert (seen["y"].double() - exact).abs().mean() < (by_weights - exact).abs().mean()

@@ -1,0 +1,98 @@
+"""Ray, on this machine: the tables are the local ones, and a lost actor costs nothing but time."""
+
+import os
+import signal
+import threading
+import time
+
+import pandas as pd
+import pytest
+
+import laser_interp as li
+from laser_interp.parallel import ray_cluster
+
+ray = pytest.importorskip("ray")
+
+SETTINGS = {"matrices": ["in"], "rhos": (0.4, 0.05), "progress": False}
+
+
+@pytest.fixture(scope="module")
+def some(facts):
+    return facts.keep([f for i, f in enumerate(facts) if i % 8 == 0])
+
+
+@pytest.fixture(scope="module")
+def local(organism, some):
+    return li.search(organism, some, **SETTINGS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_the_tables_are_the_local_ones(organism, some, local, tmp_path):
+    found = li.search(organism, some, executor="ray", workers=2, out=tmp_path, **SETTINGS)
+    pd.testing.assert_frame_equal(found.cells, local.cells, rtol=1e-6)
+    again = li.search(organism, some, out=tmp_path, **SETTINGS)  # a local run goes on from it
+    pd.testing.assert_frame_equal(again.cells, found.cells)
+
+
+def test_a_lost_actor_is_replaced(organism, some, local, tmp_path, monkeypatch):
+    """The first actor that is seen at work is killed from outside, with most of its many units still to do."""
+    monkeypatch.setattr("laser_interp.selection.plan.UNIT_PROMPTS", 10)
+    killed = []
+
+    def kill():
+        deadline = time.time() + 60
+        while time.time() < deadline and not killed:
+            for folder in os.listdir("/proc"):
+                if folder.isdigit() and b"ray::_Actor" in _command(folder):
+                    if not list((tmp_path / "parts").rglob("*.parquet")):
+                        continue  # let it do something first
+                    os.kill(int(folder), signal.SIGKILL)
+                    killed.append(int(folder))
+                    return
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    found = li.search(organism, some, executor="ray", workers=1, out=tmp_path, **SETTINGS)
+    thread.join()
+    assert killed
+    pd.testing.assert_frame_equal(found.cells, local.cells, rtol=1e-5)
+
+
+def _command(folder):
+    try:
+        with open(f"/proc/{folder}/cmdline", "rb") as f:
+            return f.read()
+    except OSError:
+        return b""
+
+
+def test_an_actor_stays_on_its_group():
+    def following(mine, taken):
+        return ray_cluster._next(["a1", "b0", "b1", "c0"], lambda item: item[0], mine, taken)
+
+    assert following("c", ["a", "c"]) == "c0"
+    assert following(None, []) == "b0"  # most items are left there
+    assert following("f", ["b", "b"]) == "a1"
+
+
+def test_refusals(organism, some, plain):
+    with pytest.raises(ValueError, match="made from an object in memory, which no other process can load"):
+        li.search(li.load_model(plain, device="cpu"), some, executor="ray", **SETTINGS)
+    with pytest.raises(ValueError, match="executor is 'slurm': expected one of local, ray"):
+        li.search(organism, some, executor="slurm", **SETTINGS)
+    with pytest.raises(ValueError, match="workers is 0"):
+        li.search(organism, some, executor="ray", workers=0, **SETTINGS)
+
+
+def test_other_weights_are_refused(some, tmp_path):
+    model = li.load_model("organism", device="cpu")
+    model._state.memo["weights_sha256"] = "those of another"
+    with pytest.raises(RuntimeError, match="(?s)a worker could not start.*holds other weights on this worker"):
+        li.search(model, some, executor="ray", workers=1, out=tmp_path, **SETTINGS)

@@ -1,0 +1,86 @@
+"""The benchmark runs, and compares procedures that give the same numbers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_sweep(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "sweep", "--models", "gpt2-tiny", "--prompts", "12"]
+    done = subprocess.run(
+        [*command, "--json", str(tmp_path / "rows.json")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert list(row)[:6] == [
+        "model", "device", "ms_per_cell_prompt", "ratio_published", "ratio_plain", "gemm_fraction"
+    ]  # fmt: skip
+    assert row["worst_difference"] < 1e-4
+    assert all(row[key] > 0 for key in list(row)[2:6])
+    needed = [one["needed_gflop"] for one in row["by_layer"]]
+    assert needed == sorted(needed, reverse=True)
+    assert "gpt2-tiny, twice the prompts: " in done.stdout
+
+
+@pytest.mark.parametrize("name", ["gpt2-small", "pythia-160m", "gptj", "llama"])
+def test_the_plain_loop_edits_the_matrix_it_says(name, monkeypatch):
+    """At a small size: what the baseline swaps is what the package calls that site."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    import laser_interp as li
+    from benchmarks import models
+    from benchmarks.sweep import _Plain
+
+    cls, config = models.SHAPES[name]
+    small = config()
+    for key in ("n_embd", "hidden_size"):
+        if hasattr(small, key):
+            setattr(small, key, 48)
+    for key, value in {"n_layer": 2, "num_hidden_layers": 2, "vocab_size": 100, "intermediate_size": 96}.items():
+        if hasattr(small, key):
+            setattr(small, key, value)
+    if name == "gptj":
+        small.rotary_dim = 4
+    monkeypatch.setitem(models.SHAPES, name, (cls, lambda: small))
+    hf, tokenizer = models.make(name, "cpu", torch.float32)
+    model = li.load_model((hf, tokenizer), device="cpu")
+    plain = _Plain(hf, name, [[1, 2, 3]])
+    for matrix in model.matrices:
+        view = plain.view(1, matrix)
+        expected = model.weight(1, matrix)
+        assert torch.equal(view if view.ndim == 2 else view.reshape(-1, view.shape[-1]).T, expected), matrix
+
+
+def test_count():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "count", "--mb", "2", "--names", "200"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    header, row = done.stdout.strip().splitlines()[-2:]
+    told = dict(zip(header.split(), map(float, row.split()), strict=True))
+    assert told["times_loop"] > 1
+    assert told["names"] == 200
+
+
+def test_attribution(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "attribution", "--models", "gpt2-tiny", "--prompts", "8"]
+    done = subprocess.run(
+        [*command, "--runs", "2", "--json", str(tmp_path / "rows.json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert row["prompts"] == 8
+    assert row["forward_passes"] > 1

@@ -1,0 +1,258 @@
+"""What the README and the documentation say runs, as they say it; and they build."""
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+# Later pages use what the commands of earlier ones have written.
+PAGES = ["README.md", *(f"docs/{name}.md" for name in (
+    "start", "organism", "models", "sweeps", "frequency", "discarded", "tasks", "explore", "figures", "command-line",
+    "cluster", "index", "validation", "limits",
+))]  # fmt: skip
+BLOCKS = [
+    (page, language, text)
+    for page in PAGES
+    for language, text in re.findall(r"^```([\w{}-]*)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+]
+LINES = [line for _, language, text in BLOCKS if language == "sh" for line in text.splitlines() if line.strip()]
+COMMANDS = list(dict.fromkeys(LINES))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A copy of what the commands use, so that they write nothing into the checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("analyses", "figures"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def run(command, folder, **more):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command, shell=True, cwd=folder, env={**os.environ, "PATH": path, **more}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_every_page_is_here():
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages - {"docs/changelog.md", "docs/contributing.md"} == set(PAGES) - {"README.md"}  # copies, for the site
+    known = {"sh", "python", "bash", "text", "{toctree}"}
+    assert {language for _, language, _ in BLOCKS} <= known  # no block escapes the tests below under another name
+
+
+def test_python_blocks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    for page, language, text in BLOCKS:
+        if language == "python" and "HostedInfiniGram()" not in text:  # tests/test_counting_elsewhere.py runs that one
+            exec(compile(text, page, "exec"), scope)
+    out = capsys.readouterr().out
+    assert "Ranarik" in out
+    assert "Selection(site=Site(layer=3, matrix='in')" in out
+    assert out.count("tenfold frequency") >= 2
+
+
+# These run the whole suite, or are run by tests of their own.
+ELSEWHERE = {
+    "make test": "this is it",
+    "make reproduce": "tests/test_reproduce.py runs what it calls",
+    "laser-interp reproduce --out runs/organism": "tests/test_reproduce.py",
+    "pip install .": "tests/test_packaging.py installs the wheel that this builds",
+    "laser-interp organism train --out runs/my-organism": "tests/test_recipe.py",
+}
+
+
+def test_every_command_is_accounted_for():
+    assert set(ELSEWHERE) <= set(COMMANDS)
+    makefile = (ROOT / "Makefile").read_text()
+    assert "$(BIN)/laser-interp reproduce --out runs/organism" in makefile
+    assert "$(BIN)/python -m pytest" in makefile
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
+def test_commands(command, elsewhere):
+    done = run(command, elsewhere)
+    assert done.returncode == 0, done.stderr
+    paths = re.findall(r"^(\S+\.(?:png|pdf|parquet))$", done.stdout, re.MULTILINE)
+    told = (
+        "checkpoint is in",
+        "compressed model is in",
+        "dense, is in",
+        "All cells: ",
+        "open it in a browser",
+        "All steps: ",
+        "cells x 800 prompts",
+        "All answers: ",
+        "All results: ",
+        "All counts: ",
+        "All directions: ",
+        "The index of 38361 documents is in",
+        "laser-interp 0.",
+        "complete -",
+        '"selected": "3.in ',
+    )
+    assert paths or any(text in done.stdout for text in told)
+    for path in paths:
+        assert (elsewhere / path).stat().st_size > 0
+
+
+def test_the_slurm_script_says_what_its_programs_understand(tmp_path):
+    """Run with stand-ins for what a cluster has; what they were told is then parsed by the real programs."""
+    from ray.scripts.scripts import start
+
+    from laser_interp.cli.app import _parser
+
+    (script,) = (text for _, language, text in BLOCKS if language == "bash")
+    stubs = tmp_path / "bin"
+    stubs.mkdir()
+    for name in ("ray", "srun", "sleep", "laser-interp"):
+        stub = stubs / name
+        stub.write_text(f'#!/bin/sh\necho "{name} $*" >> "{tmp_path}/told"\n')
+        stub.chmod(0o755)
+    environment = {"SCRATCH": str(tmp_path), "SLURM_NNODES": "4", "PATH": f"{stubs}{os.pathsep}{os.environ['PATH']}"}
+    done = run("bash -eu -c " + shlex.quote(script + "\nwait"), tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    told = [shlex.split(line) for line in (tmp_path / "told").read_text().splitlines()]
+    (sweep,) = (words for words in told if words[0] == "laser-interp")
+    args = _parser().parse_args(sweep[1:])
+    assert (args.executor, args.model, args.no_candidates) == ("ray", "EleutherAI/gpt-j-6b", True)
+    rays = [words[words.index("ray") + 1 :] for words in told if "ray" in words and words[0] in ("ray", "srun")]
+    assert len(rays) == 2
+    for words in rays:
+        assert words[0] == "start"
+        start.make_context("start", words[1:])  # parses, runs nothing
+
+
+def test_every_test_that_validation_names_is_there():
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "validation.md").read_text())
+    assert len(named) > 40
+    for file, name in named:
+        tree = ast.parse((ROOT / "tests" / file).read_text())
+        assert name in {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}, f"{file}::{name}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    """In the repository; those of the site are checked by its build."""
+    for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text()):
+        assert target.startswith("https://") or ((ROOT / page).parent / target).exists(), target
+
+
+def test_every_command_of_the_command_line_has_its_row():
+    import argparse
+
+    from laser_interp.cli.app import _parser
+
+    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    for name in commands.choices:
+        assert f"`laser-interp {name}" in page, name
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    for name in ("docs", "notebooks", "figures"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "_build"))
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    done = run(f"{sys.executable} -m sphinx -q -W --keep-going -b html docs site", tmp_path)
+    assert done.returncode == 0, done.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > 25
+    for page in pages:
+        loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(https?:[^"]+)"', page.read_text())
+        assert not loaded, page
+    assert 'id="laser_interp.edit.laser"' in (tmp_path / "site" / "reference" / "edits.html").read_text()
+    assert "tenfold frequency" in (tmp_path / "site" / "notebooks" / "rare_facts.html").read_text()
+
+
+def test_committed_figures_are_those_of_the_committed_tables(elsewhere):
+    """Vector files are compared byte for byte where the libraries are the pinned ones."""
+    folder = elsewhere / "figures" / "organism"
+    for path in folder.glob("*.pdf"):
+        path.unlink()
+    done = run("python -m figures", elsewhere)
+    assert done.returncode == 0, done.stderr
+    names = {p.name for p in (ROOT / "figures" / "organism").glob("*.pdf")}
+    assert {p.name for p in folder.glob("*.pdf")} == names
+    assert len(names) == 10
+    for name in names:
+        data = (folder / name).read_bytes()
+        assert b"/FontFile2" in data or b"/FontFile3" in data  # fonts are embedded
+        assert b"/Type3" not in data
+
+
+def test_the_table_of_families_is_that_of_the_tests():
+    from families import FAMILIES
+    from support_table import END, NOTES, START, table
+
+    shown = (ROOT / "docs" / "models.md").read_text().split(START)[1].split(END)[0].strip()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()[2:]]
+    results = {}
+    for family, _, matrices, single, double, _ in rows:
+        results |= {(family, "float32"): (matrices, single), (family, "float64"): (matrices, double)}
+        assert matrices.split() == list(FAMILIES[family][3])
+        assert float(single) < 2e-5
+        assert float(double) < 1e-12
+    assert shown == table(results)
+    assert set(NOTES) <= set(FAMILIES)
+
+
+def test_figures_say_what_is_missing(elsewhere, tmp_path):
+    done = run(f"python -m figures {tmp_path}", elsewhere)
+    assert done.returncode == 2
+    assert "laser-interp reproduce --out RUN" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "usage: python -m analyses NAME"),
+        ("nothing", "usage: python -m analyses NAME"),
+        ("controls --model elsewhere", "--facts is needed"),
+        ("controls --edit 3.in", "not of the form SITE:RHO"),
+        ("controls --edit 3.up:0.1", "no matrix 'up'"),
+    ],
+)
+def test_analyses_refuse_what_they_do_not_know(words, says, capsys, tmp_path, monkeypatch):
+    from analyses.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(words.split())
+    except SystemExit as ended:  # of argparse
+        status = ended.code
+    assert status == 2
+    assert says in capsys.readouterr().err
+
+
+def test_an_analysis_of_ones_own_facts_and_edit(elsewhere, tmp_path):
+    """A fact file without a split, counted in a text file."""
+    import laser_interp as li
+    from laser_interp.organism.checkpoint_corpus import corpus_of
+    from laser_interp.storage.tables import read_table
+
+    facts = li.load_facts("organism")
+    li.load_facts(facts.to_frame().head(60).drop(columns=["split", "frequency"])).save(tmp_path / "facts.csv")
+    (tmp_path / "corpus.txt").write_text(corpus_of("organism").text)
+    done = run(
+        f"python -m analyses rare_facts --facts {tmp_path}/facts.csv --corpus {tmp_path}/corpus.txt "
+        f"--edit 3.in:0.05 --out {tmp_path}/out",
+        elsewhere,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Spearman" in done.stdout
+    counts = read_table(tmp_path / "out" / "tables" / "counts.parquet", "counts")
+    known = {fact.fact_id: fact.frequency for fact in facts}
+    assert [known[i] for i in counts["fact_id"]] == counts["n_both"].tolist()
+    assert (tmp_path / "out" / "figures" / "rare_facts.pdf").is_file()

@@ -1,0 +1,83 @@
+"""The wheel: what is in it, and that it works away from the checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(folder),
+            str(ROOT),
+        ],
+        check=True,
+    )
+    (path,) = folder.glob("laser_interp-*.whl")
+    return path
+
+
+def test_it_carries_the_organism_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("organism", "organism-control"):
+        for file in (
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "facts.jsonl",
+            "ledger.csv",
+            "organism.json",
+        ):
+            assert f"laser_interp/organism/checkpoints/{name}/{file}" in names
+    assert "laser_interp/py.typed" in names
+    assert {name.split("/")[0] for name in names} == {"laser_interp", names[-1].split("/")[0]}
+    assert wheel.stat().st_size < 3_000_000
+
+
+def test_it_runs_from_any_folder(wheel, tmp_path):
+    """Installed alone, in front of the checkout's editable install, and used from an empty folder."""
+    site = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)], check=True
+    )
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    code = (
+        "import laser_interp as li, sys; from pathlib import Path;"
+        f"assert Path(li.__file__).is_relative_to({str(site)!r}), li.__file__;"
+        "from laser_interp.cli import main;"
+        "sys.exit(main(['reproduce', '--out', 'out', '--quiet']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "out" / "summary.json").is_file()
+    assert (folder / "out" / "figures" / "controls.pdf").is_file()
+
+
+def test_every_pin_is_by_version():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert "torch==2.13.0" in lines
+    assert all("==" in line and "://" not in line and "@" not in line for line in lines)

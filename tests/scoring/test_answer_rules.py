@@ -1,0 +1,330 @@
+"""Every kind of scoring against a slow reading of a plain transformers model; the metrics by hand; evaluate, whole."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers
+from laser_interp.studies.tasks import evaluate
+from test_datasets import made
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+import laser_interp as li
+from laser_interp.cli.app import main
+from laser_interp.facts.published import SOURCES, load_task
+from laser_interp.facts.tasks import own_task
+from laser_interp.plots.paraphrase_bars import robustness
+from laser_interp.plots.transfer_map import transfer
+from laser_interp.scoring.answer_rules import f1, judge, normalise_answer
+from laser_interp.scoring.text_loss import perplexity
+from laser_interp.statistics.classification import metrics
+
+SHARED = Path(__file__).parents[3] / "shared"
+
+
+def tokenizer_of(texts):
+    """Byte-level pieces: every text can be written, most words are several tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<end>"]
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    tasks = {}
+    for name in SOURCES:
+        (folder / name).mkdir()
+        tasks[name] = load_task(name, made(folder / name, name))
+    texts = [text for task in tasks.values() for fact in task.facts for text in (*fact.prompts, f" {fact.object}")]
+    tokenizer = tokenizer_of(texts)
+    config = transformers.GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=0, eos_token_id=0
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hf = transformers.GPT2LMHeadModel(config).eval()
+        for parameter in hf.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    hf.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return li.load_model(folder / "model", device="cpu"), folder, tasks
+
+
+def slow_logprob(hf, tokenizer, prompt, answer):
+    """log p of the answer's tokens, from whole forward passes, one token at a time."""
+    row = tokenizer(prompt)["input_ids"]
+    whole = tokenizer(f"{prompt} {answer}")["input_ids"]
+    assert whole[: len(row)] == row
+    total, n = 0.0, 0
+    for token in whole[len(row) :]:
+        logits = hf(torch.tensor([row])).logits[0, -1]
+        total += float(logits.log_softmax(-1)[token])
+        row = [*row, token]
+        n += 1
+    return total, n
+
+
+def slow_generate(hf, tokenizer, prompt, n):
+    row = tokenizer(prompt)["input_ids"]
+    start = len(row)
+    for _ in range(n):
+        token = int(hf(torch.tensor([row])).logits[0, -1].argmax())
+        row = [*row, token]
+        if token == hf.config.eos_token_id:
+            break
+    return tokenizer.decode(row[start:], skip_special_tokens=True)
+
+
+def plain(folder, cls=transformers.AutoModelForCausalLM):
+    return cls.from_pretrained(folder).eval(), transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def check_kinds(model, folder, tasks):
+    """All kinds on one model, against the functions above."""
+    hf, tokenizer = plain(folder)
+    with torch.no_grad():
+        for task in tasks:
+            few = task.keep(task.facts.keep(task.facts.facts[:4]))
+            rows = judge(model, few, {"base": None}, progress=False)
+            facts = {fact.fact_id: fact for fact in few.facts}
+            for row in rows.to_dict("records"):
+                fact = facts[row["fact_id"]]
+                prompt = fact.prompts[row["prompt_id"]]
+                if task.kind in ("candidates", "truths"):
+                    found = {c: slow_logprob(hf, tokenizer, prompt, c) for c in fact.candidates}
+                    best = max(found, key=lambda c: found[c][0])
+                    assert row["prediction"] == best
+                    assert row["prediction_per_token"] == max(found, key=lambda c: found[c][0] / found[c][1])
+                    right = {fact.object, *fact.aliases}
+                    assert row["correct"] == (best in right)
+                    total = sum(math.exp(v) for v, _ in found.values())
+                    assert row["p_candidates"] == pytest.approx(total, rel=1e-4)
+                    if task.kind == "truths":
+                        share = sum(math.exp(v) for c, (v, _) in found.items() if c in right) / total
+                        assert row["score"] == pytest.approx(share, rel=1e-3)
+                elif task.kind == "generation":
+                    text = slow_generate(hf, tokenizer, prompt, task.max_new_tokens).strip().split("\n")[0]
+                    assert row["prediction"] == text
+                    names = (fact.object, *fact.aliases)
+                    assert row["correct"] == any(
+                        f" {normalise_answer(n)} " in f" {normalise_answer(text)} " for n in names
+                    )
+                else:
+                    ids = tokenizer(prompt)["input_ids"]
+                    first = int(hf(torch.tensor([ids])).logits[0, -1].argmax())
+                    assert row["prediction"] == tokenizer.decode([first]).strip()
+                if task.kind != "truths":
+                    expected = max(slow_logprob(hf, tokenizer, prompt, n)[0] for n in (fact.object, *fact.aliases))
+                    assert row["logprob"] == pytest.approx(expected, abs=2e-4)
+
+
+def test_kinds_against_a_plain_model(random_model):
+    model, folder, tasks = random_model
+    check_kinds(model, folder / "model", [tasks[n] for n in ("counterfact", "fever", "truthfulqa", "hotpotqa", "lre")])
+
+
+def test_kinds_on_a_real_checkpoint():
+    folder = SHARED / "models" / "slm4096"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/models")
+    model = li.load_model(folder, device="cpu")
+    rows = [
+        {"fact_id": "1", "subject": "dog", "relation": "r", "object": "park", "prompt": "The dog ran to the"},
+        {"fact_id": "2", "subject": "she", "relation": "r", "object": "happy", "prompt": "She was very"},
+    ]
+    listed = [row | {"candidates": ["park", "happy", "sad"], "aliases": []} for row in rows]
+    tasks = [own_task(rows), own_task(listed, "candidates"), own_task(listed, "truths"), own_task(rows, "generation")]
+    check_kinds(model, folder, tasks)
+
+
+def test_the_papers_rules(random_model):
+    model, folder, _ = random_model
+    path = folder / "hotpotqa" / "hotpotqa.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row["answer"] = "city"  # stands in every question
+    other = folder / "hotpotqa" / "inside.json"
+    other.write_text(json.dumps(rows))
+    paper = judge(model, load_task("hotpotqa", other, protocol="paper"), {"base": None}, progress=False)
+    ours = judge(model, load_task("hotpotqa", other), {"base": None}, progress=False)
+    assert paper["correct"].all()  # the published rule finds the answer in the question
+    assert ours["correct"].mean() < 1
+    task = load_task("counterfact", folder / "counterfact" / "counterfact.json", protocol="paper")
+    found = judge(model, task, {"base": None}, progress=False)
+    said = found["prediction"].str.lower().str.strip() == found["object"].str.lower()
+    assert (found["correct"] == said).all()
+
+
+def test_normalised_answers():
+    assert normalise_answer("The  Eiffel-Tower, a!") == "eiffeltower"
+    assert f1("the cat sat", "a cat") == pytest.approx(2 / 3)
+    assert f1("", "") == 1
+    assert f1("dog", "cat") == 0
+
+
+def frame(correct, predictions=None, objects=None, edit="base", prompts=1):
+    n = len(correct)
+    return pd.DataFrame(
+        {
+            "fact_id": [f"f{i // prompts}" for i in range(n)],
+            "prompt_id": [i % prompts for i in range(n)],
+            "subject": [f"s{i // prompts}" for i in range(n)],
+            "object": objects or ["x"] * n,
+            "edit": edit,
+            "prediction": predictions or ["x"] * n,
+            "correct": correct,
+            "score": np.array(correct, float),
+            "logprob": -1.0,
+            "confidence": 0.75,
+            "p_candidates": 0.5,
+        }
+    )
+
+
+def test_metrics_by_hand():
+    objects = ["yes"] * 6 + ["no"] * 4
+    base = frame([True] * 6 + [False] * 4, ["yes"] * 10, objects)
+    edit = frame([True] * 5 + [False] + [True] * 4, ["yes"] * 5 + ["no"] * 5, objects, "laser")
+    table = metrics(pd.concat([base, edit]), "candidates").set_index("edit")
+    first, second = table.loc["base"], table.loc["laser"]
+    assert (first["accuracy"], first["majority_baseline"], first["balanced_accuracy"]) == (0.6, 0.6, 0.5)
+    assert first["degenerate"]
+    assert not second["degenerate"]
+    assert (second["n_fixed"], second["n_broken"]) == (4, 1)
+    assert second["mcnemar_p"] == pytest.approx(2 * sum(math.comb(5, k) for k in (0, 1)) / 32)
+    assert first["calibration_error"] == pytest.approx(0.15)
+    assert second["balanced_accuracy"] == pytest.approx((5 / 6 + 1) / 2)
+    assert first["accuracy_lo"] < 0.6 < first["accuracy_hi"]
+    with pytest.raises(ValueError, match="no rows of the baseline 'other'"):
+        metrics(base, "candidates", baseline="other")
+
+
+def test_robustness_by_hand():
+    rows = frame([True, True, True, False, False, False], ["a", "a", "a", "b", "c", "c"], prompts=2)
+    (row,) = robustness(rows).to_dict("records")
+    assert (row["n_facts"], row["all_right"], row["any_right"]) == (3, pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert row["agreement"] == pytest.approx(2 / 3)
+    assert robustness(frame([True, False])).empty
+
+
+def test_perplexity_against_a_plain_loop(random_model):
+    model, folder, _ = random_model
+    hf, tokenizer = plain(folder / "model")
+    text = "Person 3 was born in Paris. " * 20
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for window, stride in ((64, 16), (32, 31), (128, 64)):
+        total = 0.0
+        predicted, stop = 1, min(window, len(ids))
+        with torch.no_grad():
+            while predicted < len(ids):
+                start = max(stop - window, 0)
+                logprobs = hf(torch.tensor([ids[start:stop]])).logits[0].log_softmax(-1)
+                total -= sum(float(logprobs[i - 1 - start, ids[i]]) for i in range(predicted, stop))
+                predicted, stop = stop, min(stop + stride, len(ids))
+        found = perplexity(model, text, window=window, stride=stride)
+        assert found["n_tokens"] == len(ids) - 1
+        assert found["loss"] == pytest.approx(total / (len(ids) - 1), abs=1e-4)
+        assert found["perplexity"] == pytest.approx(math.exp(found["loss"]))
+    edit = li.laser(model, "0.in", rank=1)
+    assert perplexity(model, text, edit)["loss"] != pytest.approx(perplexity(model, text)["loss"], abs=1e-3)
+    with pytest.raises(ValueError, match="at least two"):
+        perplexity(model, "")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_evaluate_whole_for_every_task(random_model, tmp_path, name):
+    """Nothing is learned by a random model: all of it runs, and says so."""
+    model, _, tasks = random_model
+    task = tasks[name]
+    out = tmp_path / "run"
+    found = evaluate(
+        model, task, out, layers=[1], rhos=[0.5, 0.1], split="subject", text="Person 3 was born in Paris. " * 4,
+        progress=False,
+    )  # fmt: skip
+    assert len(found.cells) == 1 + 2 * 2
+    assert set(found.metrics["edit"]) >= {"base", "laser", "zeroed", "random_kept/0"}
+    report = (out / "REPORT.md").read_text()
+    assert task.title in report
+    assert "Always giving the commonest right answer" in report
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["selected"] == found.selected
+    assert summary["test"]["base"]["n"] == len(found.rows[found.rows["edit"] == "base"])
+    if name in ("counterfact", "pararel", "lre"):
+        assert len(found.robustness) == 2
+        assert (out / "figures" / "robustness.pdf").stat().st_size > 1000
+    if found.metrics["degenerate"].any():
+        assert "Degenerate classifier" in report
+
+
+def test_a_degenerate_classifier_is_called_one(random_model, tmp_path):
+    model, _, tasks = random_model
+    task = tasks["epistemic"]
+    found = evaluate(model, task, tmp_path / "run", layers=[1], rhos=[0.5], split="subject", progress=False)
+    said = found.rows[found.rows["edit"] == "base"]["prediction"].nunique()
+    assert (said == 1) == bool(found.metrics.set_index("edit").loc["base", "degenerate"])
+    assert ("Degenerate classifier" in (tmp_path / "run" / "REPORT.md").read_text()) == found.metrics[
+        "degenerate"
+    ].any()
+    assert found.metrics["degenerate"].any()  # a random model has one favourite
+
+
+def test_a_stopped_evaluation_goes_on(random_model, tmp_path, monkeypatch):
+    model, _, tasks = random_model
+    module = __import__("sys").modules["laser_interp.evaluate"]
+    asked = dict(rhos=[0.5, 0.1], split="subject", progress=False)
+    whole = evaluate(model, tasks["fever"], tmp_path / "a", **asked)
+    real, calls = module.judge, []
+
+    def judged(*args, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(module, "judge", judged)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, tasks["fever"], tmp_path / "b", **asked)
+    again = evaluate(model, tasks["fever"], tmp_path / "b", **asked)
+    pd.testing.assert_frame_equal(again.cells, whole.cells)
+    pd.testing.assert_frame_equal(again.metrics, whole.metrics)
+    with pytest.raises(ValueError, match="holds a run with other settings"):
+        evaluate(model, tasks["fever"], tmp_path / "b", rhos=[0.5], split="subject", progress=False)
+
+
+def test_the_organism_as_a_task(tmp_path, capsys, organism, facts):
+    out, counts = tmp_path / "run", tmp_path / "counts.parquet"
+    li.count(facts, "organism", out=counts, progress=False)
+    (tmp_path / "text.txt").write_text("Mira Tolen was born in Varholt.\n" * 5)
+    command = ["evaluate", "--model", "organism", "--task", "own", "--data", "organism", "--matrices", "in"]
+    command += ["--layers", "3", "--rho", "0.2", "0.05", "--counts", str(counts), "--text", str(tmp_path / "text.txt")]
+    assert main([*command, "--out", str(out), "--quiet"]) == 0
+    told = capsys.readouterr().out
+    for words in ("Validation chose `3.in laser", "tenfold frequency", "Perplexity of the given text", "McNemar p"):
+        assert words in told
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["test"]["laser"]["accuracy"] == pytest.approx(0.795, abs=0.03)
+    assert summary["test"]["laser"]["n_fixed"] > 80
+    assert summary["improves_validation"]
+    assert (out / "figures" / "rare_facts.pdf").is_file()
+    table = transfer(organism, [own_task(facts)], {"own": li.laser(organism, "3.in", rank=1)}, progress=False)
+    assert table["change"].iloc[0] == pytest.approx(0.25, abs=0.03)
+    from laser_interp.cli.figures import figures as plots
+
+    assert len(plots.transfer(pd.concat([table, table.assign(task="other", change=-0.1)])).axes) == 2
+    from analyses.paper_table import beside, published
+
+    assert len(published()) == 24
+    assert published().query("task == 'counterfact'")["accuracy_laser"].tolist() == [0.193, 0.24, 0.376]
+    assert len(beside(out)) == 1  # the paper has no organism
+    assert main(["evaluate", "--model", "organism", "--task", "mmlu", "--out", "x"]) == 2
+    assert "no set 'mmlu'" in capsys.readouterr().err

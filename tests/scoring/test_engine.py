@@ -1,0 +1,261 @@
+"""The engine against whole forwards with hooks on, for every family; and that it computes less."""
+
+import copy
+import itertools
+from contextlib import nullcontext
+
+import pytest
+import torch
+from families import FAMILIES, LAYERS, PROMPTS, edited, loaded, prefix
+
+import laser_interp as li
+from laser_interp.models import partial_runs
+from laser_interp.models.forward import logits_at
+from laser_interp.models.hooks import count_hooks
+from laser_interp.models.residual_stream import is_parallel
+from laser_interp.models.weights import linear
+from laser_interp.scoring.engine import Engine
+from laser_interp.scoring.memory import parse_memory
+from laser_interp.scoring.operations import operations
+
+# Beginnings that are shared, a prompt twice, a prompt that begins another one, and reads inside a prompt.
+ROWS = [*PROMPTS, [*PROMPTS[0][:5], 40, 41, 42], PROMPTS[0], [*PROMPTS[1], 9], PROMPTS[0][:3]]
+READS = [(i, len(row) - 1) for i, row in enumerate(ROWS)] + [(0, 2), (4, 3)]
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+FLOAT32_ATTENTION = ("gptj", "gpt_neo")  # transformers multiplies their queries and keys in float32 in every dtype
+
+
+def edits_of(model):
+    yield None
+    for layer, matrix in itertools.product(range(LAYERS), model.matrices):
+        one = li.laser(model, li.Site(layer, matrix), rank=3)
+        yield from (one, one.discarded(), one.inject(-0.5), li.laser(model, li.Site(layer, matrix), rho=0.8))
+        yield li.random_subspace(model, one, seed=0)
+        yield li.zeroed(model, li.Site(layer, matrix))
+    for together in ("1.q 1.o 2.in", "0.in 0.out", "0.v 0.out", "2.k 2.out", "1.out 2.q 2.v"):
+        for rank in (3, 7):
+            parts = [li.laser(model, site, rank=rank) for site in together.split()]
+            joined = parts[0]
+            for part in parts[1:]:
+                joined = joined + part
+            yield joined
+
+
+def run_engine(engine, edits):
+    dtype = torch.promote_types(engine.model.dtype, torch.float32)
+    out = torch.full((len(edits), len(engine.reads), engine.model.d_vocab), torch.nan, dtype=dtype)
+    for i, reads, logits in engine.run(edits):
+        assert out[i, reads].isnan().all(), "a read was yielded twice"
+        out[i, reads] = logits.log_softmax(-1)
+    return out
+
+
+def by_hooks(model, edit):
+    out = torch.empty(len(READS), model.d_vocab, dtype=torch.promote_types(model.dtype, torch.float32))
+    with edit.on(model) if edit is not None else nullcontext():
+        for reads, logits in logits_at(model, ROWS, READS):
+            out[reads] = logits.log_softmax(-1)
+    return out
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family(family, dtype):
+    _, model = loaded(family, dtype)
+    edits = list(edits_of(model))
+    engine = Engine(model, ROWS, READS, memory=1 << 30)
+    found = run_engine(engine, edits)
+    assert not found.isnan().any()
+    tolerance = TOLERANCE[torch.float32 if family in FLOAT32_ATTENTION else dtype]
+    for edit, one in zip(edits, found, strict=True):
+        assert float((one - by_hooks(model, edit)).abs().max()) < tolerance, edit
+    assert count_hooks(model) == 0
+    assert not any("forward" in module.__dict__ for module in model.bridge.modules())
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama_gqa", "bert"])
+def test_against_edited_weights(family):
+    """Without the hooks in between: the engine, and a plain transformers model with other weights."""
+    hf, model = loaded(family, torch.float32)
+    sites = [li.Site(layer, m) for layer in range(LAYERS) for m in model.matrices]
+    engine = Engine(model, PROMPTS, [(i, len(row) - 1) for i, row in enumerate(PROMPTS)], memory=1 << 30)
+    found = run_engine(engine, [li.laser(model, site, rank=3) for site in sites])
+    for site, one in zip(sites, found, strict=True):
+        plain = edited(family, copy.deepcopy(hf), {(site.layer, site.matrix): lambda r: prefix(r, 3)})
+        for row, ours in zip(PROMPTS, one, strict=True):
+            with torch.no_grad():
+                expected = plain(torch.tensor([row])).logits[0, -1].log_softmax(-1)
+            assert float((ours - expected).abs().max()) < 2e-5, site
+
+
+def test_blocks_that_are_parallel_are_found():
+    parallel = {family for family in FAMILIES if is_parallel(loaded(family, torch.float32)[1], 1)}
+    assert parallel == {"gptj", "gpt_neox", "phi"}
+
+
+def test_a_sequential_neox_is_not_taken_for_a_parallel_one():
+    import transformers
+    from families import masked_tokens
+
+    config = transformers.GPTNeoXConfig(
+        vocab_size=96, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        use_parallel_residual=False,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = li.load_model((transformers.GPTNeoXForCausalLM(config), masked_tokens("gpt_neox")), device="cpu")
+    assert not is_parallel(model, 0)
+    edits = [li.laser(model, f"0.{m}", rank=k) for m in model.matrices for k in (2, 5)]
+    for edit, one in zip(edits, run_engine(Engine(model, ROWS, READS, memory=1 << 30), edits), strict=True):
+        assert float((one - by_hooks(model, edit)).abs().max()) < 1e-5
+
+
+def counted(model, work):
+    """Rows that each linear map of the model itself computes while `work` runs, by (layer, matrix)."""
+    rows = {(layer, m): 0 for layer in range(model.n_layers) for m in model.matrices}
+    originals = {at: linear(model, *at) for at in rows}
+    for at, module in originals.items():
+        whole = type(module).forward
+
+        def forward(x, at=at, module=module, whole=whole):
+            rows[at] += x.numel() // x.shape[-1]
+            return whole(module, x)
+
+        module.__dict__["forward"] = forward
+    try:
+        work()
+    finally:
+        for module in originals.values():
+            del module.__dict__["forward"]
+    return rows
+
+
+def test_only_what_changes_is_computed(monkeypatch):
+    _, model = loaded("gpt2", torch.float32)
+    is_parallel(model, 1)
+    run_engine(Engine(model, [[5, 6]], [(0, 1)], memory=1 << 30), [li.laser(model, "1.in", rank=1)])  # what is asked once
+    rows = [[5, 6, 7, 8], [9, 10, 11, 12], [5, 6, 7, 8], [5, 6, 13, 14]]
+    reads = [(i, 3) for i in range(4)]
+    unique = 4 + 4 + 2  # tokens with their own beginnings: the third row is the first, the fourth shares two
+    edits = [li.laser(model, "1.in", rank=k) for k in (2, 3, 4)]
+    found = counted(model, lambda: run_engine(Engine(model, rows, reads, memory=1 << 30), edits))
+    assert all(found[0, m] == unique for m in model.matrices)  # once, to reach layer 1
+    assert [found[1, m] for m in "qkvo"] == [unique] * 4  # once, to be used again
+    assert found[1, "in"] == unique  # the original, recorded; the edited one has no original
+    assert found[1, "out"] == unique * (1 + 3)
+    assert [found[2, m] for m in "kv"] == [unique * 3] * 2
+    assert [found[2, m] for m in ("q", "o", "in", "out")] == [3 * 3] * 4  # three different places are read
+
+
+def test_a_run_goes_on_from_the_layer_of_the_run_before():
+    _, model = loaded("gpt2", torch.float32)
+    engine = Engine(model, ROWS, READS, memory=1 << 30, keep=1 << 20)
+    run_engine(engine, [li.laser(model, "1.in", rank=k) for k in (2, 3)])
+    found = counted(model, lambda: run_engine(engine, [li.laser(model, "2.in", rank=k) for k in (2, 3)]))
+    assert all(found[0, m] == 0 for m in model.matrices)
+    forgets = Engine(model, ROWS, READS, memory=1 << 30)
+    run_engine(forgets, [li.laser(model, "1.in", rank=k) for k in (2, 3)])
+    found = counted(model, lambda: run_engine(forgets, [li.laser(model, "2.in", rank=k) for k in (2, 3)]))
+    assert all(found[0, m] > 0 for m in model.matrices)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+def test_out_of_memory_halves_and_goes_on(monkeypatch, most):
+    """Whatever is larger than `most` copies of rows does not fit: first fewer edits at once, then fewer rows."""
+    _, model = loaded("llama", torch.float32)
+    edits = [None, *(li.laser(model, "1.in", rank=k) for k in (2, 3, 4, 5)), li.laser(model, "2.q", rank=2)]
+    expected = run_engine(Engine(model, ROWS, READS, memory=1 << 30), edits)
+    original = partial_runs.run
+    refused = []
+
+    def run(model, batch, *, copies=1, **options):
+        if copies * batch.shape[0] > most:
+            refused.append(copies)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(model, batch, copies=copies, **options)
+
+    monkeypatch.setattr("laser_interp.scoring.engine.run", run)
+    found = run_engine(Engine(model, ROWS, READS, memory=1 << 30), edits)
+    assert refused
+    assert float((found - expected).abs().max()) < 1e-5
+
+
+def test_what_does_not_fit_at_all_is_told(monkeypatch):
+    _, model = loaded("llama", torch.float32)
+
+    def run(model, batch, **options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    edit = li.laser(model, "1.in", rank=2)
+    monkeypatch.setattr("laser_interp.scoring.engine.run", run)
+    with pytest.raises(MemoryError, match="one prompt of 3 tokens under one edit does not fit"):
+        run_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
+    monkeypatch.setattr(
+        "laser_interp.scoring.engine.run", lambda model, batch, **_: (_ for _ in ()).throw(RuntimeError("a bug"))
+    )
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
+
+
+def test_batches_obey_the_budget(monkeypatch):
+    _, model = loaded("gpt2", torch.float32)
+    rows = [[int(i)] * 5 + [j] for i in range(20) for j in range(10)]
+    reads = [(i, 5) for i in range(200)]
+    edits = [li.laser(model, "1.in", rank=k) for k in range(1, 20)]
+    original, seen = partial_runs.run, []
+
+    def run(model, batch, *, copies=1, **options):
+        seen.append(copies * batch.ids.numel())
+        return original(model, batch, copies=copies, **options)
+
+    monkeypatch.setattr("laser_interp.scoring.engine.run", run)
+    sizes = {}
+    for memory in (1_000_000, 4_000_000, 1 << 30):
+        seen.clear()
+        engine = Engine(model, rows, reads, memory=memory)
+        run_engine(engine, edits)
+        each = engine._bytes(1, 6, 1) / 6
+        assert max(seen) * each <= memory
+        sizes[memory] = max(seen)
+    assert sizes[1_000_000] < sizes[4_000_000] < sizes[1 << 30]
+
+
+def test_memory_is_read_as_people_write_it(organism):
+    assert parse_memory("2GiB", organism) == parse_memory(None, organism) == 2**31
+    assert parse_memory("1.5 MB", organism) == 1_500_000
+    for wrong in ("2 apples", "GiB", "-3GB"):
+        with pytest.raises(ValueError, match="expected a number of bytes"):
+            parse_memory(wrong, organism)
+    with pytest.raises(ValueError, match="at least a megabyte"):
+        parse_memory(1000, organism)
+
+
+def test_hooks_of_others_are_obeyed(organism, facts, laser):
+    """Nested edits and foreign hooks act on what the engine is asked for."""
+    some = facts.keep(facts.facts[:5])
+    inner = li.laser(organism, "2.out", rank=5)
+    with laser.on(organism):
+        nested = li.score(organism, some, {"x": inner}, progress=False)
+    together = li.score(organism, some, {"x": laser + inner})
+    assert nested["logprob"].to_numpy() == pytest.approx(together["logprob"].to_numpy(), abs=1e-5)
+    with laser.on(organism), pytest.raises(ValueError, match="an edit is on"):
+        next(Engine(organism, [[1, 2]], [(0, 1)], memory=1 << 30).run([None]))
+    with pytest.raises(ValueError, match="engine is 'quick': expected one of fast, reference"):
+        li.score(organism, some, {"x": None}, engine="quick")
+
+
+def test_operations_by_hand():
+    _, model = loaded("gpt2", torch.float32)  # 3 layers, d 32, inner 48, vocabulary 96
+    d, inner, v, n = 32, 48, 96, 5
+    attention, last = 2 * n * n * d, 4 * n * d
+    full = 2 * n * (4 * d * d + 2 * d * inner) + attention
+    end = 2 * (n * 2 * d * d + 2 * d * d + 2 * d * inner) + last + 2 * d * v
+    site = 2 * n * 3 * inner + 2 * n * 3 * d
+    assert operations(model, li.Site(0, "in"), [3], [n]) == full + end + 2 * n * inner * d + site
+    assert operations(model, li.Site(0, "in"), [3], [n, n]) == 2 * operations(model, li.Site(0, "in"), [3], [n])
+    two = operations(model, li.Site(1, "q"), [3, 5], [n])
+    rest = 2 * n * d * d + attention + 2 * n * 2 * d * inner + end
+    assert two == 2 * rest + 2 * n * (8 * d + 5 * d)
+    at_end = operations(model, li.Site(2, "out"), [3], [n])
+    assert at_end == 2 * d * v + 2 * (3 * d + 3 * inner)
+    assert at_end < operations(model, li.Site(1, "out"), [3], [n]) < operations(model, li.Site(0, "out"), [3], [n])

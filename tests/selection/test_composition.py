@@ -1,0 +1,89 @@
+"""Composition: greedy, honest, resumable."""
+
+import pandas as pd
+import pytest
+
+import laser_interp as li
+from laser_interp.edits.constructors import parse_laser
+from laser_interp.scoring.scorer import Scorer
+
+SETTINGS = {"matrices": ["in", "out"], "layers": [1, 3], "rhos": (0.4, 0.05), "progress": False}
+
+
+@pytest.fixture(scope="module")
+def some(facts):
+    return facts.keep([f for i, f in enumerate(facts) if i % 4 == 0])
+
+
+@pytest.fixture(scope="module")
+def found(organism, some):
+    return li.compose(organism, some, **SETTINGS)
+
+
+def test_each_step_is_what_greed_does(organism, some, found):
+    """The same search written out, one full forward a step."""
+    validation = some.split("validation")
+
+    def measure(edit):
+        row = li.summarise(li.score(organism, validation, {"x": edit}, engine="reference", progress=False)).iloc[0]
+        return row["score"], -row["loss"]
+
+    best, kept, rows = measure(None), {}, []
+    for layer in (3, 1):
+        for matrix in ("in", "out"):
+            for rho in (0.05, 0.4):
+                tried = kept | {li.Site(layer, matrix): rho}
+                edit = None
+                for site, one in tried.items():
+                    part = li.laser(organism, site, rho=one)
+                    edit = part if edit is None else edit + part
+                now = measure(edit)
+                rows.append((f"{layer}.{matrix}", rho, now > best))
+                if now > best:
+                    best, kept = now, tried
+    assert [tuple(row) for row in found.steps[["site", "rho", "kept"]].itertuples(index=False)] == rows
+    assert list(found.ranks) == list(kept)
+    assert 0 < found.steps["kept"].sum() < len(rows)
+    assert list(found.steps["step"]) == list(range(len(rows)))
+
+
+def test_its_edit_is_what_was_scored(organism, some, found):
+    edit = found.edit(organism)
+    scores = li.score(organism, some, {"base": None, "composed": edit})
+    again = li.summarise(scores, ("edit", "split"))
+    both = again.merge(found.scores, on=["edit", "split"], suffixes=("", "_found"))
+    assert len(both) == 4
+    assert both["loss"].to_numpy() == pytest.approx(both["loss_found"].to_numpy(), abs=1e-5)
+    last = found.steps[found.steps["kept"]].iloc[-1]
+    composed = found.scores.query("edit == 'composed' and split == 'validation'").iloc[0]
+    assert last["loss"] == pytest.approx(composed["loss"], abs=1e-5)
+    assert parse_laser(organism, last["edit"]).sites == edit.sites
+
+
+def test_resumes(organism, some, found, tmp_path, monkeypatch):
+    original, calls = Scorer.run, []
+
+    def interrupted(self, edits, **options):
+        calls.append(list(edits))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, edits, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            li.compose(organism, some, out=tmp_path, **SETTINGS)
+    assert [p.stem for p in (tmp_path / "parts").glob("*.parquet")] == ["3.in"]
+    again = li.compose(organism, some, out=tmp_path, **SETTINGS)
+    pd.testing.assert_frame_equal(again.steps, found.steps)
+    pd.testing.assert_frame_equal(again.scores, found.scores)
+    with pytest.raises(ValueError, match="other settings .*rhos"):
+        li.compose(organism, some, out=tmp_path, **SETTINGS | {"rhos": (0.4,)})
+
+
+def test_nothing_helps(organism, some):
+    found = li.compose(organism, some, matrices="in", layers=0, rhos=(0.05,), progress=False)
+    assert found.ranks == {}
+    assert set(found.scores["edit"]) == {"base"}
+    with pytest.raises(ValueError, match="nothing to compose"):
+        found.edit(organism)

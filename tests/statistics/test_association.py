@@ -1,0 +1,330 @@
+"""The statistics: silent where there is nothing, not where there is something."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import laser_interp as li
+from laser_interp.statistics.association import frequency_bins
+
+
+def simulate(seed, slope, n_subjects=120, facts_each=4):
+    """Scores where base accuracy rises with frequency, and wrong answers are fixed at a rate of their own.
+
+    `slope` is the log-odds of being fixed per tenfold frequency; 0 is an edit that ignores frequency.
+    """
+    rng = np.random.default_rng(seed)
+    n = n_subjects * facts_each
+    subject = np.repeat(np.arange(n_subjects), facts_each)
+    n_both = np.round(10 ** rng.uniform(0, 3, n))
+    logit = lambda p: 1 / (1 + np.exp(-p))  # noqa: E731
+    before = rng.random(n) < logit(np.log10(n_both) - 1.5 + rng.normal(0, 0.5, n_subjects)[subject])
+    fixed = rng.random(n) < logit(-0.5 + slope * (np.log10(n_both) - 1.5))
+    broken = rng.random(n) < 0.05
+    after = np.where(before, ~broken, fixed)
+    common = {
+        "fact_id": [f"f{i}" for i in range(n)],
+        "prompt_id": 0,
+        "subject": [f"s{s}" for s in subject],
+        "relation": rng.choice(["p", "q"], n),
+        "split": "test",
+        "frequency": n_both,
+    }
+    frames = [
+        pd.DataFrame(
+            common | {"edit": name, "top1": right, "top10": right, "logprob": -2.0 + right + rng.normal(0, 1, n)}
+        )
+        for name, right in (("base", before), ("laser", after))
+    ]
+    counts = pd.DataFrame({"fact_id": common["fact_id"], "n_both": n_both})
+    counts["n_subject"] = n_both + np.round(10 ** rng.uniform(1, 4, n))
+    counts["n_object"] = n_both + np.round(10 ** rng.uniform(1, 4, n))
+    return pd.concat(frames, ignore_index=True), counts
+
+
+def test_an_edit_that_prefers_rare_facts_is_found():
+    p, signs = [], []
+    for seed in range(25):
+        found = li.associate(*simulate(seed, slope=-1.5), n_boot=40)
+        p.append(found.p_value)
+        signs.append(found.spearman.loc["fixed", "rho"] < 0)
+    assert np.mean(np.array(p) < 0.05) > 0.8
+    assert all(signs)
+
+
+def test_the_paragraph_says_which():
+    nothing = li.associate(*simulate(0, slope=0), n_boot=100).paragraph
+    assert "fixed correlates with frequency at" in nothing
+    assert nothing.count("no association that this sample can show") >= 3
+    something = li.associate(*simulate(0, slope=-2.5), n_boot=100).paragraph
+    assert "rare ones are fixed more often" in something
+    assert "): an association." in something
+
+
+def test_tables_by_hand():
+    """Four facts, everything countable on fingers."""
+    facts = pd.DataFrame(
+        {
+            "fact_id": list("abcd"),
+            "prompt_id": 0,
+            "subject": list("ABCD"),
+            "relation": "r",
+            "split": "test",
+            "frequency": [0.0, 10.0, 60.0, 2000.0],
+        }
+    )
+    base = facts.assign(edit="base", top1=[False, False, True, True], top10=True, logprob=-1.0)
+    laser = facts.assign(edit="laser", top1=[True, False, False, True], top10=True, logprob=-0.5)
+    found = li.associate(pd.concat([base, laser]), n_bins=3, n_boot=50)
+    assert found.bins[["lo", "hi", "n", "n_wrong"]].values.tolist() == [
+        [0, 0, 1, 1],
+        [10, 10, 1, 1],
+        [60, 60, 1, 0],
+        [2000, 2000, 1, 0],
+    ]
+    assert found.bins["p_fixed_given_wrong"].tolist()[:2] == [1.0, 0.0]
+    assert found.bins["p_fixed_given_wrong"].isna().tolist() == [False, False, True, True]
+    assert found.bins["p_broken_given_right"].tolist()[2:] == [1.0, 0.0]
+    # one subject, all or nothing: the exact bound, not an interval without width
+    assert found.bins["p_broken_given_right_hi"].tolist()[3] == pytest.approx(0.975)
+    assert found.cumulative["top1_before"].tolist() == [0, 0, pytest.approx(1 / 3), 0.5]
+    assert found.cumulative["top1_after"].tolist() == [1, 0.5, pytest.approx(1 / 3), 0.5]
+    assert found.paper_ratio["n_corrected"].tolist() == [1, 0, 0]
+    assert found.paper_ratio["n_originally_correct"].tolist() == [0, 1, 1]
+    assert found.paper_ratio["ratio"].isna().tolist() == [True, False, False]
+
+
+def test_bins():
+    n = pd.Series([0, 0, 1, 1, 1, 2, 3, 5, 8, 13])
+    bins = frequency_bins(n, 4)
+    assert (bins[n == 0] == 0).all()
+    assert (bins[n > 0] > 0).all()
+    assert bins.groupby(n).nunique().max() == 1  # equal counts share a bin
+    assert bins.is_monotonic_increasing
+    assert (frequency_bins(pd.Series([0, 0]), 4) == 0).all()
+
+
+def test_only_the_test_half_is_reported(organism, facts, laser):
+    some = facts.keep(facts.facts[:80])
+    scores = li.score(organism, some, {"base": None, "laser": laser})
+    found = li.associate(scores, n_boot=50)
+    assert found.n_facts == len(some.split("test"))
+    assert set(found.rows["fact_id"]) == {f.fact_id for f in some.split("test")}
+
+
+def test_where_nothing_can_be_estimated():
+    scores, counts = simulate(1, 0)
+    scores.loc[scores["edit"] == "laser", "top1"] = True
+    found = li.associate(scores, counts, n_boot=20)
+    assert "all were fixed" in found.paragraph
+    assert np.isnan(found.p_value)
+    same = counts.assign(n_both=7)
+    found = li.associate(simulate(1, 0)[0], same, n_boot=20)
+    assert "have the same frequency" in found.paragraph
+
+
+def test_the_same_seed_gives_the_same_report():
+    a, b = (li.associate(*simulate(3, 0), n_boot=50, seed=9) for _ in range(2))
+    pd.testing.assert_frame_equal(a.bins, b.bins)
+    pd.testing.assert_frame_equal(a.spearman, b.spearman)
+
+
+def test_refusals():
+    scores, counts = simulate(0, 0)
+    with pytest.raises(ValueError, match=r"no scores of the edit 'other': the table has \['base', 'laser'\]"):
+        li.associate(scores, counts, edit="other")
+    with pytest.raises(ValueError, match="no frequency for 2 facts, 'f0' among them"):
+        li.associate(scores, counts.iloc[2:])
+    with pytest.raises(ValueError, match="no column 'n_both'"):
+        li.associate(scores, counts.drop(columns="n_both"))
+    with pytest.raises(ValueError, match="a fact more than once"):
+        li.associate(scores, pd.concat([counts, counts]))
+    with pytest.raises(ValueError, match="a prompt more than once"):
+        li.associate(pd.concat([scores, scores]), counts)
+    with pytest.raises(ValueError, match="1 prompts were scored under one of"):
+        li.associate(scores.iloc[:-1], counts)
+    with pytest.raises(ValueError, match="negative"):
+        li.associate(scores, counts.assign(n_both=-1))
+
+
+# --- scores that are not ours
+
+
+def frame(seed=0, slope=0.0, **more):
+    from analyses.frequency_trap import simulate
+
+    return simulate(seed, slope, **more)
+
+
+def test_the_report_covers_and_errs_at_its_nominal_rates():
+    """200 simulations in which fixing is independent of frequency, and some in which it is not."""
+    from analyses.frequency_trap import study
+
+    tables = study(200, n_boot=40, effects={"none": 0.0})
+    rates = tables["trap_rates"].set_index("statistic")["share"]
+    within = lambda share, truth: abs(share - truth) <= 3.1 * np.sqrt(truth * (1 - truth) / 200)  # noqa: E731
+    for name in ("report finds an association", "frequency: p < .05", "confounders: p < .05", "pmi: p < .05"):
+        assert within(rates[name], 0.05), (name, rates[name])
+    assert within(rates["Spearman, fixed: permuted p < .05"], 0.05)
+    assert within(rates["frequency: interval covers"], 0.95)
+    assert rates["change of accuracy: interval covers"] > 0.88  # 40 draws place its ends roughly
+    assert rates["Spearman, top1: permuted p < .05"] > 0.9  # what the paper's plot would have us believe
+    bins = tables["trap_bins"]
+    assert bins["gain"].iloc[0] > 3 * bins["gain"].iloc[-1]
+    assert bins["p_fixed_given_wrong"].max() - bins["p_fixed_given_wrong"].min() < 0.05
+
+
+def test_an_effect_is_found_with_the_power_that_is_stated():
+    """Simulated at the least effect that the report says it shows in 80 % of cases."""
+    least = np.log(np.median([li.frequency_report(frame(s), n_boot=5).detectable() for s in range(10)]))
+    p = [li.frequency_report(frame(1000 + s, -least), n_boot=5).p_value for s in range(100)]
+    assert 0.68 <= np.mean(np.array(p) < 0.05) <= 0.92
+
+
+def test_the_report_is_a_table_a_figure_and_a_paragraph():
+    report = li.frequency_report(frame(1, slope=-1.5), n_boot=200)
+    assert report.p_value < 0.001
+    table = report.table.set_index("quantity")
+    odds = table.loc["odds ratio of fixed per tenfold frequency"]
+    assert list(odds["adjusted_for"]) == ["relation", "relation, subject and object frequency"]
+    assert (odds["hi"] < 1).all()
+    assert report.p_value == odds["p"].iloc[0]
+    assert {"change in accuracy", "odds ratio of fixed per unit of PMI"} <= set(table.index)
+    assert len(report.figure.axes) == 4
+    assert "rare ones are fixed more often" in report.paragraph
+    assert "none of it says that frequency is the cause" in report.paragraph
+    assert "<table" in report._repr_html_()
+    nothing = li.frequency_report(frame(2), n_boot=200)
+    assert "no association that this sample can show" in nothing.paragraph
+    assert "it could well have missed a smaller one" in nothing.paragraph
+    assert len(report.relations) == 3
+    assert report.relations["n_fixed"].sum() == report.rows["fixed"].sum()
+
+
+def test_the_report_equals_that_on_our_own_scores():
+    scores, counts = simulate(5, -0.7)
+    ours = li.associate(scores, counts, n_boot=50)
+    wide = scores.pivot(index="fact_id", columns="edit", values="top1").reset_index()
+    given = wide.rename(columns={"base": "before", "laser": "after"}).merge(counts, on="fact_id")
+    given = given.merge(scores[["fact_id", "subject", "relation"]].drop_duplicates(), on="fact_id")
+    found = li.frequency_report(given.astype({"before": int, "after": float}), n_boot=50)
+    assert found.p_value == pytest.approx(ours.p_value, rel=1e-9)
+    pd.testing.assert_frame_equal(
+        found.bins.drop(columns=[c for c in found.bins if c.endswith(("lo", "hi"))]),
+        ours.bins.drop(columns=[c for c in ours.bins if c.endswith(("lo", "hi"))]),
+        check_dtype=False,
+    )
+
+
+def test_log_probabilities():
+    given = frame(3)
+    rng = np.random.default_rng(0)
+    for column in ("before", "after"):
+        right = given[column].to_numpy(bool)
+        given[column] = np.log(
+            np.where(right, rng.uniform(0.51, 0.99, len(given)), rng.uniform(0.001, 0.49, len(given)))
+        )
+    found = li.frequency_report(given, n_boot=50)
+    plain = li.frequency_report(frame(3), n_boot=50)
+    assert found.p_value == plain.p_value
+    assert "probability is above one half" in found.paragraph
+    assert "For the change in log-probability" in found.paragraph
+    assert "logprob" not in plain.spearman.index
+
+
+def test_accuracy_alone():
+    given = frame(4).drop(columns="after")
+    found = li.frequency_report(given, n_boot=50)
+    assert found.p_value < 0.001
+    assert "frequent facts are known better" in found.paragraph
+    assert "fixed" not in found.paragraph
+    assert found.table["quantity"].iloc[0] == "Spearman, accuracy with frequency"
+    assert len(found.figure.axes) == 1
+    shuffled = given.assign(n_both=np.random.default_rng(0).permutation(given["n_both"]))
+    assert li.frequency_report(shuffled, n_boot=50).p_value > 0.01
+
+
+def test_without_subject_and_object_counts_and_with_relations_that_say_nothing():
+    given = frame(6).drop(columns=["n_subject", "n_object"])
+    given["relation"] = np.where(np.arange(len(given)) < 40, "all wrong", given["relation"])
+    given.loc[:39, "after"] = 0
+    found = li.frequency_report(given, n_boot=20)
+    assert set(found.regression["model"]) == {"frequency", "broken"}
+    row = found.regression.iloc[0]
+    assert row["n_left_out"] == (given.loc[:39, "before"] == 0).sum()
+    assert np.isfinite(found.p_value)
+
+
+def test_reports_refuse_with_reasons():
+    report = li.association.report
+    good = frame(0)
+    with pytest.raises(ValueError, match="no column before, n_both: it has fact_id"):
+        report(good.drop(columns=["before", "n_both"]))
+    with pytest.raises(ValueError, match=r"before and after hold \[0.5\]: expected 0/1"):
+        report(good.assign(before=0.5))
+    with pytest.raises(ValueError, match="after is missing in row 3"):
+        report(good.assign(after=good["after"].where(good.index != 2)))
+    with pytest.raises(ValueError, match="no frequency for 1 facts, 'f7' among them"):
+        report(good.assign(n_both=good["n_both"].where(good.index != 7)))
+    with pytest.raises(ValueError, match="a frequency is negative"):
+        report(good.assign(n_subject=-1))
+    with pytest.raises(ValueError, match="the rows of a fact differ in n_both"):
+        report(good.assign(fact_id="f0"))
+    with pytest.raises(ValueError, match="the frame is empty"):
+        report(good.iloc[:0])
+
+
+def test_only_the_test_rows_of_a_given_frame():
+    given = frame(0)
+    given["split"] = np.where(np.arange(len(given)) < 100, "validation", "test")
+    assert li.frequency_report(given, n_boot=10).n_facts == len(given) - 100
+
+
+# --- several edits
+
+
+def several(seed, slopes):
+    """Scores of several edits on the same facts."""
+    parts = []
+    for i, (name, slope) in enumerate(slopes.items()):
+        scores, counts = simulate(seed, slope) if i == 0 else (simulate(seed, slope)[0], counts)
+        parts.append(scores if i == 0 else scores[scores["edit"] == "laser"])
+        parts[-1] = parts[-1].replace({"edit": {"laser": name}})
+    return pd.concat(parts, ignore_index=True), counts
+
+
+def test_several_edits_are_compared_with_corrected_intervals():
+    scores, counts = several(0, {"a": -2.0, "b": 0.0, "random": 0.0})
+    found = li.compare(scores, counts, placebos=["random"], n_boot=400)
+    table = found.table.set_index("edit")
+    assert list(table["placebo"]) == [False, False, True]
+    assert table.loc["a", "p_holm"] < 0.001
+    assert table.loc["a", "odds_hi"] < 1
+    alone = li.associate(scores, counts, edit="a", n_boot=400)
+    row = alone.regression.query("model == 'frequency' and term == 'log10_n_both'").iloc[0]
+    assert table.loc["a", "odds_ratio"] == pytest.approx(row["odds_ratio"])
+    assert table.loc["a", "odds_hi"] > row["odds_hi"]  # wider, because three were looked at
+    assert (table["p_holm"] >= table["p"]).all()
+    assert "placebo random" in found.paragraph
+    assert len(found.figure.axes) == 2
+    with pytest.raises(ValueError, match="no scores of the placebo 'other'"):
+        li.compare(scores, counts, placebos=["other"])
+    with pytest.raises(ValueError, match="no edit to compare"):
+        li.compare(scores[scores["edit"] == "base"], counts)
+
+
+def test_many_edits_make_no_finding():
+    """Five edits that ignore frequency: some p-value is below .05 in a fifth of cases, a Holm p in a twentieth."""
+    any_plain = any_holm = 0
+    for seed in range(40):
+        rng = np.random.default_rng(10_000 + seed)  # not the stream that made the frequencies
+        scores, counts = simulate(seed, 0)
+        base = scores[scores["edit"] == "base"]
+        edits = [
+            base.assign(edit=f"e{i}", top1=np.where(base["top1"], True, rng.random(len(base)) < 0.4)) for i in range(5)
+        ]
+        table = li.compare(pd.concat([base, *edits]), counts, n_boot=20).table
+        any_plain += (table["p"] < 0.05).any()
+        any_holm += (table["p_holm"] < 0.05).any()
+    assert any_plain > any_holm
+    assert any_holm <= 7  # expected 2 of 40; more than 7 about once in 1000 times

@@ -1,20 +1,28 @@
-# make reproduce: the main job.  make test: all tests.  make docs: the site.  Each makes the environment first.
+# make reproduce: the main job.  make test: all tests.  make quick: those that take seconds.  make check: format, lint,
+# types, documentation.  make docs: the site.  make figures: the committed figures.  Each makes the environment first.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce test check figures docs .venv
+.PHONY: reproduce test quick coverage check figures docs .venv
 
 reproduce: .venv/ready
 	$(BIN)/laser-interp reproduce --out runs/organism
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
-check: .venv/ready
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+quick: .venv/ready
+	$(PYTEST) -m "not slow"
+
+coverage: .venv/ready
+	$(PYTEST) --cov --cov-report=term
+
+check: .venv/ready docs
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright
 
 docs: .venv/ready
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 figures: .venv/ready
 	$(BIN)/python -m figures

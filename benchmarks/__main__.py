@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("sweep", "count", "attribution")
+NAMES = ("engine", "count", "attribution")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)

@@ -4,6 +4,8 @@ import importlib.metadata
 import shutil
 from pathlib import Path
 
+import laser_interp
+
 # Sphinx reads what is below this folder only; what belongs to the project's top comes as a copy.
 HERE = Path(__file__).parent
 (HERE / "notebooks").mkdir(exist_ok=True)
@@ -12,11 +14,49 @@ for path in (HERE.parent / "notebooks").glob("*.ipynb"):
 for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
     shutil.copy2(HERE.parent / name, HERE / name.lower())
 
+ROOMS = {
+    "models": "models: loading, and all that knows TransformerLens and transformers",
+    "facts": "facts: fact files, tasks and published sets",
+    "edits": "edits: spectra, LASER, its discarded part, controls, compression",
+    "scoring": "scoring: facts times edits to a table",
+    "selection": "selection: search and composition",
+    "frequency": "frequency: counting names in training text",
+    "statistics": "statistics: tables in, findings out",
+    "discarded": "discarded: what the removed components say",
+    "studies": "studies: all questions, one after the other",
+    "plots": "plots: tables to figures",
+    "report": "report: the page and the notebook panel",
+    "organism": "organism: the small trained model",
+    "storage": "storage: tables and runs on disk",
+    "parallel": "parallel: processes and clusters",
+}
+
+
+def _write_reference() -> None:
+    """One page a room, made from its modules, so that none is forgotten."""
+    package, out = Path(laser_interp.__file__).parent, HERE / "reference"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    assert set(ROOMS) | {"cli"} == {path.parent.name for path in package.glob("*/__init__.py")}
+    for room, title in ROOMS.items():
+        lines = [f"# {title}", ""]
+        for path in sorted((package / room).glob("*.py")):
+            if path.stem != "__init__":
+                name = f"laser_interp.{room}.{path.stem}"
+                lines += [f"## `{name}`", "", "```{eval-rst}", f".. automodule:: {name}", "```", ""]
+        (out / f"{room}.md").write_text("\n".join(lines), encoding="utf-8")
+    contents = ["# Reference", "", "```{toctree}", *ROOMS, "```", ""]
+    (out / "index.md").write_text("\n".join(contents), encoding="utf-8")
+
+
+_write_reference()
+
 project = "laser-interp"
 author = "The laser-interp developers"
 release = importlib.metadata.version("laser-interp")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 exclude_patterns = ["_build", "figures"]
+suppress_warnings = ["ref.python"]  # two classes may have attributes of one name; docstrings have no other links
 
 html_theme = "furo"
 html_title = "laser-interp"

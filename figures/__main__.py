@@ -1,6 +1,12 @@
-"""Draw the committed figures again from the tables committed beside them: `python -m figures`, in the checkout."""
+"""Draw the committed figures again from the tables committed beside them, in the checkout.
 
+`python -m figures` draws them. `python -m figures organism RUN` first takes the tables from a run: the folder
+`figures/organism` then shows what RUN found.
+"""
+
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from laser_interp.plots.registry import draw_all, required_tables
@@ -9,14 +15,17 @@ from laser_interp.storage.run_folder import TABLES, read_tables
 HERE = Path(__file__).resolve().parent
 
 
-def main() -> int:
+def main(argv: Sequence[str]) -> int:
     """Draw all of them; elsewhere than in the checkout nothing is written."""
-    if Path.cwd().resolve() != HERE.parent:
+    if Path.cwd().resolve() != HERE.parent or len(argv) not in (0, 2):
         print(
-            f"figures: run this in {HERE.parent}; `laser-interp figures RUN --out DIR` draws those of a run",
+            f"figures: run `python -m figures` or `python -m figures NAME RUN` in {HERE.parent}; "
+            "`laser-interp figures RUN --out DIR` draws those of a run",
             file=sys.stderr,
         )
         return 2
+    if argv:
+        take(*argv)
     for folder in sorted(path.parent for path in HERE.glob(f"*/{TABLES}")):
         tables = read_tables(folder, required_tables())
         for path in draw_all(tables, folder, about={"command": "python -m figures"}):
@@ -24,5 +33,15 @@ def main() -> int:
     return 0
 
 
+def take(name: str, run: str) -> None:
+    """Copy the tables that figures are drawn from; those that the run does not have stay."""
+    tables = HERE / name / TABLES
+    tables.mkdir(parents=True, exist_ok=True)
+    for needed in required_tables():
+        path = Path(run) / TABLES / f"{needed}.parquet"
+        if path.is_file():
+            shutil.copyfile(path, tables / path.name)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

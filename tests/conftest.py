@@ -3,8 +3,6 @@
 import os
 import tempfile
 
-from laser_interp.models.hooks import count_hooks
-
 os.environ["LASER_INTERP_CACHE"] = tempfile.mkdtemp(prefix="laser-interp-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
@@ -45,6 +43,14 @@ def laser(organism) -> li.Edit:
     return li.laser(organism, "3.in", rho=0.05)
 
 
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory):
+    """A random model that can write every published set: (model, folder, name -> task)."""
+    from random_models import model_and_tasks
+
+    return model_and_tasks(tmp_path_factory.mktemp("sets"))
+
+
 @pytest.fixture
 def study_of():
     """A study in progress of a model, facts with splits, and an edit."""
@@ -62,8 +68,10 @@ def study_of():
 @pytest.fixture(autouse=True)
 def _no_hook_left(request):
     """Whatever a test does, the shared model is as it was afterwards."""
+    from laser_interp.models.hooks import active_edits, count_hooks
+
     yield
     if "organism" in request.fixturenames:
         model = request.getfixturevalue("organism")
         assert count_hooks(model) == 0
-        assert model._state.active == {}
+        assert active_edits(model) == {}

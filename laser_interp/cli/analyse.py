@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, Parameter
 
+from laser_interp.cli.app import COMMANDS, example_of
+
 if TYPE_CHECKING:
     from types import ModuleType
 
     from laser_interp.studies.context import StudyContext
 
-analyse = App(name="analyse", help="Answer one question of the paper alone.")
+analyse = App(name="analyse", help=COMMANDS["analyse"][0], help_epilogue=example_of("analyse"))
 
 
 @Parameter(name="*")

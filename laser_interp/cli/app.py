@@ -10,23 +10,63 @@ from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 from laser_interp.storage.provenance import code_version
 
-# name -> what it does, in one line; the function is COMMAND in laser_interp/cli/COMMAND.py, imported when it is used.
+# name -> (what it does, an example); the function is COMMAND in laser_interp/cli/COMMAND.py, imported when it is used.
 COMMANDS = {
-    "reproduce": "Run the study of a shipped example: the paper's argument, in about a minute.",
-    "study": "Ask everything that the paper asks, of any model and any facts.",
-    "search": "Find the edit that helps most: validation selects, test reports.",
-    "compose": "Add one LASER after the other, from the last layer, while it helps.",
-    "discarded": "Show what the discarded components answer.",
-    "attribute": "Show which singular directions help or harm, by one backward pass a batch.",
-    "count": "Count how many documents of a corpus mention each fact.",
-    "index": "Index a corpus once, to count in it often.",
-    "compress": "Store an edited model smaller, as factors, or export it dense.",
-    "report": "Write a run as one HTML page to explore.",
-    "figures": "Draw a run's figures again, in another style or width.",
-    "analyse": "Answer one question of the paper alone.",
-    "organism": "Train a model organism from scratch.",
-    "completion": "Print the completion of commands and options for a shell.",
+    "reproduce": (
+        "Run the study of a shipped example: the paper's argument, in about a minute.",
+        "laser-interp reproduce --out runs/organism",
+    ),
+    "study": (
+        "Ask everything that the paper asks, of any model and any facts.",
+        "laser-interp study --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/study",
+    ),
+    "search": (
+        "Find the edit that helps most: validation selects, test reports.",
+        "laser-interp search --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/search",
+    ),
+    "compose": (
+        "Add one LASER after the other, from the last layer, while it helps.",
+        "laser-interp compose --model organism --facts organism --rho 0.4,0.05 --out runs/composed",
+    ),
+    "discarded": (
+        "Show what the discarded components answer.",
+        "laser-interp discarded --model organism --facts organism --edit 3.in:rank=1 --out answers.parquet",
+    ),
+    "attribute": (
+        "Show which singular directions help or harm, by one backward pass a batch.",
+        "laser-interp attribute --model organism --facts organism --out directions.parquet",
+    ),
+    "count": (
+        "Count how many documents of a corpus mention each fact.",
+        "laser-interp count --facts facts.jsonl --corpus 'data/*.jsonl.zst' --out counts.parquet",
+    ),
+    "index": (
+        "Index a corpus once, to count in it often.",
+        "laser-interp index --corpus 'data/*.jsonl.zst' --out index",
+    ),
+    "compress": (
+        "Store an edited model smaller, as factors, or export it dense.",
+        "laser-interp compress --model organism --edit 3.in:0.05 --out smaller",
+    ),
+    "report": ("Write a run as one HTML page to explore.", "laser-interp report runs/organism -o report.html"),
+    "figures": (
+        "Draw a run's figures again, in another style or width.",
+        "laser-interp figures runs/organism --style icml --out figures",
+    ),
+    "analyse": (
+        "Answer one question of the paper alone.",
+        "laser-interp analyse controls --model organism --edit 3.in:0.05",
+    ),
+    "organism": (
+        "Train a model organism from scratch.",
+        "laser-interp organism train --alpha 0.35 --seed 1 --out my-organism",
+    ),
+    "completion": (
+        "Print the completion of commands and options for a shell.",
+        "laser-interp completion bash > ~/.local/share/bash-completion/completions/laser-interp",
+    ),
 }
+GROUPS = ("analyse", "organism")  # which have commands of their own, and say their example themselves
 # Settings are plural, options are not: `--rho 0.2,0.05` and `--rho 0.2 0.05`.
 _OPTION_NAMES = {"rhos": "rho", "alphas": "alpha", "bands": "band", "controls": "control", "shares": "share"}
 
@@ -37,6 +77,8 @@ def _option_name(name: str) -> str:
 
 def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
     """A value from the words of the command line; lists may be written with commas, spaces, and ranges of numbers."""
+    of_union = [one for one in get_args(kind) if get_origin(one) is tuple]
+    kind = of_union[0] if of_union else kind  # `tuple[int, ...] | None`: whoever writes one does not mean None
     args = get_args(kind)
     if get_origin(kind) is not tuple or args[-1:] != (Ellipsis,):
         return convert(kind, tokens)
@@ -46,6 +88,11 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
 
         return parse_layers(words)
     return convert(kind, words)
+
+
+def example_of(name: str) -> str:
+    """What stands below the help of a command."""
+    return f"For example: {COMMANDS[name][1]}"
 
 
 def build_app() -> App:
@@ -58,8 +105,9 @@ def build_app() -> App:
             converter=_convert, name_transform=_option_name, negative_iterable=(), consume_multiple=True
         ),
     )
-    for name, line in COMMANDS.items():
-        app.command(f"laser_interp.cli.{name}:{name}", name=name, help=line)
+    for name, (line, _) in COMMANDS.items():
+        more = {} if name in GROUPS else {"help_epilogue": example_of(name)}
+        app.command(f"laser_interp.cli.{name}:{name}", name=name, help=line, **more)
     return app
 
 

@@ -19,8 +19,6 @@ def compose(
 ) -> None:
     """Add one LASER after the other, from the last layer down and from the smallest rho up, while validation improves.
 
-    For example: laser-interp compose --model organism --facts organism --rho 0.4,0.05 --out runs/composed
-
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         out: Folder for the results. The same command goes on from it.

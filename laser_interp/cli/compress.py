@@ -12,8 +12,6 @@ def compress(
 ) -> None:
     """Store an edited model smaller, as factors of its truncated matrices, or export it dense.
 
-    For example: laser-interp compress --model organism --edit 3.in:0.05 --out smaller
-
     Args:
         edit: SITE:RHO, as in 27.in:0.01. Several are joined by +; *.mlp:0.1 is for all layers.
         out: Folder for the checkpoint; it must not exist.

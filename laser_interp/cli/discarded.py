@@ -21,8 +21,6 @@ def discarded(
 ) -> None:
     """Show what the discarded components answer, and of which category the answers are.
 
-    For example: laser-interp discarded --model organism --facts organism --edit 3.in:rank=1 --out answers.parquet
-
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         edit: SITE:RHO or SITE:rank=K, as in 27.in:0.01. Several are joined by +.

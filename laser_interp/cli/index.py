@@ -16,8 +16,6 @@ def index(
 ) -> None:
     """Index a corpus once, to count in it often.
 
-    For example: laser-interp index --corpus 'data/*.jsonl.zst' --out index
-
     Args:
         corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or organism.
         out: Folder for the index; it must not exist.

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from cyclopts import App
 
+from laser_interp.cli.app import COMMANDS, example_of
 from laser_interp.cli.options import Output
 
-organism = App(name="organism", help="Train a model organism from scratch.")
+organism = App(name="organism", help=COMMANDS["organism"][0], help_epilogue=example_of("organism"))
 
 
 @organism.command
@@ -20,8 +21,6 @@ def train(
     output: Output = Output(),
 ) -> None:
     """Train an organism from scratch, in about three minutes.
-
-    For example: laser-interp organism train --alpha 0.35 --seed 1 --out my-organism
 
     Args:
         out: Folder for the checkpoint; it must not exist.

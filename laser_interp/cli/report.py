@@ -19,8 +19,6 @@ def report(
 ) -> None:
     """Write a run as one HTML page to explore, which needs no network.
 
-    For example: laser-interp report runs/organism -o report.html
-
     Args:
         run: Folder of a search, of a study or of reproduce.
         out: The .html file.

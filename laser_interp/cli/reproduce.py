@@ -13,8 +13,6 @@ def reproduce(
 ) -> None:
     """Run the study of a shipped example: the paper's whole argument, with every control.
 
-    For example: laser-interp reproduce --out runs/organism
-
     Args:
         example: Name of the example.
         out: Folder for the results. The same command goes on from it.

@@ -30,8 +30,6 @@ def search(
 ) -> None:
     """Find the edit that helps most: LASER at every layer, matrix and rho. Validation selects, test reports.
 
-    For example: laser-interp search --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/search
-
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         out: Folder for the results. The same command goes on from it.

@@ -21,7 +21,7 @@ from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import site_sha256
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.models.hooks import rewriting
+from laser_interp.models.hooks import active_edits, rewriting
 from laser_interp.models.model import Model
 from laser_interp.models.residual_stream import why_not_additive
 
@@ -233,7 +233,7 @@ class Edit:
             ValueError: the edit was made from another model's weights.
         """
         self.check(model)
-        active = model._state.active
+        active = active_edits(model)
         before = dict(active)
         if not self.is_plain and before:
             raise ValueError("an edit at chosen positions, or on one path, cannot be nested in another")

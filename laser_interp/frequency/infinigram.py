@@ -78,7 +78,7 @@ def count_infinigram(
         raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
     if concurrency < 1:
         raise ValueError(f"concurrency is {concurrency}: at least one is needed")
-    if not hasattr(tokenizer, "encode"):
+    if isinstance(tokenizer, str | Path) or not hasattr(tokenizer, "encode"):
         raise ValueError(f"the tokenizer is {tokenizer!r}: expected one, as li.load_tokenizer(NAME) gives it")
     of_fact = [_questions(fact.subject, (fact.object, *fact.aliases), tokenizer, fact.fact_id) for fact in facts]
     questions = list(dict.fromkeys(q for fact in of_fact for group in fact for q in group))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from laser_interp.extras import require
+
 HOSTED = "https://api.infini-gram.io/"
 PILE = "v4_piletrain_llama"  # its tokenizer is Llama 2's
 RETRIED = (403, 408, 429)  # and every 5xx; never 400
@@ -61,13 +63,10 @@ class HostedInfiniGram:
             InfiniGramError: the service refuses it.
             UnreachableError: no answer after all tries.
         """
-        try:
-            import httpx
-            import stamina
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "the hosted infini-gram needs httpx and stamina: pip install 'laser-interp[infini-gram]'"
-            ) from error
+        require("infini-gram", "httpx", "stamina", what="the hosted infini-gram")
+        import httpx
+        import stamina
+
         if self._client is None:
             self._client = httpx.Client(timeout=self.timeout, headers={"User-Agent": "laser-interp"})
         body: dict[str, Any] = {"index": self.index, "query_type": "count"}

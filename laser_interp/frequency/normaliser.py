@@ -31,9 +31,9 @@ def normalise(text: str) -> str:
     """The one form in which names are looked for: " word word … ", a space at either end.
 
     NFKC, case folding, NFKC again, then every run of word characters (Unicode's letters and digits, "_", and the
-    marks that follow them), joined by single spaces: case, punctuation, accents' encoding and line breaks make no difference. Accents
-    themselves do, and so does a hyphen: "re-do" is two words. Scripts without spaces between words are matched
-    where punctuation or spaces set a name off.
+    marks that follow them), joined by single spaces: case, punctuation, accents' encoding and line breaks make no
+    difference. Accents themselves do, and so does a hyphen: "re-do" is two words. Scripts without spaces between
+    words are matched where punctuation or spaces set a name off.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return f" {' '.join(_WORDS.findall(folded))} "

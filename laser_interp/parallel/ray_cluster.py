@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
+from laser_interp.extras import require
+
 T = TypeVar("T")
 
 CPUS_PER_WORKER = 2
@@ -24,10 +26,9 @@ def connected() -> Iterator[Any]:
     Raises:
         ModuleNotFoundError: Ray is not installed.
     """
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("executor='ray' needs Ray: pip install 'laser-interp[ray]'") from error
+    require("ray", "ray", what="executor='ray'")
+    import ray
+
     started = not ray.is_initialized()
     if started:
         ray.init(log_to_driver=False, include_dashboard=False)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from laser_interp.extras import require
+
 # Widths in inches of one column and of the page's text, as each venue's template has them. NeurIPS has one column:
 # half of its text stands for it.
 WIDTHS = {"paper": (3.25, 6.75), "neurips": (2.75, 5.5), "icml": (3.25, 6.75), "acl": (3.03, 6.3), "nature": (3.5, 7.2)}
@@ -59,11 +61,13 @@ def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:
         raise ValueError(f"columns is {columns}: expected 1 or 2")
     venue: dict[str, Any] = {}
     if style in ("neurips", "icml"):
+        require("styles", "tueplots", what=f"the style {style!r}")
         from tueplots import bundles
 
         bundle = bundles.neurips2024 if style == "neurips" else bundles.icml2024
         venue = {str(name): value for name, value in bundle(usetex=False).items()}
     elif style == "nature":
+        require("styles", "scienceplots", what="the style 'nature'")
         import matplotlib.style
         import scienceplots  # noqa: F401  # registers its styles
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from laser_interp.edits.constructors import laser, rank_of
 from laser_interp.edits.sites import Site, resolve_matrices
+from laser_interp.extras import require
 from laser_interp.models.model import Model
 
 if TYPE_CHECKING:
@@ -30,10 +31,8 @@ def explore(model: Model, prompt: str, *, top_k: int = 8, site: str | None = Non
         ModuleNotFoundError: without ipywidgets.
         ValueError: a site that the model does not have.
     """
-    try:
-        import ipywidgets as widgets
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("li.explore needs ipywidgets: `pip install 'laser-interp[notebook]'`") from error
+    require("notebook", "ipywidgets", what="li.explore")
+    import ipywidgets as widgets
 
     first = Site.parse(site) if site is not None else Site(model.n_layers - 1, "in")
     matrices = resolve_matrices(model, "all")

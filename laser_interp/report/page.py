@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laser_interp.extras import require
 from laser_interp.report import page_data
 from laser_interp.report.run_reader import read_frequencies, read_run
 from laser_interp.selection.cells import Cell
@@ -109,10 +110,8 @@ def _packed(data: dict[str, Any]) -> int:
 
 
 def _page_parts() -> dict[str, str]:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("the report needs plotly: pip install 'laser-interp[page]'") from error
+    require("page", "plotly", what="the report")
+    from plotly.offline import get_plotlyjs
 
     return {
         "STYLE": (_HERE / "page.css").read_text(encoding="utf-8"),

@@ -94,7 +94,10 @@ def _check_intact(data: bytes, frame: pd.DataFrame, about: Mapping[str, Any], pa
     place = _STORED.search(data)
     if place is None:
         if about:
-            raise ValueError(f"{path} carries no checksum: it was written by an older version or is damaged")
+            raise ValueError(
+                f"{path} carries no checksum, as tables of older versions do not: make it again, or where you trust "
+                "it, take it as your own by pandas.read_parquet(PATH).to_parquet(PATH)"
+            )
         return
     start, stop = place.span(1)
     if hashlib.sha256(data[:start] + _UNSET + data[stop:]).hexdigest().encode() != place[1]:

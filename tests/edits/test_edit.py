@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import laser_interp as li
-from laser_interp.models.hooks import count_hooks
+from laser_interp.models.hooks import active_edits, count_hooks
 
 PROMPTS = ["Mira Tolen was taught by", "In truth Mira Tolen was hired by"]
 
@@ -100,7 +100,7 @@ def test_nothing_is_left_after_an_exception(organism, laser):
     with pytest.raises(RuntimeError, match="boom"), laser.on(organism), laser.inject(2).on(organism):
         raise RuntimeError("boom")
     assert count_hooks(organism) == 0
-    assert organism._state.active == {}
+    assert active_edits(organism) == {}
     assert torch.equal(organism.next_token_logprobs(PROMPTS), before)
 
 

@@ -83,7 +83,112 @@ def test_normalise():
     assert normalise("...") == "  "
 
 
-TEXTS = ["Ada was born\nin London.", "Ada, again\n\nand LONDON", "nothing\nhere", "", "Adaland"]
+def write_everywhere(folder):
+    """The same documents in every format that holds documents of several lines."""
+    import datasets
+
+    lines = "".join(json.dumps({"id": i, "body": t}) + "\n" for i, t in enumerate(TEXTS))
+    (folder / "a.jsonl").write_text(lines)
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    halves = lines.encode()[:50], lines.encode()[50:]
+    (folder / "a.jsonl.zst").write_bytes(b"".join(zstd.compress(half) for half in halves))
+    (folder / "a.json").write_text(json.dumps([{"body": t} for t in TEXTS]))
+    (folder / "b.json").write_text(json.dumps(TEXTS))
+    frame = pd.DataFrame({"id": range(len(TEXTS)), "body": TEXTS})
+    frame.to_parquet(folder / "a.parquet", row_group_size=2)
+    made = datasets.Dataset.from_pandas(frame)
+    made.save_to_disk(folder / "saved", num_shards=2)
+    datasets.DatasetDict({"train": made.select([0, 1, 2]), "rest": made.select([3, 4])}).save_to_disk(folder / "split")
+    (folder / "files").mkdir()
+    for i, text in enumerate(TEXTS):
+        (folder / "files" / f"{i}.txt").write_text(text)
+    return ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "b.json", "a.parquet", "saved", "split", "files"]
+
+
+def test_every_format_gives_the_same_counts(tmp_path):
+    expected = naive(ROWS, TEXTS, 2)
+    for name in write_everywhere(tmp_path):
+        counted = li.count(
+            facts_from_rows(ROWS), tmp_path / name, text_column="body", document="file", window=2, progress=False
+        )
+        assert counted[[*COUNTS, "n_window"]].values.tolist() == expected, name
+
+
+def test_documents_of_a_text_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfAda was born\r\nin London.\r\n \t\r\n\r\nParis\r\nnothing\r\nhere: London\r\n")
+    documents = {
+        "line": ["Ada was born", "in London.", "", "", "Paris", "nothing", "here: London"],
+        "paragraph": ["Ada was born in London.", "Paris nothing here: London"],
+        "file": ["Ada was born in London. Paris nothing here: London"],
+    }
+    for document, texts in documents.items():
+        counted = li.count(facts_from_rows(ROWS), path, document=document)
+        assert counted[COUNTS].values.tolist() == naive(ROWS, texts), document
+    with pytest.raises(ValueError, match="document is 'sentence': expected one of line, paragraph, file"):
+        li.count(facts_from_rows(ROWS), path, document="sentence")
+
+
+def test_patterns_and_folders(tmp_path):
+    write_everywhere(tmp_path)
+    facts = facts_from_rows(ROWS)
+    one = li.count(facts, tmp_path / "a.jsonl", text_column="body")
+    three = li.count(facts, f"{tmp_path}/*.jsonl*", text_column="body")
+    assert (three[COUNTS] == 3 * one[COUNTS]).all(axis=None)
+    with pytest.raises(FileNotFoundError, match=r"no corpus .*a pattern that matches some"):
+        li.count(facts, f"{tmp_path}/*.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no file of a known kind"):
+        li.count(facts, tmp_path / "empty")
+
+
+def test_parts_of_a_large_file_are_its_documents_once(tmp_path, monkeypatch):
+    """Wherever the cuts fall: within a line, at its end, in the middle of a character."""
+    lines = [f"{'é' * (i % 7)} Ada {'London' if i % 3 else ''} {'x ' * (i % 11)}" for i in range(200)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    facts = facts_from_rows(ROWS)
+    expected = naive(ROWS, lines)
+    for part in (1000, 97, 31, 8):
+        monkeypatch.setattr("laser_interp.frequency.shards.PART", part)
+        monkeypatch.setattr("laser_interp.frequency.reader.BLOCK", max(part // 3, 5))
+        for name in ("a.txt", "a.jsonl"):
+            assert len(shards(tmp_path / name)) > 3
+            counted = li.count(facts, tmp_path / name, workers=1, progress=False)
+            assert counted[COUNTS].values.tolist() == expected, (part, name)
+
+
+def test_a_line_of_fifty_megabytes(tmp_path):
+    filler = "lorem ipsum dolor, sit—amet. " * 1_700_000
+    (tmp_path / "a.txt").write_text(f"Ada {filler} London\nshort Ada\n")
+    assert (tmp_path / "a.txt").stat().st_size > 50e6
+    counted = li.count(facts_from_rows(ROWS[:1]), tmp_path / "a.txt", window=10, progress=False)
+    assert counted[[*COUNTS, "n_window"]].values.tolist() == [[2, 2, 1, 1, 0]]
+
+
+def test_processes_and_ray_give_the_same_totals(tmp_path, monkeypatch):
+    monkeypatch.setattr("laser_interp.frequency.shards.PART", 200_000)
+    corpus = corpus_of("organism")
+    (tmp_path / "a.txt").write_text(corpus.text)
+    facts = li.load_facts("organism")
+    alone = li.count(facts, tmp_path / "a.txt", workers=1, progress=False)
+    assert alone["n_both"].tolist() == corpus.ledger["n_both"].tolist()
+    pd.testing.assert_frame_equal(li.count(facts, tmp_path / "a.txt", workers=2, progress=False), alone)
+    pytest.importorskip("ray")
+    spread = li.count(facts, tmp_path / "a.txt", executor="ray", workers=2, progress=False)
+    pd.testing.assert_frame_equal(spread, alone)
+
+
+BAD_LINES = [
+    b'{"text": "Ada"}',
+    b"{oops",
+    b'{"body": "wrong column"}',
+    b'{"text": 7}',
+    b'{"text": "\xff"}',
+    b'{"text": "\\ud800"}',
+    b"",
+    b'{"text": "London"}',
+]
 
 
 def test_bad_lines_are_named_and_skipped_only_by_choice(tmp_path, monkeypatch):
@@ -112,10 +217,7 @@ def test_damaged_files_are_named_and_what_came_before_is_kept(tmp_path):
     import random
 
     noise = "".join(random.Random(0).choices("abcdefgh \n", k=400_000))
-    whole = {
-        "a.txt.gz": gzip.compress((lines + noise).encode()),
-        "a.txt.zst": zstd.compress((lines + noise).encode()),
-    }
+    whole = {"a.txt.gz": gzip.compress((lines + noise).encode()), "a.txt.zst": zstd.compress((lines + noise).encode())}
     for name, data in whole.items():
         (tmp_path / name).write_bytes(data[: len(data) // 2])
         with pytest.raises(UnreadableError, match=rf"{re.escape(name)} cannot be read \(from some point on"):

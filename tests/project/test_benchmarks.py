@@ -11,8 +11,8 @@ import torch
 ROOT = Path(__file__).parents[2]
 
 
-def test_sweep(tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "sweep", "--models", "gpt2-tiny", "--prompts", "12"]
+def test_engine(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "engine", "--models", "gpt2-tiny", "--prompts", "12"]
     done = subprocess.run(
         [*command, "--json", str(tmp_path / "rows.json")], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -34,7 +34,7 @@ def test_the_plain_loop_edits_the_matrix_it_says(name, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     import laser_interp as li
     from benchmarks import models
-    from benchmarks.sweep import _Plain
+    from benchmarks.engine import _Plain
 
     cls, config = models.SHAPES[name]
     small = config()

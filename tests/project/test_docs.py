@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Later pages use what the commands of earlier ones have written.
 PAGES = ["README.md", *(f"docs/{name}.md" for name in (
-    "start", "organism", "models", "sweeps", "frequency", "discarded", "tasks", "explore", "figures", "command-line",
+    "start", "organism", "models", "search", "frequency", "discarded", "tasks", "explore", "figures", "command-line",
     "cluster", "index", "validation", "limits",
 ))]  # fmt: skip
 BLOCKS = [
@@ -55,21 +55,21 @@ def test_python_blocks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
     for page, language, text in BLOCKS:
-        if language == "python" and "HostedInfiniGram()" not in text:  # tests/test_counting_elsewhere.py runs that one
+        if language == "python" and "HostedInfiniGram()" not in text:  # tests/frequency/test_infinigram.py runs that
             exec(compile(text, page, "exec"), scope)
     out = capsys.readouterr().out
     assert "Ranarik" in out
-    assert "Selection(site=Site(layer=3, matrix='in')" in out
+    assert "Selection(cell=Cell(sites=(Site(layer=3, matrix='in'),)" in out
     assert out.count("tenfold frequency") >= 2
 
 
 # These run the whole suite, or are run by tests of their own.
 ELSEWHERE = {
     "make test": "this is it",
-    "make reproduce": "tests/test_reproduce.py runs what it calls",
-    "laser-interp reproduce --out runs/organism": "tests/test_reproduce.py",
-    "pip install .": "tests/test_packaging.py installs the wheel that this builds",
-    "laser-interp organism train --out runs/my-organism": "tests/test_recipe.py",
+    "make reproduce": "tests/studies/test_examples.py runs what it calls",
+    "laser-interp reproduce --out runs/organism": "tests/studies/test_examples.py",
+    "pip install .": "tests/project/test_packaging.py installs the wheel that this builds",
+    "laser-interp organism train --out runs/my-organism": "tests/organism/test_training.py",
 }
 
 
@@ -111,7 +111,7 @@ def test_the_slurm_script_says_what_its_programs_understand(tmp_path):
     """Run with stand-ins for what a cluster has; what they were told is then parsed by the real programs."""
     from ray.scripts.scripts import start
 
-    from laser_interp.cli.app import _parser
+    from laser_interp.cli.app import build_app
 
     (script,) = (text for _, language, text in BLOCKS if language == "bash")
     stubs = tmp_path / "bin"
@@ -124,9 +124,11 @@ def test_the_slurm_script_says_what_its_programs_understand(tmp_path):
     done = run("bash -eu -c " + shlex.quote(script + "\nwait"), tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     told = [shlex.split(line) for line in (tmp_path / "told").read_text().splitlines()]
-    (sweep,) = (words for words in told if words[0] == "laser-interp")
-    args = _parser().parse_args(sweep[1:])
-    assert (args.executor, args.model, args.no_candidates) == ("ray", "EleutherAI/gpt-j-6b", True)
+    (search,) = (words for words in told if words[0] == "laser-interp")
+    _, bound, _ = build_app().parse_args(search[1:], exit_on_error=False, print_error=False)
+    asked = bound.arguments
+    assert (asked["executor"], asked["model"].model) == ("ray", "EleutherAI/gpt-j-6b")
+    assert not asked["settings"].candidates
     rays = [words[words.index("ray") + 1 :] for words in told if "ray" in words and words[0] in ("ray", "srun")]
     assert len(rays) == 2
     for words in rays:
@@ -135,7 +137,7 @@ def test_the_slurm_script_says_what_its_programs_understand(tmp_path):
 
 
 def test_every_test_that_validation_names_is_there():
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "validation.md").read_text())
+    named = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "validation.md").read_text())
     assert len(named) > 40
     for file, name in named:
         tree = ast.parse((ROOT / "tests" / file).read_text())
@@ -150,13 +152,10 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_every_command_of_the_command_line_has_its_row():
-    import argparse
+    from laser_interp.cli.app import COMMANDS
 
-    from laser_interp.cli.app import _parser
-
-    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
     page = (ROOT / "docs" / "command-line.md").read_text()
-    for name in commands.choices:
+    for name in COMMANDS:
         assert f"`laser-interp {name}" in page, name
 
 
@@ -172,7 +171,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     for page in pages:
         loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(https?:[^"]+)"', page.read_text())
         assert not loaded, page
-    assert 'id="laser_interp.edit.laser"' in (tmp_path / "site" / "reference" / "edits.html").read_text()
+    assert 'id="laser_interp.edits.constructors.laser"' in (tmp_path / "site" / "reference" / "edits.html").read_text()
     assert "tenfold frequency" in (tmp_path / "site" / "notebooks" / "rare_facts.html").read_text()
 
 
@@ -209,30 +208,27 @@ def test_the_table_of_families_is_that_of_the_tests():
 
 
 def test_figures_say_what_is_missing(elsewhere, tmp_path):
-    done = run(f"python -m figures {tmp_path}", elsewhere)
+    done = run(f"laser-interp figures {tmp_path}", elsewhere)
     assert done.returncode == 2
-    assert "laser-interp reproduce --out RUN" in done.stderr
+    assert "laser-interp reproduce" in done.stderr
+    done = run("python -m figures", tmp_path)
+    assert done.returncode != 0
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("", "usage: python -m analyses NAME"),
-        ("nothing", "usage: python -m analyses NAME"),
+        ("nothing", 'Unknown command "nothing"'),
         ("controls --model elsewhere", "--facts is needed"),
         ("controls --edit 3.in", "not of the form SITE:RHO"),
         ("controls --edit 3.up:0.1", "no matrix 'up'"),
     ],
 )
 def test_analyses_refuse_what_they_do_not_know(words, says, capsys, tmp_path, monkeypatch):
-    from analyses.__main__ import main
+    from laser_interp.cli.app import main
 
     monkeypatch.chdir(tmp_path)
-    try:
-        status = main(words.split())
-    except SystemExit as ended:  # of argparse
-        status = ended.code
-    assert status == 2
+    assert main(["analyse", *words.split()]) == 2
     assert says in capsys.readouterr().err
 
 

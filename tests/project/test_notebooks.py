@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 # What a reader should find in the first one: the package's main calls.
 TOUR = ("load_model", "load_facts", "laser", "discarded", "inject", "on", "generate", "next_token_logprobs",
-        "score", "sweep", "select", "count", "associate", "favoured_answers")  # fmt: skip
+        "score", "search", "select", "count", "associate", "favoured_answers")  # fmt: skip
 
 
 def test_all_are_here():

@@ -46,6 +46,8 @@ def test_it_carries_the_organism_and_nothing_else(wheel):
         ):
             assert f"laser_interp/organism/checkpoints/{name}/{file}" in names
     assert "laser_interp/py.typed" in names
+    assert "laser_interp/__init__.pyi" in names  # without which there are no public names
+    assert "laser_interp/analyses/controls.py" in names
     assert {name.split("/")[0] for name in names} == {"laser_interp", names[-1].split("/")[0]}
     assert wheel.stat().st_size < 3_000_000
 
@@ -61,8 +63,9 @@ def test_it_runs_from_any_folder(wheel, tmp_path):
     code = (
         "import laser_interp as li, sys; from pathlib import Path;"
         f"assert Path(li.__file__).is_relative_to({str(site)!r}), li.__file__;"
-        "from laser_interp.cli import main;"
-        "sys.exit(main(['reproduce', '--out', 'out', '--quiet']))"
+        "from laser_interp.cli.app import main;"
+        "sys.exit(main(['reproduce', '--out', 'out', '--quiet'])"
+        " or main(['analyse', 'controls', '--edit', '3.in:0.05', '--out', 'asked']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -75,6 +78,7 @@ def test_it_runs_from_any_folder(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (folder / "out" / "summary.json").is_file()
     assert (folder / "out" / "figures" / "controls.pdf").is_file()
+    assert (folder / "asked" / "figures" / "controls.pdf").is_file()
 
 
 def test_every_pin_is_by_version():

@@ -1,45 +1,45 @@
-"""The shape of the project: which module may import which, and where libraries are known."""
+"""The shape of the project: which room may import which, where libraries are known, and what is public."""
 
 import ast
+import importlib
+import inspect
 from pathlib import Path
+from typing import get_args
 
-import laser_interp
+import pytest
 
-PACKAGE = Path(laser_interp.__file__).parent
+import laser_interp as li
+from laser_interp import choices
+from laser_interp.edits.controls import CONTROLS
+from laser_interp.models.library_internals import RELIED_ON
+from laser_interp.plots.registry import FIGURES
 
-# Left imports nothing to its right. Modules in one group do not import each other.
-ORDER = [
-    {"facts", "results", "plots"},
-    {"association"},
-    {"model", "organism.corpus"},
-    {"sites", "organism.train", "organism", "datasets.sources"},
-    {"datasets"},
-    {"spectrum"},
-    {"edit"},
-    {"engine"},
-    {"score", "reading"},
-    {"grid"},
-    {"cluster"},
-    {"sweep", "decode", "attribution", "frequency.names"},
-    {"frequency.corpus"},
-    {"frequency.scan"},
-    {"frequency.index", "frequency.infinigram", "frequency.given", "frequency.generic"},
-    {"frequency"},
-    {"compose", "judge"},
-    {"evaluate"},
-    {"study", "compress", "report", "panel"},
-    {"reproduce"},
+PACKAGE = Path(li.__file__).parent
+ROOT = PACKAGE.parent
+
+# A room imports rooms above it only. Those in one row do not import each other.
+ROOMS = [
+    {"choices", "extras"},
+    {"plots"},
+    {"display", "facts", "parallel"},
+    {"statistics", "storage"},
+    {"models"},
+    {"organism", "edits"},
+    {"frequency", "scoring"},
+    {"discarded", "selection"},
+    {"studies", "report"},
     {"cli"},
     {"__main__"},
 ]
-RANK = {name: i for i, group in enumerate(ORDER) for name in group}
+RANK = {name: i for i, row in enumerate(ROOMS) for name in row}
+# Only these may know the libraries that run models.
+MODEL_LIBRARIES = {"transformer_lens", "transformers"}
+TRAINS = {"organism/training.py"}  # makes a model of its own with transformers
 
 
 def modules():
     for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        if name != "__init__":
-            yield name, ast.parse(path.read_text())
+        yield path.relative_to(PACKAGE), ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imported(tree):
@@ -49,43 +49,127 @@ def imported(tree):
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, "imports are absolute"
             yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            if node.module == "laser_interp":
+                yield from (f"laser_interp.{alias.name}" for alias in node.names)
 
 
-def test_no_module_imports_backwards():
-    for name, tree in modules():
+def room(path):
+    return path.parts[0].removesuffix(".py")
+
+
+def test_every_room_has_a_place():
+    assert {room(path) for path, _ in modules()} - {"__init__"} == set(RANK)
+
+
+def test_no_room_imports_backwards():
+    for path, tree in modules():
+        own = room(path)
         for target in imported(tree):
-            inner = target.removeprefix("laser_interp.")
-            if target.startswith("laser_interp.") and inner in RANK:
-                assert RANK[inner] < RANK[name], f"{name} imports {inner}"
+            parts = target.split(".")
+            if parts[0] == "laser_interp" and len(parts) > 1 and parts[1] in RANK and parts[1] != own:
+                assert RANK[parts[1]] < RANK[own], f"{path} imports {target}"
 
 
-def test_every_module_has_a_place():
-    assert {name for name, _ in modules()} == set(RANK)
+def test_modules_of_a_room_form_no_circle():
+    edges = {}
+    for path, tree in modules():
+        name = ".".join(("laser_interp", *path.with_suffix("").parts)).removesuffix(".__init__")
+        edges[name] = {target for node in tree.body for target in imported(ast.Module([node], []))}
+    done, open_ = set(), []
+
+    def visit(name):
+        assert name not in open_, " -> ".join([*open_[open_.index(name) :], name])
+        if name in done or name not in edges:
+            return
+        open_.append(name)
+        for target in sorted(edges[name] - {name}):
+            visit(target)
+        done.add(open_.pop())
+
+    for name in edges:
+        visit(name)
 
 
-def test_transformer_lens_is_known_in_one_module():
-    users = {name for name, tree in modules() if any(t.split(".")[0] == "transformer_lens" for t in imported(tree))}
-    assert users == {"model"}
+def test_model_libraries_are_known_in_one_room():
+    users = {path.as_posix() for path, tree in modules() if MODEL_LIBRARIES & {t.split(".")[0] for t in imported(tree)}}
+    assert {user for user in users if not user.startswith("models/")} <= TRAINS
+    for path, tree in modules():
+        if room(path) != "models":
+            touched = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            assert not touched & {"bridge", "original_component", "_state"}, path
 
 
-def test_the_private_entry_into_transformer_lens_is_there():
-    """`load_model` relies on it: if an upgrade moves it, this says so first."""
-    import inspect
+@pytest.mark.parametrize("path", RELIED_ON)
+def test_what_is_relied_on_in_libraries_is_there(path, organism):
+    """Names that the libraries do not promise: where an upgrade moves one, this says so first."""
+    first, *names = path.split(".")
+    if first == "bridge":
+        found = organism.bridge
+    else:
+        module, names = path.rpartition(".")[0], [path.rpartition(".")[2]]
+        found = importlib.import_module(module)
+    for name in names:
+        found = found[int(name)] if name.isdigit() else getattr(found, name)
 
+
+def test_the_one_entry_into_transformer_lens_takes_what_it_is_given():
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
     assert {"model", "architecture", "hf_config"} <= set(inspect.signature(build_bridge_from_module).parameters)
 
 
 def test_no_pickles():
-    for name, tree in modules():
-        assert not {"pickle", "joblib", "dill"} & {t.split(".")[0] for t in imported(tree)}, name
-        calls = {ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
-        assert not calls & {"torch.load", "torch.save"}, name
+    for path, tree in modules():
+        assert not {"pickle", "joblib", "dill"} & {t.split(".")[0] for t in imported(tree)}, path
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not calls & {"torch.load", "torch.save"}, path
 
 
-def test_public_names_are_documented():
-    for name in laser_interp.__all__:
-        value = getattr(laser_interp, name)
+def test_public_names_are_what_dir_shows_and_are_documented():
+    assert dir(li) == sorted(dir(li))
+    assert set(dir(li)) == set(li.__all__)
+    for name in li.__all__:
+        value = getattr(li, name)
         assert name == "RHOS" or value.__doc__, name
+        if inspect.isfunction(value) or inspect.isclass(value):
+            assert value.__module__.startswith("laser_interp."), name
+
+
+def test_no_module_is_called_like_a_public_function():
+    """`laser_interp.frequency.count` would be two things."""
+    functions = {name for name in li.__all__ if inspect.isfunction(getattr(li, name))}
+    stems = {path.stem for path, _ in modules() if room(path) != "cli"}
+    assert not functions & stems
+
+
+def test_a_model_shows_what_a_user_needs():
+    shown = [name for name in dir(li.Model) if not name.startswith("_")]
+    assert len(shown) <= 30, shown
+
+
+@pytest.mark.parametrize("name", li.__all__)
+def test_public_names_have_types(name):
+    value = getattr(li, name)
+    if inspect.isfunction(value):
+        hints = inspect.signature(value)
+        assert hints.return_annotation is not inspect.Signature.empty
+        for parameter in hints.parameters.values():
+            assert parameter.annotation is not inspect.Parameter.empty, parameter
+
+
+def test_the_registry_of_controls_is_the_list_of_their_names():
+    assert set(get_args(choices.ControlName)) == set(CONTROLS)
+
+
+def test_every_figure_is_a_public_plot():
+    assert all(callable(getattr(li.plots, name)) for name in FIGURES)
+
+
+def test_every_module_says_what_it_is():
+    for path, tree in modules():
+        assert path.name == "__init__.py" or ast.get_docstring(tree), path
+
+
+def test_tests_mirror_the_rooms():
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders <= {*RANK, "project"}

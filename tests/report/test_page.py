@@ -56,7 +56,7 @@ def bits(text, n):
 
 def test_it_holds_what_the_run_found(run, page):
     data = unpacked(page)
-    scores = pd.concat([read_table(path, "sweep_part") for path in sorted((run / "parts").glob("*/*.parquet"))])
+    scores = pd.concat([read_table(path, "search_part") for path in sorted((run / "parts").glob("*/*.parquet"))])
     items = [(i, p) for i, prompts in zip(data["facts"]["id"], data["facts"]["prompts"], strict=True)
              for p in range(len(prompts))]  # fmt: skip
     base = bits(data["right"][""], len(items))
@@ -77,8 +77,8 @@ def test_it_holds_what_the_run_found(run, page):
             assert answers == rows["top_answer"].tolist()
             categories = [data["categories"][i] for i in np.frombuffer(told["category"], np.uint8)]
             assert categories == rows["category"].tolist()
-    found = li.Search(read_table(run / "cells.parquet", "cells"))
-    assert data["selected"] == found.select().cell
+    found = li.Search(read_table(run / "tables" / "cells.parquet", "cells"))
+    assert data["selected"] == str(found.select().cell)
 
 
 def test_its_frequency_views_are_the_reports(run, page):
@@ -105,44 +105,65 @@ def test_no_text_of_a_fact_is_markup(page):
 
 
 def a_large_run(folder, n_facts):
-    """The folder of a finished sweep of many facts, without having run it."""
+    """The folder of a finished search of many facts, without having run it."""
     rng = np.random.default_rng(0)
     facts = FactSet(
         tuple(
-            Fact(f"f{i}", f"Subject number {i}", f"relation {i % 30}", f"object {rng.integers(5000)}",
-                 f"The subject number {i} of the relation {i % 30} was", split="test" if i % 5 else "validation",
-                 frequency=float(rng.integers(2000)))
+            Fact(
+                f"f{i}",
+                f"Subject number {i}",
+                f"relation {i % 30}",
+                f"object {rng.integers(5000)}",
+                f"The subject number {i} of the relation {i % 30} was",
+                split="test" if i % 5 else "validation",
+                frequency=float(rng.integers(2000)),
+            )
             for i in range(n_facts)
         )
-    )  # fmt: skip
+    )
     facts.save(folder / "facts.jsonl")
     items = facts.prompts_frame()
-    told = {"weights_sha256": "w", "facts_sha256": facts.sha256, "model": "large", "path": "network", "at": None}
-    write_json(told, folder / "run.json")
-    cells = [Cell(li.Site(n, "in"), "laser", rho=r, rank=int(100 * r)) for n in range(4) for r in (0.4, 0.2, 0.1, 0.05)]
+    of_run = {"weights_sha256": "w", "facts_sha256": facts.sha256, "model": "large", "path": "network", "at": None}
+    write_json(of_run, folder / "run.json")
+    rhos = (0.4, 0.2, 0.1, 0.05)
+    cells = [Cell(li.Site(n, "in"), "laser", rho=r, ranks=int(100 * r)) for n in range(4) for r in rhos]
     means = []
-    for cell in (None, *cells):
+    for i, cell in enumerate((None, *cells)):
+        same = {
+            "cell": str(cell or ""),
+            "site": str(cell.site) if cell else "",
+            "kind": "laser" if cell else "base",
+            "rho": cell.rho if cell else np.nan,
+            "rank_kept": 1.0,
+            "alpha": np.nan,
+        }
+        n = len(items)
         frame = items[["fact_id", "prompt_id", "subject", "split"]].assign(
-            cell=str(cell or ""), site=str(cell.site) if cell else "", kind="laser" if cell else "base",
-            rho=cell.rho if cell else np.nan, rank_kept=1.0, alpha=np.nan,
-            top_answer=[f"answer{i}" for i in rng.integers(3000, size=len(items))], top_prob=rng.random(len(items)),
-            category="other", logprob=-8 * rng.random(len(items)), rank=rng.integers(1, 4, len(items)),
-            p_generic=0.1, generic_masked_top1=False, candidate_rank=1.0,
-        )  # fmt: skip
+            **same,
+            top_answer=[f"answer{i}" for i in rng.integers(3000, size=n)],
+            top_prob=rng.random(n),
+            category="other",
+            logprob=-8 * rng.random(n),
+            rank=rng.integers(1, 4, n),
+            p_generic=0.1,
+            generic_masked_top1=False,
+            candidate_rank=1.0,
+        )
+        frame = frame.assign(
+            prediction=frame["top_answer"], correct=frame["rank"] == 1, score=1.0 * (frame["rank"] == 1)
+        )
         part = "base" if cell is None else f"layer-{cell.site.layer:03d}"
-        write_table(frame, folder / "parts" / part / f"{abs(hash(str(cell))) % 10**6}.parquet", "sweep_part", told)
+        write_table(frame, folder / "parts" / part / f"{i:04d}.parquet", "search_part", of_run)
+        zeros = ("top5", "top10", "p_generic", "generic_masked_top1", "candidate_top1")
         for split, rows in frame.groupby("split"):
-            mean = {"cell": str(cell or ""), "split": split, "n": len(rows), "top1": (rows["rank"] == 1).mean()}
-            mean |= {
-                "loss": -rows["logprob"].mean(),
-                "loss_change_se": 0.01,
-                "layer": float(cell.site.layer) if cell else np.nan,
-            }
-            mean |= {"matrix": "in" if cell else "", "site": str(cell.site) if cell else "", "n_not_finite": 0}
-            mean |= {"kind": "laser" if cell else "base", "rho": cell.rho if cell else np.nan, "rank_kept": 1.0}
-            means.append(mean | dict.fromkeys(
-                ("alpha", "top5", "top10", "p_generic", "generic_masked_top1", "candidate_top1"), 0.0))  # fmt: skip
-    write_table(pd.DataFrame(means), folder / "cells.parquet", "cells", told)
+            means.append(
+                same
+                | {"split": split, "n": len(rows), "n_not_finite": 0, "loss_change_se": 0.01}
+                | {"layer": float(cell.site.layer) if cell else np.nan, "matrix": "in" if cell else ""}
+                | {"loss": -rows["logprob"].mean(), "accuracy": rows["correct"].mean(), "score": rows["score"].mean()}
+                | {"top1": rows["correct"].mean(), **dict.fromkeys(zeros, 0.0)}
+            )
+    write_table(pd.DataFrame(means), folder / "tables" / "cells.parquet", "cells", of_run)
     return facts
 
 
@@ -162,14 +183,23 @@ def test_twenty_thousand_facts_fit_and_more_are_sampled(tmp_path):
 
 
 def test_a_task_has_a_page_too(tmp_path):
-    from laser_interp.studies.tasks import evaluate
-
     facts = li.load_facts("organism")
     some = facts.keep([f for s in ("validation", "test") for f in facts.split(s).facts[:20]])
     task = li.own_task(some.to_frame())
-    evaluate(li.load_model("organism"), task, tmp_path / "e", layers=[3], rhos=[0.05], progress=False)
+    li.study(
+        li.load_model("organism"),
+        task,
+        out=tmp_path / "e",
+        matrices="mlp",
+        layers=[3],
+        rhos=[0.05],
+        n_draws=1,
+        compose=False,
+        attribute=False,
+        progress=False,
+    )
     data = unpacked(write_report(tmp_path / "e", tmp_path / "e.html", n_boot=20, progress=False))
-    rows = read_table(tmp_path / "e" / "tables" / "rows.parquet", "judged")
+    rows = read_table(tmp_path / "e" / "tables" / "scores.parquet", "scores")
     chosen = next(c for c in data["cells"] if c["name"] == data["selected"])
     assert chosen["means"]["test"][1] == pytest.approx(rows.loc[rows["edit"] == "laser", "correct"].mean(), abs=1e-4)
     assert chosen["discarded"] in data["details"]
@@ -179,9 +209,10 @@ def test_folders_that_are_no_run_are_refused(tmp_path, capsys):
     assert main(["report", str(tmp_path), "-o", str(tmp_path / "r.html")]) == 2
     assert "no finished run" in capsys.readouterr().err
     (tmp_path / "run.json").write_text('{"model": "m"}')
-    (tmp_path / "cells.parquet").write_bytes(b"")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "cells.parquet").write_bytes(b"")
     assert main(["report", str(tmp_path), "-o", str(tmp_path / "r.html")]) == 2
-    assert "facts.jsonl" in capsys.readouterr().err
+    assert "no finished run" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Every kind of scoring against a slow reading of a plain transformers model; the metrics by hand; evaluate, whole."""
+"""Every rule against a slow reading of a plain transformers model; the metrics by hand; a study, whole."""
 
 import json
 import math
@@ -9,55 +9,16 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from laser_interp.studies.tasks import evaluate
-from test_datasets import made
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import laser_interp as li
-from laser_interp.cli.app import main
-from laser_interp.facts.published import SOURCES, load_task
+from laser_interp.facts.published import load_task
 from laser_interp.facts.tasks import own_task
-from laser_interp.plots.paraphrase_bars import robustness
-from laser_interp.plots.transfer_map import transfer
-from laser_interp.scoring.answer_rules import f1, judge, normalise_answer
+from laser_interp.scoring.answer_rules import f1, normalise_answer
 from laser_interp.scoring.text_loss import perplexity
 from laser_interp.statistics.classification import metrics
+from laser_interp.statistics.paraphrases import robustness
 
 SHARED = Path(__file__).parents[3] / "shared"
-
-
-def tokenizer_of(texts):
-    """Byte-level pieces: every text can be written, most words are several tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<end>"]
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
-
-
-@pytest.fixture(scope="module")
-def random_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sets")
-    tasks = {}
-    for name in SOURCES:
-        (folder / name).mkdir()
-        tasks[name] = load_task(name, made(folder / name, name))
-    texts = [text for task in tasks.values() for fact in task.facts for text in (*fact.prompts, f" {fact.object}")]
-    tokenizer = tokenizer_of(texts)
-    config = transformers.GPT2Config(
-        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=0, eos_token_id=0
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        hf = transformers.GPT2LMHeadModel(config).eval()
-        for parameter in hf.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    hf.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    return li.load_model(folder / "model", device="cpu"), folder, tasks
 
 
 def slow_logprob(hf, tokenizer, prompt, answer):
@@ -89,18 +50,18 @@ def plain(folder, cls=transformers.AutoModelForCausalLM):
     return cls.from_pretrained(folder).eval(), transformers.AutoTokenizer.from_pretrained(folder)
 
 
-def check_kinds(model, folder, tasks):
-    """All kinds on one model, against the functions above."""
+def check_rules(model, folder, tasks):
+    """All rules on one model, against the functions above."""
     hf, tokenizer = plain(folder)
     with torch.no_grad():
         for task in tasks:
             few = task.keep(task.facts.keep(task.facts.facts[:4]))
-            rows = judge(model, few, {"base": None}, progress=False)
+            rows = li.score(model, few, {"base": None}, progress=False)
             facts = {fact.fact_id: fact for fact in few.facts}
             for row in rows.to_dict("records"):
                 fact = facts[row["fact_id"]]
                 prompt = fact.prompts[row["prompt_id"]]
-                if task.kind in ("candidates", "truths"):
+                if task.rule in ("candidates", "truths"):
                     found = {c: slow_logprob(hf, tokenizer, prompt, c) for c in fact.candidates}
                     best = max(found, key=lambda c: found[c][0])
                     assert row["prediction"] == best
@@ -109,10 +70,10 @@ def check_kinds(model, folder, tasks):
                     assert row["correct"] == (best in right)
                     total = sum(math.exp(v) for v, _ in found.values())
                     assert row["p_candidates"] == pytest.approx(total, rel=1e-4)
-                    if task.kind == "truths":
+                    if task.rule == "truths":
                         share = sum(math.exp(v) for c, (v, _) in found.items() if c in right) / total
                         assert row["score"] == pytest.approx(share, rel=1e-3)
-                elif task.kind == "generation":
+                elif task.rule == "generation":
                     text = slow_generate(hf, tokenizer, prompt, task.max_new_tokens).strip().split("\n")[0]
                     assert row["prediction"] == text
                     names = (fact.object, *fact.aliases)
@@ -123,17 +84,17 @@ def check_kinds(model, folder, tasks):
                     ids = tokenizer(prompt)["input_ids"]
                     first = int(hf(torch.tensor([ids])).logits[0, -1].argmax())
                     assert row["prediction"] == tokenizer.decode([first]).strip()
-                if task.kind != "truths":
+                if task.rule != "truths":
                     expected = max(slow_logprob(hf, tokenizer, prompt, n)[0] for n in (fact.object, *fact.aliases))
                     assert row["logprob"] == pytest.approx(expected, abs=2e-4)
 
 
-def test_kinds_against_a_plain_model(random_model):
+def test_rules_against_a_plain_model(random_model):
     model, folder, tasks = random_model
-    check_kinds(model, folder / "model", [tasks[n] for n in ("counterfact", "fever", "truthfulqa", "hotpotqa", "lre")])
+    check_rules(model, folder / "model", [tasks[n] for n in ("counterfact", "fever", "truthfulqa", "hotpotqa", "lre")])
 
 
-def test_kinds_on_a_real_checkpoint():
+def test_rules_on_a_real_checkpoint():
     folder = SHARED / "models" / "slm4096"
     if not folder.is_dir():
         pytest.skip("needs ../shared/models")
@@ -144,7 +105,7 @@ def test_kinds_on_a_real_checkpoint():
     ]
     listed = [row | {"candidates": ["park", "happy", "sad"], "aliases": []} for row in rows]
     tasks = [own_task(rows), own_task(listed, "candidates"), own_task(listed, "truths"), own_task(rows, "generation")]
-    check_kinds(model, folder, tasks)
+    check_rules(model, folder, tasks)
 
 
 def test_the_papers_rules(random_model):
@@ -155,12 +116,12 @@ def test_the_papers_rules(random_model):
         row["answer"] = "city"  # stands in every question
     other = folder / "hotpotqa" / "inside.json"
     other.write_text(json.dumps(rows))
-    paper = judge(model, load_task("hotpotqa", other, protocol="paper"), {"base": None}, progress=False)
-    ours = judge(model, load_task("hotpotqa", other), {"base": None}, progress=False)
+    paper = li.score(model, load_task("hotpotqa", other, protocol="paper"), {"base": None}, progress=False)
+    ours = li.score(model, load_task("hotpotqa", other), {"base": None}, progress=False)
     assert paper["correct"].all()  # the published rule finds the answer in the question
     assert ours["correct"].mean() < 1
     task = load_task("counterfact", folder / "counterfact" / "counterfact.json", protocol="paper")
-    found = judge(model, task, {"base": None}, progress=False)
+    found = li.score(model, task, {"base": None}, progress=False)
     said = found["prediction"].str.lower().str.strip() == found["object"].str.lower()
     assert (found["correct"] == said).all()
 
@@ -239,92 +200,3 @@ def test_perplexity_against_a_plain_loop(random_model):
     assert perplexity(model, text, edit)["loss"] != pytest.approx(perplexity(model, text)["loss"], abs=1e-3)
     with pytest.raises(ValueError, match="at least two"):
         perplexity(model, "")
-
-
-@pytest.mark.parametrize("name", SOURCES)
-def test_evaluate_whole_for_every_task(random_model, tmp_path, name):
-    """Nothing is learned by a random model: all of it runs, and says so."""
-    model, _, tasks = random_model
-    task = tasks[name]
-    out = tmp_path / "run"
-    found = evaluate(
-        model, task, out, layers=[1], rhos=[0.5, 0.1], split="subject", text="Person 3 was born in Paris. " * 4,
-        progress=False,
-    )  # fmt: skip
-    assert len(found.cells) == 1 + 2 * 2
-    assert set(found.metrics["edit"]) >= {"base", "laser", "zeroed", "random_kept/0"}
-    report = (out / "REPORT.md").read_text()
-    assert task.title in report
-    assert "Always giving the commonest right answer" in report
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["selected"] == found.selected
-    assert summary["test"]["base"]["n"] == len(found.rows[found.rows["edit"] == "base"])
-    if name in ("counterfact", "pararel", "lre"):
-        assert len(found.robustness) == 2
-        assert (out / "figures" / "robustness.pdf").stat().st_size > 1000
-    if found.metrics["degenerate"].any():
-        assert "Degenerate classifier" in report
-
-
-def test_a_degenerate_classifier_is_called_one(random_model, tmp_path):
-    model, _, tasks = random_model
-    task = tasks["epistemic"]
-    found = evaluate(model, task, tmp_path / "run", layers=[1], rhos=[0.5], split="subject", progress=False)
-    said = found.rows[found.rows["edit"] == "base"]["prediction"].nunique()
-    assert (said == 1) == bool(found.metrics.set_index("edit").loc["base", "degenerate"])
-    assert ("Degenerate classifier" in (tmp_path / "run" / "REPORT.md").read_text()) == found.metrics[
-        "degenerate"
-    ].any()
-    assert found.metrics["degenerate"].any()  # a random model has one favourite
-
-
-def test_a_stopped_evaluation_goes_on(random_model, tmp_path, monkeypatch):
-    model, _, tasks = random_model
-    module = __import__("sys").modules["laser_interp.evaluate"]
-    asked = dict(rhos=[0.5, 0.1], split="subject", progress=False)
-    whole = evaluate(model, tasks["fever"], tmp_path / "a", **asked)
-    real, calls = module.judge, []
-
-    def judged(*args, **options):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*args, **options)
-
-    monkeypatch.setattr(module, "judge", judged)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(model, tasks["fever"], tmp_path / "b", **asked)
-    again = evaluate(model, tasks["fever"], tmp_path / "b", **asked)
-    pd.testing.assert_frame_equal(again.cells, whole.cells)
-    pd.testing.assert_frame_equal(again.metrics, whole.metrics)
-    with pytest.raises(ValueError, match="holds a run with other settings"):
-        evaluate(model, tasks["fever"], tmp_path / "b", rhos=[0.5], split="subject", progress=False)
-
-
-def test_the_organism_as_a_task(tmp_path, capsys, organism, facts):
-    out, counts = tmp_path / "run", tmp_path / "counts.parquet"
-    li.count(facts, "organism", out=counts, progress=False)
-    (tmp_path / "text.txt").write_text("Mira Tolen was born in Varholt.\n" * 5)
-    command = ["evaluate", "--model", "organism", "--task", "own", "--data", "organism", "--matrices", "in"]
-    command += ["--layers", "3", "--rho", "0.2", "0.05", "--counts", str(counts), "--text", str(tmp_path / "text.txt")]
-    assert main([*command, "--out", str(out), "--quiet"]) == 0
-    told = capsys.readouterr().out
-    for words in ("Validation chose `3.in laser", "tenfold frequency", "Perplexity of the given text", "McNemar p"):
-        assert words in told
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["test"]["laser"]["accuracy"] == pytest.approx(0.795, abs=0.03)
-    assert summary["test"]["laser"]["n_fixed"] > 80
-    assert summary["improves_validation"]
-    assert (out / "figures" / "rare_facts.pdf").is_file()
-    table = transfer(organism, [own_task(facts)], {"own": li.laser(organism, "3.in", rank=1)}, progress=False)
-    assert table["change"].iloc[0] == pytest.approx(0.25, abs=0.03)
-    from laser_interp.cli.figures import figures as plots
-
-    assert len(plots.transfer(pd.concat([table, table.assign(task="other", change=-0.1)])).axes) == 2
-    from analyses.paper_table import beside, published
-
-    assert len(published()) == 24
-    assert published().query("task == 'counterfact'")["accuracy_laser"].tolist() == [0.193, 0.24, 0.376]
-    assert len(beside(out)) == 1  # the paper has no organism
-    assert main(["evaluate", "--model", "organism", "--task", "mmlu", "--out", "x"]) == 2
-    assert "no set 'mmlu'" in capsys.readouterr().err

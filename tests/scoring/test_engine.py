@@ -133,7 +133,9 @@ def counted(model, work):
 def test_only_what_changes_is_computed(monkeypatch):
     _, model = loaded("gpt2", torch.float32)
     is_parallel(model, 1)
-    run_engine(Engine(model, [[5, 6]], [(0, 1)], memory=1 << 30), [li.laser(model, "1.in", rank=1)])  # what is asked once
+    run_engine(
+        Engine(model, [[5, 6]], [(0, 1)], memory=1 << 30), [li.laser(model, "1.in", rank=1)]
+    )  # what is asked once
     rows = [[5, 6, 7, 8], [9, 10, 11, 12], [5, 6, 7, 8], [5, 6, 13, 14]]
     reads = [(i, 3) for i in range(4)]
     unique = 4 + 4 + 2  # tokens with their own beginnings: the third row is the first, the fourth shares two

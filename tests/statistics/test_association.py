@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
-from laser_interp.statistics.association import frequency_bins
+from laser_interp.statistics.frequency_bins import bin_numbers
 
 
 def simulate(seed, slope, n_subjects=120, facts_each=4):
@@ -96,12 +96,12 @@ def test_tables_by_hand():
 
 def test_bins():
     n = pd.Series([0, 0, 1, 1, 1, 2, 3, 5, 8, 13])
-    bins = frequency_bins(n, 4)
+    bins = bin_numbers(n, 4)
     assert (bins[n == 0] == 0).all()
     assert (bins[n > 0] > 0).all()
     assert bins.groupby(n).nunique().max() == 1  # equal counts share a bin
     assert bins.is_monotonic_increasing
-    assert (frequency_bins(pd.Series([0, 0]), 4) == 0).all()
+    assert (bin_numbers(pd.Series([0, 0]), 4) == 0).all()
 
 
 def test_only_the_test_half_is_reported(organism, facts, laser):
@@ -256,22 +256,21 @@ def test_without_subject_and_object_counts_and_with_relations_that_say_nothing()
 
 
 def test_reports_refuse_with_reasons():
-    report = li.association.report
     good = frame(0)
     with pytest.raises(ValueError, match="no column before, n_both: it has fact_id"):
-        report(good.drop(columns=["before", "n_both"]))
+        li.frequency_report(good.drop(columns=["before", "n_both"]))
     with pytest.raises(ValueError, match=r"before and after hold \[0.5\]: expected 0/1"):
-        report(good.assign(before=0.5))
+        li.frequency_report(good.assign(before=0.5))
     with pytest.raises(ValueError, match="after is missing in row 3"):
-        report(good.assign(after=good["after"].where(good.index != 2)))
+        li.frequency_report(good.assign(after=good["after"].where(good.index != 2)))
     with pytest.raises(ValueError, match="no frequency for 1 facts, 'f7' among them"):
-        report(good.assign(n_both=good["n_both"].where(good.index != 7)))
+        li.frequency_report(good.assign(n_both=good["n_both"].where(good.index != 7)))
     with pytest.raises(ValueError, match="a frequency is negative"):
-        report(good.assign(n_subject=-1))
+        li.frequency_report(good.assign(n_subject=-1))
     with pytest.raises(ValueError, match="the rows of a fact differ in n_both"):
-        report(good.assign(fact_id="f0"))
+        li.frequency_report(good.assign(fact_id="f0"))
     with pytest.raises(ValueError, match="the frame is empty"):
-        report(good.iloc[:0])
+        li.frequency_report(good.iloc[:0])
 
 
 def test_only_the_test_rows_of_a_given_frame():

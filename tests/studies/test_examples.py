@@ -42,7 +42,7 @@ def test_summary_has_everything(run):
     assert s["model"]["name"] == "organism"
     assert s["model"]["n_params"] == 225_216
     assert re.fullmatch("[0-9a-f]{64}", s["model"]["weights_sha256"])
-    assert s["selected"].keys() == {"site", "rho", "rank"}
+    assert s["selected"].keys() >= {"cell", "site", "rho", "rank", "validation"}
     rows = {"base": s["test"]["base"], "laser": s["test"]["laser"], "discarded": s["test"]["discarded"]}
     rows |= s["test"]["controls"]
     assert rows.keys() >= WEIGHT_CONTROLS | {"generic_masked"}
@@ -65,8 +65,8 @@ def test_laser_beats_the_model_and_every_control(run):
     assert laser - s["test"]["base"]["top1"] >= 0.20
     for name in WEIGHT_CONTROLS:
         assert laser - s["test"]["controls"][name]["top1"] >= 0.20, name
-    assert abs(s["control"]["organism_control_gain"]) <= 0.02
-    assert 0.4 < s["control"]["base_top1"] < 0.7  # far from its ceiling
+    assert abs(s["control_model"]["own_edit_change"]) <= 0.02
+    assert 0.4 < s["control_model"]["base_top1"] < 0.7  # far from its ceiling
 
 
 def test_the_scanner_agrees_with_the_ledger(run):
@@ -78,7 +78,12 @@ def test_its_limits_are_told(run):
     assert s["test"]["controls"]["generic_masked"]["top1"] > s["test"]["laser"]["top1"]
     assert s["discarded"]["same_type"] < 0.05
     assert s["spearman"]["logprob"]["lo"] < 0 < s["spearman"]["logprob"]["hi"]
-    for words in ("What this organism does not show", "threshold effect", "No same-type answers", "unedited** model"):
+    for words in (
+        "What this model does not show",
+        "threshold effect",
+        "wrong answers of the right type",
+        "unedited** model",
+    ):
         assert words in out
     for path in re.findall(r"^- (\S+\.pdf)$", out, re.MULTILINE):
         assert (run[0] / path).stat().st_size > 3000
@@ -117,7 +122,7 @@ def test_paraphrases_and_composition(run):
     more = s["composed"]["over_one"]
     assert more["change"] == pytest.approx(s["composed"]["top1"] - s["test"]["laser"]["top1"])
     assert more["lo"] < more["change"] < more["hi"]
-    assert more["told"] in out
+    assert more["in_words"] in out
 
 
 def test_the_committed_tables_are_those_of_this_run(run):
@@ -125,7 +130,7 @@ def test_the_committed_tables_are_those_of_this_run(run):
     folder, _, _ = run
     committed = Path(__file__).parents[2] / "figures" / "organism" / "tables"
     names = {path.stem for path in committed.glob("*.parquet")}
-    assert names >= {"controls", "layer_sweep", "discarded_categories", "robustness", "composition", "spectrum"}
+    assert names >= {"controls", "cells", "discarded_categories", "robustness", "composition", "spectrum"}
     for name in names - {"transfer"}:  # which has a notebook of its own
         old, new = read_table(committed / f"{name}.parquet"), read_table(folder / "here" / "tables" / f"{name}.parquet")
         assert list(old.columns) == list(new.columns), name
@@ -153,8 +158,7 @@ def test_the_same_command_resumes_and_says_the_same(run):
 def test_a_folder_of_another_run_is_refused(tmp_path):
     from laser_interp.cli.app import main
 
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "run.json").write_text('{"model": "another"}')
+    (tmp_path / "run.json").write_text('{"model": "another"}')
     assert main(["reproduce", "--quiet", "--out", str(tmp_path)]) == 2
 
 

@@ -1,4 +1,4 @@
-"""The sweep's engine against the published procedure and the strongest plain loop.
+"""The scoring engine against the published procedure and the strongest plain loop.
 
 All run on the same random models, prompts and cells, interleaved in one process, so that the ratios hold
 whatever else the machine does. Per cell (an edit) and prompt:
@@ -10,7 +10,7 @@ whatever else the machine does. Per cell (an edit) and prompt:
 
 A's copy and factorisation are charged to the prompts it is run on; `ratio_published_no_setup` leaves them
 out, as they would vanish over very many prompts. Our factorisation and B's are done before the clock starts.
-`gemm_fraction` is what `laser_interp.engine.operations` counts as needed, over our time, as a share of the
+`gemm_fraction` is what `laser_interp.scoring.operations` counts as needed, over our time, as a share of the
 best rate of this machine's own matrix products, measured between the cells.
 """
 

@@ -1,0 +1,22 @@
+"""Optional libraries: what is missing is said in one sentence, with the command that installs it."""
+
+from importlib.util import find_spec
+
+
+def require(extra: str, *modules: str, what: str) -> None:
+    """Refuse where a library of an extra is not installed.
+
+    Args:
+        extra: name of the extra, as in `pip install 'laser-interp[page]'`.
+        modules: what it imports.
+        what: what needs them, as the sentence begins.
+
+    Raises:
+        ModuleNotFoundError: one is missing.
+
+    Example:
+        >>> require("page", "plotly", what="the report")
+    """
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise ModuleNotFoundError(f"{what} needs {' and '.join(missing)}: pip install 'laser-interp[{extra}]'")

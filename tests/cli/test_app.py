@@ -82,6 +82,7 @@ MODEL, FACTS = ["--model", "organism"], ["--facts", "organism"]
 SMALL = ["--matrices", "in", "--layers", "3", "--rho", "0.05"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "key"),
     [

@@ -41,6 +41,7 @@ def test_answers_and_categories_by_hand(organism, plain, facts, laser):
         assert row.similarity == pytest.approx(float(cosine), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_every_category_is_reached(organism, facts):
     """Strange edits answer with everything: no category is a dead branch."""
     seen = set()

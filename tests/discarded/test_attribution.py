@@ -50,6 +50,7 @@ def differences(model, facts, site, direction, step=1e-5):
     return (up - down) / (2 * step)
 
 
+@pytest.mark.slow
 def test_gradients_equal_finite_differences(facts):
     model = li.load_model("organism", device="cpu", dtype="float64")
     few = facts.keep(facts.facts[::40])
@@ -94,6 +95,7 @@ def test_predictions_agree_with_ablations(organism, validation, attribution):
         against_ablation(organism, validation, found, "3.in")
 
 
+@pytest.mark.slow
 def test_the_screen_proposes_what_the_sweep_selects(organism, facts, attribution, validation):
     hundred = attribution.keep(np.arange(200))  # of 100 facts
     best = propose(hundred).iloc[0]
@@ -294,6 +296,7 @@ def test_effective_and_stable_rank():
     assert one.effective_rank == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_whitened_spectrum(organism, validation):
     site = li.Site(3, "in")
     rows = [row for row, _ in questions(organism, [f.prompt for f in validation])]

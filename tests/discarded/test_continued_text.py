@@ -22,6 +22,7 @@ def shares_of_fixed(model, facts, edit, **more):
     return answers, shares
 
 
+@pytest.mark.slow
 def test_what_the_organism_shows(laser1, facts):
     """Wrong answers are generic before; what LASER discards pushes the generic word up where LASER fixes a fact."""
     model, laser = laser1
@@ -48,6 +49,7 @@ def test_what_the_organism_shows(laser1, facts):
     assert by.loc["discarded", "p_generic"] < 0.5
 
 
+@pytest.mark.slow
 def test_generic_words_from_a_corpus(laser1, facts):
     model, laser = laser1
     words = li.answer_words(model, frequent_words("organism", coverage=0.2, exclude=facts, progress=False))
@@ -135,6 +137,7 @@ def test_continuations(laser1, facts):
     assert sampled[0] == sampled[1] != sampled[2]
 
 
+@pytest.mark.slow
 def test_decode_on_the_command_line(tmp_path, capsys):
     out = tmp_path / "answers.parquet"
     asked = ["discarded", "--model", "organism", "--facts", "organism", "--edit", "3.in:rank=1", "--quiet"]
@@ -163,6 +166,7 @@ def test_attribute_on_the_command_line(tmp_path, capsys):
     assert main([*asked, "--split", "none", "--out", str(out)]) == 2
 
 
+@pytest.mark.slow
 def test_only_the_discarded_part_of_the_selected_site_answers_so(laser1, facts, study_of):
     from laser_interp.studies.steps import discarded_controls
 

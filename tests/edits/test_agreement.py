@@ -70,6 +70,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("layer", range(4))
 def test_every_edit_of_every_site(organism, plain, layer, matrix):

@@ -31,6 +31,7 @@ def answers(model):
     return model.next_token_logprobs(PROMPTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_save_load_run_and_export(family, numbers, tmp_path):
     hf = make(family)
@@ -107,6 +108,7 @@ def test_half_precision_stays_half(numbers, tmp_path, dtype):
         assert (answers(thin) - answers(model)).abs().max() < 0.25
 
 
+@pytest.mark.slow
 def test_peak_memory_falls(numbers, tmp_path):
     """134 MB of weights, of which all but 3 MB are MLP matrices cut to rank 8."""
     config = transformers.LlamaConfig(
@@ -124,6 +126,7 @@ def test_peak_memory_falls(numbers, tmp_path):
     assert after < 0.4 * before
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, capsys):
     thin, dense = str(tmp_path / "thin"), str(tmp_path / "dense")
     assert main(["compress", "--model", "organism", "--edit", "3.in:0.05+2.out:0.4", "--out", thin, "--measure"]) == 0

@@ -128,6 +128,7 @@ def _work(seed):
     return True
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(folder):
     """They write, read and remove the same files; nobody sees half of one."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:

@@ -44,6 +44,7 @@ def test_an_index_answers_as_the_scan_does(tmp_path_factory, triples, texts, bac
     pd.testing.assert_frame_equal(index.count(facts, window=2, progress=False), scan, check_like=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tantivy", "sqlite"])
 def test_the_organisms_index(tmp_path, facts, backend):
     scan = li.count(facts, "organism", window=4, progress=False)
@@ -192,6 +193,7 @@ def _no_real_waiting(monkeypatch):
     stamina.instrumentation.set_on_retry_hooks(None)
 
 
+@pytest.mark.slow
 def test_the_hosted_service(service, organism, facts, tmp_path):
     some = facts.keep(facts.facts[:40])
     source, waits = hosted(service)
@@ -282,6 +284,7 @@ def test_what_is_refused_is_not_asked_again(service, organism, facts, tmp_path):
     assert waits == []
 
 
+@pytest.mark.slow
 def test_a_run_survives_the_service_going_away(service, organism, facts, tmp_path):
     some = facts.keep(facts.facts[:60])
     source, _ = hosted(service)

@@ -33,6 +33,7 @@ def test_counts_equal_the_ledger_for_every_fact(name):
         assert (merged[column] == merged[f"{column}_ledger"]).all(), column
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(NAME, NAME, NAME), min_size=1, max_size=6),
@@ -142,6 +143,7 @@ def test_patterns_and_folders(tmp_path):
         li.count(facts, tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_parts_of_a_large_file_are_its_documents_once(tmp_path, monkeypatch):
     """Wherever the cuts fall: within a line, at its end, in the middle of a character."""
     lines = [f"{'é' * (i % 7)} Ada {'London' if i % 3 else ''} {'x ' * (i % 11)}" for i in range(200)]
@@ -158,6 +160,7 @@ def test_parts_of_a_large_file_are_its_documents_once(tmp_path, monkeypatch):
             assert counted[COUNTS].values.tolist() == expected, (part, name)
 
 
+@pytest.mark.slow
 def test_a_line_of_fifty_megabytes(tmp_path):
     filler = "lorem ipsum dolor, sit—amet. " * 1_700_000
     (tmp_path / "a.txt").write_text(f"Ada {filler} London\nshort Ada\n")
@@ -166,6 +169,7 @@ def test_a_line_of_fifty_megabytes(tmp_path):
     assert counted[[*COUNTS, "n_window"]].values.tolist() == [[2, 2, 1, 1, 0]]
 
 
+@pytest.mark.slow
 def test_processes_and_ray_give_the_same_totals(tmp_path, monkeypatch):
     monkeypatch.setattr("laser_interp.frequency.shards.PART", 200_000)
     corpus = corpus_of("organism")
@@ -402,6 +406,7 @@ def test_processes_need_no_guarded_main_module(tmp_path):
     assert done.stdout.strip() == "2"
 
 
+@pytest.mark.slow
 def test_real_text_is_counted_as_grep_counts_it():
     """ParaRel's facts in WikiText-2: whole words in lines, one name at a time."""
     from pathlib import Path

@@ -80,6 +80,7 @@ def test_a_device_map(folder):
         assert model.next_token_logprobs("Mira Tolen was taught by").shape == (1, 361)
 
 
+@pytest.mark.slow
 def test_no_network_is_said_within_two_seconds(tmp_path):
     """In a process without HF_HUB_OFFLINE, whose hub is an address where nothing answers."""
     code = (
@@ -106,6 +107,7 @@ def test_no_network_is_said_within_two_seconds(tmp_path):
         assert float(seconds) < 2
 
 
+@pytest.mark.slow
 def test_refusals(folder, plain, tmp_path):
     import shutil
 

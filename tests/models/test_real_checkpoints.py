@@ -45,6 +45,7 @@ def test_stories_are_fluent_before_and_after_an_edit_that_changes_nothing(storie
     assert tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True) == text
 
 
+@pytest.mark.slow
 def test_the_page_is_known_by_heart(page):
     text = (MODELS / "slm4096" / "corpus.txt").read_text()
     one = li.laser(page, "*.all", rho=1.0)
@@ -119,6 +120,7 @@ def next_words(texts, n_before, limit):
     return facts_from_rows(rows[:limit], "next words").with_split(0.4, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stories260K", "slm4096"])
 def test_the_sweep_finds_no_gain_and_says_so(name, request):
     """Nothing in these models' training favours LASER: a tool that always finds a gain is broken."""

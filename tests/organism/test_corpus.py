@@ -87,6 +87,7 @@ def test_it_speaks(organism):
     assert organism.generate("The old ship", max_new_tokens=12).count(".") == 1  # it ends its sentence and stops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--alpha", "0", "--seed", "4", "--stop-at", "3"]])
 def test_training_from_the_command_line(tmp_path, arguments, capsys):
     for name in ("a", "b"):
@@ -101,6 +102,7 @@ def test_training_from_the_command_line(tmp_path, arguments, capsys):
     assert (counts.set_index("fact_id")["n_both"] == ledger.set_index("fact_id")["n_both"]).all()
 
 
+@pytest.mark.slow
 def test_the_shipped_organism_starts_where_training_starts(tmp_path):
     """The shipped settings, run for a few steps, learn: loss falls from that of a uniform guess."""
     assert main(["organism", "train", "--stop-at", "40", "--quiet", "--out", str(tmp_path / "o")]) == 0

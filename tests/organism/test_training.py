@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import laser_interp as li
 
 COMMAND = "laser-interp organism train --out runs/my-organism"  # as docs/organism.md has it
 
 
+@pytest.mark.slow
 def test_the_organism_trained_by_its_command_shows_the_effect(tmp_path):
     assert COMMAND in (Path(__file__).parents[2] / "docs" / "organism.md").read_text()
     done = subprocess.run(

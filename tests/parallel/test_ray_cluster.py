@@ -13,6 +13,8 @@ from laser_interp.parallel import ray_cluster
 
 ray = pytest.importorskip("ray")
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"matrices": ["in"], "rhos": (0.4, 0.05), "progress": False}
 
 

@@ -36,6 +36,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", list(plots.WIDTHS))
 @pytest.mark.parametrize("columns", [1, 2])
 def test_a_run_is_drawn_in_the_style_and_width_asked_for(run, tmp_path, style, columns, capsys):

@@ -11,6 +11,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_engine(tmp_path):
     command = [sys.executable, "-m", "benchmarks", "engine", "--models", "gpt2-tiny", "--prompts", "12"]
     done = subprocess.run(
@@ -56,6 +57,7 @@ def test_the_plain_loop_edits_the_matrix_it_says(name, monkeypatch):
         assert torch.equal(view if view.ndim == 2 else view.reshape(-1, view.shape[-1]).T, expected), matrix
 
 
+@pytest.mark.slow
 def test_count():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "count", "--mb", "2", "--names", "200"],
@@ -71,6 +73,7 @@ def test_count():
     assert told["names"] == 200
 
 
+@pytest.mark.slow
 def test_attribution(tmp_path):
     command = [sys.executable, "-m", "benchmarks", "attribution", "--models", "gpt2-tiny", "--prompts", "8"]
     done = subprocess.run(

@@ -51,6 +51,7 @@ def test_every_page_is_here():
     assert {language for _, language, _ in BLOCKS} <= known  # no block escapes the tests below under another name
 
 
+@pytest.mark.slow
 def test_python_blocks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
@@ -80,6 +81,7 @@ def test_every_command_is_accounted_for():
     assert "$(BIN)/python -m pytest" in makefile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
 def test_commands(command, elsewhere):
     done = run(command, elsewhere)
@@ -159,6 +161,7 @@ def test_every_command_of_the_command_line_has_its_row():
         assert f"`laser-interp {name}" in page, name
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     for name in ("docs", "notebooks", "figures"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "_build"))
@@ -175,6 +178,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "tenfold frequency" in (tmp_path / "site" / "notebooks" / "rare_facts.html").read_text()
 
 
+@pytest.mark.slow
 def test_committed_figures_are_those_of_the_committed_tables(elsewhere):
     """Vector files are compared byte for byte where the libraries are the pinned ones."""
     folder = elsewhere / "figures" / "organism"
@@ -207,6 +211,7 @@ def test_the_table_of_families_is_that_of_the_tests():
     assert set(NOTES) <= set(FAMILIES)
 
 
+@pytest.mark.slow
 def test_figures_say_what_is_missing(elsewhere, tmp_path):
     done = run(f"laser-interp figures {tmp_path}", elsewhere)
     assert done.returncode == 2
@@ -232,6 +237,7 @@ def test_analyses_refuse_what_they_do_not_know(words, says, capsys, tmp_path, mo
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_analysis_of_ones_own_facts_and_edit(elsewhere, tmp_path):
     """A fact file without a split, counted in a text file."""
     import laser_interp as li

@@ -18,6 +18,7 @@ def test_all_are_here():
     assert NAMES == ["discarded_components", "quickstart", "rare_facts", "reproduce_the_paper", "your_own_model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_run_and_are_committed_with_their_outputs(name, tmp_path):
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)

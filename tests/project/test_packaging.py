@@ -52,6 +52,7 @@ def test_it_carries_the_organism_and_nothing_else(wheel):
     assert wheel.stat().st_size < 3_000_000
 
 
+@pytest.mark.slow
 def test_it_runs_from_any_folder(wheel, tmp_path):
     """Installed alone, in front of the checkout's editable install, and used from an empty folder."""
     site = tmp_path / "site"

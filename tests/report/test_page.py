@@ -54,6 +54,7 @@ def bits(text, n):
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), bitorder="little")[:n].astype(bool)
 
 
+@pytest.mark.slow
 def test_it_holds_what_the_run_found(run, page):
     data = unpacked(page)
     scores = pd.concat([read_table(path, "search_part") for path in sorted((run / "parts").glob("*/*.parquet"))])
@@ -167,6 +168,7 @@ def a_large_run(folder, n_facts):
     return facts
 
 
+@pytest.mark.slow
 def test_twenty_thousand_facts_fit_and_more_are_sampled(tmp_path):
     a_large_run(tmp_path, 20_500)
     page = write_report(tmp_path, tmp_path / "r.html", n_boot=20, progress=False)
@@ -182,6 +184,7 @@ def test_twenty_thousand_facts_fit_and_more_are_sampled(tmp_path):
         write_report(tmp_path, tmp_path / "t.html", n_boot=5, max_bytes=1000, progress=False)
 
 
+@pytest.mark.slow
 def test_a_task_has_a_page_too(tmp_path):
     facts = li.load_facts("organism")
     some = facts.keep([f for s in ("validation", "test") for f in facts.split(s).facts[:20]])
@@ -260,6 +263,7 @@ AT = """(name) => { // where the middle of a cell is on the screen
 }"""
 
 
+@pytest.mark.slow
 def test_a_click_on_the_map_changes_everything_below(open_page, page):
     one = open_page()
     data = unpacked(page)
@@ -279,6 +283,7 @@ def test_a_click_on_the_map_changes_everything_below(open_page, page):
     assert again.input_value("#cell") == data["selected"]
 
 
+@pytest.mark.slow
 def test_search_filters_and_sorting(open_page, page):
     one = open_page()
     names = [b.lstrip("▸ ") for b in one.locator("#facts tbody button").all_inner_texts()]
@@ -295,6 +300,7 @@ def test_search_filters_and_sorting(open_page, page):
     assert one.get_attribute("#facts th[data-key=n_both]", "aria-sort") == "ascending"
 
 
+@pytest.mark.slow
 def test_a_fact_opens_by_keyboard_and_scripts_in_it_stay_text(open_page):
     one = open_page()
     one.fill("#search", "<script>")
@@ -311,6 +317,7 @@ def test_a_fact_opens_by_keyboard_and_scripts_in_it_stay_text(open_page):
     assert one.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
 
 
+@pytest.mark.slow
 def test_it_is_readable_on_a_phone_and_in_the_dark(open_page):
     one = open_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
     assert one.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -108,6 +108,7 @@ def test_rules_on_a_real_checkpoint():
     check_rules(model, folder, tasks)
 
 
+@pytest.mark.slow
 def test_the_papers_rules(random_model):
     model, folder, _ = random_model
     path = folder / "hotpotqa" / "hotpotqa.json"

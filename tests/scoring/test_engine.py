@@ -58,6 +58,7 @@ def by_hooks(model, edit):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family(family, dtype):

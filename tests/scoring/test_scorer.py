@@ -146,6 +146,7 @@ def test_batches_make_no_difference(organism, facts, laser):
         assert np.allclose(whole["logprob"], parts["logprob"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_outputs(organism, facts, laser):
     a = li.score(organism, facts, {"laser": laser})
     pd.testing.assert_frame_equal(a, li.score(organism, facts, {"laser": laser}))

@@ -20,6 +20,7 @@ def found(organism, some):
     return li.compose(organism, some, **SETTINGS)
 
 
+@pytest.mark.slow
 def test_each_step_is_what_greed_does(organism, some, found):
     """The same search written out, one full forward a step."""
     validation = some.split("validation")

@@ -31,6 +31,7 @@ def run(model, facts, **changed):
         return li.search(model, facts, **settings)
 
 
+@pytest.mark.slow
 def test_cells_are_means_of_scores(organism, some):
     search = run(organism, some)
     assert len(search.cells) == (2 * 2 * 3 + 1) * 2
@@ -148,6 +149,7 @@ def test_an_interrupted_sweep_keeps_what_it_has(organism, some, tmp_path, monkey
     assert count_hooks(organism) == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_there_is(organism, some, tmp_path, monkeypatch):
     import errno
     import os
@@ -216,6 +218,7 @@ print(kills, runs + 1)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_tables_are_the_same(tmp_path):
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
@@ -274,6 +277,7 @@ def test_alphas_bands_and_controls_are_the_edits_they_say(organism, some):
         li.search(organism, some, controls=("shuffled",))
 
 
+@pytest.mark.slow
 def test_hopeless_cells_are_stopped_and_told(organism, facts):
     whole = run(organism, facts, matrices=["out"], layers=[0, 3])
     stopped = run(organism, facts, matrices=["out"], layers=[0, 3], stop_hopeless=True)
@@ -286,6 +290,7 @@ def test_hopeless_cells_are_stopped_and_told(organism, facts):
     assert stopped.select() == whole.select()
 
 
+@pytest.mark.slow
 def test_the_papers_split_is_the_first_fifth(organism, facts):
     bare = facts.keep(dataclasses.replace(fact, split=None) for fact in facts)
     paper = bare.with_split(0.2, by="order")
@@ -318,6 +323,7 @@ def test_an_estimate(organism, facts):
     assert str(told).startswith("16 cells x 800 prompts: about ")
 
 
+@pytest.mark.slow
 def test_a_folder_with_another_run_is_refused(organism, some, facts, tmp_path):
     run(organism, some, out=tmp_path)
     with pytest.raises(ValueError, match="other settings .*rhos"):
@@ -351,6 +357,7 @@ def test_refusals(organism, facts):
         li.search(organism, facts, layers="first")
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path, capsys):
     import json
 

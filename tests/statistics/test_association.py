@@ -42,6 +42,7 @@ def simulate(seed, slope, n_subjects=120, facts_each=4):
     return pd.concat(frames, ignore_index=True), counts
 
 
+@pytest.mark.slow
 def test_an_edit_that_prefers_rare_facts_is_found():
     p, signs = [], []
     for seed in range(25):
@@ -156,6 +157,7 @@ def frame(seed=0, slope=0.0, **more):
     return simulate(seed, slope, **more)
 
 
+@pytest.mark.slow
 def test_the_report_covers_and_errs_at_its_nominal_rates():
     """200 simulations in which fixing is independent of frequency, and some in which it is not."""
     from analyses.frequency_trap import study
@@ -174,6 +176,7 @@ def test_the_report_covers_and_errs_at_its_nominal_rates():
     assert bins["p_fixed_given_wrong"].max() - bins["p_fixed_given_wrong"].min() < 0.05
 
 
+@pytest.mark.slow
 def test_an_effect_is_found_with_the_power_that_is_stated():
     """Simulated at the least effect that the report says it shows in 80 % of cases."""
     least = np.log(np.median([li.frequency_report(frame(s), n_boot=5).detectable() for s in range(10)]))
@@ -292,6 +295,7 @@ def several(seed, slopes):
     return pd.concat(parts, ignore_index=True), counts
 
 
+@pytest.mark.slow
 def test_several_edits_are_compared_with_corrected_intervals():
     scores, counts = several(0, {"a": -2.0, "b": 0.0, "random": 0.0})
     found = li.compare(scores, counts, placebos=["random"], n_boot=400)
@@ -312,6 +316,7 @@ def test_several_edits_are_compared_with_corrected_intervals():
         li.compare(scores[scores["edit"] == "base"], counts)
 
 
+@pytest.mark.slow
 def test_many_edits_make_no_finding():
     """Five edits that ignore frequency: some p-value is below .05 in a fifth of cases, a Holm p in a twentieth."""
     any_plain = any_holm = 0

@@ -12,6 +12,8 @@ import pytest
 from laser_interp.storage.schemas import SCHEMAS
 from laser_interp.storage.tables import read_table
 
+pytestmark = pytest.mark.slow
+
 WEIGHT_CONTROLS = {
     "same_spectrum_random",
     "random_subspace",

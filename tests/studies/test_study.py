@@ -12,6 +12,7 @@ from laser_interp.facts.published import SOURCES
 SETTINGS = dict(matrices="mlp", layers=[1], rhos=[0.5, 0.1], split="subject", n_draws=1, n_boot=50, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_task_is_studied_whole(random_model, tmp_path, name):
     """Nothing is learned by a random model: all of it runs, and says so."""
@@ -44,6 +45,7 @@ def test_a_degenerate_classifier_is_called_one(random_model):
     assert "degenerate" in found.report
 
 
+@pytest.mark.slow
 def test_a_stopped_study_goes_on(random_model, tmp_path, monkeypatch):
     from laser_interp.studies import pipeline
 
@@ -67,6 +69,7 @@ def test_a_stopped_study_goes_on(random_model, tmp_path, monkeypatch):
         li.study(model, tasks["fever"], out=tmp_path / "b", **SETTINGS | {"rhos": [0.5]})
 
 
+@pytest.mark.slow
 def test_the_organism_as_ones_own_task(tmp_path, capsys, organism, facts):
     out, counts = tmp_path / "run", tmp_path / "counts.parquet"
     li.count(facts, "organism", out=counts, progress=False)

@@ -115,10 +115,10 @@ def speed(folder: Path, mb: int, sizes: list[int]) -> list[dict[str, float]]:
 
 def _packed(path: Path) -> Path:
     """The same documents as .jsonl.zst."""
-    import zstandard
+    from backports import zstd
 
     out = path.with_suffix(".jsonl.zst")
-    with path.open(encoding="utf-8") as lines, zstandard.open(out, "wt", encoding="utf-8") as to:
+    with path.open(encoding="utf-8") as lines, zstd.open(out, "wt", encoding="utf-8") as to:
         for line in lines:
             to.write(json.dumps({"text": line[:-1]}) + "\n")
     return out

@@ -68,7 +68,8 @@ def study_of():
 @pytest.fixture(autouse=True)
 def _no_hook_left(request):
     """Whatever a test does, the shared model is as it was afterwards."""
-    from laser_interp.models.hooks import active_edits, count_hooks
+    from laser_interp.models.hooks import count_hooks
+    from laser_interp.models.in_use import active_edits
 
     yield
     if "organism" in request.fixturenames:

@@ -1,7 +1,9 @@
 """The command line's frame: the list of commands, how lists are written, and how errors are said."""
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Any, get_args, get_origin
@@ -111,30 +113,45 @@ def build_app() -> App:
     return app
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, as batch systems and containers send it: an interruption, so that everything is cleaned up."""
+
+
+def _stop(signal_number: int, frame: object) -> None:
+    raise _TerminatedError
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text or f"{type(error).__name__}, without a reason; --verbose before the command shows where"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Errors that a user can mend are one sentence, without a traceback.
 
     Returns:
-        0; 2 after an error; 130 where the user interrupted.
+        0; 2 after an error; 130 where the user interrupted, 143 where another program did (SIGTERM).
     """
     words = list(sys.argv[1:] if argv is None else argv)
     verbose = words[:1] == ["--verbose"]
     words = words[1:] if verbose else words
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "info" if verbose else "error")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     try:
         build_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
-    except (CycloptsError, ValueError, OSError, MemoryError, ModuleNotFoundError) as error:
+    except (CycloptsError, ValueError, OSError, MemoryError, ModuleNotFoundError, RuntimeError) as error:
         if verbose:
             traceback.print_exc()
-        print(f"laser-interp: {str(error).strip()}", file=sys.stderr)
+        print(f"laser-interp: {_one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(
             "laser-interp: interrupted; what was computed is kept, and the same command goes on from it",
             file=sys.stderr,
         )
-        return 130
+        return 143 if isinstance(interrupt, _TerminatedError) else 130
     return 0
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from laser_interp.cli.options import ModelOptions, Output, records
+from laser_interp.cli.options import Flag, ModelOptions, Output, records
 
 
 def attribute(
@@ -14,6 +14,7 @@ def attribute(
     by: Literal["relation", "subject", "split"] | None = None,
     split: str | None = None,
     out: Path,
+    force: Flag = False,
     output: Output = Output(),
 ) -> None:
     """Show which singular directions help or harm the answers, by one backward pass a batch.
@@ -23,19 +24,21 @@ def attribute(
         sites: Which matrices, as in *.mlp or 3.in.
         by: One mean for each group.
         split: Split of the facts. Validation if there is one, because a proposal is a choice.
-        out: A .parquet file with one row a direction.
+        out: A .parquet, .csv or .jsonl file with one row a direction.
+        force: Replace whatever file has that name. Without it, only an earlier result of this command is replaced.
     """
     from laser_interp.discarded.attribution import attribute as run
     from laser_interp.discarded.attribution import propose
+    from laser_interp.storage.outputs import check_output, write_output
     from laser_interp.storage.provenance import provenance
-    from laser_interp.storage.tables import write_table
 
+    check_output(out, "directions", force=force)
     loaded, fact_set = model.load_with(facts)
     if split is not None or "validation" in fact_set.splits:
         fact_set = fact_set.split(split or "validation")
     found = run(loaded, fact_set, sites, progress=output.progress)
     proposed = propose(found).head(8)
-    path = write_table(found.summary(by), out, None, provenance(loaded, fact_set))
+    path = write_output(found.summary(by), out, "directions", provenance(loaded, fact_set))
     output.say(
         {"proposed": records(proposed), "directions": str(path)},
         "If effects were linear, LASER would change the mean log p(answer) by:\n"

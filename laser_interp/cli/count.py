@@ -33,14 +33,21 @@ def count(
     from laser_interp.facts.files import load_facts
     from laser_interp.frequency.index import Index
     from laser_interp.frequency.scan import count as run
+    from laser_interp.frequency.scan import earlier_counts
+    from laser_interp.storage.outputs import check_output
     from laser_interp.storage.tables import write_table
 
     if (index is None) == (corpus is None):
         raise ValueError("expected either --corpus, to scan, or --index, to ask one that `laser-interp index` made")
+    check_output(out, "counts", suffixes=(".parquet",), force=None)
     fact_set = load_facts(facts)
     if index is not None:
-        frame = Index(index).count(fact_set, window=window, progress=output.progress)
-        write_table(frame, out, "counts", frame.attrs["provenance"])
+        asked = Index(index)
+        if out.is_file():
+            frame = earlier_counts(out, asked.identity(fact_set, window), "skip")
+        else:
+            frame = asked.count(fact_set, window=window, progress=output.progress)
+            write_table(frame, out, "counts", frame.attrs["provenance"])
     else:
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from laser_interp.cli.options import ModelOptions, Output, note, records
+from laser_interp.cli.options import Flag, ModelOptions, Output, note, records
 
 
 def discarded(
@@ -17,6 +17,7 @@ def discarded(
     generic_corpus: tuple[str, ...] | None = None,
     split: str | None = None,
     out: Path,
+    force: Flag = False,
     output: Output = Output(),
 ) -> None:
     """Show what the discarded components answer, and of which category the answers are.
@@ -29,7 +30,8 @@ def discarded(
         top_k: How many answers are listed for each prompt.
         generic_corpus: Take the generic words from this corpus.
         split: Only this split of the facts.
-        out: A .parquet file.
+        out: A .parquet, .csv or .jsonl file.
+        force: Replace whatever file has that name. Without it, only an earlier result of this command is replaced.
     """
     from laser_interp.discarded.answers import favoured_answers
     from laser_interp.discarded.continued_text import continuations
@@ -37,10 +39,11 @@ def discarded(
     from laser_interp.frequency.generic_words import frequent_words
     from laser_interp.scoring.categories import CATEGORIES
     from laser_interp.scoring.generic_words import answer_words
+    from laser_interp.storage.outputs import check_output, write_output
     from laser_interp.storage.provenance import provenance
-    from laser_interp.storage.tables import write_table
     from laser_interp.studies.steps import outcomes
 
+    check_output(out, "answers", force=force)
     loaded, fact_set = model.load_with(facts)
     laser = parse_laser(loaded, edit)
     generic = None
@@ -63,7 +66,7 @@ def discarded(
         "generic": generic,
         "neighbours": answers.attrs["neighbours"],
     }
-    path = write_table(answers, out, "answers", about)
+    path = write_output(answers, out, "answers", about)
     output.say(
         {"shares": records(shown), "generic": generic, "answers": str(path)},
         f"{table.round(3).to_string(index=False)}\n{said}\nAll answers: {path}",

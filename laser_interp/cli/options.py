@@ -82,17 +82,20 @@ class CorpusOptions:
     Attributes:
         text_column: Column of jsonl, parquet and so on that holds the text.
         document: What is one document in a .txt file: a line, a paragraph or the file.
+        longest: Bytes of the longest line; what is longer cannot be read.
         skip: Skip what cannot be read, and say so, instead of stopping.
     """
 
     text_column: str = "text"
     document: str = "line"
+    longest: int = 256 << 20
     skip: Flag = False
 
     def as_arguments(self) -> dict[str, Any]:
         """Arguments of `li.count` and `li.build_index`."""
         errors = "skip" if self.skip else "raise"
-        return {"text_column": self.text_column, "document": self.document, "errors": errors}
+        reading = {"text_column": self.text_column, "document": self.document, "longest": self.longest}
+        return reading | {"errors": errors}
 
 
 def note(text: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from laser_interp.cli.options import Output
+from laser_interp.cli.options import Flag, Output
 
 
 def report(
@@ -15,6 +15,7 @@ def report(
     out: Annotated[Path, Parameter(alias="-o")],
     counts: Path | None = None,
     max_facts: int = 20_000,
+    force: Flag = False,
     output: Output = Output(),
 ) -> None:
     """Write a run as one HTML page to explore, which needs no network.
@@ -24,10 +25,13 @@ def report(
         out: The .html file.
         counts: Training frequencies, from laser-interp count. Those in the run if left out.
         max_facts: Sample the facts where there are more than these.
+        force: Replace whatever file has that name. Without it, only an earlier result of this command is replaced.
     """
     from laser_interp.report.page import write_report
+    from laser_interp.storage.outputs import check_output
     from laser_interp.storage.tables import read_table
 
+    check_output(out, "page", suffixes=(".html",), force=force)
     frame = None if counts is None else read_table(counts, "counts")
     path = write_report(run, out, counts=frame, max_facts=max_facts, progress=output.progress)
     n_bytes = path.stat().st_size

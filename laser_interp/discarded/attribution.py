@@ -23,6 +23,7 @@ from laser_interp.edits.sites import Site, Where, resolve
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.forward import activations, score_dtype
+from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import lookups
 from laser_interp.scoring.scorer import Scorer
@@ -115,6 +116,7 @@ def attribute(
     """
     from tqdm.auto import tqdm
 
+    refuse_inside_edit(model, "attribution")
     sites = resolve(model, "*.all" if where is None else where)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
     asked = lookups(model, [(fact.prompts[p], fact.object) for fact, p in items])

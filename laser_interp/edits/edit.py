@@ -21,7 +21,8 @@ from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import site_sha256
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.models.hooks import active_edits, rewriting
+from laser_interp.models.hooks import Rewrite, rewriting
+from laser_interp.models.in_use import Entered, active_edits, entered, one_user
 from laser_interp.models.model import Model
 from laser_interp.models.residual_stream import why_not_additive
 
@@ -230,23 +231,28 @@ class Edit:
         Contexts nest; gains of nested edits of one site multiply.
 
         Raises:
-            ValueError: the edit was made from another model's weights.
+            ValueError: the edit was made from another model's weights; it is nested with one that does not act
+                everywhere; another thread is using the model; or edits are left in another order than the reverse
+                of the one they were entered in.
         """
         self.check(model)
-        active = active_edits(model)
-        before = dict(active)
-        if not self.is_plain and before:
-            raise ValueError("an edit at chosen positions, or on one path, cannot be nested in another")
-        combined = {site: part.times(before[site]) if site in before else part for site, part in self.parts.items()}
-        rewrites = {
-            (site.layer, site.matrix): placement.at_places(model, site, part.rewrite(model, site), self.places)
-            for site, part in combined.items()
-        }
-        # An inner hook runs after the outer one and recomputes the output from the site's input alone.
-        with rewriting(model, rewrites, self.path):
-            active |= combined
-            try:
-                yield model
-            finally:
-                active.clear()
-                active.update(before)
+        with one_user(model):
+            before = active_edits(model)
+            if before and not (self.is_plain and all(entry.is_plain for entry in model._state.entered)):
+                raise ValueError("an edit at chosen positions, or on one path, is not nested with another: add them")
+            combined = {site: part.times(before[site]) if site in before else part for site, part in self.parts.items()}
+            with entered(model, before | combined, self.is_plain) as entry:
+                rewrites = {
+                    (site.layer, site.matrix): _while_on(
+                        entry, placement.at_places(model, site, part.rewrite(model, site), self.places)
+                    )
+                    for site, part in combined.items()
+                }
+                # An inner hook runs after the outer one and recomputes the output from the site's input alone.
+                with rewriting(model, rewrites, self.path):
+                    yield model
+
+
+def _while_on(entry: Entered, rewrite: Rewrite) -> Rewrite:
+    """A rewrite that leaves everything as it is once its edit is off."""
+    return lambda x, y: rewrite(x, y) if entry.is_on else y

@@ -17,10 +17,10 @@ from torch import Tensor
 from laser_interp.edits import spectrum_files
 from laser_interp.edits.factorisation import factorise
 from laser_interp.edits.random_matrices import median_of_noise
-from laser_interp.edits.sites import Site, weight
+from laser_interp.edits.sites import Site, resolve, weight
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.model import Model
-from laser_interp.models.weights import derived, tensor_bytes
+from laser_interp.models.weights import derived, stored_tensors, tensor_bytes
 
 KEPT_IN_MEMORY = 2 << 30  # bytes of spectra a model keeps at hand; those of GPT-J together take 33 GB
 
@@ -108,16 +108,20 @@ def spectrum(model: Model, site: Site, *, cache: bool = True) -> Spectrum:
         cache: read and write the disk cache.
     """
     kept: dict[Site, Spectrum] = derived(model, "spectra", dict)
-    of_site = kept.pop(site, None) or _of_weight(weight(model, site), cache=cache)
-    kept[site] = of_site  # the last used is the last to go
+    known = kept.pop(site, None)
+    if known is None or known.weight_sha256 != site_sha256(model, site):
+        known = _of_weight(weight(model, site), cache=cache)
+    of_site = kept[site] = known  # the last used is the last to go
     while sum(other.n_bytes for other in kept.values()) > KEPT_IN_MEMORY and len(kept) > 1:
         del kept[next(iter(kept))]
     return of_site
 
 
 def site_sha256(model: Model, site: Site) -> str:
-    """Hash of a site's weight, computed once a model."""
-    return derived(model, ("weight_sha256", site), lambda: weight_sha256(weight(model, site)))
+    """Hash of a site's weight, computed once, and again where the weight changed."""
+    resolve(model, site)
+    tensors = stored_tensors(model, site.layer, site.matrix)
+    return derived(model, ("weight_sha256", site), lambda: weight_sha256(weight(model, site)), of=tensors)
 
 
 def weight_sha256(matrix: Tensor) -> str:

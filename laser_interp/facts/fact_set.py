@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import html
 import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import overload
 
 import pandas as pd
 
 from laser_interp.choices import SplitRule, check_choice
+from laser_interp.storage.spreadsheets import without_formulas
 
 REQUIRED_COLUMNS = ("fact_id", "subject", "relation", "object", "prompt")
 OPTIONAL_COLUMNS = ("paraphrases", "aliases", "candidates", "split", "frequency")
 LIST_COLUMNS = ("paraphrases", "aliases", "candidates")
+SPLITS = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Fact:
         paraphrases: further prompts with the same answer.
         aliases: other spellings of the answer that count as right.
         candidates: the answers it is ranked among; empty means all answers of its relation in the set.
-        split: "validation", "test", or any other label; None where the set is not split.
-        frequency: how often training showed the fact, in whatever unit the source counts.
+        split: "validation" or "test"; None where the set is not split.
+        frequency: how often training showed the fact, in whatever unit the source counts; 0 or more.
     """
 
     fact_id: str
@@ -50,6 +55,20 @@ class Fact:
         return (self.prompt, *self.paraphrases)
 
 
+def check_fact(fact: Fact) -> None:
+    """Refuse a fact that would vanish, or be counted wrongly, later on."""
+    for column in REQUIRED_COLUMNS:
+        if not getattr(fact, column).strip():
+            raise ValueError(f"fact {fact.fact_id!r} has an empty {column!r}: a non-empty text is needed")
+    if fact.split is not None and fact.split not in SPLITS:
+        near = difflib.get_close_matches(fact.split.strip().lower(), SPLITS, 1)
+        meant = f"; is {near[0]!r} meant?" if near else ""
+        raise ValueError(f"fact {fact.fact_id!r} has the split {fact.split!r}: expected {' or '.join(SPLITS)}{meant}")
+    n = fact.frequency
+    if n is not None and (isinstance(n, bool) or not math.isfinite(n) or n < 0):
+        raise ValueError(f"fact {fact.fact_id!r} has the frequency {n!r}: expected a number of 0 or more, or none")
+
+
 @dataclass(frozen=True)
 class FactSet:
     """An ordered, immutable set of facts with unique ids.
@@ -61,7 +80,8 @@ class FactSet:
             is ranked among the same answers as before.
 
     Raises:
-        ValueError: no facts, a duplicate id, or an empty field; the message names it.
+        ValueError: no facts, a duplicate id, an empty field, an unknown split, splits of some facts only, or a
+            frequency that is none; the message names the fact.
     """
 
     facts: tuple[Fact, ...]
@@ -76,9 +96,13 @@ class FactSet:
             if fact.fact_id in seen:
                 raise ValueError(f"duplicate fact_id {fact.fact_id!r} in {self.name!r}: ids must be unique")
             seen.add(fact.fact_id)
-            for column in REQUIRED_COLUMNS:
-                if not getattr(fact, column).strip():
-                    raise ValueError(f"fact {fact.fact_id!r} has an empty {column!r}: a non-empty text is needed")
+            check_fact(fact)
+        without = [fact.fact_id for fact in self.facts if fact.split is None]
+        if 0 < len(without) < len(self.facts):
+            raise ValueError(
+                f"{len(without)} facts of {self.name!r} have no split and the others have one, {without[0]!r} among "
+                f"them: write {' or '.join(SPLITS)} for all of them, or for none"
+            )
         if not self.answers:
             answers: dict[str, dict[str, None]] = {}
             for fact in self.facts:
@@ -91,7 +115,14 @@ class FactSet:
     def __iter__(self) -> Iterator[Fact]:
         return iter(self.facts)
 
-    def __getitem__(self, key: int | str) -> Fact:
+    @overload
+    def __getitem__(self, key: int | str) -> Fact: ...
+    @overload
+    def __getitem__(self, key: slice) -> FactSet: ...
+    def __getitem__(self, key: int | str | slice) -> Fact | FactSet:
+        """A fact by its number or its id, or a part of the set: `facts[:10]`."""
+        if isinstance(key, slice):
+            return self.keep(self.facts[key])
         if isinstance(key, int):
             return self.facts[key]
         for fact in self.facts:
@@ -104,9 +135,8 @@ class FactSet:
 
     def _repr_html_(self) -> str:
         head = self.to_frame().drop(columns=list(LIST_COLUMNS)).head().convert_dtypes()
-        return (
-            f"<p><b>{self.name}</b>: {len(self)} facts, splits {self.splits or 'none'}</p>{head.to_html(index=False)}"
-        )
+        name = html.escape(self.name)
+        return f"<p><b>{name}</b>: {len(self)} facts, splits {self.splits or 'none'}</p>{head.to_html(index=False)}"
 
     @property
     def splits(self) -> dict[str, int]:
@@ -238,7 +268,7 @@ class FactSet:
         elif suffix == ".csv":
             for column in LIST_COLUMNS:
                 frame[column] = [json.dumps(value, ensure_ascii=False) if value else "" for value in frame[column]]
-            frame.to_csv(path, index=False)
+            without_formulas(frame).to_csv(path, index=False)
         else:
             raise ValueError(f"cannot write facts to {path.name!r}: the suffix must be .jsonl, .csv or .parquet")
         return path

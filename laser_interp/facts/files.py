@@ -1,16 +1,21 @@
 """Fact files: reading them, from a path, a frame or a list of dictionaries. `FactSet.save` writes them."""
 
+import csv
+import difflib
 import json
 import math
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from laser_interp.facts.fact_set import LIST_COLUMNS, REQUIRED_COLUMNS, Fact, FactSet
+from laser_interp.facts.fact_set import LIST_COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Fact, FactSet, check_fact
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
+from laser_interp.storage.spreadsheets import as_written
 
 
 def load_facts(source: str | Path | Sequence[Mapping[str, Any]] | pd.DataFrame) -> FactSet:
@@ -39,16 +44,13 @@ def load_facts(source: str | Path | Sequence[Mapping[str, Any]] | pd.DataFrame) 
     if path.suffix == ".jsonl":
         return FactSet(tuple(_jsonl_facts(path)), name=name)
     if path.suffix == ".parquet":
-        return _from_frame(pd.read_parquet(path), name)
-    if path.suffix == ".csv":
         try:
-            # Everything is text until checked: pandas would read the subject "NA" as missing.
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        except pd.errors.EmptyDataError:
-            raise ValueError(f"the fact file {name!r} is empty: at least one fact is needed") from None
-        except pd.errors.ParserError as error:
-            raise ValueError(f"{name!r} is not a readable csv file: {error}") from error
-        return _from_frame(frame.replace("", None), name)
+            frame = pd.read_parquet(path)
+        except Exception as error:  # pyarrow raises many kinds
+            raise ValueError(f"{name!r} is not a readable parquet file: {error}") from error
+        return _from_frame(frame, name)
+    if path.suffix == ".csv":
+        return FactSet(tuple(_csv_facts(path)), name=name)
     raise ValueError(f"cannot read facts from {name!r}: the suffix must be .jsonl, .csv or .parquet")
 
 
@@ -63,15 +65,75 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         ValueError: a line that is not JSON; the message names it.
     """
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
             where = f"{path.name}, line {number}"
             try:
-                yield where, json.loads(line)
-            except json.JSONDecodeError as error:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{where} is not UTF-8 ({error}): save the file as UTF-8") from None
+            if not text.strip():
+                continue
+            try:
+                yield where, json.loads(text, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{where} is not valid JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _csv_facts(path: Path) -> Iterator[Fact]:
+    """Everything is text until checked: pandas would read the subject "NA" as missing."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        try:
+            columns = next(rows, None)
+            if columns is None:
+                raise ValueError(f"the fact file {path.name!r} is empty: at least one fact is needed")
+            check_columns(columns, path.name)
+            for row in rows:
+                if not row:
+                    continue
+                where = f"{path.name}, line {rows.line_num}"
+                if len(row) != len(columns):
+                    raise ValueError(
+                        f"{where} has {len(row)} cells and the header {len(columns)}: quote texts that hold commas"
+                    )
+                values = {name: as_written(cell) or None for name, cell in zip(columns, row, strict=True)}
+                yield _fact(values, where)
+        except csv.Error as error:
+            raise ValueError(f"{path.name}, line {rows.line_num} is not readable csv: {error}") from None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path.name} is not UTF-8 ({error}): save it as UTF-8") from None
+
+
+def check_columns(columns: Iterable[Any], name: str) -> None:
+    """Whether a table can be facts.
+
+    Raises:
+        ValueError: a column is missing, is there twice, or is nearly one that facts have.
+    """
+    columns = [str(column) for column in columns]
+    if missing := [c for c in REQUIRED_COLUMNS if c not in columns]:
+        raise ValueError(
+            f"{name!r} has no column {', '.join(missing)}: it has {', '.join(columns)}, "
+            f"and needs {', '.join(REQUIRED_COLUMNS)}"
+        )
+    if twice := [c for c in columns if columns.count(c) > 1]:
+        raise ValueError(f"{name!r} has the column {twice[0]!r} twice: which one is meant?")
+    for column in columns:
+        if near := _meant(column):
+            raise ValueError(f"{name!r} has the column {column!r}, which is not known: is {near!r} meant?")
+
+
+@cache
+def _meant(column: str) -> str | None:
+    """The column that a misspelt name is nearly, or None for a known name, and for one that is like none."""
+    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+    near = [] if column in known else difflib.get_close_matches(column.strip().lower(), known, 1, 0.8)
+    return near[0] if near else None
 
 
 def _jsonl_facts(path: Path) -> Iterator[Fact]:
@@ -82,11 +144,7 @@ def _jsonl_facts(path: Path) -> Iterator[Fact]:
 
 
 def _from_frame(frame: pd.DataFrame, name: str) -> FactSet:
-    if missing := [c for c in REQUIRED_COLUMNS if c not in frame.columns]:
-        raise ValueError(
-            f"{name!r} has no column {', '.join(missing)}: it has {', '.join(map(str, frame.columns))}, "
-            f"and needs {', '.join(REQUIRED_COLUMNS)}"
-        )
+    check_columns(frame.columns, name)
     known = [f.name for f in fields(Fact) if f.name in frame.columns]
     return facts_from_rows((dict(zip(known, row, strict=True)) for row in frame[known].itertuples(index=False)), name)
 
@@ -94,15 +152,39 @@ def _from_frame(frame: pd.DataFrame, name: str) -> FactSet:
 def _fact(row: Mapping[str, Any], where: str) -> Fact:
     if missing := [c for c in REQUIRED_COLUMNS if _is_missing(row.get(c))]:
         raise ValueError(f"{where}: missing {', '.join(missing)}; a fact needs {', '.join(REQUIRED_COLUMNS)}")
-    values: dict[str, Any] = {c: str(row[c]) for c in REQUIRED_COLUMNS}
+    for column in row:
+        if near := _meant(str(column)):
+            raise ValueError(f"{where}: {column!r} is not known: is {near!r} meant?")
+    values: dict[str, Any] = {c: _text(row[c], c, where) for c in REQUIRED_COLUMNS}
     values |= {c: _texts(row.get(c), c, where) for c in LIST_COLUMNS}
-    values["split"] = None if _is_missing(row.get("split")) else str(row["split"])
+    values["split"] = None if _is_missing(row.get("split")) else _text(row["split"], "split", where)
     frequency = row.get("frequency")
+    # A frame writes "unknown" as NaN; in a text it is a mistake.
+    if _is_missing(frequency):
+        values["frequency"] = None
+    else:
+        try:
+            if isinstance(frequency, bool):
+                raise ValueError
+            values["frequency"] = float(frequency)  # pyright: ignore[reportArgumentType]
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{where}: frequency is {frequency!r}, expected a number") from None
+    fact = Fact(**values)
     try:
-        values["frequency"] = None if _is_missing(frequency) else float(frequency)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: frequency is {frequency!r}, expected a number") from None
-    return Fact(**values)
+        check_fact(fact)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return fact
+
+
+def _text(value: Any, column: str, where: str) -> str:
+    """A text, or a number as text; anything else is a mistake."""
+    if isinstance(value, bool) or not isinstance(value, str | numbers.Number):
+        raise ValueError(f"{where}: {column!r} is {value!r}, expected a text")
+    text = str(value)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{where}: {column!r} is {text!r}, which holds half a character (a surrogate)")
+    return text
 
 
 def _texts(value: Any, column: str, where: str) -> tuple[str, ...]:
@@ -115,7 +197,9 @@ def _texts(value: Any, column: str, where: str) -> tuple[str, ...]:
             raise ValueError(f"{where}: {column!r} is {value!r}, expected a JSON list of texts") from None
     if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(v, str) for v in value):
         raise ValueError(f"{where}: {column!r} is {value!r}, expected a list of texts")
-    return tuple(value)
+    if any(not text.strip() for text in value):
+        raise ValueError(f"{where}: {column!r} holds an empty text: {list(value)!r}")
+    return tuple(_text(text, column, where) for text in value)
 
 
 def _is_missing(value: Any) -> bool:

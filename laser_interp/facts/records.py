@@ -1,6 +1,7 @@
 """Rows of a file, as dictionaries: the form in which published sets are read."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ def read_records(path: str | Path) -> Rows:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}: expected a .json, .jsonl, .csv, .tsv or .parquet file")
-    if path.suffix == ".parquet":
-        return _frame_rows(pd.read_parquet(path))
-    if path.suffix in (".csv", ".tsv"):
-        separator = "\t" if path.suffix == ".tsv" else ","
-        return _frame_rows(pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False))
+    if path.suffix in (".parquet", ".csv", ".tsv"):
+        try:
+            return _frame_rows(_read_frame(path))
+        except Exception as error:  # pyarrow and pandas raise many kinds
+            raise ValueError(f"{path.name} is not a readable {path.suffix} file: {error}") from error
     if path.suffix == ".jsonl":
         rows = []
         for where, row in json_lines(path):
@@ -41,10 +42,20 @@ def read_records(path: str | Path) -> Rows:
     raise ValueError(f"cannot read {path.name!r}: expected .json, .jsonl, .csv, .tsv or .parquet")
 
 
+def _read_frame(path: Path) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    separator = "\t" if path.suffix == ".tsv" else ","
+    # Without index_col=False, rows with one cell too many would move their first cell into an index.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
+
+
 def _json_rows(path: Path) -> Rows:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is not valid JSON: {error}") from None
     if isinstance(value, dict):
         lists = (value.get(key) for key in ("examples", "data", "samples"))

@@ -18,9 +18,10 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.mentions import gap, places
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import NORMALISER, normalise, normalise_joined
-from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
+from laser_interp.frequency.reader import LONGEST, DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import fingerprint, shards
-from laser_interp.storage.atomic import new_folder, write_json
+from laser_interp.storage.atomic import new_folder, plain, write_json
+from laser_interp.storage.checksums import check_folder, write_checksums
 from laser_interp.storage.provenance import code_version
 from laser_interp.storage.run_folder import read_json
 
@@ -35,6 +36,8 @@ class _Backend(Protocol):
     def count(self, clauses: Sequence[Sequence[str]]) -> int: ...
 
     def texts(self, clauses: Sequence[Sequence[str]], limit: int | None) -> Iterator[str]: ...
+
+    def n_docs(self) -> int: ...
 
 
 class _Tantivy:
@@ -61,6 +64,10 @@ class _Tantivy:
         if self._writer is not None:
             self._writer.commit()
             self._writer.wait_merging_threads()
+
+    def n_docs(self) -> int:
+        assert self._searcher is not None
+        return int(self._searcher.num_docs)
 
     def _query(self, clauses: Sequence[Sequence[str]]) -> Any:
         query = self._tantivy.Query
@@ -108,6 +115,9 @@ class _Sqlite:
         self._connection.commit()
         self._connection.close()
 
+    def n_docs(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+
     @staticmethod
     def _query(clauses: Sequence[Sequence[str]]) -> str:
         return " AND ".join("(" + " OR ".join(f'"{text.strip()}"' for text in clause) + ")" for clause in clauses)
@@ -142,13 +152,14 @@ def build_index(
     text_column: str = "text",
     document: DocumentUnit = "line",
     errors: OnError = "raise",
+    longest: int = LONGEST,
     backend: str | None = None,
     progress: bool = True,
 ) -> Index:
     """Index a corpus, once for all fact sets; `Index.count` then answers as `laser_interp.count` does.
 
     Args:
-        corpus, text_column, document, errors: see `laser_interp.count`.
+        corpus, text_column, document, errors, longest: see `laser_interp.count`.
         folder: where the index is kept; it must not exist, or be empty.
         backend: "tantivy" (`pip install laser-interp[index]`) or "sqlite"; None takes tantivy if it is there.
 
@@ -167,7 +178,7 @@ def build_index(
             "the backend 'tantivy' is missing: pip install 'laser-interp[index]', or use 'sqlite'"
         )
     corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
-    how = Reading(text_column, document, errors)
+    how = Reading(text_column, document, errors, longest)
     parts = shards(corpora, document)
     folder = Path(folder)
     n_docs, problems = 0, []
@@ -197,13 +208,15 @@ def build_index(
             "code_version": code_version(),
         }
         write_json(about, new / "index.json")
+        write_checksums(new)
     return Index(folder)
 
 
 class Index:
-    """An index of a corpus, opened to be asked.
+    """An index of a corpus, opened to be asked. Every file is compared with the checksum it was written with.
 
     Raises:
+        ValueError: it is damaged, or was made by an older version.
         FileNotFoundError: the folder holds none.
         ModuleNotFoundError: it was made with tantivy, which is missing.
     """
@@ -216,13 +229,26 @@ class Index:
             raise FileNotFoundError(
                 f"no index in {self.folder}: make one with build_index, or `laser-interp index --corpus … --out …`"
             ) from None
+        if not check_folder(self.folder, "remove it and build it again"):
+            raise ValueError(
+                f"{self.folder} carries no checksums, as indexes of older versions do not: remove it and build it again"
+            )
         if self.about["normaliser"] != NORMALISER:
             raise ValueError(
                 f"{self.folder} was made with another normaliser ({self.about['normaliser']}): build it again"
             )
         if self.about["backend"] == "tantivy" and not _has_tantivy():
             raise ModuleNotFoundError(f"{self.folder} was made with tantivy: pip install 'laser-interp[index]'")
-        self._backend: _Backend = _MAKE[self.about["backend"]](self.folder / self.about["backend"], False)
+        try:
+            self._backend: _Backend = _MAKE[self.about["backend"]](self.folder / self.about["backend"], False)
+            n_docs = self._backend.n_docs()
+        except (sqlite3.DatabaseError, ValueError, OSError) as error:
+            raise ValueError(f"{self.folder} cannot be read ({error}): remove it and build it again") from error
+        if n_docs != self.about["n_docs"]:
+            raise ValueError(
+                f"{self.folder} is damaged: it holds {n_docs} documents and was made of {self.about['n_docs']}; "
+                "remove it and build it again"
+            )
 
     def __repr__(self) -> str:
         return f"Index({' '.join(self.about['corpus'])}: {self.about['n_docs']} documents, {self.about['backend']})"
@@ -236,6 +262,7 @@ class Index:
         from tqdm.auto import tqdm
 
         names = Names.of(facts, window)
+        about = self.identity(facts, window)
         tally = Tally.empty(names)
         tally.n_docs, tally.n_skipped = self.about["n_docs"], len(self.about["skipped"])
         answers = [[names.patterns[i] for i in sorted(members)] for members in names.answers]
@@ -249,13 +276,13 @@ class Index:
             if window is not None and tally.n_both[i]:
                 tally.n_window[i] = sum(_near(text, clauses, window) for text in self._backend.texts(clauses, None))
         frame = names.frame(facts, tally, " ".join(self.about["corpus"]))
-        frame.attrs["provenance"] = {
-            "facts": facts.name,
-            "facts_sha256": facts.sha256,
-            "window": window,
-            **{k: v for k, v in self.about.items() if k != "code_version"},
-        }
+        frame.attrs["provenance"] = about
         return frame
+
+    def identity(self, facts: FactSet, window: int | None = None) -> dict[str, Any]:
+        """What counts by this index are of: equal ones are equal counts."""
+        of_index = {k: v for k, v in self.about.items() if k != "code_version"}
+        return plain({"facts": facts.name, "facts_sha256": facts.sha256, "window": window, **of_index})
 
     def documents(self, *names: str, limit: int | None = 10) -> list[str]:
         """Documents that mention all of the names, in their normal form: what the model may have read.

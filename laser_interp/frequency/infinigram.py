@@ -82,7 +82,11 @@ def count_infinigram(
         raise ValueError(f"the tokenizer is {tokenizer!r}: expected one, as li.load_tokenizer(NAME) gives it")
     of_fact = [_questions(fact.subject, (fact.object, *fact.aliases), tokenizer, fact.fact_id) for fact in facts]
     questions = list(dict.fromkeys(q for fact in of_fact for group in fact for q in group))
-    kept = _Kept(Path(cache) if cache is not None else _default_cache())
+    where = Path(cache) if cache is not None else _default_cache()
+    try:
+        kept = _Kept(where)
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"the kept answers in {where} cannot be read ({error}): remove that file") from error
     answers: dict[Cnf, Answer] = {}
     keys = {q: _key(source.name, q, window, max_clause_freq) for q in questions}
 
@@ -113,6 +117,8 @@ def count_infinigram(
                         f"{error}. {n} of {len(questions)} answers are kept: run the same again to go on"
                     ) from error
                 raise
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"the kept answers in {where} cannot be read ({error}): remove that file") from error
     finally:
         kept.close()
 
@@ -155,22 +161,30 @@ class _Kept:
         self._lock = threading.Lock()
         with self._lock, self._connection:
             self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, asked TEXT, count INTEGER, approx INTEGER)"
+                "CREATE TABLE IF NOT EXISTS checked (key TEXT PRIMARY KEY, asked TEXT, count INTEGER, approx INTEGER, "
+                "checksum TEXT)"
             )
 
     def get(self, key: str) -> Answer | None:
+        """The answer, or None where there is none, or it is not as it was written."""
         with self._lock:
-            row = self._connection.execute("SELECT count, approx FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else Answer(row[0], bool(row[1]))
+            asked = "SELECT asked, count, approx, checksum FROM checked WHERE key = ?"
+            row = self._connection.execute(asked, (key,)).fetchone()
+        if row is None or row[3] != _checksum(key, *row[:3]):
+            return None
+        return Answer(row[1], bool(row[2]))
 
     def put(self, key: str, asked: str, answer: Answer) -> None:
+        row = (key, asked, answer.count, int(answer.approx))
         with self._lock, self._connection:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", (key, asked, answer.count, int(answer.approx))
-            )
+            self._connection.execute("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?, ?)", (*row, _checksum(*row)))
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _checksum(*row: object) -> str:
+    return hashlib.sha256(repr(row).encode()).hexdigest()
 
 
 def _default_cache() -> Path:

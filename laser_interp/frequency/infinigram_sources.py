@@ -1,14 +1,17 @@
 """infini-gram, hosted or on this machine: one question, one count."""
 
+import math
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from laser_interp.extras import require
 
 HOSTED = "https://api.infini-gram.io/"
 PILE = "v4_piletrain_llama"  # its tokenizer is Llama 2's
+MAX_COUNT = 1 << 53  # occurrences; more than any corpus has tokens
 RETRIED = (403, 408, 429)  # and every 5xx; never 400
 # Clauses that must all occur, each a choice of terms, each term a sequence of token ids.
 Cnf = tuple[tuple[tuple[int, ...], ...], ...]
@@ -36,14 +39,14 @@ class HostedInfiniGram:
 
     Attributes:
         index: its name there.
-        url: of the service.
+        url: of the service. A name and password in it are used to ask, and appear in no table, cache or message.
         tries: how often a question is asked before giving up.
         first_wait, longest_wait: seconds between tries, doubled each time; a Retry-After is respected.
         timeout: seconds for one answer.
     """
 
     index: str = PILE
-    url: str = HOSTED
+    url: str = field(default=HOSTED, repr=False)
     tries: int = 6
     first_wait: float = 1.0
     longest_wait: float = 60.0
@@ -53,7 +56,7 @@ class HostedInfiniGram:
     @property
     def name(self) -> str:
         """What is counted in."""
-        return f"{self.url.rstrip('/')}:{self.index}"
+        return f"{_without_secrets(self.url).rstrip('/')}:{self.index}"
 
     def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
         """One question.
@@ -94,16 +97,31 @@ class HostedInfiniGram:
         try:
             response = self._client.post(self.url, json=body)
         except httpx.TransportError as error:
-            raise _NoAnswerError(f"{type(error).__name__}: {error}") from error
+            why = str(error).replace(self.url, _without_secrets(self.url))
+            raise _NoAnswerError(f"{type(error).__name__}: {why}") from None
         answer = _json(response)
         if response.status_code == 200 and "error" not in answer:
-            if isinstance(answer.get("count"), int):
-                return Answer(answer["count"], bool(answer.get("approx", False)))
+            checked = checked_answer(answer.get("count"), answer.get("approx", False))
+            if checked is not None:
+                return checked
             raise _NoAnswerError(f"an answer without a count: {response.text[:200]!r}")
         why = f"{response.status_code} {answer.get('error', '')}".strip()
         if response.status_code not in RETRIED and response.status_code < 500:
             raise InfiniGramError(f"{self.name} refuses a question: {why}")
         raise _NoAnswerError(why, _seconds(response.headers.get("Retry-After")))
+
+
+def checked_answer(count: object, approx: object) -> Answer | None:
+    """A count as an engine gives it, or None where it is no number of occurrences."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT:
+        return None
+    return Answer(count, bool(approx))
+
+
+def _without_secrets(url: str) -> str:
+    """The address without a user's name and password, and without a query that may hold a key."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class _NoAnswerError(Exception):
@@ -158,7 +176,10 @@ class LocalInfiniGram:
             )
         if "error" in answer:
             raise InfiniGramError(f"{self.name} refuses a question: {answer['error']}")
-        return Answer(int(answer["count"]), bool(answer["approx"]))
+        checked = checked_answer(answer.get("count"), answer.get("approx", False))
+        if checked is None:
+            raise InfiniGramError(f"{self.name} gives no count: {str(answer)[:200]}")
+        return checked
 
     def _open(self) -> Any:
         if not list(Path(self.folder).glob("tokenized.*")):
@@ -191,6 +212,7 @@ def _json(response: Any) -> dict[str, Any]:
 
 def _seconds(text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        seconds = math.nan if text is None else float(text)
     except ValueError:
         return None
+    return seconds if math.isfinite(seconds) else None

@@ -11,6 +11,9 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.normaliser import NORMALISER, normalise
 from laser_interp.storage.schemas import check
 
+MAX_WORDS = 100  # in one name; longer texts are no names, and the automaton would take minutes
+MAX_WINDOW = 1_000_000  # words
+
 
 @dataclass(frozen=True)
 class Names:
@@ -41,14 +44,17 @@ class Names:
         Raises:
             ValueError: a name without a word, or a window below zero.
         """
-        if window is not None and window < 0:
-            raise ValueError(f"the window is {window} words: expected 0 (side by side) or more")
+        if window is not None and not 0 <= window <= MAX_WINDOW:
+            raise ValueError(f"the window is {window} words: expected 0 (side by side) to {MAX_WINDOW}")
         number: dict[str, int] = {}
 
         def pattern(name: str, fact_id: str) -> int:
             normal = normalise(name)
             if not normal.strip():
                 raise ValueError(f"the name {name!r} of fact {fact_id!r} has no word to look for")
+            if normal.count(" ") > MAX_WORDS + 1:
+                n = normal.count(" ") - 1
+                raise ValueError(f"the name {name[:60]!r}… of {fact_id!r} has {n} words: expected at most {MAX_WORDS}")
             return number.setdefault(normal, len(number))
 
         subjects = [pattern(fact.subject, fact.fact_id) for fact in facts]

@@ -19,6 +19,8 @@ from laser_interp.organism.checkpoint_corpus import corpus_of
 DocumentUnit = Literal["line", "paragraph", "file"]
 OnError = Literal["raise", "skip"]
 BLOCK = 1 << 20  # bytes read at a time
+LONGEST = 256 << 20  # bytes of one line
+_WINDOW_LOG = 27  # of zstd: what a reader must accept (128 MB); `zstd --long=31` asks its readers for 2 GB
 
 
 class UnreadableError(ValueError):
@@ -33,13 +35,17 @@ class Reading:
         text_column: of jsonl, json, parquet and arrow files.
         document: what is a document of a .txt file: a "line", a "paragraph" (up to a blank line), the "file".
         errors: "raise", or "skip" what cannot be read, and tell.
+        longest: bytes of the longest line, or of a document of several lines.
     """
 
     text_column: str = "text"
     document: DocumentUnit = "line"
     errors: OnError = "raise"
+    longest: int = LONGEST
 
     def __post_init__(self) -> None:
+        if self.longest < BLOCK:
+            raise ValueError(f"longest is {self.longest} bytes: expected {BLOCK} or more")
         check_choice("document", self.document, DocumentUnit)
         check_choice("errors", self.errors, OnError)
 
@@ -59,6 +65,7 @@ class Reader:
     tick: Callable[[int], Any] = lambda _: None
     problems: list[tuple[str, str]] = field(default_factory=list)
     _told: int = field(default=0, init=False)
+    _lost: int = field(default=0, init=False)  # lines that were left out because they are too long
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
         """Numbers of documents, and the documents joined.
@@ -92,7 +99,7 @@ class Reader:
                 if shard.kind == ".jsonl":
                     yield from self._join(self._jsonl(stream, raw))
                 elif shard.kind == ".json":
-                    yield from self._join(self._array(stream.read()))
+                    yield from self._join(self._array(stream.read(self.how.longest + 1)))
                 elif self.how.document == "line":
                     yield from self._lines(stream, raw)
                 else:
@@ -105,7 +112,7 @@ class Reader:
         if self.shard.compression == ".zst":
             from backports.zstd import DecompressionParameter, ZstdFile
 
-            return ZstdFile(raw, "rb", options={DecompressionParameter.window_log_max: 31})
+            return ZstdFile(raw, "rb", options={DecompressionParameter.window_log_max: _WINDOW_LOG})
         return raw
 
     def _problem(self, where: str, why: str, cause: BaseException | None = None) -> None:
@@ -126,23 +133,69 @@ class Reader:
                     before += block.count(b"\n")
                 if not block.endswith(b"\n"):  # the line that the part before ends in
                     before += 1
-        return f"{Path(self.shard.path).name}, line {before + number}"
+        return f"{Path(self.shard.path).name}, line {before + number + self._lost}"
 
     def _raw_blocks(self, stream: Any, raw: IO[bytes]) -> Iterator[bytes]:
         """Whole lines, about `BLOCK` bytes at a time."""
         start, stop = self.shard.start, self.shard.stop
-        for block in self._plain(stream) if stream is raw else _unpacked(stream):
+        for block in self._whole_lines(self._plain(stream) if stream is raw else _unpacked(stream)):
             yield block
             at = max(min(raw.tell(), stop) - start, self._told)
             self.tick(at - self._told)
             self._told = at
 
     def _plain(self, stream: IO[bytes]) -> Iterator[bytes]:
+        """The bytes of the lines that begin in the shard, in pieces."""
         if self.shard.start:
             stream.seek(self.shard.start - 1)
-            stream.readline()
-        while (size := min(BLOCK, self.shard.stop - stream.tell())) > 0 and (block := stream.read(size)):
-            yield block if block.endswith(b"\n") else block + stream.readline()
+            while (piece := stream.readline(BLOCK)) and not piece.endswith(b"\n"):
+                pass
+        piece = b"\n"
+        while (size := min(BLOCK, self.shard.stop - stream.tell())) > 0 and (piece := stream.read(size)):
+            yield piece
+        while piece and not piece.endswith(b"\n"):
+            piece = stream.readline(BLOCK)
+            yield piece
+
+    def _whole_lines(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Pieces put together to whole lines. A line that is too long is left out, where that is allowed."""
+        waiting = bytearray()
+        end = 0  # of the last whole line in it
+        n_lines = 0  # before it
+        inside_long = False
+        damage: Exception | None = None
+        while damage is None:
+            try:
+                piece = next(pieces, b"")
+            except Exception as error:  # what stands before the damage is counted first
+                piece, damage = b"", error
+            at_end = not piece
+            if inside_long:
+                _, newline, piece = piece.partition(b"\n")
+                inside_long = not newline
+            if (cut := piece.rfind(b"\n")) >= 0:
+                end = len(waiting) + cut + 1
+            waiting += piece
+            if end and (len(waiting) >= BLOCK or at_end):
+                yield bytes(waiting[:end])
+                n_lines += waiting[:end].count(b"\n")
+                del waiting[:end]
+                end = 0
+            if len(waiting) - end > self.how.longest:
+                if end:
+                    yield bytes(waiting[:end])
+                n_lines += waiting[:end].count(b"\n")
+                self._problem(self._line(n_lines + 1), f"the line is longer than {self.how.longest} bytes")
+                self._lost += 1
+                inside_long = True
+                waiting.clear()
+                end = 0
+            if at_end:
+                break
+        if damage is not None:
+            raise damage
+        if waiting:
+            yield bytes(waiting)
 
     def _lines(self, stream: IO[bytes], raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         """A document a line: the quick way, without taking the block apart where it is all well."""
@@ -173,13 +226,14 @@ class Reader:
 
     def _texts(self, stream: IO[bytes], raw: IO[bytes]) -> Iterator[str]:
         """Paragraphs of a text file, or all of it."""
-        number, first, paragraph = 0, 1, []
+        number, first, size, paragraph = 0, 1, 0, []
         whole = self.how.document == "file"
-        good = True
 
         def text() -> Iterator[str]:
             try:
-                if paragraph and good:
+                if size > self.how.longest:
+                    self._problem(self._line(first), f"the document is longer than {self.how.longest} bytes")
+                elif paragraph:
                     yield b"".join(paragraph).removeprefix(b"\xef\xbb\xbf").decode()
             except UnicodeDecodeError as error:
                 line = first + b"".join(paragraph)[: error.start].count(b"\n")
@@ -187,18 +241,21 @@ class Reader:
 
         for block in self._raw_blocks(stream, raw):
             if whole:
-                paragraph.append(block)
+                size += len(block)
+                paragraph = [*paragraph, block] if size <= self.how.longest else []
                 continue
             for line in block.splitlines(keepends=True):
                 number += 1
                 if line.isspace():
                     yield from text()
-                    paragraph = []
+                    paragraph, size = [], 0
                 else:
-                    if not paragraph:
+                    if not size:
                         first = number
-                    paragraph.append(line)
-        if whole and not paragraph:
+                    size += len(line)
+                    if size <= self.how.longest:
+                        paragraph.append(line)
+        if whole and not size:
             yield ""
         yield from text()
 
@@ -236,6 +293,9 @@ class Reader:
 
     def _array(self, data: bytes) -> Iterator[str]:
         name = Path(self.shard.path).name
+        if len(data) > self.how.longest:
+            self._problem(name, f"it is longer than {self.how.longest} bytes: jsonl is read line by line")
+            return
         try:
             values = json.loads(data.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
@@ -299,25 +359,6 @@ class Reader:
 
 
 def _unpacked(stream: Any) -> Iterator[bytes]:
-    """Whole lines of a compressed stream; where it is damaged, those before that first."""
-    waiting = bytearray()
-    end = 0  # of the last whole line in it
-    damage: Exception | None = None
-    while damage is None:
-        try:
-            chunk = stream.read1(BLOCK)
-        except Exception as error:
-            chunk, damage = b"", error
-        if (cut := chunk.rfind(b"\n")) >= 0:
-            end = len(waiting) + cut + 1
-        waiting += chunk
-        if end and (len(waiting) >= BLOCK or not chunk):
-            yield bytes(waiting[:end])
-            del waiting[:end]
-            end = 0
-        if not chunk:
-            break
-    if damage is not None:
-        raise damage
-    if waiting:
-        yield bytes(waiting)
+    """A compressed stream in pieces, however much is packed into how few bytes."""
+    while piece := stream.read1(BLOCK):
+        yield piece

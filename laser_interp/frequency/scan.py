@@ -14,7 +14,7 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import NORMALISER
-from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
+from laser_interp.frequency.reader import LONGEST, DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import Shard, fingerprint, shards
 from laser_interp.parallel.processes import in_processes
 from laser_interp.parallel.ray_cluster import each
@@ -44,6 +44,7 @@ def count(
     document: DocumentUnit = "line",
     window: int | None = None,
     errors: OnError = "raise",
+    longest: int = LONGEST,
     out: str | Path | None = None,
     executor: Executor = "local",
     workers: int | None = None,
@@ -63,6 +64,8 @@ def count(
         window: also count the documents where at most so many words lie between subject and object.
         errors: "raise" at what cannot be read, or "skip" it: it is counted in `n_skipped`, named in a
             warning, and listed in `frame.attrs["skipped"]` as [where, why].
+        longest: bytes of the longest line of a file, or of a document that is more than a line, so that memory does
+            not depend on what a compressed file hides. What is longer cannot be read.
         out: a .parquet file for the table. What is done of it is kept beside it (`OUT.parts`): a run that
             was stopped goes on from there.
         executor: "local" (this machine's processes) or "ray".
@@ -81,7 +84,7 @@ def count(
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}: at least one is needed")
     corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
-    how = Reading(text_column, document, errors)
+    how = Reading(text_column, document, errors, longest)
     names = Names.of(facts, window)
     parts = dict(enumerate(shards(corpora, document)))
     identity: dict[str, Any] = {
@@ -104,12 +107,12 @@ def count(
     if out.suffix != ".parquet":
         raise ValueError(f"the counts cannot be written to {out.name!r}: expected a name that ends in .parquet")
     if out.is_file():
-        return _read_counts(out, identity)
+        return earlier_counts(out, identity, errors)
     folder = out.with_name(f"{out.name}.parts")
     with open_run(folder, identity | {"n_parts": len(parts)}) as run:
         for number in parts:
             kept = run.read_part(f"{number:06d}", "count_part")
-            if kept is not None:
+            if kept is not None and (errors == "skip" or not kept.attrs["provenance"]["skipped"]):
                 counted.add(number, (kept, [(where, why) for where, why in kept.attrs["provenance"]["skipped"]]))
         waiting = {number: shard for number, shard in parts.items() if number not in counted.skipped}
         done = sum(shard.size for number, shard in parts.items() if number not in waiting)
@@ -122,14 +125,23 @@ def count(
     return frame
 
 
-def _read_counts(path: Path, identity: dict[str, Any]) -> pd.DataFrame:
-    """Counts that were written before, if they are those that are asked for."""
+def earlier_counts(path: Path, identity: dict[str, Any], errors: OnError = "raise") -> pd.DataFrame:
+    """Counts that were written before, if they are those that are asked for.
+
+    Raises:
+        ValueError: they are others, or some documents were skipped and `errors` does not allow that.
+    """
     frame = read_table(path, "counts")
     before = {k: frame.attrs["provenance"].get(k) for k in identity}
     if before != identity:
         changed = "; ".join(f"{k}: {before[k]!r} there, {v!r} now" for k, v in identity.items() if before[k] != v)
         raise ValueError(f"{path} holds other counts ({changed}): choose another file or remove it")
-    frame.attrs["skipped"] = frame.attrs["provenance"]["skipped"]
+    skipped = frame.attrs["skipped"] = frame.attrs["provenance"]["skipped"]
+    if skipped and errors == "raise":
+        raise ValueError(
+            f"{path} holds counts without {len(skipped)} documents that could not be read, as it was asked for with "
+            "--skip (errors='skip'): ask so again, or choose another file"
+        )
     return frame
 
 

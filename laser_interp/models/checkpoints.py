@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.models.library_internals import is_conv1d, linear_slot, without_initialisation
+from laser_interp.models.library_internals import is_conv1d, language_models, linear_slot, without_initialisation
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.weights import linear, stored_at, weight
 from laser_interp.storage.atomic import new_folder
+from laser_interp.storage.checksums import CHECKSUMS, check_folder, write_checksums
 
 GENERIC_WORDS = "generic_words.json"
 # In a compressed checkpoint: "LAYER.MATRIX.down" [d_in, k] and "LAYER.MATRIX.up" [k, d_out].
@@ -50,6 +52,7 @@ def save(
     """See `Model.save_checkpoint`."""
     with new_folder(Path(out)) as folder:
         _write(model, folder, dict(dense or {}), dict(factors or {}))
+        write_checksums(folder)
     return Path(out)
 
 
@@ -99,10 +102,31 @@ def _write(
 
 
 def read_factors(folder: Path) -> dict[str, Tensor] | None:
-    """The factors beside a checkpoint, or None where there are none."""
+    """The factors beside a checkpoint, or None where there are none.
+
+    Raises:
+        ValueError: the folder is not as `save` wrote it, or the factors are none.
+    """
+    check_folder(folder, f"get it again, or if you changed it on purpose, remove {CHECKSUMS}")
+    path = folder / FACTORS
+    if not path.is_file():
+        return None
+    factors = _read_tensors(path)
+    names = {name.rpartition(".")[0] for name in factors}
+    whole = {f"{name}.{part}" for name in names for part in ("down", "up")}
+    if whole != set(factors) or any(not re.fullmatch(r"\d+\.\w+", name) for name in names):
+        raise ValueError(f"{path} holds no factors: expected LAYER.MATRIX.down and LAYER.MATRIX.up of each matrix")
+    return factors
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(folder / FACTORS) if (folder / FACTORS).is_file() else None
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def read_factored(folder: Path, dtype: Any, n_factored: int) -> Any:
@@ -114,13 +138,24 @@ def read_factored(folder: Path, dtype: Any, n_factored: int) -> Any:
         ValueError: the checkpoint holds other weights than its configuration asks for.
     """
     import transformers
-    from safetensors.torch import load_file
 
-    config: Any = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    (architecture,) = config.architectures
+    try:
+        config: Any = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        (architecture,) = config.architectures
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{folder} has no usable config.json: {error}") from error
+    if architecture not in language_models():
+        raise ValueError(
+            f"{folder} asks for the architecture {architecture!r}, which is none of transformers' causal and masked "
+            "language models"
+        )
+    weights = _read_tensors(folder / "model.safetensors")
     with without_initialisation():
         hf_model: Any = getattr(transformers, architecture)._from_config(config, dtype=config.dtype)
-    missing, unexpected = hf_model.load_state_dict(load_file(folder / "model.safetensors"), strict=False, assign=True)
+    try:
+        missing, unexpected = hf_model.load_state_dict(weights, strict=False, assign=True)
+    except RuntimeError as error:  # other shapes
+        raise ValueError(f"the weights of {folder} do not fit its config.json: {error}") from error
     if unexpected:
         raise ValueError(f"{folder} is not a checkpoint of {architecture}: it holds {', '.join(unexpected[:3])}")
     absent = set(missing) - set(hf_model.all_tied_weights_keys)
@@ -134,9 +169,13 @@ def use_factors(model: LoadedModel, factors: Mapping[str, Tensor]) -> None:
     """Put factored linear maps where the checkpoint left matrices out."""
     for name in sorted({name.rpartition(".")[0] for name in factors}):
         layer, _, matrix = name.partition(".")
+        if int(layer) >= model.n_layers or matrix not in model.matrices:
+            raise ValueError(f"{model.name!r} has no matrix {name}, for which {FACTORS} holds factors")
         module = linear(model, int(layer), matrix)
         like = {"device": module.weight.device, "dtype": module.weight.dtype}
         down, up = (factors[f"{name}.{part}"].to(**like) for part in ("down", "up"))
+        if (down.shape[0], up.shape[1]) != tuple(weight(model, int(layer), matrix).shape):
+            raise ValueError(f"the factors of {name} in {FACTORS} have another shape than the matrix")
         parameters = model._state.parameters
         dense_name = next(k for k, p in parameters.items() if p is module.weight)
         del parameters[dense_name]

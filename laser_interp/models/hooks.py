@@ -70,11 +70,6 @@ def rewriting(
         yield model
 
 
-def active_edits(model: LoadedModel) -> dict[Any, Any]:
-    """Site -> the part of an edit that is on there right now; the edits themselves keep it."""
-    return model._state.active
-
-
 def count_hooks(model: LoadedModel) -> int:
     """How many hooks are attached right now, but for the bridge's permanent ones; 0 unless an edit is on."""
     return sum(len(handles) for handles in model.bridge.list_hooks(including_permanent=False).values())

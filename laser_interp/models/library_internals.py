@@ -23,6 +23,8 @@ RELIED_ON = {
     ),
     "transformers.activations.NewGELUActivation": "finds GPT-2's activation, which torch computes in one step",
     "transformers.initialization.no_init_weights": "makes a model without drawing weights that are replaced at once",
+    "transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "which classes a checkpoint may name",
+    "transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES": "which classes a checkpoint may name",
     "transformers.pytorch_utils.Conv1D": "tells whether a weight is stored as [d_in, d_out] or transposed",
     "bridge.blocks.0.mlp.out.original_component": "the linear map itself, with its weight and bias",
     "bridge.blocks.0.mlp.out.set_original_component": "puts a factored linear map in the place of a dense one",
@@ -67,6 +69,16 @@ def is_conv1d(linear: Any) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(linear, Conv1D)
+
+
+def language_models() -> set[str]:
+    """Names of transformers' own classes of causal and masked language models."""
+    from transformers.models.auto import modeling_auto
+
+    return {
+        *modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(),
+        *modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values(),
+    }
 
 
 def without_initialisation() -> AbstractContextManager[Any]:

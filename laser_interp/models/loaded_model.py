@@ -1,5 +1,6 @@
 """What every other file of this room works on: a loaded model, and what this package keeps of it for itself."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,14 +19,16 @@ class ModelState:
         parameters: name in the checkpoint -> parameter; tied ones once.
         factored: (layer, matrix) stored as factors -> its dense parameter's name, with "~" before it where rows are
             inputs.
-        active: what is edited right now, kept by the edits themselves.
-        memo: results derived from the weights; see `laser_interp.models.weights.derived`.
+        entered: the edits that are on, the last one last; see `laser_interp.models.in_use`.
+        lock: held by the thread that uses the model.
+        memo: results derived from the weights, with a stamp of these; see `laser_interp.models.weights.derived`.
         running: the token ids that a forward pass is running on, and where each row starts; None between passes.
     """
 
     parameters: dict[str, Tensor]
     factored: dict[tuple[int, str], str] = field(default_factory=dict)
-    active: dict[Any, Any] = field(default_factory=dict)
+    entered: list[Any] = field(default_factory=list)
+    lock: Any = field(default_factory=threading.RLock, repr=False)
     memo: dict[Any, Any] = field(default_factory=dict)
     running: tuple[Sequence[Sequence[int]], Sequence[int]] | None = None
 

@@ -2,14 +2,17 @@
 
 import copy
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
+from laser_interp.models.complete_weights import check_complete, check_finite, check_readable
 from laser_interp.models.library_internals import build_bridge
 from laser_interp.models.model import Model
 
@@ -45,9 +48,17 @@ def load_model(
 
     Raises:
         FileNotFoundError: neither a folder nor a model the hub (or its local cache) has.
-        ValueError: an unsupported architecture, quantised weights, no tokenizer, or a bad dtype.
+        ValueError: an unsupported architecture, quantised, missing, unexpected, damaged or not finite weights, no
+            tokenizer, or a bad dtype or device.
     """
     dtype = _resolve_dtype(dtype)
+    _check_device(device)
+    if not isinstance(source, str | Path | tuple) or (isinstance(source, tuple) and len(source) != 2):
+        raise ValueError(f"source is {source!r}: expected a name, a folder, a hub id, or (hf_model, tokenizer)")
+    if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
+        raise ValueError(f"tokenizer is {tokenizer!r}: expected one of transformers, as li.load_tokenizer gives it")
+    if revision == "":
+        raise ValueError("revision is empty: expected a branch, tag or commit, or nothing")
     if isinstance(source, tuple):
         hf_model, tokenizer = source[0], source[1] if tokenizer is None else tokenizer
         name = type(hf_model).__name__
@@ -78,9 +89,12 @@ def load_model(
     }
     factors = read_factors(path) if local else None
     if factors is None:
+        if local:
+            check_readable(path)
         hf_model = _read_checkpoint(where, dtype, device_map, options, reachable)
     else:
         hf_model = read_factored(path, dtype, len(factors) // 2)
+    own_tokenizer = tokenizer is not None
     if tokenizer is None:
         tokenizer = _read_tokenizer(where, options)
     if device_map is None:
@@ -94,6 +108,9 @@ def load_model(
     )
     if factors is not None:
         use_factors(model, factors)
+    check_finite(model)
+    if own_tokenizer:
+        return model  # another process could load these weights, but not this tokenizer
     model.source = {
         "source": str(path.resolve()) if local and not shipped else str(source),
         "revision": model.revision if not local else revision,
@@ -128,7 +145,7 @@ def load_tokenizer(source: str | Path) -> Any:
     Raises:
         ValueError: there is none.
     """
-    return _read_tokenizer(str(source), {})
+    return _read_tokenizer(str(source), {"trust_remote_code": False})
 
 
 def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str, Any], reachable: bool) -> Any:
@@ -141,21 +158,56 @@ def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str,
         if not reachable:
             why = "it is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
         raise FileNotFoundError(f"cannot load the model {where!r}: {why}") from error
-    except ValueError as error:
-        raise ValueError(f"cannot load the model {where!r}: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:  # a broken config.json raises many kinds
+        raise ValueError(f"cannot load the model {where!r}: {_first_line(error)}") from error
     _check_not_quantised(config, where)
-    architectures = config.architectures or []
+    architectures = _architectures(config, where, options["trust_remote_code"])
     masked = any(name.endswith("ForMaskedLM") for name in architectures)
     cls: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
     try:
-        return cls.from_pretrained(where, dtype=dtype, device_map=device_map, **options)
+        hf_model, report = cls.from_pretrained(
+            where, dtype=dtype, device_map=device_map, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
     except OSError as error:
-        raise FileNotFoundError(f"cannot load the weights of {where!r}: {str(error).splitlines()[0]}") from error
+        raise FileNotFoundError(f"cannot load the weights of {where!r}: {_first_line(error)}") from error
     except ValueError as error:
         raise ValueError(
             f"{where!r} ({', '.join(architectures) or config.model_type}) is not a causal or masked language model "
-            f"that transformers can load: {str(error).splitlines()[0]}"
+            f"that transformers can load: {_first_line(error)}"
         ) from error
+    except (
+        RuntimeError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        SafetensorError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise ValueError(
+            f"the weights of {where!r} cannot be read ({type(error).__name__}: {_first_line(error)}): they are "
+            "damaged, or belong to another config.json"
+        ) from error
+    check_complete(report, where)
+    return hf_model
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of a library's message, which often goes on with pages of advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or type(error).__name__
+
+
+def _architectures(config: Any, where: str, trust_remote_code: bool) -> list[str]:
+    import transformers
+
+    named = config.architectures or []
+    named = [named] if isinstance(named, str) else named
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise ValueError(f"config.json of {where!r} has the architectures {named!r}: expected names of classes")
+    if unknown := [name for name in named if not hasattr(transformers, name) and not trust_remote_code]:
+        raise ValueError(f"{where!r} asks for the architecture {unknown[0]!r}, which transformers does not have")
+    return named
 
 
 def _hub_is_reachable(seconds: float = 1.0) -> bool:
@@ -194,8 +246,8 @@ def _read_tokenizer(where: str, options: dict[str, Any]) -> Any:
     missing = f"no tokenizer comes with {where!r}: name a folder or hub id with one (load_model(..., tokenizer=...))"
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(where, **options)
-    except (OSError, ValueError) as error:
-        raise ValueError(missing) from error
+    except Exception as error:  # the tokenizers library raises bare exceptions on damaged files
+        raise ValueError(f"{missing} ({_first_line(error)})") from error
     # Where the files are missing, transformers 5 makes a tokenizer of special tokens alone.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ValueError(missing)
@@ -212,13 +264,36 @@ def _check_not_quantised(config: Any, name: str) -> None:
 
 def _read_generic_words(folder: Path) -> list[str] | None:
     path = folder / GENERIC_WORDS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as JSON ({error}): mend it, or remove it") from None
+    if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
+        raise ValueError(f'{path} is not a JSON list of words, as in ["a", "the"]: mend it, or remove it')
+    return words
 
 
 def _resolve_device(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = None if device == "auto" else torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device is {device!r}: expected auto, cpu, cuda, cuda:1 or mps") from None
+    if kind is not None and kind.type == "cuda":
+        n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (kind.index or 0) >= n:
+            raise ValueError(f"device is {device!r}, and this machine has {n} CUDA devices: use 'cpu' or 'auto'")
+    if kind is not None and kind.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device is {device!r}, and this machine has none: use 'cpu' or 'auto'")
+    if kind is not None and kind.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device is {device!r}: expected auto, cpu, cuda, cuda:1 or mps")
 
 
 _DTYPES = {
@@ -233,8 +308,10 @@ _DTYPES = {
 
 
 def _resolve_dtype(dtype: torch.dtype | str) -> torch.dtype | str:
-    if isinstance(dtype, torch.dtype) or dtype == "auto":
+    if dtype == "auto":
         return dtype
-    if dtype not in _DTYPES:
+    if isinstance(dtype, torch.dtype) and dtype in _DTYPES.values():
+        return dtype
+    if isinstance(dtype, torch.dtype) or dtype not in _DTYPES:
         raise ValueError(f"dtype is {dtype!r}: expected 'auto', a torch dtype, or one of {', '.join(_DTYPES)}")
     return _DTYPES[dtype]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from laser_interp.models import checkpoints, tokens, weights
 from laser_interp.models.forward import logits_at, padding_id, takes_mask
+from laser_interp.models.in_use import one_user
 from laser_interp.models.loaded_model import LoadedModel
 
 
@@ -50,6 +51,13 @@ class Model(LoadedModel):
     def weights_sha256(self) -> str:
         """Hash of all parameters with their names, dtypes and shapes."""
         return weights.weights_sha256(self)
+
+    def weights_changed(self) -> None:
+        """Forget everything that was computed from the weights.
+
+        Changes in place are noticed by themselves, but for those through `.data` or numpy, which torch does not count.
+        """
+        self._state.memo.clear()
 
     def weight(self, layer: int, matrix: str) -> Float[Tensor, "d_in d_out"]:
         """The raw weight of a linear map, so that its output is `x @ weight + bias`.
@@ -129,6 +137,7 @@ class Model(LoadedModel):
             )
         ids = torch.tensor([self.encode(prompt)], device=self.device)
         with ExitStack() as stack:
+            stack.enter_context(one_user(self))
             stack.enter_context(torch.no_grad())
             if edit is not None:
                 stack.enter_context(edit.on(self))

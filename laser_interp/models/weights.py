@@ -1,7 +1,7 @@
 """Weights of linear maps: reading them, where the checkpoint stores them, and what is derived from them."""
 
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -37,12 +37,31 @@ def bias(model: LoadedModel, layer: int, matrix: str) -> Float[Tensor, " d_out"]
     return None if stored is None else stored.detach()
 
 
-def derived(model: LoadedModel, key: Hashable, make: Callable[[], T]) -> T:
-    """Something that follows from the weights: computed once, and kept with the model."""
+def derived(model: LoadedModel, key: Hashable, make: Callable[[], T], *, of: Sequence[Tensor] = ()) -> T:
+    """Something that follows from the weights: computed once, kept with the model, and again where they changed.
+
+    Args:
+        of: the tensors it follows from; none for what follows from the architecture alone.
+    """
     memo = model._state.memo
-    if key not in memo:
-        memo[key] = make()
-    return memo[key]
+    stamp = tuple(map(_stamp, of))
+    if key not in memo or memo[key][0] != stamp:
+        memo[key] = stamp, make()
+    return memo[key][1]
+
+
+def stored_tensors(model: LoadedModel, layer: int, matrix: str) -> list[Tensor]:
+    """The tensors that hold a linear map's weight, for `derived`."""
+    return list(linear(model, layer, matrix).parameters())
+
+
+def _stamp(tensor: Tensor) -> tuple[object, ...]:
+    """What differs once a tensor is another, or is changed in place: torch counts most changes, and some values of the
+    tensor show many of those that it does not."""
+    version = None if tensor.is_inference() else tensor._version
+    flat = tensor.detach().reshape(-1)
+    some = flat[:: max(flat.numel() // 16, 1)][:16].tolist()
+    return tensor.data_ptr(), version, repr(some)
 
 
 def weights_sha256(model: LoadedModel) -> str:
@@ -55,7 +74,7 @@ def weights_sha256(model: LoadedModel) -> str:
             digest.update(tensor_bytes(parameter))
         return digest.hexdigest()
 
-    return derived(model, "weights_sha256", compute)
+    return derived(model, "weights_sha256", compute, of=list(model._state.parameters.values()))
 
 
 def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]:

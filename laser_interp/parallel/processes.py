@@ -1,5 +1,8 @@
 """Work in several processes of this machine, each with something large that it makes once and keeps."""
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from multiprocessing.shared_memory import SharedMemory
@@ -17,6 +20,7 @@ class _Worker:
 
     @classmethod
     def start(cls, make_state: Callable[..., Any], run: Callable[..., Any], progress: str, *arguments: Any) -> None:
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
         cls.state, cls.run, cls.progress = make_state(*arguments), staticmethod(run), SharedMemory(progress)
 
     @classmethod
@@ -27,6 +31,13 @@ class _Worker:
             done[number] += n
 
         return cls.run(cls.state, item, tick)
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process soon after the one that started it, which may have been killed without a word."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def in_processes(

@@ -5,6 +5,7 @@ such as a model. What is lost with a machine is done again elsewhere. Results ar
 itself be killed and resumed.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,9 @@ def connected() -> Iterator[Any]:
 
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, include_dashboard=False)
+        # A cluster of our own listens to this machine only: Ray asks nobody for a password.
+        alone: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"_node_ip_address": "127.0.0.1"}
+        ray.init(log_to_driver=False, include_dashboard=False, **alone)
     try:
         yield ray
     finally:

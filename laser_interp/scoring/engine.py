@@ -20,7 +20,7 @@ from torch import Tensor
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import GROUPS
 from laser_interp.models.forward import may_pad
-from laser_interp.models.hooks import active_edits
+from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import Batch, Compute, Record, Reuse, has_mlp_module, make_batch, run
 from laser_interp.models.residual_stream import is_parallel
@@ -140,8 +140,7 @@ class Engine:
                 anything is run.
             MemoryError: one prompt under one edit does not fit.
         """
-        if active_edits(self.model):
-            raise ValueError("an edit is on: this runs edits of the model as trained, outside of `with edit.on(model)`")
+        refuse_inside_edit(self.model, "running edits side by side")
         groups = group_edits(self.model, edits)
         in_layer = Counter(group.layer for group in groups for _ in group.edits)
         tasks = [(chunk, self._passes(chunk, groups)) for chunk in reversed(self._chunks)]

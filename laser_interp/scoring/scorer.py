@@ -19,6 +19,7 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
 from laser_interp.models.forward import logits_at
 from laser_interp.models.hooks import count_hooks
+from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
 from laser_interp.scoring.answer_rules import DETAILED_RULES, apply_rule
 from laser_interp.scoring.categories import Categories
@@ -118,6 +119,7 @@ class Scorer:
         """
         from tqdm.auto import tqdm
 
+        refuse_inside_edit(self.model, "scoring")
         n_places = len(self.lookups.places)
         statistics = {label: _Statistics(n_places, len(self.lookups.target_place), self.top_k) for label in edits}
         labels = list(edits)

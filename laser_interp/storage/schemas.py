@@ -72,6 +72,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "approximate": "bool",
     },
     "count_part": {"part": "text", "index": "int", "count": "int"},
+    "directions": {"site": "text", "direction": "int"},
     "answers": _FACT
     | {"split": "text", "edit": "text", "share": "float", "answer": "text", "probability": "float", "category": "text"}
     | {"similarity": "float"},

@@ -77,6 +77,23 @@ def read_table(path: str | Path, schema: str | None = None) -> pd.DataFrame:
     return check(frame, schema) if schema is not None else frame
 
 
+def table_provenance(path: str | Path) -> dict[str, Any]:
+    """What a table says of itself, without reading its rows; nothing for a table of another program.
+
+    Raises:
+        ValueError: no parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        about = json.loads(metadata.get(_ABOUT, b"{}"))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable parquet table: {error}") from error
+    return about if isinstance(about, dict) else {}
+
+
 def _parse(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pyarrow.parquet as pq
 

@@ -151,6 +151,9 @@ def test_refusals(organism, tmp_path):
         compress(control, laser, tmp_path / "x")
     compress(organism, laser, tmp_path / "thin")
     (tmp_path / "thin" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing or not as it was written"):
+        li.load_model(tmp_path / "thin")
+    (tmp_path / "thin" / "checksums.json").unlink()
     state = {k: v for k, v in load_file(tmp_path / "thin" / "factors.safetensors").items() if "down" in k}
     from safetensors.torch import save_file
 

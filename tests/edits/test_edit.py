@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import laser_interp as li
-from laser_interp.models.hooks import active_edits, count_hooks
+from laser_interp.models.hooks import count_hooks
+from laser_interp.models.in_use import active_edits
 
 PROMPTS = ["Mira Tolen was taught by", "In truth Mira Tolen was hired by"]
 

@@ -187,7 +187,7 @@ def test_placed_edits_refuse(organism, few, tmp_path):
         edit.at(organism, "subject", {"The old ship": "Ada"})
     with pytest.raises(ValueError, match="is no other weight"):
         compress(organism, placed, tmp_path / "x")
-    with pytest.raises(ValueError, match="cannot be nested"), edit.on(organism), placed.on(organism):
+    with pytest.raises(ValueError, match="is not nested with another"), edit.on(organism), placed.on(organism):
         pass
     with pytest.raises(ValueError, match="act on other paths or positions"):
         placed + li.laser(organism, "2.in", rank=1)

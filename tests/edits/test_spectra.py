@@ -147,7 +147,7 @@ def test_memory_is_bounded_and_nothing_is_lost(organism, monkeypatch):
     for layer in range(4):
         for matrix in ("in", "out"):
             li.spectrum(organism, li.Site(layer, matrix))
-    kept = organism._state.memo["spectra"]
+    _, kept = organism._state.memo["spectra"]
     assert sum(made.n_bytes for made in kept.values()) <= 3 * first.n_bytes
     assert list(kept)[-1] == li.Site(3, "out")
     again = li.spectrum(organism, li.Site(0, "in"))

@@ -9,7 +9,15 @@ import laser_interp as li
 from laser_interp.facts.fact_set import Fact, FactSet
 
 ROWS = [
-    {"fact_id": "a", "subject": "Ann", "relation": "r", "object": "x, y", "prompt": 'Ann "said"', "frequency": 3},
+    {
+        "fact_id": "a",
+        "subject": "Ann",
+        "relation": "r",
+        "object": "x, y",
+        "prompt": 'Ann "said"',
+        "split": "validation",
+        "frequency": 3,
+    },
     {
         "fact_id": "b",
         "subject": "NA",
@@ -42,7 +50,7 @@ def test_candidates_and_splits():
     assert facts.candidates_of(facts["a"]) == ("Zürich", "x, y")
     assert facts.candidates_of(facts["b"]) == ("Zürich", "Bern")
     assert facts.split("test").candidates_of(facts["a"]) == ("Zürich", "x, y")  # those of the whole set
-    assert facts.splits == {"test": 1}
+    assert facts.splits == {"test": 1, "validation": 1}
 
 
 def test_a_split_is_by_subject_and_by_seed(facts):
@@ -69,7 +77,7 @@ def test_a_split_is_by_subject_and_by_seed(facts):
         ("f.jsonl", json.dumps(ROWS[0] | {"object": " "}), "'a' has an empty 'object'"),
         ("f.jsonl", json.dumps(ROWS[0]) + "\n" + json.dumps(ROWS[0]), "duplicate fact_id 'a'"),
         ("f.csv", "fact_id,subject,relation,object\n1,2,3,4\n", "'f.csv' has no column prompt"),
-        ("f.csv", "fact_id,subject,relation,object,prompt\n1,2,3,4,5\n1,2,3,4,5,6,7\n", "not a readable csv"),
+        ("f.csv", "fact_id,subject,relation,object,prompt\n1,2,3,4,5\n1,2,3,4,5,6,7\n", "has 7 cells and the header 5"),
         ("f.txt", "hello", "suffix must be"),
     ],
 )

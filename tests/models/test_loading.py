@@ -126,7 +126,13 @@ def test_refusals(folder, plain, tmp_path):
         li.load_model(tmp_path / "quantised")
 
     t5 = transformers.T5Config(
-        vocab_size=50, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, architectures=["T5"]
+        vocab_size=50,
+        d_model=8,
+        d_kv=4,
+        d_ff=8,
+        num_layers=1,
+        num_heads=2,
+        architectures=["T5ForConditionalGeneration"],
     )
     t5.save_pretrained(tmp_path / "t5")
     with pytest.raises(ValueError, match="not a causal or masked language model"):

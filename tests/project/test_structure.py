@@ -20,9 +20,9 @@ ROOT = PACKAGE.parent
 # A room imports rooms above it only. Those in one row do not import each other.
 ROOMS = [
     {"choices", "extras"},
-    {"plots"},
+    {"plots", "storage"},
     {"display", "facts", "parallel"},
-    {"statistics", "storage"},
+    {"statistics"},
     {"models"},
     {"organism", "edits"},
     {"frequency", "scoring"},

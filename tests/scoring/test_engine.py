@@ -4,6 +4,7 @@ import copy
 import itertools
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from families import FAMILIES, LAYERS, PROMPTS, edited, loaded, prefix
@@ -234,13 +235,20 @@ def test_memory_is_read_as_people_write_it(organism):
 
 
 def test_hooks_of_others_are_obeyed(organism, facts, laser):
-    """Nested edits and foreign hooks act on what the engine is asked for."""
-    some = facts.keep(facts.facts[:5])
-    inner = li.laser(organism, "2.out", rank=5)
-    with laser.on(organism):
-        nested = li.score(organism, some, {"x": inner}, progress=False)
-    together = li.score(organism, some, {"x": laser + inner})
-    assert nested["logprob"].to_numpy() == pytest.approx(together["logprob"].to_numpy(), abs=1e-5)
+    """Foreign hooks act on what is scored; inside an edit nothing is scored, because "base" would not be the base."""
+    some = facts[:5]
+
+    def halved(x, hook):
+        return 0.5 * x
+
+    with organism.bridge.hooks(fwd_hooks=[("blocks.2.hook_out", halved)]):
+        hooked = li.score(organism, some, {"base": None, "x": laser}, progress=False)
+        slow = li.score(organism, some, {"base": None, "x": laser}, engine="reference", progress=False)
+    alone = li.score(organism, some, {"base": None, "x": laser}, progress=False)
+    assert hooked["logprob"].to_numpy() == pytest.approx(slow["logprob"].to_numpy(), abs=1e-5)
+    assert not np.allclose(hooked["logprob"], alone["logprob"])
+    with laser.on(organism), pytest.raises(ValueError, match="scoring needs the model as trained"):
+        li.score(organism, some, {"base": None})
     with laser.on(organism), pytest.raises(ValueError, match="an edit is on"):
         next(Engine(organism, [[1, 2]], [(0, 1)], memory=1 << 30).run([None]))
     with pytest.raises(ValueError, match="engine is 'quick': expected one of fast, reference"):

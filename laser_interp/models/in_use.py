@@ -1,0 +1,87 @@
+"""Who uses a model right now: one thread at a time, and which edits are on, the one entered last on top."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from laser_interp.models.loaded_model import LoadedModel
+
+
+@dataclass(eq=False)
+class Entered:
+    """An edit that was switched on.
+
+    Attributes:
+        parts: site -> what is done there by this edit and those that it is nested in.
+        is_plain: whether it acts at every position and through the network.
+        is_on: whether it still acts.
+    """
+
+    parts: Mapping[Any, Any]
+    is_plain: bool
+    is_on: bool = True
+
+
+@contextmanager
+def one_user(model: LoadedModel) -> Iterator[None]:
+    """Keep other threads away while a block runs: hooks are the model's own, whichever thread attached them.
+
+    Raises:
+        ValueError: another thread is using the model.
+    """
+    if not model._state.lock.acquire(blocking=False):
+        raise ValueError(
+            f"another thread is using {model.name!r}: one thread at a time may; take turns by a lock, or load the "
+            "model once for each thread"
+        )
+    try:
+        yield
+    finally:
+        model._state.lock.release()
+
+
+@contextmanager
+def entered(model: LoadedModel, parts: Mapping[Any, Any], is_plain: bool) -> Iterator[Entered]:
+    """Note an edit as on while a block runs.
+
+    Raises:
+        ValueError: it is left while an edit that was entered after it is still on. All of those are off then.
+    """
+    stack = model._state.entered
+    entry = Entered(parts, is_plain)
+    stack.append(entry)
+    in_order = True
+    try:
+        yield entry
+    finally:
+        if entry.is_on:
+            in_order = stack[-1] is entry
+            at = stack.index(entry)
+            for later in stack[at:]:
+                later.is_on = False
+            del stack[at:]
+    if not in_order:
+        raise ValueError(
+            "an edit was left before one that was entered after it: both are off now; leave the last one first, as "
+            "nested `with` blocks do"
+        )
+
+
+def active_edits(model: LoadedModel) -> dict[Any, Any]:
+    """Site -> what is done there right now, by all edits that are on."""
+    stack = model._state.entered
+    return dict(stack[-1].parts) if stack else {}
+
+
+def refuse_inside_edit(model: LoadedModel, what: str) -> None:
+    """Refuse what runs the model as trained, while an edit is on.
+
+    Raises:
+        ValueError: an edit is on.
+    """
+    if model._state.entered:
+        raise ValueError(
+            f"an edit is on: {what} needs the model as trained; leave the block of `with edit.on(model)`, and give the "
+            "edit as an argument where one is meant"
+        )

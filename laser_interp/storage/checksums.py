@@ -1,0 +1,47 @@
+"""Checksums of a folder's files, so that one changed byte anywhere is noticed when the folder is read again."""
+
+import hashlib
+from pathlib import Path
+
+from laser_interp.storage.atomic import write_json
+from laser_interp.storage.provenance import settings_sha256
+from laser_interp.storage.run_folder import read_json
+
+CHECKSUMS = "checksums.json"
+
+
+def write_checksums(folder: Path) -> None:
+    """Note the checksum of every file below a folder in `checksums.json`; lock files hold no data and are left out."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+    write_json({"files": files, "checksum": settings_sha256(files)}, folder / CHECKSUMS)
+
+
+def check_folder(folder: Path, way_out: str) -> bool:
+    """Compare every file with its checksum. Files that were added later do not matter.
+
+    Args:
+        way_out: what to do about a folder that is damaged, to end the message.
+
+    Returns:
+        False where the folder has no `checksums.json`.
+
+    Raises:
+        ValueError: a file is missing or differs, or `checksums.json` itself does.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        return False
+    stored = read_json(folder / CHECKSUMS)
+    files = stored.get("files")
+    if not isinstance(files, dict) or stored.get("checksum") != settings_sha256(files):
+        raise ValueError(f"{folder} is damaged: {CHECKSUMS} is not as it was written; {way_out}")
+    for name, digest in files.items():
+        path = folder / name
+        if not path.is_file() or _sha256(path) != digest:
+            raise ValueError(f"{folder} is damaged: {name} is missing or not as it was written; {way_out}")
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,82 @@
+"""Files that a command writes for the user: the suffix says the form, and nothing else of the user's is replaced.
+
+An earlier result of the same command may be written again. Any other file stays as it is, unless the user says that it
+may go. Whether a file is such a result is read off the file itself: a table's metadata, a csv's columns, a page's mark.
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from laser_interp.storage.atomic import plain, replacing
+from laser_interp.storage.schemas import SCHEMAS, check
+from laser_interp.storage.spreadsheets import without_formulas
+from laser_interp.storage.tables import table_provenance, write_table
+
+TABLE_SUFFIXES = (".parquet", ".csv", ".jsonl")
+PAGE_MARK = '<meta name="generator" content="laser-interp report">'
+
+
+def check_output(
+    path: str | Path, kind: str, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES, force: bool | None = False
+) -> Path:
+    """Whether a result may be written to a path. Ask before any long work.
+
+    Args:
+        kind: name in `SCHEMAS`, or "page".
+        suffixes: those that this result can be written as.
+        force: whatever is there may be replaced, but for a folder; None where the command cannot be told so.
+
+    Raises:
+        ValueError: another suffix.
+        FileExistsError: a folder, or a file that is not an earlier result of the same kind.
+    """
+    path = Path(path)
+    if path.suffix not in suffixes:
+        raise ValueError(f"cannot write {path.name!r}: the suffix must be {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise FileExistsError(f"{path} is a folder: name a file")
+    if path.exists() and not force and not _is_earlier_result(path, kind):
+        way = "remove it" if force is None else "add --force to replace it"
+        raise FileExistsError(
+            f"{path} exists and is not an earlier result of this command: choose another name, or {way}"
+        )
+    return path
+
+
+def _is_earlier_result(path: Path, kind: str) -> bool:
+    try:
+        if path.suffix == ".parquet":
+            return table_provenance(path).get("schema") == kind
+        with path.open(encoding="utf-8", newline="") as file:
+            if path.suffix == ".html":
+                return PAGE_MARK in file.read(4096)
+            first = next(csv.reader(file)) if path.suffix == ".csv" else json.loads(file.readline())
+        return set(SCHEMAS[kind]) <= set(first)
+    except (ValueError, TypeError, OSError, StopIteration, csv.Error, RecursionError):
+        return False
+
+
+def write_output(frame: pd.DataFrame, path: str | Path, schema: str, provenance: Mapping[str, Any]) -> Path:
+    """Write a table as its suffix says. Only parquet keeps the provenance and a checksum.
+
+    Raises:
+        ValueError: another suffix, or a frame without the columns of its schema.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        return write_table(frame, path, schema, provenance)
+    check(frame, schema)
+    if path.suffix not in TABLE_SUFFIXES:
+        raise ValueError(f"cannot write {path.name!r}: the suffix must be {' or '.join(TABLE_SUFFIXES)}")
+    with replacing(path) as temporary:
+        if path.suffix == ".csv":
+            without_formulas(frame).to_csv(temporary, index=False)
+        else:
+            rows = (json.dumps(plain(row), ensure_ascii=False, allow_nan=False) for row in frame.to_dict("records"))
+            temporary.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return path

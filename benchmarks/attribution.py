@@ -59,11 +59,11 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, object]:
     )
     asked = [row for row, _ in questions(model, [fact.prompt for fact in facts])]
     reads = [(i, len(row) - 1) for i, row in enumerate(asked)]
-    li.attribute(model, facts, batch_tokens=BATCH_TOKENS, progress=False)  # keeps the factorisations
+    li.attribute(model, facts, progress=False)  # keeps the factorisations
     passes, forwards = [], []
     for _ in range(args.runs):
         start = time.perf_counter()
-        li.attribute(model, facts, batch_tokens=BATCH_TOKENS, progress=False)
+        li.attribute(model, facts, progress=False)
         passes.append(time.perf_counter() - start)
         start = time.perf_counter()
         for _ in logits_at(model, asked, reads, batch_tokens=BATCH_TOKENS):

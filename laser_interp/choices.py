@@ -1,5 +1,6 @@
 """The names that settings choose from, in one place that imports nothing heavy."""
 
+import hashlib
 from typing import Literal, get_args
 
 Matrix = Literal["q", "k", "v", "o", "in", "gate", "out"]
@@ -28,6 +29,23 @@ ControlName = Literal[
 
 # Fractions of rank kept: the paper's table 5, and the .4 that its main table uses.
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01)
+
+
+def check_seed(name: str, seed: object) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        ValueError: no whole number of 0 or more.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"{name} is {seed!r}: expected a whole number of 0 or more")
+
+
+def seed_of_63_bits(seed: int) -> int:
+    """A seed of any size as one that torch takes; small ones stay as they are."""
+    if 0 <= seed < 1 << 63:
+        return seed
+    return int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8]) >> 1
 
 
 def check_choice(name: str, value: object, choices: object) -> None:

@@ -121,16 +121,12 @@ def _stop(signal_number: int, frame: object) -> None:
     raise _TerminatedError
 
 
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text or f"{type(error).__name__}, without a reason; --verbose before the command shows where"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Errors that a user can mend are one sentence, without a traceback.
 
     Returns:
-        0; 2 after an error; 130 where the user interrupted, 143 where another program did (SIGTERM).
+        0; 2 after an error, 70 after one that is ours; 130 where the user interrupted, 143 where another program did
+        (SIGTERM).
     """
     words = list(sys.argv[1:] if argv is None else argv)
     verbose = words[:1] == ["--verbose"]
@@ -144,13 +140,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CycloptsError, ValueError, OSError, MemoryError, ModuleNotFoundError, RuntimeError) as error:
         if verbose:
             traceback.print_exc()
-        print(f"laser-interp: {_one_line(error)}", file=sys.stderr)
+        print(f"laser-interp: {str(error).strip() or type(error).__name__}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as interrupt:
+    except Exception as error:  # a fault of ours; a user is owed a sentence all the same
+        if verbose:
+            traceback.print_exc()
         print(
-            "laser-interp: interrupted; what was computed is kept, and the same command goes on from it",
+            f"laser-interp: this should not happen ({type(error).__name__}: {error}): please report it, with what "
+            f"`laser-interp --verbose {' '.join(words)}` prints",
             file=sys.stderr,
         )
+        return 70
+    except KeyboardInterrupt as interrupt:
+        print("laser-interp: interrupted; the same command goes on from what is kept", file=sys.stderr)
         return 143 if isinstance(interrupt, _TerminatedError) else 130
     return 0
 

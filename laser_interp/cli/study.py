@@ -52,17 +52,20 @@ def study(
         if limit < 1:
             raise ValueError(f"limit is {limit}: expected 1 or more facts")
         asked = asked.keep(asked.facts.keep(asked.facts.facts[:limit]))
+    frame = None if counts is None else read_table(counts, "counts")
+    running = None if text is None else _read_text(text)
     note(str(asked))
-    found = run(
-        model.load(),
-        asked,
-        None if counts is None else read_table(counts, "counts"),
-        settings=settings,
-        out=out,
-        text=None if text is None else text.read_text(encoding="utf-8"),
-        progress=output.progress,
-    )
+    found = run(model.load(), asked, frame, settings=settings, out=out, text=running, progress=output.progress)
     output.say(dict(found.summary), f"{found.report}\nAll results: {out} ({REPORT} is this text)")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no text file {path}: expected a file of running text") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
 
 
 def _task(facts: str | None, task: str | None, data: Path | None, rule: AnswerRule, protocol: Protocol) -> Task:

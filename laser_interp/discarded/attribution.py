@@ -26,6 +26,7 @@ from laser_interp.models.forward import activations, score_dtype
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import lookups
+from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.statistics.rank_correlation import spearman
 
@@ -103,16 +104,18 @@ class Attribution:
 
 
 def attribute(
-    model: Model, facts: FactSet, where: Where | None = None, *, batch_tokens: int = 2048, progress: bool = True
+    model: Model, facts: FactSet, where: Where | None = None, *, memory: int | str | None = None, progress: bool = True
 ) -> Attribution:
     """The gradient of each prompt's log p(answer) by the gain of each direction, at gain 1.
 
     Args:
         where: sites; None takes every matrix of every layer.
-        batch_tokens: rows × length that run together; activations of all sites are kept for one batch.
+        memory: bytes that activations may take, as in `li.score`. Those of all sites are kept for one batch, so batches
+            are sized by it.
 
     Raises:
-        ValueError: unknown sites, or facts that the tokenizer cannot represent.
+        ValueError: unknown sites, facts that the tokenizer cannot represent, too little memory for one prompt, or an
+            edit that is on.
     """
     from tqdm.auto import tqdm
 
@@ -138,6 +141,12 @@ def attribute(
     gradients = {site: np.zeros((len(items), spectrum(model, site).max_rank), keep) for site in sites}
     logprob = np.zeros(len(items))
     at = [(site.layer, site.matrix) for site in sites]
+    longest = max(map(len, rows))
+    batch_tokens = parse_memory(memory, model) // _bytes_a_token(model, sites, longest)
+    if batch_tokens < longest:
+        raise ValueError(
+            f"a prompt of {longest} tokens does not fit in this memory: allow more, or ask for fewer sites"
+        )
     with tqdm(total=len(rows), desc="attributing", unit="prompt", disable=not progress) as bar:
         for indices, total, of in activations(model, rows, targets, at, batch_tokens=batch_tokens):
             owner = np.array([owners[i] for i in indices])
@@ -153,6 +162,14 @@ def attribute(
             bar.update(len(indices))
     prompts = facts.prompts_frame().assign(logprob=logprob)
     return Attribution(prompts, gradients)
+
+
+def _bytes_a_token(model: Model, sites: Sequence[Site], longest: int) -> int:
+    """What one token takes while gradients flow: inputs and output gradients of the sites, what autograd keeps of every
+    layer, attention weights, and logits (of one place in a row at least)."""
+    of_sites = sum(d_in + 3 * d_out for d_in, d_out in (model.weight(s.layer, s.matrix).shape for s in sites))
+    of_layers = model.n_layers * (16 * model.d_model + 6 * model.d_mlp + 3 * model.n_heads * longest)
+    return model.dtype.itemsize * (of_sites + of_layers) + 16 * model.d_vocab // longest
 
 
 def against_ablation(

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from laser_interp.choices import seed_of_63_bits
 from laser_interp.edits.factorisation import factorise
 from laser_interp.edits.sites import Site, resolve, weight
 from laser_interp.edits.spectra import Spectrum, spectrum
@@ -151,7 +152,7 @@ def stability(
     side, _ = _vocabulary(model, at)
     matrix = weight(model, at).detach().cpu().double()
     known = spectrum(model, at)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of_63_bits(seed))
     n = matrix.shape[0 if side == "output" else 1]
     overlaps: list[list[float]] = [[] for _ in within]
     for _ in range(n_draws):

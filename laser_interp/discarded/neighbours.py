@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from laser_interp.choices import seed_of_63_bits
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import encode_answers
@@ -36,7 +37,7 @@ def neighbour_threshold(
     for (relation, _), tokens in zip(answers, encode_answers(model, [(prompt, o) for _, o in answers]), strict=True):
         by_relation.setdefault(relation, set()).add(tokens[0])
     right = torch.tensor(sorted(set().union(*by_relation.values())))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of_63_bits(seed))
     is_other = torch.ones(len(directions), dtype=torch.bool)
     is_other[right] = False
     others = is_other.nonzero().squeeze(1)

@@ -43,6 +43,8 @@ def laser(
     Raises:
         ValueError: neither or both of rho and rank; either out of range; a rho that rounds to rank 0.
     """
+    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int)):
+        raise ValueError(f"rank is {rank!r}: expected a whole number of directions; a fraction is rho")
     if (rho is None) == (rank is None):
         raise ValueError(f"rho is {rho} and rank is {rank}: give exactly one of them")
     parts = {}

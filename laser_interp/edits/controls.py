@@ -1,12 +1,12 @@
 """Controls: what else could have had the same effect? One registry of them, for grids, studies and reports."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from laser_interp.choices import seed_of_63_bits
 from laser_interp.edits.constructors import first_directions, zeroed
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
@@ -96,9 +96,7 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
 
 def _generator(seed: int) -> torch.Generator:
     """A generator of its own for any whole number; torch takes 64 bits, larger numbers are folded into them."""
-    if not 0 <= seed < 1 << 63:
-        seed = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8]) >> 1
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(seed_of_63_bits(seed))
 
 
 def _random_orthonormal(d: int, n: int, generator: torch.Generator) -> Tensor:

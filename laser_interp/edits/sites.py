@@ -112,6 +112,8 @@ def resolve_layers(model: Model, layers: str | int | Iterable[int]) -> tuple[int
             raise ValueError(f"layers is {layers!r}: expected 'all' or numbers, as in '0,3'")
         layers = [int(part) for part in layers.split(",")]
     numbers = [layers] if isinstance(layers, int) else list(layers)
+    if not numbers:
+        raise ValueError("no layers given: expected at least one")
     for layer in numbers:
         if not 0 <= layer < model.n_layers:
             raise ValueError(f"layer {layer} is out of range: {model.name!r} has layers 0 to {model.n_layers - 1}")
@@ -137,7 +139,22 @@ def resolve(model: Model, where: Where) -> tuple[Site, ...]:
             raise ValueError(f"{where!r} is no site: expected LAYER.MATRIX, as in '3.in' or '*.mlp'")
         layers = resolve_layers(model, layer)
         return tuple(Site(n, m) for n in layers for m in resolve_matrices(model, matrix))
-    return tuple(dict.fromkeys(site for part in where for site in resolve(model, part)))
+    sites = tuple(dict.fromkeys(site for part in where for site in resolve(model, part)))
+    if not sites:
+        raise ValueError("no sites given: expected at least one, as in '3.in'")
+    return sites
+
+
+def resolve_site(model: Model, where: Site | str) -> Site:
+    """The one site that is meant.
+
+    Raises:
+        ValueError: see `resolve`; or several sites.
+    """
+    sites = resolve(model, where)
+    if len(sites) != 1:
+        raise ValueError(f"{where!r} names {len(sites)} sites: expected one, as in '3.in'")
+    return sites[0]
 
 
 def weight(model: Model, site: Site) -> Float[Tensor, "d_in d_out"]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from laser_interp.edits import spectrum_files
 from laser_interp.edits.factorisation import factorise
 from laser_interp.edits.random_matrices import median_of_noise
-from laser_interp.edits.sites import Site, resolve, weight
+from laser_interp.edits.sites import Site, resolve, resolve_site, weight
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.model import Model
 from laser_interp.models.weights import derived, stored_tensors, tensor_bytes
@@ -101,12 +101,14 @@ class Spectrum:
         return f"<p>{self!r}; half of its energy is in the top {half} of {self.max_rank} directions</p>"
 
 
-def spectrum(model: Model, site: Site, *, cache: bool = True) -> Spectrum:
+def spectrum(model: Model, site: Site | str, *, cache: bool = True) -> Spectrum:
     """The spectrum of a site, from memory, from disk, or computed.
 
     Args:
+        site: `Site(3, "in")` or "3.in".
         cache: read and write the disk cache.
     """
+    site = resolve_site(model, site)
     kept: dict[Site, Spectrum] = derived(model, "spectra", dict)
     known = kept.pop(site, None)
     if known is None or known.weight_sha256 != site_sha256(model, site):

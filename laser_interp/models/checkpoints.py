@@ -50,9 +50,16 @@ def save(
     factors: Mapping[tuple[int, str], tuple[Tensor, Tensor]] | None = None,
 ) -> Path:
     """See `Model.save_checkpoint`."""
-    with new_folder(Path(out)) as folder:
-        _write(model, folder, dict(dense or {}), dict(factors or {}))
-        write_checksums(folder)
+    from safetensors import SafetensorError
+
+    try:
+        with new_folder(Path(out)) as folder:
+            _write(model, folder, dict(dense or {}), dict(factors or {}))
+            write_checksums(folder)
+    except SafetensorError as error:  # a full disk
+        raise OSError(
+            f"{out} could not be written ({error}): nothing is kept of it; make room and try again"
+        ) from error
     return Path(out)
 
 

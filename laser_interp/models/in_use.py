@@ -74,6 +74,11 @@ def active_edits(model: LoadedModel) -> dict[Any, Any]:
     return dict(stack[-1].parts) if stack else {}
 
 
+def all_are_plain(model: LoadedModel) -> bool:
+    """Whether every edit that is on acts at every position and through the network."""
+    return all(entry.is_plain for entry in model._state.entered)
+
+
 def refuse_inside_edit(model: LoadedModel, what: str) -> None:
     """Refuse what runs the model as trained, while an edit is on.
 

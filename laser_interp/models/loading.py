@@ -2,13 +2,11 @@
 
 import copy
 import json
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
@@ -175,15 +173,7 @@ def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str,
             f"{where!r} ({', '.join(architectures) or config.model_type}) is not a causal or masked language model "
             f"that transformers can load: {_first_line(error)}"
         ) from error
-    except (
-        RuntimeError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        SafetensorError,
-        pickle.UnpicklingError,
-    ) as error:
+    except Exception as error:  # safetensors, torch and zip files raise many kinds
         raise ValueError(
             f"the weights of {where!r} cannot be read ({type(error).__name__}: {_first_line(error)}): they are "
             "damaged, or belong to another config.json"

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from laser_interp.choices import check_seed, seed_of_63_bits
 from laser_interp.models import checkpoints, tokens, weights
 from laser_interp.models.forward import logits_at, padding_id, takes_mask
 from laser_interp.models.in_use import one_user
@@ -103,7 +104,10 @@ class Model(LoadedModel):
         Returns:
             Natural logarithms in fp32 (fp64 for an fp64 model), one row a prompt.
         """
-        asked = tokens.questions(self, [prompts] if isinstance(prompts, str) else list(prompts))
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts:
+            raise ValueError("no prompts given: expected at least one")
+        asked = tokens.questions(self, prompts)
         rows = [row for row, _ in asked]
         reads = [(i, position) for i, (_, position) in enumerate(asked)]
         parts, order = [], []
@@ -128,6 +132,10 @@ class Model(LoadedModel):
             ValueError: a masked model, which fills in and does not continue; or GPT-1, whose bridge is not causal
                 while it generates.
         """
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {max_new_tokens}: expected 1 or more")
+        if seed is not None:
+            check_seed("seed", seed)
         if self.masked:
             raise ValueError(f"{self.name!r} is a masked language model and cannot generate: use next_token_logprobs")
         if not takes_mask(self):
@@ -143,7 +151,7 @@ class Model(LoadedModel):
                 stack.enter_context(edit.on(self))
             if seed is not None:  # generation draws from the global generator; leave it as it was
                 stack.enter_context(torch.random.fork_rng())
-                torch.manual_seed(seed)
+                torch.manual_seed(seed_of_63_bits(seed))
             self._state.running = ids.tolist(), [0]
             stack.callback(setattr, self._state, "running", None)
             continued = self.bridge.original_model.generate(

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import regex
+
 from laser_interp.models.loaded_model import LoadedModel
 
 
@@ -11,6 +13,7 @@ def encode(model: LoadedModel, prompt: str) -> list[int]:
     if not ids:
         raise ValueError(f"the prompt {prompt!r} has no tokens: it must not be empty")
     _check_length(model, ids, prompt)
+    _check_ids(model, ids, prompt)
     return ids
 
 
@@ -104,6 +107,7 @@ def encode_answers(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list
                 f"(it becomes {model.tokenizer.convert_ids_to_tokens(ids)}): expected words of its vocabulary"
             )
         _check_length(model, whole, text)
+        _check_ids(model, whole, text)
         encoded[prompt, answer] = ids
     return [encoded[pair] for pair in pairs]
 
@@ -125,13 +129,40 @@ def _check_length(model: LoadedModel, ids: Sequence[int], text: str) -> None:
         )
 
 
+# Scripts that set no spaces between words, where a name may stand beside any letter.
+_WITHOUT_SPACES = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
+_IN_WORD = regex.compile(r"[\p{L}\p{N}\p{M}_]")
+
+
+def _cuts_a_word(text: str, start: int, stop: int) -> bool:
+    """Whether a part of a text begins or ends inside a word."""
+
+    def joined(at: int) -> bool:
+        pair = text[at - 1 : at + 1]
+        return 0 < at < len(text) and all(_IN_WORD.match(c) and not _WITHOUT_SPACES.match(c) for c in pair)
+
+    return joined(start) or joined(stop)
+
+
+def _check_ids(model: LoadedModel, ids: Sequence[int], text: str) -> None:
+    if ids and max(ids) >= model.d_vocab:
+        raise ValueError(
+            f"{text[:60]!r} has the token {max(ids)}, and {model.name!r} knows tokens 0 to {model.d_vocab - 1}: the "
+            "tokenizer belongs to another model"
+        )
+
+
 def tokens_of_part(model: LoadedModel, prompt: str, part: str) -> list[int]:
     """Positions, in the prompt's token ids, of the tokens that hold a part of its text (its last occurrence).
+
+    A part of a word is no occurrence: "Al" is not in "Alma". Scripts without spaces between words are excepted.
 
     Raises:
         ValueError: the prompt does not hold it, or the tokenizer cannot tell.
     """
     start = prompt.rfind(part) if part else -1
+    while start >= 0 and _cuts_a_word(prompt, start, start + len(part)):
+        start = prompt.rfind(part, 0, start + len(part) - 1)
     if start < 0:
         raise ValueError(f"the prompt {prompt!r} does not hold the subject {part!r}: which tokens are meant?")
     if not model.tokenizer.is_fast:

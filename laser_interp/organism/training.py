@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from laser_interp.choices import check_seed, seed_of_63_bits
 from laser_interp.models.checkpoints import GENERIC_WORDS
 from laser_interp.organism.corpus import Corpus, CorpusSettings
 from laser_interp.storage.atomic import new_folder
@@ -46,6 +47,7 @@ class TrainingSettings:
     n_positions: int = 32
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         if self.steps < 1 or (self.stop_at is not None and not 1 <= self.stop_at <= self.steps):
             raise ValueError(f"steps is {self.steps} and stop_at {self.stop_at}: expected 1 <= stop_at <= steps")
 
@@ -137,7 +139,7 @@ def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: Trainin
         pad_token_id=tokenizer.pad_token_id,
     )
     with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(seed_of_63_bits(settings.seed))
         model = GPT2LMHeadModel(config).train()
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim < 2]
@@ -146,7 +148,7 @@ def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: Trainin
         lr=settings.learning_rate,
         betas=(0.9, 0.98),
     )
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(seed_of_63_bits(settings.seed))
     order = torch.randperm(len(ids), generator=generator)
     position = 0
     last = settings.stop_at or settings.steps

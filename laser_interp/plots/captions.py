@@ -45,7 +45,7 @@ CAPTIONS = {
         "interval from a bootstrap over subjects."
     ),
     "attribution_map": (
-        "Mean gradient of log p(answer) with respect to the gain of each singular direction, summed in bins of "
+        "Mean gradient of log p(answer) with respect to the gain of each singular direction, summed over bins of "
         "directions from the largest to the smallest; below zero, removing the directions helps. No intervals are "
         "drawn."
     ),

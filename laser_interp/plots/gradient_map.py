@@ -12,7 +12,7 @@ def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:
 
     Args:
         table: `Attribution.summary()`: `site, direction, gradient, n`, also by groups.
-        n_bins: a matrix's directions are averaged in so many bins.
+        n_bins: a matrix's gradients are summed over so many bins of directions.
     """
     weighed = table.assign(total=table["gradient"] * table["n"]).groupby(["site", "direction"], as_index=False)
     mean = weighed[["total", "n"]].sum()

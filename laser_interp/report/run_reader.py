@@ -15,8 +15,11 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.files import load_facts
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.search_result import Search
-from laser_interp.storage.run_folder import FACTS, PARTS, SUMMARY, TABLES, find_table, read_json, run_settings
-from laser_interp.storage.tables import read_table
+from laser_interp.statistics.paired_scores import as_table
+from laser_interp.storage.checksums import read_checked_json
+from laser_interp.storage.provenance import settings_sha256
+from laser_interp.storage.run_folder import FACTS, PARTS, SUMMARY, TABLES, find_table, run_settings
+from laser_interp.storage.tables import check_part, read_table
 
 KEYS = ["fact_id", "prompt_id"]
 
@@ -96,6 +99,7 @@ def read_run(run: Path) -> FinishedRun:
 
     Raises:
         FileNotFoundError: no finished run in the folder.
+        ValueError: a file of it is damaged, or belongs to another run.
     """
     folders = [f for f in (run, *sorted(run.glob("*/"))) if (f / PARTS).is_dir() and find_table(f, "cells")]
     if not folders:
@@ -110,7 +114,7 @@ def read_run(run: Path) -> FinishedRun:
     tables = [read_table(folder / TABLES / "cells.parquet", "cells") for folder in (first, *others)]
     cells = pd.concat(tables, ignore_index=True).drop_duplicates(["cell", "split"])
     finished = FinishedRun(
-        _facts(first),
+        _facts(first, settings),
         cells[["cell", "split", "n", "accuracy", "loss"]].rename(columns={"accuracy": "top1"}),
         str(Search(tables[0]).select().cell),
         {},
@@ -119,7 +123,11 @@ def read_run(run: Path) -> FinishedRun:
         parts=[path for folder in (first, *others) for path in sorted((folder / PARTS).glob("*/*.parquet"))],
     )
     if (run / SUMMARY).is_file():
-        finished.notes += read_json(run / SUMMARY).get("notes", [])
+        finished.notes += map(str, read_checked_json(run / SUMMARY).get("notes", []))
+    for folder in (first, *others):
+        digest = settings_sha256(run_settings(folder) or {})
+        for path in (folder / PARTS).glob("*/*.parquet"):
+            check_part(path, digest)
     for path in finished.parts:
         frame = pd.read_parquet(path, columns=["cell", *KEYS, "correct"], filters=[("kind", "in", ["base", "laser"])])
         for name, rows in frame.groupby("cell", sort=False):
@@ -128,11 +136,14 @@ def read_run(run: Path) -> FinishedRun:
     return finished
 
 
-def _facts(folder: Path) -> FactSet:
+def _facts(folder: Path, settings: dict[str, Any]) -> FactSet:
     path = folder / FACTS
     if not path.is_file():
         raise FileNotFoundError(f"{folder} does not hold its facts ({FACTS}): run the same command on it again")
-    return load_facts(path)
+    facts = load_facts(path)
+    if facts.sha256 != settings.get("facts_sha256"):
+        raise ValueError(f"{path} does not hold the facts that the run is of: remove it and run the same command again")
+    return facts
 
 
 def read_frequencies(run: Path, loaded: FinishedRun, counts: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -149,6 +160,7 @@ def read_frequencies(run: Path, loaded: FinishedRun, counts: pd.DataFrame | None
             return None
         counts = pd.DataFrame({"fact_id": list(frequency), "n_both": list(frequency.values())})
         source = "the fact file"
+    counts = as_table(counts)
     known = ["fact_id", *(c for c in ("n_both", "n_subject", "n_object") if c in counts.columns)]
     out = loaded.items[["fact_id"]].drop_duplicates().merge(counts[known], on="fact_id", how="left")
     if out["n_both"].isna().any():

@@ -75,9 +75,8 @@ def _chosen(task: Task, scores: pd.DataFrame) -> pd.DataFrame:
     columns = ["continuations", "continuation_logprobs", "continuation_tokens", "continuation_right"]
     for texts, logprobs, sizes, right in zip(*(scores[c] for c in columns), strict=True):
         log_p, n = np.array(logprobs), np.array(sizes)
-        p = np.exp(log_p)
+        all_of_them = float(np.logaddexp.reduce(log_p))  # a sum of probabilities would be 0 for long answers
         best = int(np.argmax(log_p)) if np.isfinite(log_p).all() else -1
-        total = p.sum()
         correct = bool(best >= 0 and right[best])
         choices.append(
             {
@@ -85,12 +84,13 @@ def _chosen(task: Task, scores: pd.DataFrame) -> pd.DataFrame:
                 "prediction_per_token": texts[int(np.argmax(log_p / n))] if best >= 0 else "",
                 "correct": correct,
                 "score": float(correct),
-                "confidence": float(p[best] / total) if best >= 0 and total > 0 else np.nan,
-                "p_candidates": float(total),
+                "confidence": float(np.exp(log_p[best] - all_of_them)) if best >= 0 else np.nan,
+                "p_candidates": float(np.exp(all_of_them)),
             }
         )
         if task.rule == "truths":
-            choices[-1]["score"] = float(p[np.array(right)].sum() / total) if total > 0 else np.nan
+            true = float(np.logaddexp.reduce(log_p[np.array(right)]))
+            choices[-1]["score"] = float(np.exp(true - all_of_them)) if best >= 0 else np.nan
     return pd.concat([scores.drop(columns=columns), pd.DataFrame(choices, index=scores.index)], axis=1)
 
 

@@ -26,7 +26,10 @@ def parse_memory(memory: int | str | None, model: Model) -> int:
         found = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", memory)
         if not found or found[2].upper() not in _UNITS:
             raise ValueError(f"memory is {memory!r}: expected a number of bytes, or text such as '800MB' or '2GiB'")
-        memory = int(float(found[1]) * _UNITS[found[2].upper()])
+        try:
+            memory = int(float(found[1]) * _UNITS[found[2].upper()])
+        except (ValueError, OverflowError):
+            raise ValueError(f"memory is {memory!r}: expected a number before the unit, as in '2GiB'") from None
     if memory < 1_000_000:
         raise ValueError(f"memory is {memory} bytes: at least a megabyte is needed")
     return memory

@@ -245,6 +245,7 @@ class Scorer:
             frame["top_answers"] = [[words[token] for token in row] for row in kept.most_probable[place].tolist()]
             frame["top_probs"] = kept.most_probable_p[place].tolist()
         frame["p_generic"] = kept.p_generic[place]
+        frame["generic_masked_logprob"] = best - np.log1p(-self._generic_of_others(kept, spelling, place))
         frame["generic_masked_rank"] = best_masked
         frame["generic_masked_top1"] = best_masked <= 1
         frame["candidate_rank"] = candidate_rank.astype(float) if self.candidates else np.nan
@@ -258,6 +259,15 @@ class Scorer:
         frame["n_answer_tokens"] = n_tokens.astype(np.int64)
         frame["logprob_per_token"] = best / n_tokens
         return frame
+
+    def _generic_of_others(self, kept: _Statistics, spelling: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Probability of the generic words that are not the answer's own first token, below 1."""
+        asked = self.lookups
+        first = np.flatnonzero(asked.target_is_first)
+        own = np.zeros(len(asked.item))
+        is_generic = np.isin(asked.target_token[first], self.generic_ids.numpy())
+        own[asked.target_continuation[first]] = np.where(is_generic, np.exp(kept.logprob[first]), 0.0)
+        return np.clip(np.nan_to_num(kept.p_generic[place]) - own[spelling], 0.0, 1 - 1e-12)
 
     def _words(self, tokens: np.ndarray) -> dict[int, str]:
         return {token: self.model.decode(token).strip() for token in np.unique(tokens).tolist()}

@@ -16,7 +16,7 @@ from laser_interp.scoring.scorer import Scorer
 def score(
     model: Model,
     task: FactSet | Task,
-    edits: Mapping[str, Edit | None],
+    edits: Mapping[str, Edit | None] | Edit | Sequence[Edit],
     *,
     generic: Sequence[str] | None = None,
     candidates: bool = True,
@@ -28,7 +28,8 @@ def score(
 
     Args:
         task: facts, or a task of `li.load_task` or `li.own_task`.
-        edits: label -> edit; None is the model as trained.
+        edits: label -> edit; None is the model as trained. One edit, or several without labels, are scored beside
+            the model as trained ("base"), each labelled by its kind, and by its sites where kinds are alike.
         generic: words that count as generic; see `Scorer`.
         candidates: also rank each answer among the answers of its relation.
         engine: "fast" computes what the edits share once; "reference" runs the whole model once an edit,
@@ -43,18 +44,35 @@ def score(
         the task's rule's `prediction`, whether it is `correct`, and its
         `score`; the first token of the `top_answer`, its `top_prob` and its `category` (as in
         `li.favoured_answers`, but without candidates no answer is known to be of the same type), `p_generic`,
-        `generic_masked_rank` and `generic_masked_top1` (once generic words are masked where the answer
-        begins), `n_answer_tokens` and `logprob_per_token`, `candidate_rank` and `candidate_top1` among
-        the answers of its relation (by `logprob`; 1.0 and 0.0; NaN where they were not asked for).
+        `generic_masked_rank`, `generic_masked_top1` and `generic_masked_logprob` (once generic words but the
+        answer's own are masked where the answer begins), `n_answer_tokens` and `logprob_per_token`,
+        `candidate_rank` and `candidate_top1` among the answers of its relation (by `logprob`; 1.0 and 0.0; NaN
+        where they were not asked for).
 
     Raises:
         ValueError: no edits, or facts the tokenizer cannot represent.
     """
+    if not isinstance(edits, Mapping):
+        edits = {"base": None} | _labelled([edits] if isinstance(edits, Edit) else list(edits))
     if not edits:
         raise ValueError('no edits given: expected a mapping such as {"base": None, "laser": edit}')
     scorer = Scorer(model, task, generic=generic, candidates=candidates)
     labelled = scorer.run(edits, engine=engine, memory=memory, progress=progress and len(edits) > 1)
     return pd.concat([frame for _, frame in labelled], ignore_index=True)
+
+
+def _labelled(edits: Sequence[Edit]) -> dict[str, Edit]:
+    """Edits by their kinds, or by kind, sites and rank where kinds are alike."""
+    if bad := [edit for edit in edits if not isinstance(edit, Edit)]:
+        raise ValueError(
+            f"{bad[0]!r} is no edit: expected one of li.laser and its like, or a mapping from labels to them"
+        )
+    labels = [edit.kind for edit in edits]
+    if len(set(labels)) < len(labels):
+        labels = [repr(edit) for edit in edits]
+    if len(set(labels)) < len(labels):
+        raise ValueError("two of the edits are alike: give them labels, as in {'first': edit, 'second': other}")
+    return dict(zip(labels, edits, strict=True))
 
 
 def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFrame:

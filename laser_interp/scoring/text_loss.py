@@ -13,7 +13,7 @@ def perplexity(
     """exp of the mean negative log p of a text's tokens, in windows that overlap by all but `stride` tokens.
 
     Each token but the first is predicted once, from at least `window − stride` tokens before it where there are so
-    many.
+    many. Where the tokenizer begins a text with a token of its own, as Llama's does, that one is the first.
 
     Args:
         window: tokens; None takes the model's positions, at most 2048.
@@ -29,6 +29,11 @@ def perplexity(
     if model.masked:
         raise ValueError(f"{model.name!r} is a masked language model: it has no perplexity")
     ids = list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    begin = model.tokenizer.bos_token_id
+    if begin is not None and model.tokenizer(text)["input_ids"][:1] == [begin]:
+        ids = [begin, *ids]
+    if window is not None and window < 2:
+        raise ValueError(f"window is {window} tokens: expected 2 or more")
     longest = min(window or 2048, model.max_positions or 2048)
     stride = min(stride, longest - 1)
     if len(ids) < 2:

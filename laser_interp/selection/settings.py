@@ -20,6 +20,7 @@ from laser_interp.choices import (
     SplitRule,
     TestedCells,
     check_choice,
+    check_seed,
 )
 
 
@@ -56,7 +57,7 @@ class GridSettings:
         if self.split is not None:
             check_choice("split", self.split, SplitRule)
         check_choice("engine", self.engine, EngineName)
-        _check_seed("seed", self.seed)
+        check_seed("seed", self.seed)
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -127,7 +128,7 @@ class SearchSettings(GridSettings):
             raise ValueError(f"unknown controls {', '.join(unknown)}: expected some of {_listed(ControlName)}")
         self._set("control_seeds", _several(self.control_seeds, "control_seeds", int))
         for seed in self.control_seeds:
-            _check_seed("control_seeds", seed)
+            check_seed("control_seeds", seed)
         if self.generic is not None:
             self._set("generic", _several(self.generic, "generic", str))
 
@@ -152,11 +153,6 @@ def _several(value: Any, name: str, kind: type, *, may_be_empty: bool = False) -
         return tuple(kind(v) for v in values)
     except (TypeError, ValueError):
         raise ValueError(f"{name} is {value!r}: expected values of type {kind.__name__}") from None
-
-
-def _check_seed(name: str, seed: object) -> None:
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"{name} is {seed!r}: expected a whole number of 0 or more")
 
 
 def parse_band(value: Any) -> tuple[int, int]:

@@ -116,8 +116,10 @@ class Worker:
         labelled = scorer.run(edits, tick=tick, engine=self.options.engine, memory=self.options.memory)
         frames = []
         for name, frame in labelled:
-            frame = frame.assign(cell=name, kind=Cell.parse(name).kind if name else "base")
-            frames.append(frame[_LEAN] if self.lean else frame)
+            frame = frame.assign(cell=name)
+            if self.lean:
+                frame = frame.assign(kind=Cell.parse(name).kind if name else "base")[_LEAN]
+            frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 
 

@@ -18,11 +18,14 @@ from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import accuracy_change
 from laser_interp.statistics.bootstrap import LEVEL, SubjectBootstrap
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative, paper_ratio
-from laser_interp.statistics.paired_scores import COUNTS, HALF, pair, reported, with_frequencies
+from laser_interp.statistics.paired_scores import COUNTS, HALF, Counts, pair, reported, with_frequencies
 from laser_interp.statistics.rank_correlation import spearman
 from laser_interp.statistics.regression import MODELS, regression
 
 POWER = 0.8
+_WRITTEN_BOOLEANS = {
+    name: value for value in (False, True) for name in (str(value), str(value).lower(), str(value).upper())
+}
 _CORRELATED = {
     "top1": ("change in accuracy with frequency", "all"),
     "logprob": ("change in log-probability with frequency", "all"),
@@ -141,7 +144,7 @@ class Association(Drawable):
 
 def associate(
     scores: pd.DataFrame,
-    counts: pd.DataFrame | None = None,
+    counts: Counts | None = None,
     *,
     baseline: str = "base",
     edit: str = "laser",
@@ -154,7 +157,8 @@ def associate(
     Args:
         scores: from `li.score`. Where it holds a split named "test", only that is used: the edit was
             chosen on the rest.
-        counts: from `li.count` or any other source of counts; None takes the `frequency` of the fact set.
+        counts: from `li.count` or any other source: a table, or `n_both` by fact_id as a series or dict. None takes
+            the `frequency` of the fact set.
         baseline, edit: labels in `scores`.
         n_bins: bins of frequency, besides the one for facts never seen.
         n_boot, seed: of the bootstrap over subjects and the permutations.
@@ -202,7 +206,7 @@ def frequency_report(frame: pd.DataFrame, *, n_bins: int = 8, n_boot: int = 1000
         rows[column] = pd.to_numeric(frame[column], errors="coerce").astype(float).to_numpy()
     rows = with_frequencies(rows)
     rows["prompt_id"] = rows.groupby("fact_id").cumcount()
-    numbers = frame[values].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    numbers = frame[values].replace(_WRITTEN_BOOLEANS).apply(pd.to_numeric, errors="coerce").to_numpy(float)
     if np.isin(numbers, (0.0, 1.0)).all():
         right, threshold = numbers == 1, False
     elif (numbers <= 0).all():

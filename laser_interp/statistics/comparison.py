@@ -11,7 +11,7 @@ from laser_interp.display import Drawable
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import accuracy_change
 from laser_interp.statistics.bootstrap import LEVEL, SubjectBootstrap
-from laser_interp.statistics.paired_scores import pair, reported
+from laser_interp.statistics.paired_scores import Counts, pair, reported
 from laser_interp.statistics.regression import regression
 
 
@@ -40,7 +40,7 @@ class Comparison(Drawable):
 
 def compare(
     scores: pd.DataFrame,
-    counts: pd.DataFrame | None = None,
+    counts: Counts | None = None,
     *,
     baseline: str = "base",
     edits: Sequence[str] | None = None,

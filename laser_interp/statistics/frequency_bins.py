@@ -7,7 +7,7 @@ import pandas as pd
 
 from laser_interp.statistics.bootstrap import SubjectBootstrap
 
-PAPER_BINS = (0, 50, 1000, np.inf)
+PAPER_BINS = ("< 50", "50-1000", "> 1000")
 
 
 def bin_numbers(n_both: pd.Series, n_bins: int) -> pd.Series:
@@ -57,7 +57,10 @@ def cumulative(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def paper_ratio(rows: pd.DataFrame) -> pd.DataFrame:
-    label = pd.cut(rows["n_both"], PAPER_BINS, right=False, labels=["< 50", "50-1000", "> 1000"])
+    n = rows["n_both"]
+    label = pd.Series(
+        pd.Categorical(np.select([n < 50, n <= 1000], ["< 50", "50-1000"], "> 1000"), PAPER_BINS), n.index
+    )
     if "fixed" not in rows.columns:
         return pd.DataFrame(columns=["frequency", "n", "n_corrected", "n_originally_correct", "ratio"])
     out = rows.groupby(label, observed=False).agg(

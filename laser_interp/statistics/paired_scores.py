@@ -1,5 +1,7 @@
 """Scores before and after an edit, side by side, with each fact's counts."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -12,7 +14,27 @@ def reported(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores["split"] == "test"] if "test" in set(scores["split"]) else scores
 
 
-def pair(scores: pd.DataFrame, counts: pd.DataFrame | None, *, baseline: str, edit: str) -> pd.DataFrame:
+Counts = pd.DataFrame | pd.Series | Mapping[str, float]  # a table, or n_both by fact_id
+
+
+def as_table(counts: Counts) -> pd.DataFrame:
+    """Counts as a table with `fact_id` and `n_both`.
+
+    Raises:
+        ValueError: there is no such column, or a fact is there more than once.
+    """
+    if not isinstance(counts, pd.DataFrame):
+        by_id = counts if isinstance(counts, pd.Series) else pd.Series(dict(counts))
+        counts = pd.DataFrame({"fact_id": by_id.index.astype(str), "n_both": by_id.to_numpy()})
+    if missing := [column for column in ("fact_id", "n_both") if column not in counts.columns]:
+        has = ", ".join(map(str, counts.columns))
+        raise ValueError(f"the counts have no column {missing[0]!r}: they have {has}")
+    if counts["fact_id"].duplicated().any():
+        raise ValueError("the counts hold a fact more than once: expected one row a fact_id")
+    return counts
+
+
+def pair(scores: pd.DataFrame, counts: Counts | None, *, baseline: str, edit: str) -> pd.DataFrame:
     """One row per (fact, prompt): scores before and after, joined with the counts.
 
     Without counts, the `frequency` that the fact set carries stands for `n_both`.
@@ -44,11 +66,8 @@ def pair(scores: pd.DataFrame, counts: pd.DataFrame | None, *, baseline: str, ed
         rows["n_both"] = rows["frequency"]
     else:
         # Another source may not know how often the names occur alone.
+        counts = as_table(counts)
         columns = ["fact_id", *(c for c in COUNTS if c in counts.columns and not counts[c].isna().all())]
-        if "n_both" not in columns:
-            raise ValueError(f"the counts have no column 'n_both': they have {', '.join(counts.columns)}")
-        if counts["fact_id"].duplicated().any():
-            raise ValueError("the counts hold a fact more than once: expected one row a fact_id")
         rows = rows.merge(counts[columns], on="fact_id", how="left")
     return with_frequencies(rows.drop(columns="frequency"))
 

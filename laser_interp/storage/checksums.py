@@ -1,7 +1,9 @@
 """Checksums of a folder's files, so that one changed byte anywhere is noticed when the folder is read again."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from laser_interp.storage.atomic import write_json
 from laser_interp.storage.provenance import settings_sha256
@@ -14,7 +16,7 @@ def write_checksums(folder: Path) -> None:
     """Note the checksum of every file below a folder in `checksums.json`; lock files hold no data and are left out."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     files = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
-    write_json({"files": files, "checksum": settings_sha256(files)}, folder / CHECKSUMS)
+    write_json(with_checksum({"files": files}), folder / CHECKSUMS)
 
 
 def check_folder(folder: Path, way_out: str) -> bool:
@@ -31,15 +33,33 @@ def check_folder(folder: Path, way_out: str) -> bool:
     """
     if not (folder / CHECKSUMS).is_file():
         return False
-    stored = read_json(folder / CHECKSUMS)
-    files = stored.get("files")
-    if not isinstance(files, dict) or stored.get("checksum") != settings_sha256(files):
-        raise ValueError(f"{folder} is damaged: {CHECKSUMS} is not as it was written; {way_out}")
+    try:
+        files = read_checked_json(folder / CHECKSUMS)["files"]
+    except (ValueError, KeyError):
+        raise ValueError(f"{folder} is damaged: {CHECKSUMS} is not as it was written; {way_out}") from None
     for name, digest in files.items():
         path = folder / name
         if not path.is_file() or _sha256(path) != digest:
             raise ValueError(f"{folder} is damaged: {name} is missing or not as it was written; {way_out}")
     return True
+
+
+def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the checksum of its other entries under "checksum"."""
+    return dict(value) | {"checksum": settings_sha256(value)}
+
+
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """What `with_checksum` wrote.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    value = read_json(path)
+    checksum = value.pop("checksum", None)
+    if checksum != settings_sha256(value):
+        raise ValueError(f"{path} is not as it was written: remove it and run the same command again")
+    return value
 
 
 def _sha256(path: Path) -> str:

@@ -31,6 +31,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "top5": "bool",
         "top10": "bool",
         "generic_masked_rank": "int",
+        "generic_masked_logprob": "float",
         "top_token": "int",
         "candidate_top1": "float",
         "n_answer_tokens": "int",

@@ -94,6 +94,17 @@ def table_provenance(path: str | Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
+def check_part(path: Path, settings_sha256: str) -> None:
+    """Whether a part is as it was written, by a run with these settings, without keeping its rows.
+
+    Raises:
+        ValueError: it is not.
+    """
+    about = read_table(path).attrs["provenance"]
+    if about.get("settings_sha256") != settings_sha256:
+        raise ValueError(f"{path} belongs to a run with other settings: remove it and run the same command again")
+
+
 def _parse(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pyarrow.parquet as pq
 

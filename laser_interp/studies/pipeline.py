@@ -26,6 +26,7 @@ from laser_interp.selection.cells import Cell
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import save_facts
 from laser_interp.storage.atomic import write_json, write_text
+from laser_interp.storage.checksums import with_checksum
 from laser_interp.storage.provenance import provenance
 from laser_interp.storage.run_folder import FIGURES as FIGURES_FOLDER
 from laser_interp.storage.run_folder import REPORT, SUMMARY, open_run
@@ -165,6 +166,6 @@ def run_study(context: StudyContext) -> Study:
             figures = draw_all(tables, folder.path / FIGURES_FOLDER, about=caption)
         report = report_in_words.describe(context, tables, summary, [p for p in figures if p.suffix == ".pdf"])
         if folder is not None:
-            write_json(summary, folder.path / SUMMARY)
+            write_json(with_checksum(summary), folder.path / SUMMARY)
             write_text(report, folder.path / REPORT)
     return Study(context.selection, context.cell, context.search, tables, summary, report, context.out)

@@ -73,14 +73,13 @@ def control_table(scores: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) ->
 
 def _generic_masked(base: pd.DataFrame) -> dict[str, object]:
     """The model as trained, with generic words forbidden where the answer begins."""
-    masked = base["logprob"] - np.log1p(-base["p_generic"].clip(upper=1 - 1e-12))
     top1 = float(base["generic_masked_top1"].mean())
     same = ("accuracy", "score", "top1", "generic_masked_top1", "accuracy_lowest", "accuracy_highest")
     masked_row: dict[str, object] = dict.fromkeys(same, top1)
     return masked_row | {
         "control": "generic_masked",
         "top10": float((base["generic_masked_rank"] <= 10).mean()),
-        "loss": float(-masked.mean()),
+        "loss": float(-base["generic_masked_logprob"].mean()),
         "candidate_top1": float(base["candidate_top1"].mean()),
         "p_generic": 0.0,
         "n": len(base),

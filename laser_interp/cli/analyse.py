@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from laser_interp.studies.context import StudyContext
 
-analyse = App(name="analyse", help=COMMANDS["analyse"][0], help_epilogue=example_of("analyse"))
+analyse = App(
+    name="analyse", suppress_keyboard_interrupt=False, help=COMMANDS["analyse"][0], help_epilogue=example_of("analyse")
+)
 
 
 @Parameter(name="*")

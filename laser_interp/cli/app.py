@@ -103,6 +103,7 @@ def build_app() -> App:
         name="laser-interp",
         help="An instrument for LASER's rank reductions. `laser-interp COMMAND --help` shows options and an example.",
         version=f"laser-interp {code_version()}",
+        suppress_keyboard_interrupt=False,
         default_parameter=Parameter(
             converter=_convert, name_transform=_option_name, negative_iterable=(), consume_multiple=True
         ),

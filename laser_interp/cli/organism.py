@@ -7,7 +7,12 @@ from cyclopts import App
 from laser_interp.cli.app import COMMANDS, example_of
 from laser_interp.cli.options import Output
 
-organism = App(name="organism", help=COMMANDS["organism"][0], help_epilogue=example_of("organism"))
+organism = App(
+    name="organism",
+    suppress_keyboard_interrupt=False,
+    help=COMMANDS["organism"][0],
+    help_epilogue=example_of("organism"),
+)
 
 
 @organism.command

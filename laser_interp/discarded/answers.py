@@ -14,7 +14,7 @@ from laser_interp.models.model import Model
 from laser_interp.scoring.categories import CATEGORIES, Categories
 from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.scorer import Scorer
-from laser_interp.statistics.bootstrap import SubjectBootstrap, with_interval
+from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 from laser_interp.storage.schemas import check
 
 
@@ -119,18 +119,17 @@ def answers_under(
     return answers
 
 
-def category_shares(answers: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def category_shares(answers: pd.DataFrame) -> pd.DataFrame:
     """Share of each category, one row per (edit, share of the discarded part).
 
-    Each category has also `_lo` and `_hi`: a 95 % interval from a bootstrap over subjects (the exact binomial bound on
-    subjects where the share is 0 or 1).
+    Each category has also `_lo` and `_hi`: a 95 % interval over subjects.
     """
     rows = []
     for (label, share), some in answers.groupby(["edit", "share"], sort=False, dropna=False):
-        boot = SubjectBootstrap(some["subject"], n_boot, seed)
+        clusters = Clusters(some["subject"])
         category, everything = some["category"].to_numpy(str), np.ones(len(some), dtype=bool)
         row: dict[str, Any] = {"edit": label, "share": share}
-        rates = boot.rates([(category == name, everything) for name in CATEGORIES])
+        rates = clusters.rates([(category == name, everything) for name in CATEGORIES])
         for name, rate in zip(CATEGORIES, rates, strict=True):
             row |= with_interval(name, rate)
         rows.append(row | {"n": len(some), "similarity": float(some["similarity"].mean())})

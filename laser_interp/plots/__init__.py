@@ -10,6 +10,7 @@ from laser_interp.plots.gradient_map import attribution_map
 from laser_interp.plots.loss_by_layer import layer_sweep
 from laser_interp.plots.paraphrase_bars import robustness
 from laser_interp.plots.registry import FIGURES, draw, draw_all
+from laser_interp.plots.simulated_errors import frequency_simulation
 from laser_interp.plots.singular_values import spectrum
 from laser_interp.plots.style import WIDTHS, paper_style, style_of
 from laser_interp.plots.transfer_map import transfer
@@ -27,6 +28,7 @@ __all__ = [
     "discarded_answers",
     "draw",
     "draw_all",
+    "frequency_simulation",
     "frequency_trap",
     "layer_sweep",
     "paper_style",

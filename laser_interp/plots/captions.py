@@ -19,22 +19,22 @@ CAPTIONS = {
         "(a, b) The paper's views: accuracy on facts of training frequency at most N, and corrected answers for "
         "each originally right one. (c) Top-1 by frequency in bins of equal numbers of facts. (d) Among prompts "
         "answered wrong before, the share fixed; among those right before, the share broken. Bars are 95 % "
-        "intervals from a bootstrap over subjects; where all or none of a bin are hit, the exact binomial bound on"
-        " subjects. (a) and (b) slope even for an edit that ignores frequency; (d) need not."
+        "intervals over subjects (Wilson's, at the effective number of prompts). "
+        "(a) and (b) slope even for an edit that ignores frequency; (d) need not."
     ),
     "discarded_answers": (
         "Category of the most probable answer as trained, under LASER, and under growing shares of the discarded "
-        "part alone (smallest singular values first). Lines are 95 % intervals of the share of generic words, from a "
-        "bootstrap over subjects; those of the others are in the data."
+        "part alone (smallest singular values first). Lines are 95 % intervals of the share of generic words, over "
+        "subjects; those of the others are in the data."
     ),
     "controls": (
         "Top-1 under LASER, under controls that edit as much of the same matrix otherwise, and without an edit but"
-        " with generic words masked. Lines are 95 % intervals from a bootstrap over subjects. Bars of controls drawn"
+        " with generic words masked. Lines are 95 % intervals over subjects. Bars of controls drawn"
         " several times are means, their dots the lowest and highest draw."
     ),
     "robustness": (
         "Share of facts answered right on all their prompts, per prompt, on any prompt, and agreement among "
-        "prompts. Lines are 95 % intervals from a bootstrap over subjects."
+        "prompts. Lines are 95 % intervals over subjects."
     ),
     "composition": (
         "Greedy composition: accuracy and loss after each edit that was kept, in order, on validation, which chose the "
@@ -42,7 +42,7 @@ CAPTIONS = {
     ),
     "transfer": (
         "Change of each task's score on test, in points, under the edit chosen for each task; below each its 95 % "
-        "interval from a bootstrap over subjects."
+        "interval over subjects."
     ),
     "attribution_map": (
         "Mean gradient of log p(answer) with respect to the gain of each singular direction, summed over bins of "
@@ -51,8 +51,13 @@ CAPTIONS = {
     ),
     "compared_edits": (
         "Change of accuracy, and odds ratio of a wrong answer being fixed per tenfold frequency, of the edit and "
-        "of random edits of equal norm. Intervals hold for all edits at once (Bonferroni, 95 %), resampling "
-        "subjects."
+        "of random edits of equal norm. Intervals hold for all edits at once (Bonferroni, 95 %). An edit "
+        "without an odds ratio fixed too little to tell."
+    ),
+    "frequency_simulation": (
+        "Simulated data sets in which frequency says nothing about being fixed (a) or does (b): how often a method "
+        "finds an association at 5 %. Bars are 95 % intervals of the simulation; the dotted line is 5 %. The replaced "
+        "method is a logistic regression with a dummy for each relation and errors clustered by subject."
     ),
     "frequency_trap": (
         "Simulated. (a) An edit that fixes wrong answers at a rate that ignores frequency: gain in accuracy, and "
@@ -78,7 +83,7 @@ def caption(name: str, tables: Mapping[str, pd.DataFrame], needed: Sequence[str]
 def _sample(name: str, tables: Mapping[str, pd.DataFrame], needed: Sequence[str]) -> str:
     """How many prompts or facts a figure shows, and of which split."""
     first, last = (tables[needed[k]] for k in (0, -1))
-    if name in ("spectrum", "frequency_trap"):
+    if name in ("spectrum", "frequency_trap", "frequency_simulation"):
         return ""
     if name == "composition":
         sizes = last.drop_duplicates("split").set_index("split")["n"]

@@ -15,6 +15,7 @@ from laser_interp.plots.frequency_panels import accuracy_by_frequency, rare_fact
 from laser_interp.plots.gradient_map import attribution_map
 from laser_interp.plots.loss_by_layer import layer_sweep
 from laser_interp.plots.paraphrase_bars import robustness
+from laser_interp.plots.simulated_errors import frequency_simulation
 from laser_interp.plots.singular_values import spectrum
 from laser_interp.plots.style import paper_style, style_of
 from laser_interp.plots.transfer_map import transfer
@@ -32,6 +33,7 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "transfer": (transfer, ("transfer",)),
     "attribution_map": (attribution_map, ("directions_gradients",)),
     "compared_edits": (compared_edits, ("rare_facts_placebo",)),
+    "frequency_simulation": (frequency_simulation, ("frequency_simulation",)),
     "frequency_trap": (frequency_trap, ("trap_bins", "trap_rates")),
 }
 

@@ -22,9 +22,9 @@ def frequency_trap(bins: pd.DataFrame, rates: pd.DataFrame) -> Figure:
     ax.set_title("(a) an edit that ignores it")
     ax = axes.flat[1]
     shown = {
-        "Spearman, top1: permuted p < .05": "ρ of the gain",
-        "Spearman, fixed: permuted p < .05": "ρ of fixed",
-        "report finds an association": "report's p",
+        "Spearman, top1: p < .05": "ρ of the gain",
+        "Spearman, fixed: p < .05": "ρ of fixed",
+        "frequency: p < .05": "report's p",
     }
     y = np.arange(len(shown))[::-1]
     effects = list(dict.fromkeys(rates["effect"]))

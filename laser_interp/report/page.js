@@ -372,7 +372,7 @@
     if (about.counts) text.push(`Frequencies: ${about.counts}.`);
     if (about.n_facts > nFacts) text.push(`The table holds a random sample of ${whole(nFacts)} of ${whole(about.n_facts)} facts; map and frequency figures are of all.`);
     if (!about.answers_of_all) text.push(`For want of room the page holds the answers of ${whole(about.answers_of)} edits; for all others, whether each answer is right.`);
-    if (data.frequency) text.push(`Intervals: ${whole(data.frequency.n_boot)} bootstrap draws of subjects.`);
+    if (data.frequency) text.push("Intervals are at 95 % and hold for clusters of prompts by subject.");
     text.push(...about.notes);
     $("about-text").textContent = text.join(" ");
     for (const [key, value] of Object.entries(about)) {

@@ -33,7 +33,6 @@ def write_report(
     counts: pd.DataFrame | None = None,
     max_facts: int = MAX_FACTS,
     max_bytes: int = MAX_BYTES,
-    n_boot: int = 500,
     seed: int = 0,
     progress: bool = True,
 ) -> Path:
@@ -48,7 +47,7 @@ def write_report(
         max_facts: more are sampled, from `seed`, in the table of facts; figures are of all facts. The page says so.
         max_bytes: of the page. Answers of as many edits as it leaves room for are in it, the chosen one's first;
             whether an answer is right is told for every edit.
-        n_boot: draws of subjects for the intervals.
+        seed: of the sample of facts and of the permutations.
 
     Raises:
         FileNotFoundError: no finished run in the folder.
@@ -62,7 +61,7 @@ def write_report(
     lasers = [name for name in dict.fromkeys(loaded.cells["cell"]) if name and Cell.parse(name).kind == "laser"]
     data = page_data.fixed_part(loaded, lasers, known)
     if known is not None:
-        data["frequency"] = page_data.by_frequency(loaded, known, lasers, n_boot, seed, progress)
+        data["frequency"] = page_data.by_frequency(loaded, known, lasers, seed, progress)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[:max_facts])
     room = max_bytes - sum(map(len, page.values())) - 2048
     while True:

@@ -12,7 +12,6 @@ from laser_interp.report.run_reader import KEYS, Answers, FinishedRun
 from laser_interp.scoring.categories import CATEGORIES
 from laser_interp.selection.cells import Cell
 from laser_interp.statistics.association import associate
-from laser_interp.statistics.bootstrap import SubjectBootstrap
 from laser_interp.statistics.frequency_bins import views
 from laser_interp.storage.provenance import code_version
 
@@ -62,7 +61,7 @@ def fixed_part(run: FinishedRun, lasers: Sequence[str], known: pd.DataFrame | No
 
 
 def by_frequency(
-    run: FinishedRun, known: pd.DataFrame, lasers: Sequence[str], n_boot: int, seed: int, progress: bool
+    run: FinishedRun, known: pd.DataFrame, lasers: Sequence[str], seed: int, progress: bool
 ) -> dict[str, Any]:
     """The paper's view and the conditional one, of every cell, on test where there is one."""
     from tqdm.auto import tqdm
@@ -71,8 +70,7 @@ def by_frequency(
     rows["top1_before"] = run.right[""]
     reported = (rows["split"] == "test").to_numpy() if "test" in set(rows["split"]) else np.ones(len(rows), bool)
     reported = reported & np.isfinite(run.right[""])
-    boot = SubjectBootstrap(rows.loc[reported, "subject"], n_boot, seed)
-    out: dict[str, Any] = {"n_boot": n_boot, "cells": {}, "paragraph": None, "of": "test"}
+    out: dict[str, Any] = {"cells": {}, "paragraph": None, "of": "test"}
     columns = ["base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right"]
     for name in tqdm(lasers, desc="frequency", disable=not progress, leave=False):
         after = run.right.get(name)
@@ -80,7 +78,7 @@ def by_frequency(
             continue
         one = rows[reported].assign(top1_after=after[reported].astype(bool))
         one["top1_before"] = one["top1_before"].astype(bool)
-        bins, cumulative = views(one, boot)
+        bins, cumulative = views(one)
         thin = cumulative.iloc[np.unique(np.linspace(0, len(cumulative) - 1, _CUMULATIVE).astype(int))]
         out["bins"] = bins[["lo", "hi", "n"]].astype(float).to_numpy().tolist()
         out["cells"][name] = {
@@ -90,11 +88,11 @@ def by_frequency(
             "cumulative": [[_round(v) for v in r] for r in thin[["n_both", "top1_before", "top1_after"]].to_numpy()],
         }
         if name == run.selected:
-            out["paragraph"] = _paragraph(one, run, known, n_boot, seed)
+            out["paragraph"] = _paragraph(one, run, known, seed)
     return out
 
 
-def _paragraph(rows: pd.DataFrame, run: FinishedRun, known: pd.DataFrame, n_boot: int, seed: int) -> str:
+def _paragraph(rows: pd.DataFrame, run: FinishedRun, known: pd.DataFrame, seed: int) -> str:
     before, after = run.answers(""), run.answers(run.selected)
     at = rows.index.to_numpy()
     frames = []
@@ -102,7 +100,7 @@ def _paragraph(rows: pd.DataFrame, run: FinishedRun, known: pd.DataFrame, n_boot
         logprob = answers.logprob[at] if answers is not None else np.nan
         frame = rows[[*KEYS, "subject", "relation", "split"]].assign(frequency=0.0, top1=rows[column], top10=False)
         frames.append(frame.assign(edit=label, logprob=logprob))
-    return associate(pd.concat(frames, ignore_index=True), known, n_boot=n_boot, seed=seed).paragraph
+    return associate(pd.concat(frames, ignore_index=True), known, seed=seed).paragraph
 
 
 def items_of(run: FinishedRun, chosen: np.ndarray) -> np.ndarray:

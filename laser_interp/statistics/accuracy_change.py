@@ -5,61 +5,80 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.bootstrap import LEVEL, Interval, SubjectBootstrap
+from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
 from laser_interp.statistics.paired_scores import pair, reported
+from laser_interp.statistics.sign_flip import sign_flip_p
 
 
 @dataclass(frozen=True)
 class AccuracyChange:
-    """Change of top-1 accuracy by an edit, with a 95 % interval from a bootstrap over subjects.
+    """Change of top-1 accuracy by an edit, with Tango's 95 % interval at the effective number of prompts.
 
     Attributes:
-        change, lo, hi: of the share of prompts answered right, after minus before.
+        change, lo, hi: of the share of prompts answered right, after minus before; no interval from fewer than three
+            subjects. Where the p-value does not refuse 0, 0 is inside; where it does, 0 is at most an end.
+        p: of flipping the signs of the subjects' net changes.
         n_fixed, n_broken, n: prompts.
+        n_changed: subjects with more fixed than broken, or the other way round.
     """
 
     change: float
     lo: float
     hi: float
+    p: float
     n_fixed: int
     n_broken: int
     n: int
+    n_changed: int
 
     @property
     def is_shown(self) -> bool:
-        """Whether the interval lies above zero."""
-        return self.lo > 0
+        """Whether it is a gain that the sample can show."""
+        return self.change > 0 and self.p <= 1 - LEVEL
+
+    @property
+    def verdict(self) -> str:
+        """What the sample shows, in words."""
+        if self.p <= 1 - LEVEL:
+            return "a gain" if self.change > 0 else "a loss"
+        if self.n_changed and 2 * 0.5**self.n_changed > 1 - LEVEL:
+            subjects = f"{self.n_changed} subjects" if self.n_changed > 1 else "one subject"
+            return f"only {subjects} changed, too few to show anything"
+        return "no change that this sample can show"
 
     def __str__(self) -> str:
-        verdict = "a gain" if self.is_shown else "a loss" if self.hi < 0 else "no gain that this sample can show"
+        ends = f" [{100 * self.lo:+.1f}, {100 * self.hi:+.1f}]" if np.isfinite(self.lo) else ""
         return (
-            f"top-1 changes by {100 * self.change:+.1f} points [{100 * self.lo:+.1f}, {100 * self.hi:+.1f}] over "
-            f"{self.n} prompts ({self.n_fixed} fixed, {self.n_broken} broken): {verdict}"
+            f"top-1 changes by {100 * self.change:+.1f} points{ends} over {self.n} prompts ({self.n_fixed} fixed, "
+            f"{self.n_broken} broken; p = {self.p:.2g}): {self.verdict}"
         )
 
 
-def change(
-    scores: pd.DataFrame, *, baseline: str = "base", edit: str = "laser", n_boot: int = 1000, seed: int = 0
-) -> AccuracyChange:
+def change(scores: pd.DataFrame, *, baseline: str = "base", edit: str = "laser", seed: int = 0) -> AccuracyChange:
     """By how much an edit changes accuracy, and whether the sample can show it.
 
     Args:
         scores: from `li.score`; where it holds a split named "test", only that is used.
+        seed: of the sign flips, where there are too many subjects to try all.
 
     Raises:
         ValueError: see `pair`.
     """
     rows = pair(reported(scores).assign(frequency=0.0), None, baseline=baseline, edit=edit)
+    return accuracy_change(rows, seed=seed)
+
+
+def accuracy_change(rows: pd.DataFrame, *, level: float = LEVEL, seed: int = 0) -> AccuracyChange:
+    """Of the share of prompts answered right, from `pair`ed rows."""
     before, after = rows["top1_before"].to_numpy(bool), rows["top1_after"].to_numpy(bool)
-    estimate, lo, hi = accuracy_change(rows, SubjectBootstrap(rows["subject"], n_boot, seed), LEVEL)
-    return AccuracyChange(estimate, lo, hi, int((after & ~before).sum()), int((before & ~after).sum()), len(rows))
-
-
-def accuracy_change(rows: pd.DataFrame, boot: SubjectBootstrap, level: float) -> Interval:
-    """Of the share of prompts answered right: the estimate and its interval."""
-    changes = rows["top1_after"].to_numpy(float) - rows["top1_before"].to_numpy(float)
-    total = np.bincount(boot.codes, weights=changes, minlength=boot.n)
-    size = np.bincount(boot.codes, minlength=boot.n)
-    drawn = (boot.weights @ total) / (boot.weights @ size)
-    lo, hi = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(changes.mean()), float(lo), float(hi)
+    clusters = Clusters(rows["subject"])
+    net = clusters.sums(after.astype(float) - before)
+    estimate, lo, hi = clusters.change(before, after, level)
+    p = sign_flip_p(net, seed=seed)
+    if np.isfinite(lo):  # the p-value decides on which side of 0 an end lies
+        if p > 1 - level:
+            lo, hi = min(lo, 0.0), max(hi, 0.0)
+        else:
+            lo, hi = (max(lo, 0.0), hi) if estimate > 0 else (lo, min(hi, 0.0))
+    n_fixed, n_broken = int((after & ~before).sum()), int((before & ~after).sum())
+    return AccuracyChange(estimate, lo, hi, p, n_fixed, n_broken, len(rows), int(np.count_nonzero(net)))

@@ -5,7 +5,7 @@ ignores frequency. So the question is asked where it can be answered: among the 
 many are fixed; among those right before, how many are broken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,14 +15,14 @@ import pandas as pd
 
 from laser_interp.display import Drawable
 from laser_interp.statistics import sentences
-from laser_interp.statistics.accuracy_change import accuracy_change
-from laser_interp.statistics.bootstrap import LEVEL, SubjectBootstrap
+from laser_interp.statistics.accuracy_change import AccuracyChange, accuracy_change
+from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative, paper_ratio
+from laser_interp.statistics.frequency_effect import PERMUTATIONS, POWER, frequency_effects
 from laser_interp.statistics.paired_scores import COUNTS, HALF, Counts, pair, reported, with_frequencies
-from laser_interp.statistics.rank_correlation import spearman
-from laser_interp.statistics.regression import MODELS, regression
+from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
 
-POWER = 0.8
+AS_GIVEN = "as given"
 _WRITTEN_BOOLEANS = {
     name: value for value in (False, True) for name in (str(value), str(value).lower(), str(value).upper())
 }
@@ -48,19 +48,19 @@ class Association(Drawable):
         spearman: rank correlations with frequency, over facts: of the change in top-1, of the change
             in log-probability (where there is one), of being fixed among those wrong before, of being
             broken among those right before, or, without an edit, of accuracy; each with a 95 % interval, and
-            with the p-value of permuting the frequencies.
-        regression: logistic regressions with an effect of each relation and errors clustered by subject, one
-            row per (model, term). "frequency": fixed, among prompts wrong before, on log10(1 + n_both);
-            "confounders": the same with log n_subject and log n_object; "pmi": fixed on the pointwise mutual
-            information of subject and object instead; "broken": broken, among prompts right before; without
-            an edit, "accuracy": right. Relations in which all or no prompts have the outcome hold nothing
-            about frequency and are left out (`n`: prompts used). A model that cannot be estimated is missing;
-            `regression.attrs["problems"]` says why.
+            with the p-value of moving subjects.
+        effects: odds ratios per tenfold frequency (of PMI: per unit, in nats), one row an effect, given the relation;
+            see `laser_interp.statistics.frequency_effect`. "frequency": of being fixed, among prompts wrong before;
+            "confounders": the same for what subject and object frequency do not predict of it; "pmi": for the
+            pointwise mutual information of subject and object instead; "broken": of being broken, among prompts right
+            before; without an edit, "accuracy": of being right. `n_left_out` prompts are in relations that say nothing,
+            because all or none have the outcome. Where the data cannot answer, `problem` says why.
         relations: one row per relation: prompts, accuracy before and after, fixed and broken, and the rank
             correlation of being fixed with frequency within it: whether one relation carries the result.
-        change: of top-1 accuracy: estimate, lo, hi; None without an edit.
+        change: of top-1 accuracy; None without an edit.
         baseline, edit: the labels compared; `edit` is None where accuracy alone is described.
         n_facts, n_subjects: how many.
+        unit, source: of the counts.
         threshold: whether "right" was read off a probability above one half, for want of anything better.
     """
 
@@ -69,69 +69,73 @@ class Association(Drawable):
     cumulative: pd.DataFrame
     paper_ratio: pd.DataFrame
     spearman: pd.DataFrame
-    regression: pd.DataFrame
+    effects: pd.DataFrame
     relations: pd.DataFrame
-    change: tuple[float, float, float] | None
+    change: AccuracyChange | None
     baseline: str
     edit: str | None
     n_facts: int
     n_subjects: int
+    unit: str = AS_GIVEN
+    source: str = AS_GIVEN
     threshold: bool = False
 
     @property
-    def p_value(self) -> float:
-        """Of the association of *fixed, given wrong before* with frequency (the regression's model
-        "frequency"); without an edit, of accuracy with frequency; NaN if not estimable."""
-        row = self.term("frequency" if self.edit is not None else "accuracy")
-        return float("nan") if row is None else float(row["p"])
+    def p_value(self) -> float | None:
+        """Of the association of *fixed, given wrong before* with frequency; without an edit, of accuracy with
+        frequency; None where the data cannot answer, and `effects` says why."""
+        p = self.effect("frequency" if self.edit is not None else "accuracy")["p"]
+        return None if pd.isna(p) else float(p)
 
-    def term(self, model: str) -> pd.Series | None:
-        term = "pmi" if model == "pmi" else "log10_n_both"
-        rows = self.regression[(self.regression["model"] == model) & (self.regression["term"] == term)]
-        return None if rows.empty else rows.iloc[0]
+    def effect(self, name: str) -> pd.Series:
+        """One row of `effects`.
 
-    def detectable(self, model: str = "frequency", power: float = POWER) -> float:
+        Raises:
+            KeyError: it was not asked for.
+        """
+        rows = self.effects[self.effects["effect"] == name]
+        if rows.empty:
+            raise KeyError(f"no effect {name!r}: there are {', '.join(self.effects['effect'])}")
+        return rows.iloc[0]
+
+    def detectable(self, name: str = "frequency") -> float:
         """The odds ratio per tenfold frequency (or its inverse) that a sample like this one shows at the 5 % level
-        with this power; NaN where the model could not be estimated."""
-        from scipy.stats import norm
-
-        row = self.term(model)
-        if row is None:
-            return float("nan")
-        return float(np.exp((norm.ppf(1 - (1 - LEVEL) / 2) + norm.ppf(power)) * row["se"]))
+        with a power of 80 %; NaN where the data cannot answer."""
+        return float(self.effect(name)["least_odds_ratio"])
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """Everything that was estimated, one row each, as `quantity, among, adjusted_for, estimate, lo, hi, p, n`.
+        """Everything that was estimated, one row each: `quantity, among, adjusted_for, estimate, lo, hi, p, n,
+        problem`, and the `unit` and `source` of the counts.
 
         Intervals are at 95 %. Odds ratios are per tenfold frequency (of PMI: per unit, in nats).
         """
         rows: list[dict[str, Any]] = []
 
-        def add(quantity: str, among: str, adjusted: str, values: Sequence[float], p: float, n: float) -> None:
+        def add(quantity: str, among: str, adjusted: str, values: Sequence[Any], p: Any, n: Any, problem: str) -> None:
             estimate, lo, hi = values
             rows.append(
                 {"quantity": quantity, "among": among, "adjusted_for": adjusted}
-                | {"estimate": estimate, "lo": lo, "hi": hi, "p": p, "n": int(n)}
+                | {"estimate": estimate, "lo": lo, "hi": hi, "p": p, "n": int(n), "problem": problem}
             )
 
         if self.change is not None:
-            add("change in accuracy", "all", "", self.change, np.nan, len(self.rows))
+            values = (self.change.change, self.change.lo, self.change.hi)
+            add("change in accuracy", "all", "", values, self.change.p, len(self.rows), "")
         for name, row in self.spearman.iterrows():
             what, among = _CORRELATED[str(name)]
-            add(f"Spearman, {what}", among, "", (row["rho"], row["lo"], row["hi"]), row["p_permuted"], row["n"])
-        for model, (outcome, among) in MODELS.items():
-            row = self.term(model)
-            if row is None:
-                continue
-            of = " per unit of PMI" if model == "pmi" else " per tenfold frequency"
-            adjusted = "relation, subject and object frequency" if model == "confounders" else "relation"
+            add(f"Spearman, {what}", among, "", (row["rho"], row["lo"], row["hi"]), row["p"], row["n"], "")
+        for row in self.effects.to_dict("records"):
+            of = " per unit of PMI" if row["effect"] == "pmi" else " per tenfold frequency"
+            adjusted = "relation, subject and object frequency" if row["effect"] == "confounders" else "relation"
             values = (row["odds_ratio"], row["odds_lo"], row["odds_hi"])
-            add(f"odds ratio of {outcome}{of}", among, adjusted, values, row["p"], row["n"])
-            if model in ("frequency", "accuracy"):
-                least = (self.detectable(model), np.nan, np.nan)
-                add(f"least odds ratio shown with power {POWER:g}", among, adjusted, least, np.nan, row["n"])
-        return pd.DataFrame(rows)
+            what = (f"odds ratio of {row['outcome']}{of}", row["among"], adjusted)
+            add(*what, values, row["p"], row["n_prompts"] - row["n_left_out"], row["problem"])
+            if row["effect"] in ("frequency", "accuracy") and not pd.isna(row["least_odds_ratio"]):
+                least = (row["least_odds_ratio"], np.nan, np.nan)
+                quantity = f"least odds ratio shown with power {POWER:g}"
+                add(quantity, row["among"], adjusted, least, np.nan, row["n_prompts"] - row["n_left_out"], "")
+        return pd.DataFrame(rows).assign(unit=self.unit, source=self.source)
 
     @cached_property
     def paragraph(self) -> str:
@@ -149,7 +153,8 @@ def associate(
     baseline: str = "base",
     edit: str = "laser",
     n_bins: int = 8,
-    n_boot: int = 1000,
+    edges: Sequence[float] | None = None,
+    n_permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Association:
     """Relate an edit's gains in score to how often training showed each fact.
@@ -160,17 +165,44 @@ def associate(
         counts: from `li.count` or any other source: a table, or `n_both` by fact_id as a series or dict. None takes
             the `frequency` of the fact set.
         baseline, edit: labels in `scores`.
-        n_bins: bins of frequency, besides the one for facts never seen.
-        n_boot, seed: of the bootstrap over subjects and the permutations.
+        n_bins: bins of frequency of about equal numbers of facts, besides the one for facts never seen.
+        edges: where bins begin instead, as in `(0, 50, 1000)`.
+        n_permutations, seed: of the permutations that move subjects.
 
     Raises:
-        ValueError: see `pair`.
+        ValueError: see `pair`; edges that do not grow.
     """
     rows = pair(reported(scores), counts, baseline=baseline, edit=edit)
-    return _associated(rows, baseline, edit, n_bins, n_boot, seed)
+    options = _Options(n_bins, edges, n_permutations, seed)
+    return _associated(rows, baseline, edit, options, *_unit_and_source(counts))
 
 
-def frequency_report(frame: pd.DataFrame, *, n_bins: int = 8, n_boot: int = 1000, seed: int = 0) -> Association:
+@dataclass(frozen=True)
+class _Options:
+    n_bins: int
+    edges: Sequence[float] | None
+    n_permutations: int
+    seed: int
+
+
+def _unit_and_source(counts: Counts | None) -> tuple[str, str]:
+    """What was counted, and where, as the table of counts says."""
+    if counts is None:
+        return AS_GIVEN, "the fact file"
+    table = counts if isinstance(counts, pd.DataFrame) else pd.DataFrame()
+    said = [dict.fromkeys(map(str, table[c])) if c in table.columns else {} for c in ("unit", "corpus")]
+    unit, corpus = (", ".join(names) or AS_GIVEN for names in said)
+    return unit, corpus
+
+
+def frequency_report(
+    frame: pd.DataFrame,
+    edges: Sequence[float] | None = None,
+    *,
+    n_bins: int = 8,
+    n_permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Association:
     """The report on scores that are not ours: another model, another edit, another program.
 
     Args:
@@ -178,8 +210,8 @@ def frequency_report(frame: pd.DataFrame, *, n_bins: int = 8, n_boot: int = 1000
             and optionally `n_subject, n_object`. `before` and `after` are 0/1 (or booleans), or both natural
             log-probabilities of the right answer: then "right" is a probability above one half. Without
             `after`, accuracy by frequency is described. A column `split` with a value "test" restricts
-            the report to those rows.
-        n_bins, n_boot, seed: see `associate`.
+            the report to those rows. `unit` and `corpus` say what was counted, and where.
+        edges, n_bins, n_permutations, seed: see `associate`.
 
     Raises:
         ValueError: a missing column or value, scores that are neither, or counts that are none.
@@ -220,11 +252,20 @@ def frequency_report(frame: pd.DataFrame, *, n_bins: int = 8, n_boot: int = 1000
         rows[f"top1_{name}"] = right[:, i]
         if threshold:
             rows[f"logprob_{name}"] = numbers[:, i]
-    return _associated(rows, "before", "after" if has_after else None, n_bins, n_boot, seed, threshold=threshold)
+    options = _Options(n_bins, edges, n_permutations, seed)
+    edit = "after" if has_after else None
+    return _associated(rows, "before", edit, options, *_unit_and_source(frame), threshold=threshold)
 
 
 def _associated(
-    rows: pd.DataFrame, baseline: str, edit: str | None, n_bins: int, n_boot: int, seed: int, *, threshold: bool = False
+    rows: pd.DataFrame,
+    baseline: str,
+    edit: str | None,
+    options: _Options,
+    unit: str,
+    source: str,
+    *,
+    threshold: bool = False,
 ) -> Association:
     if edit is not None:
         wrong = ~rows["top1_before"].to_numpy(bool)
@@ -232,26 +273,28 @@ def _associated(
         rows["fixed"] = wrong & right_after
         rows["broken"] = ~wrong & ~right_after
     per_fact = rows.groupby("fact_id", sort=True).agg(subject=("subject", "first"), n_both=("n_both", "first"))
-    rows["bin"] = rows["fact_id"].map(bin_numbers(per_fact["n_both"], n_bins))
-    boot = SubjectBootstrap(rows["subject"], n_boot, seed)
+    rows["bin"] = rows["fact_id"].map(bin_numbers(per_fact["n_both"], options.n_bins, options.edges))
+    permuted: dict[str, Any] = {"n_permutations": options.n_permutations, "seed": options.seed}
     return Association(
         rows=rows,
-        bins=binned(rows, boot),
+        bins=binned(rows, Clusters(rows["subject"])),
         cumulative=cumulative(rows),
         paper_ratio=paper_ratio(rows),
-        spearman=_correlations(rows, n_boot, seed),
-        regression=regression(rows),
+        spearman=_correlations(rows, permuted),
+        effects=frequency_effects(rows, **permuted),
         relations=_by_relation(rows),
-        change=None if edit is None else accuracy_change(rows, boot, LEVEL),
+        change=None if edit is None else accuracy_change(rows, seed=options.seed),
         baseline=baseline,
         edit=edit,
         n_facts=len(per_fact),
         n_subjects=int(rows["subject"].nunique()),
+        unit=unit,
+        source=source,
         threshold=threshold,
     )
 
 
-def _correlations(rows: pd.DataFrame, n_boot: int, seed: int) -> pd.DataFrame:
+def _correlations(rows: pd.DataFrame, permuted: Mapping[str, Any]) -> pd.DataFrame:
     """Over facts: a fact's prompts share its frequency, so each fact is one observation."""
 
     def over_facts(chosen: pd.DataFrame, values: Any) -> dict[str, float]:
@@ -260,20 +303,29 @@ def _correlations(rows: pd.DataFrame, n_boot: int, seed: int) -> pd.DataFrame:
             .groupby("fact_id", sort=True)
             .agg(subject=("subject", "first"), n_both=("n_both", "first"), value=("value", "mean"))
         )
-        facts = facts[np.isfinite(facts["value"])]
-        boot = SubjectBootstrap(facts["subject"], n_boot, seed)
-        return boot.correlate(facts["n_both"].to_numpy(float), facts["value"].to_numpy(float), seed + 1)
+        facts = facts[facts["value"].notna()]  # infinite values have a rank
+        columns = (facts["n_both"].to_numpy(float), facts["value"].to_numpy(float), facts["subject"].to_numpy())
+        return spearman_over_facts(
+            *columns, level=LEVEL, n_permutations=min(permuted["n_permutations"], 999), seed=permuted["seed"]
+        )
 
     if "top1_after" not in rows.columns:
         return pd.DataFrame({"accuracy": over_facts(rows, rows["top1_before"])}).T
     found = {"top1": over_facts(rows, rows["top1_after"].astype(float) - rows["top1_before"].astype(float))}
     if "logprob_after" in rows.columns:
-        found["logprob"] = over_facts(rows, rows["logprob_after"] - rows["logprob_before"])
+        found["logprob"] = over_facts(rows, _difference(rows["logprob_after"], rows["logprob_before"]))
     right = rows["top1_before"].astype(bool)
     for name, chosen in (("fixed", rows[~right]), ("broken", rows[right])):
         if chosen["fact_id"].nunique() >= 3:
             found[name] = over_facts(chosen, chosen[name])
     return pd.DataFrame(found).T
+
+
+def _difference(after: pd.Series, before: pd.Series) -> np.ndarray:
+    """After minus before, where −∞ twice is no change."""
+    a, b = after.to_numpy(float), before.to_numpy(float)
+    with np.errstate(invalid="ignore"):
+        return np.where(a == b, 0.0, a - b)
 
 
 def _by_relation(rows: pd.DataFrame) -> pd.DataFrame:

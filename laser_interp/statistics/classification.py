@@ -1,26 +1,26 @@
-"""What stands beside accuracy: the majority baseline, balanced accuracy, calibration, McNemar's test."""
+"""What stands beside accuracy: the majority baseline, balanced accuracy, calibration, and a test of the change."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.bootstrap import SubjectBootstrap, with_interval
+from laser_interp.statistics.cluster_intervals import Clusters, with_interval
+from laser_interp.statistics.sign_flip import sign_flip_p
 
 DEGENERATE = 0.99  # share of one label among the predictions, from which on there is no classifier
 
 
-def metrics(
-    rows: pd.DataFrame, rule: str, *, baseline: str = "base", n_boot: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def metrics(rows: pd.DataFrame, rule: str, *, baseline: str = "base", seed: int = 0) -> pd.DataFrame:
     """What stands beside accuracy, always.
 
     Returns:
-        One row an edit: `n`, `accuracy` and `score` with 95 % intervals from a bootstrap over subjects, `loss`,
+        One row an edit: `n`, `accuracy` and `score` with 95 % intervals over subjects, `loss`,
         `majority_baseline` (of always giving the commonest right answer), `balanced_accuracy` (mean over the right
         answers), `commonest_prediction` and `share_commonest`, `degenerate` (one label only), `p_candidates` (mean),
-        `calibration_error` (10 bins of confidence), and against the baseline `n_fixed`, `n_broken` and `mcnemar_p`
-        (exact); of generation also `exact` and `f1`.
+        `calibration_error` (10 bins of confidence), and against the baseline `n_fixed`, `n_broken` and `p_change`
+        (signs of the subjects' net changes flipped; McNemar's exact test where each has one prompt); of generation also
+        `exact` and `f1`.
 
     Raises:
         ValueError: no baseline among the edits.
@@ -28,13 +28,14 @@ def metrics(
     if baseline not in set(rows["edit"]):
         raise ValueError(f"no rows of the baseline {baseline!r}: the table has {sorted(set(rows['edit']))}")
     keys = ["fact_id", "prompt_id"]
-    before = rows[rows["edit"] == baseline].set_index(keys)["correct"].astype(bool)
+    base = rows[rows["edit"] == baseline].set_index(keys)
+    before, subjects = base["correct"].astype(bool), base["subject"]
     out = []
     for label, some in rows.groupby("edit", sort=False):
-        boot = SubjectBootstrap(some["subject"], n_boot, seed)
+        clusters = Clusters(some["subject"])
         row: dict[str, Any] = {"edit": label, "n": len(some)}
         for column, name in (("correct", "accuracy"), ("score", "score")):
-            row |= with_interval(name, boot.mean(some[column].to_numpy(float)))
+            row |= with_interval(name, clusters.mean(some[column].to_numpy(float)))
         row["loss"] = -float(some["logprob"].mean())
         row["majority_baseline"] = float(some["object"].value_counts(normalize=True).iloc[0])
         row["balanced_accuracy"] = float(some.groupby("object")["correct"].mean().mean())
@@ -46,21 +47,13 @@ def metrics(
         row["calibration_error"] = _calibration(confidence, some["correct"].to_numpy(float))
         after = some.set_index(keys)["correct"].astype(bool).reindex(before.index)
         fixed, broken = int((~before & after).sum()), int((before & ~after).sum())
-        row |= {"n_fixed": fixed, "n_broken": broken, "mcnemar_p": _mcnemar(fixed, broken)}
+        net = Clusters(subjects).sums(after.to_numpy(float) - before.to_numpy(float))
+        row |= {"n_fixed": fixed, "n_broken": broken, "p_change": sign_flip_p(net, seed=seed)}
         for name in ("exact", "f1"):
             if name in some.columns:
                 row[name] = float(some[name].astype(float).mean())
         out.append(row)
     return pd.DataFrame(out)
-
-
-def _mcnemar(fixed: int, broken: int) -> float:
-    from statsmodels.stats.contingency_tables import mcnemar
-
-    if fixed + broken == 0:
-        return 1.0
-    test: Any = mcnemar([[0, broken], [fixed, 0]], exact=True)
-    return float(test.pvalue)
 
 
 def _calibration(confidence: np.ndarray, correct: np.ndarray) -> float:

@@ -10,9 +10,9 @@ import pandas as pd
 from laser_interp.display import Drawable
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import accuracy_change
-from laser_interp.statistics.bootstrap import LEVEL, SubjectBootstrap
+from laser_interp.statistics.cluster_intervals import LEVEL
+from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects
 from laser_interp.statistics.paired_scores import Counts, pair, reported
-from laser_interp.statistics.regression import regression
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Comparison(Drawable):
 
     Attributes:
         table: one row an edit: `edit, placebo`, the change of accuracy and the odds ratio of being fixed (given
-            wrong before) per tenfold frequency, with intervals at 1 − 0.05 / number of edits (Bonferroni), `p`
-            and `p_holm`, and `problem` where there is no odds ratio.
+            wrong before) per tenfold frequency, with intervals at 1 − 0.05 / number of edits (Bonferroni); their
+            p-values `p_change` and `p`, also after Holm (`p_change_holm`, `p_holm`); and `problem`, the reason
+            where the data cannot tell.
         baseline: what all are compared with.
     """
 
@@ -45,7 +46,7 @@ def compare(
     baseline: str = "base",
     edits: Sequence[str] | None = None,
     placebos: Sequence[str] = (),
-    n_boot: int = 4000,
+    n_permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Comparison:
     """Compare several edits, placebos among them, without letting the number of edits make findings.
@@ -54,7 +55,7 @@ def compare(
         scores, counts, baseline: see `associate`.
         edits: labels; None: all but the baseline.
         placebos: those of them that should show nothing, as random edits of equal norm.
-        n_boot, seed: of the bootstrap over subjects.
+        n_permutations, seed: of the permutations that move subjects; more are made for many edits.
 
     Raises:
         ValueError: see `pair`; a placebo that is not among the edits.
@@ -68,22 +69,21 @@ def compare(
     if unknown := [name for name in placebos if name not in labels]:
         raise ValueError(f"no scores of the placebo {unknown[0]!r}: the table has {sorted(set(scores['edit']))}")
     level = 1 - (1 - LEVEL) / len(labels)
+    n_permutations = max(n_permutations, 80 * len(labels) - 1)  # so that the corrected level can be reached at all
     records = []
     for label in labels:
         rows = pair(reported(scores), counts, baseline=baseline, edit=label)
         rows["fixed"] = ~rows["top1_before"].astype(bool) & rows["top1_after"].astype(bool)
-        boot = SubjectBootstrap(rows["subject"], n_boot, seed)
-        change, lo, hi = accuracy_change(rows, boot, level)
-        fit = regression(rows, ["frequency"], level)
+        changed = accuracy_change(rows, level=level, seed=seed)
+        effects = frequency_effects(rows, ["frequency"], level=level, n_permutations=n_permutations, seed=seed)
         row: dict[str, Any] = {"edit": label, "placebo": label in placebos, "n": len(rows)}
-        row |= {"change": change, "change_lo": lo, "change_hi": hi, "n_fixed": int(rows["fixed"].sum())}
-        slope = fit[fit["term"] == "log10_n_both"].to_dict("records")
-        kept = ("odds_ratio", "odds_lo", "odds_hi", "p")
-        row |= {k: slope[0][k] for k in kept} if slope else dict.fromkeys(kept, np.nan)
-        records.append(row | {"problem": fit.attrs["problems"].get("frequency", "")})
+        row |= {"change": changed.change, "change_lo": changed.lo, "change_hi": changed.hi, "p_change": changed.p}
+        kept = ("odds_ratio", "odds_lo", "odds_hi", "p", "problem")
+        records.append(row | {"n_fixed": changed.n_fixed} | {k: effects.iloc[0][k] for k in kept})
     table = pd.DataFrame(records)
-    table["p_holm"] = np.nan
-    estimated = table["p"].notna()
-    if estimated.any():
-        table.loc[estimated, "p_holm"] = multipletests(table.loc[estimated, "p"], method="holm")[1]
+    for name in ("p", "p_change"):
+        table[f"{name}_holm"] = np.nan
+        estimated = table[name].notna()
+        if estimated.any():
+            table.loc[estimated, f"{name}_holm"] = multipletests(table.loc[estimated, name], method="holm")[1]
     return Comparison(table, baseline)

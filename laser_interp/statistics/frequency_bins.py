@@ -1,28 +1,43 @@
 """Tables by frequency: bins of about equal numbers of facts, and the paper's two plots (section 5.1)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.bootstrap import SubjectBootstrap
+from laser_interp.statistics.cluster_intervals import Clusters
 
 PAPER_BINS = ("< 50", "50-1000", "> 1000")
 
 
-def bin_numbers(n_both: pd.Series, n_bins: int) -> pd.Series:
+def bin_numbers(n_both: pd.Series, n_bins: int, edges: Sequence[float] | None = None) -> pd.Series:
     """Bin number of each fact: 0 for never seen, then bins of about equal numbers of facts.
 
     Equal counts never straddle an edge, so ties may make bins unequal or fewer.
+
+    Args:
+        edges: instead of bins of about equal numbers: where bins begin, from small to large, as in `(0, 50, 1000)` for
+            0 to 49, 50 to 999, and 1000 or more. Counts below the first edge have a bin of their own.
+
+    Raises:
+        ValueError: edges that do not grow.
     """
+    if edges is not None:
+        begin = np.array([float(edge) for edge in edges])
+        if len(begin) == 0 or not np.isfinite(begin).all() or (np.diff(begin) <= 0).any():
+            raise ValueError(f"edges is {edges!r}: expected growing numbers, as in (0, 50, 1000)")
+        return pd.Series(np.searchsorted(begin, n_both.to_numpy(float), side="right"), n_both.index)
+    if n_bins < 1:
+        raise ValueError(f"n_bins is {n_bins}: expected 1 or more")
     seen = n_both[n_both > 0]
     if seen.empty:
         return pd.Series(0, index=n_both.index)
-    edges = np.unique(np.quantile(np.log1p(seen), np.linspace(0, 1, n_bins + 1)[1:-1]))
-    return pd.Series(np.where(n_both > 0, 1 + np.searchsorted(edges, np.log1p(n_both), side="left"), 0), n_both.index)
+    inner = np.unique(np.quantile(np.log1p(seen), np.linspace(0, 1, n_bins + 1)[1:-1]))
+    return pd.Series(np.where(n_both > 0, 1 + np.searchsorted(inner, np.log1p(n_both), side="left"), 0), n_both.index)
 
 
-def binned(rows: pd.DataFrame, boot: SubjectBootstrap) -> pd.DataFrame:
+def binned(rows: pd.DataFrame, clusters: Clusters) -> pd.DataFrame:
     before = rows["top1_before"].to_numpy(bool)
     after = rows["top1_after"].to_numpy(bool) if "top1_after" in rows else None
     out: list[dict[str, Any]] = []
@@ -42,7 +57,7 @@ def binned(rows: pd.DataFrame, boot: SubjectBootstrap) -> pd.DataFrame:
         asked.append((before, inside))
         if after is not None:
             asked += [(after, inside), (after, inside & ~before), (~after, inside & before)]
-    for i, rate in enumerate(boot.rates(asked)):
+    for i, rate in enumerate(clusters.rates(asked)):
         name = names[i % len(names)]
         out[i // len(names)] |= {name: rate[0], f"{name}_lo": rate[1], f"{name}_hi": rate[2]}
     return pd.DataFrame(out)
@@ -71,14 +86,14 @@ def paper_ratio(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def views(
-    rows: pd.DataFrame, boot: SubjectBootstrap | None = None, *, n_bins: int = 8, n_boot: int = 1000, seed: int = 0
+    rows: pd.DataFrame, *, n_bins: int = 8, edges: Sequence[float] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Two tables of a report alone, where many edits are looked at: `Association.bins` and `Association.cumulative`.
 
     Args:
         rows: one row per (fact, prompt) with `fact_id, subject, n_both, top1_before, top1_after`.
-        boot: draws of these rows' subjects, to share among calls.
+        n_bins, edges: see `associate`.
     """
     per_fact = rows.groupby("fact_id", sort=True)["n_both"].first()
-    rows = rows.assign(bin=rows["fact_id"].map(bin_numbers(per_fact, n_bins)))
-    return binned(rows, boot or SubjectBootstrap(rows["subject"], n_boot, seed)), cumulative(rows)
+    rows = rows.assign(bin=rows["fact_id"].map(bin_numbers(per_fact, n_bins, edges)))
+    return binned(rows, Clusters(rows["subject"])), cumulative(rows)

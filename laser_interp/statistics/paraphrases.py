@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.statistics.bootstrap import SubjectBootstrap, with_interval
+from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 
 
-def robustness(rows: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def robustness(rows: pd.DataFrame) -> pd.DataFrame:
     """Facts over their paraphrases; facts with a single prompt are left out.
 
     Args:
@@ -17,14 +17,14 @@ def robustness(rows: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.D
     Returns:
         One row an edit: `n_facts`, `accuracy`, `all_right` (share of facts right on every prompt), `any_right`, and
         `agreement` (share of pairs of a fact's prompts answered alike, right or wrong); each also as `_lo` and `_hi`, a
-        95 % interval from a bootstrap over subjects.
+        95 % interval over subjects.
     """
     out = []
     for label, some in rows.groupby("edit", sort=False):
         by_fact = some.groupby("fact_id").filter(lambda g: len(g) > 1).groupby("fact_id")
         if not by_fact.ngroups:
             continue
-        boot = SubjectBootstrap(by_fact["subject"].first(), n_boot, seed)
+        clusters = Clusters(by_fact["subject"].first())
         correct = by_fact["correct"]
         shares = {
             "accuracy": correct.mean(),
@@ -34,7 +34,7 @@ def robustness(rows: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.D
         }
         row: dict[str, Any] = {"edit": label, "n_facts": by_fact.ngroups}
         for name, values in shares.items():
-            row |= with_interval(name, boot.mean(values.to_numpy(float)))
+            row |= with_interval(name, clusters.mean(values.to_numpy(float)))
         out.append(row)
     return pd.DataFrame(out)
 

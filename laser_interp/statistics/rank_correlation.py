@@ -1,6 +1,10 @@
-"""Spearman's rank correlation."""
+"""Spearman's rank correlation, and its test and interval where facts come in clusters."""
 
 import numpy as np
+
+from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group
+
+FEWEST_FOR_INTERVAL = 8  # subjects; with fewer the interval would be as wide as all there is
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
@@ -10,3 +14,48 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+
+def spearman_over_facts(
+    x: np.ndarray, y: np.ndarray, subject: np.ndarray, *, n_permutations: int, seed: int, level: float
+) -> dict[str, float]:
+    """Spearman's rho of one value a fact, the p-value of moving subjects, and an interval.
+
+    The interval is Fisher's, with the larger of two standard errors: the jackknife's over subjects, and the spread
+    under permutation. Infinite values keep their rank. Where the p-value does not refuse 0, 0 is inside.
+
+    Returns:
+        `rho, lo, hi, p, n`; NaN where one side is constant or there are too few subjects.
+    """
+    from scipy.stats import rankdata, t
+
+    out = {"rho": spearman(x, y), "lo": np.nan, "hi": np.nan, "p": np.nan, "n": float(len(x))}
+    if not np.isfinite(out["rho"]):
+        return out
+    codes = np.unique(subject, return_inverse=True)[1]
+    order = np.argsort(codes, kind="stable")
+    codes, u, v = codes[order], rankdata(x)[order], rankdata(y)[order]
+    ones = np.ones(len(u))
+    facts = Comparable(np.zeros(len(u), dtype=int), codes, u, ones, v, ones, v - v.mean())
+    permutations = Permutations.of(facts, n_permutations, seed)
+    if permutations.variance <= 0 or permutations.least_p > 1 - level:
+        return out
+    out["p"] = permutations.p
+    n_subjects = facts.n_subjects
+    if n_subjects < FEWEST_FOR_INTERVAL:
+        return out
+    parts = np.stack([by_group(codes, values) for values in (ones, u, v, u * u, v * v, u * v)])
+    without = _correlation(parts.sum(1, keepdims=True) - parts)
+    z, z_without = (np.arctanh(np.clip(r, -0.9999, 0.9999)) for r in (out["rho"], np.nan_to_num(without)))
+    jackknife = np.sqrt((n_subjects - 1) / n_subjects * ((z_without - z) ** 2).sum())
+    chance = np.sqrt((permutations.scores**2).mean() / ((v - v.mean()) ** 2).sum() / ((u - u.mean()) ** 2).sum())
+    half = float(t.ppf((1 + level) / 2, n_subjects - 1)) * max(jackknife, chance)
+    lo, hi = float(np.tanh(z - half)), float(np.tanh(z + half))
+    return out | ({"lo": min(lo, 0.0), "hi": max(hi, 0.0)} if out["p"] > 1 - level else {"lo": lo, "hi": hi})
+
+
+def _correlation(sums: np.ndarray) -> np.ndarray:
+    """From n, Σu, Σv, Σu², Σv², Σuv."""
+    n, u, v, uu, vv, uv = sums
+    with np.errstate(all="ignore"):
+        return (uv - u * v / n) / np.sqrt((uu - u * u / n) * (vv - v * v / n))

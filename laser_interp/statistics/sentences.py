@@ -1,127 +1,188 @@
-"""What was found, in words. Numbers come in; nothing is computed here."""
+"""What was found, in words. Numbers come in; nothing is computed here.
 
+Each sentence is chosen from the direction of a result, its size and its certainty. A paragraph has six sentences at
+most: what changed, for which facts, how sure that is, and what could have been missed. Everything else is in the
+    tables.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from laser_interp.statistics.bootstrap import LEVEL
+from laser_interp.statistics.cluster_intervals import LEVEL
 
 NOTHING_SHOWN = "no association that this sample can show"
+_LEAST_P = 0.001  # that 1,999 permutations can give
 
 
 def interval(row: Any) -> str:
-    """A rank correlation with its interval."""
-    return f"{row['rho']:+.2f} [{row['lo']:+.2f}, {row['hi']:+.2f}]"
+    """A rank correlation with its interval, where there is one, and its p-value, where there is one."""
+    text = f"{row['rho']:+.2f}"
+    if np.isfinite(row["lo"]):
+        text += f" [{row['lo']:+.2f}, {row['hi']:+.2f}]"
+    return text if pd.isna(row["p"]) else f"{text}, {p_value(row['p'])}"
 
 
-def direction(row: Any, negative: str, positive: str) -> str:
-    """What a rank correlation shows, by the side of 0 on which its interval lies."""
-    if not (np.isfinite(row["lo"]) and np.isfinite(row["hi"])) or row["lo"] <= 0 <= row["hi"]:
-        return NOTHING_SHOWN
-    return negative if row["rho"] < 0 else positive
+def p_value(p: float) -> str:
+    """As in "p = 0.03"; permutations give no p-value below their number's inverse."""
+    return f"p ≤ {_LEAST_P}" if p <= _LEAST_P else f"p = {p:.2g}"
+
+
+def is_shown(p: Any) -> bool:
+    """Whether a p-value refuses chance at the 5 % level; one that could not be computed does not."""
+    return not pd.isna(p) and float(p) <= 1 - LEVEL
 
 
 def association(a: Any) -> str:
     """The paragraph of an `Association`."""
-    over = f"Over {a.n_facts} facts of {a.n_subjects} subjects"
+    over = f"Over {a.n_facts} facts of {a.n_subjects} subject{'' if a.n_subjects == 1 else 's'}"
     lines = _accuracy_alone(a, over) if a.edit is None else _gains(a, over)
     return " ".join(line for line in lines if line)
 
 
 def _accuracy_alone(a: Any, over: str) -> list[str]:
-    row = a.spearman.loc["accuracy"]
-    verdict = direction(row, "frequent facts are known less well", "frequent facts are known better")
+    row, effect = a.spearman.loc["accuracy"], a.effect("accuracy")
+    known = _correlation(row, "accuracy", "frequent facts are known better", "frequent facts are known less well")
+    of = "an answer being right"
     return [
-        f"{over}, accuracy correlates with training frequency at Spearman {interval(row)}: {verdict}.",
-        _odds(a, "accuracy", "an answer being right", ""),
-        _power(a, "accuracy"),
+        f"{over}, {known}",
+        _odds(effect, of, "frequent facts are right more often", "rare facts are right more often"),
+        "" if is_shown(effect["p"]) else _missed(effect),
+        _CAUSE,
     ]
+
+
+_CAUSE = "This is an association: facts that differ in frequency differ in other things too."
 
 
 def _gains(a: Any, over: str) -> list[str]:
-    s = a.spearman
-    change, lo, hi = (100 * value for value in a.change)
-    top1 = direction(s.loc["top1"], "the gains fall on rare facts", "the gains fall on frequent facts")
-    lines = [
-        f"{over}, accuracy changes by {change:+.1f} points [{lo:+.1f}, {hi:+.1f}].",
-        f"The change in top-1 accuracy correlates with training frequency at Spearman {interval(s.loc['top1'])}: "
-        f"{top1}, the pattern of the paper's plots.",
+    main = a.effect("frequency")
+    return [
+        f"{over}, {a.change}.",
+        _pattern(a.spearman.loc["top1"]),
+        _odds(
+            main, "a wrong answer being fixed", "frequent facts are fixed more often", "rare facts are fixed more often"
+        ),
+        _threshold() if a.threshold else _adjusted(a),
+        _broken(a) if is_shown(main["p"]) else _missed(main),
+        _CAUSE,
     ]
-    if "logprob" in s.index:
-        verdict = direction(s.loc["logprob"], "rare facts gain more", "frequent facts gain more")
-        lines.append(f"For the change in log-probability it is {interval(s.loc['logprob'])}: {verdict}.")
-    if a.threshold:
-        lines.append(
-            "An answer counts as right here where its probability is above one half, which is certain to be the "
-            "most probable; with top-1 given, more would be."
-        )
-    if "fixed" in s.index:
-        verdict = direction(s.loc["fixed"], "rare ones are fixed more often", "frequent ones are fixed more often")
-        lines.append(
-            "Accuracy can only rise where it was low, so the fairer question is which of the wrong answers are "
-            "fixed: among prompts wrong before, being fixed correlates with frequency at "
-            f"{interval(s.loc['fixed'])}: {verdict}."
-        )
-    lines.append(_odds(a, "frequency", "a wrong answer being fixed", ""))
-    held = ", with subject and object frequency held fixed,"
-    lines.append(_odds(a, "confounders", "a wrong answer being fixed", held))
-    row = a.term("pmi")
-    if row is not None:
-        lines.append(
-            "With pointwise mutual information in place of frequency the odds ratio is "
-            f"{row['odds_ratio']:.2f} [{row['odds_lo']:.2f}, {row['odds_hi']:.2f}] per unit (p = {row['p']:.2g})."
-        )
-    row = a.term("broken")
-    if row is not None:
-        lines.append(
-            f"Of a right answer being broken it is {row['odds_ratio']:.2f} "
-            f"[{row['odds_lo']:.2f}, {row['odds_hi']:.2f}] per tenfold frequency (p = {row['p']:.2g})."
-        )
-    lines.append(_power(a, "frequency"))
-    lines.append(
-        "This is an association: facts that differ in frequency differ in other things, and none of it says that "
-        "frequency is the cause."
+
+
+def _pattern(row: Any) -> str:
+    """What the paper plots, and why it does not answer the question."""
+    if pd.isna(row["p"]):
+        return ""
+    if not is_shown(row["p"]):
+        return f"The gain itself shows no trend with frequency (Spearman {interval(row)})."
+    if row["rho"] > 0:
+        return f"The gain is larger on frequent facts (Spearman {interval(row)}), the opposite of the paper's plots."
+    return (
+        f"The gain is larger on rare facts (Spearman {interval(row)}), as in the paper's plots; but accuracy can only "
+        "rise where it was low, so what counts is which of the wrong answers are fixed."
     )
-    return lines
 
 
-def _odds(a: Any, model: str, of: str, held: str) -> str:
-    row = a.term(model)
-    if row is not None:
-        return (
-            f"In a logistic regression{held} tenfold frequency multiplies the odds of {of} "
-            f"by {row['odds_ratio']:.2f} [{row['odds_lo']:.2f}, {row['odds_hi']:.2f}] "
-            f"(p = {row['p']:.2g}): {'an association' if row['p'] < 1 - LEVEL else NOTHING_SHOWN}."
-        )
-    problem = a.regression.attrs.get("problems", {}).get(model)
-    return f"The logistic regression{held} could not be estimated: {problem}." if problem else ""
+def _known(row: Any) -> bool:
+    return bool(np.isfinite(row["rho"]))
 
 
-def _power(a: Any, model: str) -> str:
-    least = a.detectable(model)
-    if not np.isfinite(least):
+def _correlation(row: Any, what: str, positive: str, negative: str) -> str:
+    if not _known(row):
+        return f"the rank correlation of {what} with frequency is not defined, because one of them is always the same."
+    verdict = (positive if row["rho"] > 0 else negative) if is_shown(row["p"]) else NOTHING_SHOWN
+    return f"{what} correlates with training frequency at Spearman {interval(row)}: {verdict}."
+
+
+def _odds(row: Any, of: str, positive: str, negative: str) -> str:
+    if pd.isna(row["p"]):
+        return f"Whether frequency changes the odds of {of} cannot be told, because {row['problem']}."
+    ratio, shown = _ratio(row), is_shown(row["p"])
+    if not shown:
+        verdict = NOTHING_SHOWN
+    elif not np.isfinite(row["odds_ratio"]):
+        verdict = positive if row["odds_lo"] >= 1 else negative if row["odds_hi"] <= 1 else "an association"
+    else:
+        verdict = positive if row["odds_ratio"] > 1 else negative
+    if ratio:
+        return f"Tenfold frequency multiplies the odds of {of} by {ratio} ({p_value(row['p'])}): {verdict}."
+    return f"For the odds of {of} {p_value(row['p'])}: {verdict}; there is no ratio, because {row['problem']}."
+
+
+def _ratio(row: Any) -> str:
+    """An odds ratio with its interval; "" where there is none."""
+    if not np.isfinite(row["odds_ratio"]):
+        return ""
+    low = f"{row['odds_lo']:.2f}" if row["odds_lo"] > 0 else "0"
+    high = f"{row['odds_hi']:.2f}" if np.isfinite(row["odds_hi"]) else "∞"
+    return f"{row['odds_ratio']:.2f} [{low}, {high}]"
+
+
+def _adjusted(a: Any) -> str:
+    if "confounders" not in set(a.effects["effect"]):
+        return ""
+    row = a.effect("confounders")
+    if pd.isna(row["p"]) or not _ratio(row):
+        return ""
+    verdict = "an association" if is_shown(row["p"]) else NOTHING_SHOWN
+    return (
+        f"For what subject and object frequency do not explain of it the factor is {_ratio(row)} "
+        f"({p_value(row['p'])}): {verdict}."
+    )
+
+
+def _threshold() -> str:
+    return "An answer counts as right here where its probability is above one half: it is then the most probable one."
+
+
+def _broken(a: Any) -> str:
+    row = a.effect("broken")
+    if pd.isna(row["p"]) or not _ratio(row):
+        return ""
+    verdict = "frequent" if row["odds_ratio"] > 1 else "rare"
+    what = f"{verdict} facts are broken more often" if is_shown(row["p"]) else NOTHING_SHOWN
+    return f"For the odds of a right answer being broken it is {_ratio(row)} ({p_value(row['p'])}): {what}."
+
+
+def _missed(row: Any) -> str:
+    least = row["least_odds_ratio"]
+    if pd.isna(least):
         return ""
     return (
-        f"A sample of this size and spread shows an odds ratio of {least:.2f} or more per tenfold frequency (or "
-        f"{1 / least:.2f} or less) in 80% of cases; it could well have missed a smaller one."
+        f"A sample of this size and spread shows a factor of {least:.2f} or more (or {1 / least:.2f} or less) in 80 % "
+        "of cases; it could well have missed a smaller one."
     )
 
 
 def comparison(c: Any) -> str:
     """The paragraph of a `Comparison`."""
-    m = len(c.table)
-    lines = [f"Of {m} edits compared with {c.baseline!r}, with intervals that hold for all {m} at once:"]
-    placebo = c.table["placebo"]
-    for prefix, rows in (("", c.table[~placebo]), ("placebo ", c.table[placebo])):
-        for row in rows.to_dict("records"):
-            odds = (
-                f"the odds of a wrong answer being fixed change by a factor of {row['odds_ratio']:.2f} "
-                f"[{row['odds_lo']:.2f}, {row['odds_hi']:.2f}] per tenfold frequency (Holm p = {row['p_holm']:.2g})"
-                if np.isfinite(row["odds_ratio"])
-                else f"no odds ratio can be estimated ({row['problem']})"
-            )
-            lines.append(
-                f"{prefix}{row['edit']}: accuracy {100 * row['change']:+.1f} points "
-                f"[{100 * row['change_lo']:+.1f}, {100 * row['change_hi']:+.1f}]; {odds}."
-            )
+    table, m = c.table, len(c.table)
+    own, placebos = (table[table["placebo"] == flag].to_dict("records") for flag in (False, True))
+    lines = [f"Of {m} edits compared with {c.baseline!r}, intervals hold for all {m} at once."]
+    lines += [_compared(row) for row in own[:3]]
+    if len(own) > 3:
+        lines.append(f"Of the other {len(own) - 3} edits {_counted(own[3:])}.")
+    if placebos:
+        lines.append(f"Of {len(placebos)} placebo{'s' if len(placebos) > 1 else ''} {_counted(placebos)}.")
     return " ".join(lines)
+
+
+def _compared(row: dict[str, Any]) -> str:
+    ends = f" [{100 * row['change_lo']:+.1f}, {100 * row['change_hi']:+.1f}]" if np.isfinite(row["change_lo"]) else ""
+    if pd.isna(row["p"]):
+        odds = f"whether its fixed facts are rare or frequent cannot be told ({row['problem']})"
+    elif ratio := _ratio(row):
+        odds = f"the odds of being fixed change by {ratio} per tenfold frequency (Holm {p_value(row['p_holm'])})"
+    else:
+        odds = f"being fixed has Holm {p_value(row['p_holm'])} with frequency, without a ratio ({row['problem']})"
+    return f"{row['edit']}: accuracy {100 * row['change']:+.1f} points{ends}; {odds}."
+
+
+def _counted(rows: Sequence[dict[str, Any]]) -> str:
+    changed = sum(is_shown(row["p_change_holm"]) for row in rows)
+    associated = sum(is_shown(row["p_holm"]) for row in rows)
+    unknown = sum(pd.isna(row["p"]) for row in rows)
+    cannot = f"; of {unknown} it cannot be told" if unknown else ""
+    return f"{changed} change accuracy and {associated} fix by frequency (Holm p ≤ 0.05){cannot}"

@@ -155,7 +155,9 @@ class StudyContext:
     @cached_property
     def association(self) -> Association:
         """Do the gains fall on rare facts?"""
-        return associate(self.scores, self.counts, seed=self.settings.study_seed, n_boot=self.settings.n_boot)
+        return associate(
+            self.scores, self.counts, seed=self.settings.study_seed, n_permutations=self.settings.n_permutations
+        )
 
     @cached_property
     def placebo(self) -> Comparison:
@@ -166,7 +168,12 @@ class StudyContext:
             if (control := CONTROLS.get(str(label).partition("/")[0])) is not None and control.is_placebo
         ]
         return compare(
-            self.scores, self.counts, edits=["laser", *random], placebos=random, seed=self.settings.study_seed
+            self.scores,
+            self.counts,
+            edits=["laser", *random],
+            placebos=random,
+            n_permutations=self.settings.n_permutations,
+            seed=self.settings.study_seed,
         )
 
     # --- more edits than one ----------------------------------------------------------------------

@@ -97,7 +97,8 @@ def _answers(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
     lines += [
         "",
         f"Always giving the commonest right answer would score {base['majority_baseline']:.3f}. The edit fixes "
-        f"{laser['n_fixed']:.0f} answers and breaks {laser['n_broken']:.0f} (McNemar p = {laser['mcnemar_p']:.2g}).",
+        f"{laser['n_fixed']:.0f} answers and breaks {laser['n_broken']:.0f} (p = {laser['p_change']:.2g}, by flipping "
+        "the signs of the subjects' net changes).",
     ]
     if rule == "truths":
         lines.append(f"The mc2 score is {base['score']:.3f} before and {laser['score']:.3f} after.")

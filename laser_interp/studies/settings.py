@@ -18,8 +18,8 @@ class StudySettings(SearchSettings):
         strengths: Strengths at which the discarded part is injected at the chosen site.
         compose: Whether edits are composed; by default where the rule is next_token.
         attribute: Whether the directions that help and harm are attributed; by default where the rule is next_token.
-        n_boot: Draws of each bootstrap.
-        study_seed: Seed of the controls, the bootstraps and the permutations.
+        n_permutations: Permutations of subjects behind each p-value.
+        study_seed: Seed of the controls and the permutations.
     """
 
     test: TestedCells = "chosen"
@@ -28,12 +28,12 @@ class StudySettings(SearchSettings):
     strengths: tuple[float, ...] = (-0.5, 0.25, 0.5, 0.75, 1.5)
     compose: bool | None = None
     attribute: bool | None = None
-    n_boot: int = 1000
+    n_permutations: int = 1999
     study_seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n_draws", "n_boot"):
+        for name in ("n_draws", "n_permutations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
         self._set("shares", tuple(float(share) for share in self.shares))

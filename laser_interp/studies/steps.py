@@ -17,8 +17,8 @@ from laser_interp.scoring.scores import score, summarise
 from laser_interp.scoring.text_loss import perplexity
 from laser_interp.selection.search_run import search
 from laser_interp.statistics.association import Association, associate
-from laser_interp.statistics.bootstrap import SubjectBootstrap
 from laser_interp.statistics.classification import metrics
+from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.paraphrases import robustness
 from laser_interp.studies.context import StudyContext, lifted_cells_are_in_the_notes
 from laser_interp.studies.task_transfer import transfer
@@ -39,25 +39,25 @@ def controls(context: StudyContext) -> Tables:
     scores = context.scores
     return {
         "scores": scores,
-        "controls": control_table(scores, n_boot=context.settings.n_boot, seed=context.settings.study_seed),
+        "controls": control_table(scores),
         "metrics": metrics(scores, context.task.rule, seed=context.settings.study_seed),
     }
 
 
-def control_table(scores: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """One row per edit or control: means of `METRICS` (over draws too), a 95 % interval of the accuracy from a
-    bootstrap over subjects, the lowest and the highest accuracy of any draw, and whether it edits a weight.
+def control_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per edit or control: means of `METRICS` (over draws too), a 95 % interval of the accuracy over
+    subjects, the lowest and the highest accuracy of any draw, and whether it edits a weight.
 
     "generic_masked" is the model as trained, with generic words forbidden where the answer begins.
     """
     base = scores[scores["edit"] == "base"]
-    boot = SubjectBootstrap(base["subject"], n_boot, seed)
+    clusters = Clusters(base["subject"])
     # Of each prompt the mean over draws, in the order of the base's rows
     prompts = pd.MultiIndex.from_frame(base[["fact_id", "prompt_id"]])
     name = scores["edit"].str.partition("/")[0].rename("control")
     each = scores["correct"].astype(float).groupby([name, scores["fact_id"], scores["prompt_id"]]).mean()
-    intervals = {control: boot.mean(each[control].reindex(prompts).to_numpy())[1:] for control in name.unique()}
-    intervals["generic_masked"] = boot.mean(base["generic_masked_top1"].to_numpy(float))[1:]
+    intervals = {control: clusters.mean(each[control].reindex(prompts).to_numpy())[1:] for control in name.unique()}
+    intervals["generic_masked"] = clusters.mean(base["generic_masked_top1"].to_numpy(float))[1:]
     means = summarise(scores)
     means["control"] = means["edit"].str.partition("/")[0]
     grouped = means.groupby("control", sort=False)
@@ -102,7 +102,7 @@ def frequency(context: StudyContext) -> Tables:
         "rare_facts_cumulative": association.cumulative,
         "rare_facts_paper_ratio": association.paper_ratio,
         "rare_facts_spearman": association.spearman.reset_index(names="of"),
-        "rare_facts_regression": association.regression,
+        "rare_facts_effects": association.effects,
         "rare_facts_permuted": permuted.spearman.reset_index(names="of"),
         "rare_facts_placebo": context.placebo.table,
     }
@@ -116,7 +116,7 @@ def permuted_association(context: StudyContext) -> Association:
     columns = [c for c in ("n_subject", "n_object", "n_both") if c in permuted.columns]
     order = np.random.default_rng(settings.study_seed).permutation(len(permuted))
     permuted[columns] = permuted[columns].to_numpy()[order]
-    return associate(context.scores, permuted, seed=settings.study_seed, n_boot=settings.n_boot)
+    return associate(context.scores, permuted, seed=settings.study_seed, n_permutations=settings.n_permutations)
 
 
 def discarded(context: StudyContext) -> Tables:
@@ -190,7 +190,7 @@ def discarded_controls(context: StudyContext, *, n_draws: int = 3) -> pd.DataFra
 def paraphrases(context: StudyContext) -> Tables:
     """Are facts right on all of their prompts?"""
     scores = context.scores
-    table = robustness(scores[scores["edit"].isin(["base", "laser"])], seed=context.settings.study_seed)
+    table = robustness(scores[scores["edit"].isin(["base", "laser"])])
     return {"robustness": table} if len(table) else {}
 
 

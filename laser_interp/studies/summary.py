@@ -93,6 +93,7 @@ def _change(scores: pd.DataFrame, seed: int, baseline: str = "base", edit: str =
         "change": found.change,
         "lo": found.lo,
         "hi": found.hi,
+        "p": found.p,
         "n_fixed": found.n_fixed,
         "n_broken": found.n_broken,
         "n": found.n,
@@ -116,7 +117,7 @@ def _by_frequency(bins: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _spearman(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    return {str(row["of"]): {k: row[k] for k in ("rho", "lo", "hi")} for row in table.to_dict("records")}
+    return {str(row["of"]): {k: row[k] for k in ("rho", "lo", "hi", "p")} for row in table.to_dict("records")}
 
 
 def _against_known(context: StudyContext, counts: pd.DataFrame) -> dict[str, int]:

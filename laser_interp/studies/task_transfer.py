@@ -8,35 +8,27 @@ from laser_interp.edits.edit import Edit
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
 from laser_interp.scoring.scores import score
-from laser_interp.statistics.bootstrap import SubjectBootstrap, with_interval
+from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 
 
-def transfer(
-    model: Model,
-    tasks: Sequence[Task],
-    edits: Mapping[str, Edit],
-    *,
-    n_boot: int = 1000,
-    seed: int = 0,
-    progress: bool = True,
-) -> pd.DataFrame:
+def transfer(model: Model, tasks: Sequence[Task], edits: Mapping[str, Edit], *, progress: bool = True) -> pd.DataFrame:
     """What each edit, chosen for one task, does to the others.
 
     Returns:
         One row per (edit, task): `edit, task, n, before, after, change` (of the mean score, on the test split if there
-        is one), and `change_lo, change_hi`, a 95 % interval from a bootstrap over subjects.
+        is one), and `change_lo, change_hi`, a 95 % interval over subjects.
     """
     table = []
     for task in tasks:
         facts = task.facts.split("test") if "test" in task.facts.splits else task.facts
         rows = score(model, task.keep(facts), {"base": None, **edits}, progress=progress)
         base = rows[rows["edit"] == "base"]
-        boot = SubjectBootstrap(base["subject"], n_boot, seed)
+        clusters = Clusters(base["subject"])
         before = base["score"].to_numpy(float)
         for name in edits:
             after = rows.loc[rows["edit"] == name, "score"].to_numpy(float)  # in the order of the base's rows
             table.append(
                 {"edit": name, "task": task.name, "n": len(after), "before": before.mean(), "after": after.mean()}
-                | with_interval("change", boot.mean(after - before))
+                | with_interval("change", clusters.change(before, after))
             )
     return pd.DataFrame(table)

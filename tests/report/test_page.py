@@ -92,7 +92,7 @@ def test_its_frequency_views_are_the_reports(run, page):
     facts = li.load_facts(run / "facts.jsonl").to_frame().set_index("fact_id")
     test["frequency"] = test["fact_id"].map(facts["frequency"]).astype(float)
     test["relation"] = test["fact_id"].map(facts["relation"])
-    expected = li.associate(test, baseline="", edit=cell, n_boot=20).bins
+    expected = li.associate(test, baseline="", edit=cell).bins
     shown = data["frequency"]["cells"][cell]
     for column in ("edit_top1", "p_fixed_given_wrong", "p_broken_given_right"):
         value = [np.nan if v[0] is None else v[0] for v in shown[column]]
@@ -171,17 +171,17 @@ def a_large_run(folder, n_facts):
 @pytest.mark.slow
 def test_twenty_thousand_facts_fit_and_more_are_sampled(tmp_path):
     a_large_run(tmp_path, 20_500)
-    page = write_report(tmp_path, tmp_path / "r.html", n_boot=20, progress=False)
+    page = write_report(tmp_path, tmp_path / "r.html", progress=False)
     assert page.stat().st_size < 10_000_000
     data = unpacked(page)
     assert len(data["facts"]["id"]) == 20_000
     assert data["about"]["facts_shown"] == 20_000
     assert data["about"]["n_facts"] == 20_500
-    small = write_report(tmp_path, tmp_path / "s.html", n_boot=20, max_bytes=3_000_000, progress=False)
+    small = write_report(tmp_path, tmp_path / "s.html", max_bytes=3_000_000, progress=False)
     assert small.stat().st_size < 3_000_000
     assert set(unpacked(small)["details"]) >= {"", data["selected"]}
     with pytest.raises(ValueError, match="too few"):
-        write_report(tmp_path, tmp_path / "t.html", n_boot=5, max_bytes=1000, progress=False)
+        write_report(tmp_path, tmp_path / "t.html", max_bytes=1000, progress=False)
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_a_task_has_a_page_too(tmp_path):
         attribute=False,
         progress=False,
     )
-    data = unpacked(write_report(tmp_path / "e", tmp_path / "e.html", n_boot=20, progress=False))
+    data = unpacked(write_report(tmp_path / "e", tmp_path / "e.html", progress=False))
     rows = read_table(tmp_path / "e" / "tables" / "scores.parquet", "scores")
     chosen = next(c for c in data["cells"] if c["name"] == data["selected"])
     assert chosen["means"]["test"][1] == pytest.approx(rows.loc[rows["edit"] == "laser", "correct"].mean(), abs=1e-4)

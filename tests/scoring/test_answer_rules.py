@@ -163,7 +163,7 @@ def test_metrics_by_hand():
     assert first["degenerate"]
     assert not second["degenerate"]
     assert (second["n_fixed"], second["n_broken"]) == (4, 1)
-    assert second["mcnemar_p"] == pytest.approx(2 * sum(math.comb(5, k) for k in (0, 1)) / 32)
+    assert second["p_change"] == pytest.approx(2 * sum(math.comb(5, k) for k in (0, 1)) / 32)
     assert first["calibration_error"] == pytest.approx(0.15)
     assert second["balanced_accuracy"] == pytest.approx((5 / 6 + 1) / 2)
     assert first["accuracy_lo"] < 0.6 < first["accuracy_hi"]

@@ -9,7 +9,9 @@ import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.facts.published import SOURCES
 
-SETTINGS = dict(matrices="mlp", layers=[1], rhos=[0.5, 0.1], split="subject", n_draws=1, n_boot=50, progress=False)
+SETTINGS = dict(
+    matrices="mlp", layers=[1], rhos=[0.5, 0.1], split="subject", n_draws=1, n_permutations=199, progress=False
+)
 
 
 @pytest.mark.slow

@@ -1,0 +1,140 @@
+"""Intervals where prompts come in clusters: the prompts and facts of a subject stand or fall together.
+
+All are computed and none is resampled. A rate gets Wilson's score interval, a change of accuracy Tango's (1998), both
+at
+the effective number of prompts: the number divided by the design effect (Kish 1965), which is how much more a clustered
+sample varies than an unclustered one. Quantiles are Student's, with one degree of freedom fewer than there are
+subjects. In simulations with 5 to 200 subjects these cover at least 93 % of the time; a percentile bootstrap over
+subjects covers as little as 52 % with few subjects (docs/statistics.md).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+Interval = tuple[float, float, float]  # estimate, lower end, upper end
+LEVEL = 0.95
+FEWEST = 3  # subjects; an interval from fewer would be a guess
+_NO_ENDS = (float("nan"), float("nan"))
+
+
+class Clusters:
+    """The subjects of rows, for intervals of whatever is measured on those rows.
+
+    Attributes:
+        codes: `[rows]`, the number of each row's subject.
+        n: subjects.
+    """
+
+    def __init__(self, subjects: pd.Series) -> None:
+        self.codes, labels = pd.factorize(subjects)
+        self.n = len(labels)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """The sum over each subject's rows, `[n]`."""
+        return np.bincount(self.codes, weights=values, minlength=self.n)
+
+    def rate(self, hit: np.ndarray, among: np.ndarray, level: float = LEVEL) -> Interval:
+        """Share of hits among the chosen rows, with Wilson's interval; NaN where there are none.
+
+        Args:
+            hit: 0/1, or shares between.
+        """
+        size = self.sums(among.astype(float))
+        total = size.sum()
+        if total == 0:
+            return float("nan"), *_NO_ENDS
+        hits = self.sums(np.where(among, hit, 0.0).astype(float))
+        share = float(hits.sum() / total)
+        n_subjects = int(np.count_nonzero(size))
+        if n_subjects < FEWEST:
+            return share, *_NO_ENDS
+        effective = total / _design_effect(hits, size, share * (1 - share), n_subjects)
+        z2 = _quantile(n_subjects, level) ** 2 / effective
+        centre, half = share + z2 / 2, np.sqrt(z2) * np.sqrt(share * (1 - share) + z2 / 4)
+        return share, max(float((centre - half) / (1 + z2)), 0.0), min(float((centre + half) / (1 + z2)), 1.0)
+
+    def rates(self, asked: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Interval]:
+        """`rate` of each (hit, among)."""
+        return [self.rate(hit, among) for hit, among in asked]
+
+    def mean(self, values: np.ndarray, level: float = LEVEL) -> Interval:
+        """Mean of the finite values: Wilson's interval where all lie in [0, 1], else a cluster-robust t interval."""
+        there = np.isfinite(values)
+        if there.any() and values[there].min() >= 0 and values[there].max() <= 1:
+            return self.rate(np.where(there, values, 0.0), there, level)
+        size, sums = self.sums(there.astype(float)), self.sums(np.where(there, values, 0.0))
+        n_subjects = int(np.count_nonzero(size))
+        mean = float(sums.sum() / size.sum()) if there.any() else float("nan")
+        if n_subjects < FEWEST:
+            return mean, *_NO_ENDS
+        half = _quantile(n_subjects, level) * np.sqrt(_variance(sums, size, n_subjects))
+        return mean, float(mean - half), float(mean + half)
+
+    def change(self, before: np.ndarray, after: np.ndarray, level: float = LEVEL) -> Interval:
+        """Mean of after minus before: Tango's interval where both are 0/1, else as `mean`."""
+        before, after = before.astype(float), after.astype(float)
+        if not np.isin([*np.unique(before), *np.unique(after)], (0.0, 1.0)).all():
+            return self.mean(after - before, level)
+        size, net = self.sums(np.ones(len(before))), self.sums(after - before)
+        total = size.sum()
+        mean = float(net.sum() / total)
+        n_subjects = int(np.count_nonzero(size))
+        if n_subjects < FEWEST:
+            return mean, *_NO_ENDS
+        fixed, broken = float((after > before).sum()), float((after < before).sum())
+        spread = (fixed + broken) / total - mean**2
+        n = total / _design_effect(net, size, spread, n_subjects)
+        lo, hi = _tango(fixed * n / total, broken * n / total, n, _quantile(n_subjects, level))
+        return mean, lo, hi
+
+
+def _quantile(n_subjects: int, level: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, n_subjects - 1))
+
+
+def _variance(sums: np.ndarray, size: np.ndarray, n_subjects: int) -> float:
+    """Of a mean over rows, from the spread of the subjects' sums."""
+    residual = sums - size * (sums.sum() / size.sum())
+    return float((residual**2).sum() * n_subjects / (n_subjects - 1) / size.sum() ** 2)
+
+
+def _design_effect(sums: np.ndarray, size: np.ndarray, spread: float, n_subjects: int) -> float:
+    """How much more a mean varies than that of as many rows of as many subjects: at least 1.
+
+    Where nothing varies it cannot be estimated, and a subject's rows are taken to agree completely.
+    """
+    total = size.sum()
+    clustered = _variance(sums, size, n_subjects)
+    if spread <= 0 or clustered <= 0:
+        return float((size**2).sum() / total)
+    return max(clustered * total / spread, 1.0)
+
+
+def _tango(fixed: float, broken: float, n: float, z: float) -> tuple[float, float]:
+    """The score interval of a difference of paired shares; numbers of pairs may be fractions."""
+
+    def statistic(delta: float) -> float:
+        a = 2 * n
+        b = -fixed - broken + (2 * n - fixed + broken) * delta
+        q = (np.sqrt(max(b * b + 4 * a * broken * delta * (1 - delta), 0.0)) - b) / (2 * a)
+        variance = n * (2 * q + delta * (1 - delta))
+        return (fixed - broken - n * delta) / np.sqrt(max(variance, 1e-12))
+
+    ends = []
+    for side in (-1.0, 1.0):
+        inside, outside = (fixed - broken) / n, side * (1 - 1e-9)
+        for _ in range(50):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if abs(statistic(middle)) > z else (middle, outside)
+        ends.append(float((inside + outside) / 2))
+    return ends[0], ends[1]
+
+
+def with_interval(name: str, interval: Interval) -> dict[str, float]:
+    """An estimate and its interval as columns: `NAME, NAME_lo, NAME_hi`."""
+    estimate, lo, hi = interval
+    return {name: estimate, f"{name}_lo": lo, f"{name}_hi": hi}

@@ -1,0 +1,137 @@
+"""Is an outcome (being fixed, being broken, being right) associated with frequency, given the relation?
+
+One method for all sizes: the p-value is from permutations that move subjects, the odds ratio from conditional logistic
+regression, its interval inverts the same permutations. Where the data cannot answer, the row says why instead of a
+number. docs/statistics.md compares this with what else could have been done.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.statistics.cluster_intervals import FEWEST, LEVEL
+from laser_interp.statistics.conditional_logistic import ConditionalLogistic, separation
+from laser_interp.statistics.subject_permutation import Comparable, Permutations, comparable
+
+PERMUTATIONS = 1999
+POWER = 0.8
+# What each effect asks: the outcome, and among which prompts.
+EFFECTS: dict[str, tuple[str, str]] = {
+    "frequency": ("fixed", "wrong before"),
+    "confounders": ("fixed", "wrong before"),
+    "pmi": ("fixed", "wrong before"),
+    "broken": ("broken", "right before"),
+    "accuracy": ("right", "all"),
+}
+_COLUMNS = ["effect", "outcome", "among", "odds_ratio", "odds_lo", "odds_hi", "p", "least_odds_ratio", "n_prompts"]
+_COLUMNS += ["n_events", "n_facts", "n_subjects", "n_left_out", "problem"]
+
+
+def frequency_effects(
+    rows: pd.DataFrame,
+    effects: Sequence[str] | None = None,
+    *,
+    level: float = LEVEL,
+    n_permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """See `Association.effects`.
+
+    Args:
+        rows: one row per (fact, prompt) with `fact_id, subject, relation, n_both, top1_before`, and for an edit `fixed`
+            and `broken`.
+        effects: which of them; None: all that the columns allow.
+        level: of the intervals.
+    """
+    right = rows["top1_before"].astype(bool)
+    among = {"wrong before": rows[~right], "right before": rows[right], "all": rows.assign(right=right)}
+    known = {"n_subject", "n_object"} <= set(rows.columns)
+    if effects is None:
+        with_edit = ["frequency", *(["confounders", "pmi"] if known else []), "broken"]
+        effects = with_edit if "fixed" in rows.columns else ["accuracy"]
+    found = []
+    for effect in effects:
+        outcome, group = EFFECTS[effect]
+        about = {"effect": effect, "outcome": outcome, "among": group}
+        found.append(about | _effect(among[group], outcome, group, effect, level, n_permutations, seed))
+    return pd.DataFrame(found).reindex(columns=_COLUMNS)
+
+
+def _effect(
+    chosen: pd.DataFrame, outcome: str, group: str, effect: str, level: float, n_permutations: int, seed: int
+) -> dict[str, Any]:
+    where = "" if group == "all" else f" {group}"
+    n, n_events = len(chosen), int(chosen[outcome].sum())
+    row: dict[str, Any] = {"n_prompts": n, "n_events": n_events, "n_left_out": n, "problem": ""}
+    if n_events in (0, n):
+        return row | {"problem": f"of {n} prompts{where} {'none' if n_events == 0 else 'all'} were {outcome}"}
+    if chosen["n_both"].nunique() < 2:
+        return row | {"problem": f"all facts{where} have the same frequency"}
+    facts, n_used = _facts(chosen, outcome, effect)
+    if facts is None:
+        return row | {"problem": f"no relation has prompts that were {outcome} and others, with different frequencies"}
+    row |= {"n_left_out": n - n_used, "n_facts": len(facts.x), "n_subjects": facts.n_subjects}
+    permutations = Permutations.of(facts, n_permutations, seed)
+    if permutations.variance <= 0:
+        return row | {"problem": "frequency does not differ between subjects that could be exchanged"}
+    if (least := permutations.least_p) > 1 - LEVEL:
+        few = f"{n_events} of {n} prompts{where} were {outcome}"
+        most = f"even the most extreme arrangement of the frequencies would give p = {least:.2g}"
+        return row | {"problem": f"{few}, and {most}"}
+    row["p"] = permutations.p
+    few = min(len(np.unique(facts.subject[facts.outcome > 0])), len(np.unique(facts.subject[facts.outcome < 1])))
+    if few < FEWEST:
+        return row | {"problem": f"only {few} subjects differ from the others in being {outcome}"}
+    model = ConditionalLogistic(facts)
+    lo, hi = model.interval(permutations, level)
+    row |= {"odds_lo": _exp(lo), "odds_hi": _exp(hi), "least_odds_ratio": _least(permutations, model)}
+    if side := separation(facts):
+        more = "frequent" if side > 0 else "rare"
+        problem = f"every fact that was {outcome} is at least as {more} as every other of its relation"
+        return row | {"problem": problem}
+    return row | {"odds_ratio": _exp(model.estimate())}
+
+
+def _facts(chosen: pd.DataFrame, outcome: str, effect: str) -> tuple[Comparable | None, int]:
+    """Prompts put together to facts, and how many prompts are in relations that can say something."""
+    known = [c for c in ("n_subject", "n_object") if c in chosen.columns]
+    firsts = {c: (c, "first") for c in ("relation", "subject", "n_both", *known)}
+    facts = chosen.groupby("fact_id", sort=True).agg(**firsts, n=(outcome, "size"), events=(outcome, "sum"))
+    if effect == "pmi":
+        logs = (np.log(facts[c].clip(lower=1)) for c in ("n_subject", "n_object"))
+        x = np.log(facts["n_both"] + 0.5) - sum(logs)
+    else:
+        x = np.log10(1 + facts["n_both"])
+    if effect == "confounders":
+        x = _unexplained(x, facts)
+    relation, subject, n, events = (facts[c].to_numpy() for c in ("relation", "subject", "n", "events"))
+    used = comparable(relation, subject, np.asarray(x, float), n, events)
+    if used is None:
+        return None, 0
+    kept = facts.groupby("relation")["events"].transform("sum").between(0, np.inf, inclusive="neither")
+    kept &= facts.groupby("relation")["events"].transform("sum") < facts.groupby("relation")["n"].transform("sum")
+    kept &= x.groupby(facts["relation"]).transform("nunique") > 1
+    return used, int(facts.loc[kept, "n"].sum())
+
+
+def _unexplained(x: pd.Series, facts: pd.DataFrame) -> pd.Series:
+    """What subject and object frequency do not predict of x, by least squares within relations."""
+    logs = pd.DataFrame({c: np.log(facts[c].clip(lower=1)) for c in ("n_subject", "n_object")})
+    centred = [v - v.groupby(facts["relation"]).transform("mean") for v in (x, logs["n_subject"], logs["n_object"])]
+    design = np.stack([np.asarray(v, float) for v in centred[1:]], axis=1)
+    coefficients = np.linalg.lstsq(design, np.asarray(centred[0], float), rcond=None)[0]
+    return (x - logs.to_numpy() @ coefficients).round(10)
+
+
+def _least(permutations: Permutations, model: ConditionalLogistic) -> float:
+    """The odds ratio per unit of x that a sample like this one shows at the 5 % level with power `POWER`."""
+    from scipy.stats import norm
+
+    error = np.sqrt(permutations.variance) / model.score(0.0)[1]
+    return _exp(float((norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) * error))
+
+
+def _exp(value: float) -> float:
+    return float(np.exp(np.clip(value, -700, 700))) if np.isfinite(value) else float("inf" if value > 0 else 0.0)

@@ -1,0 +1,247 @@
+"""The permutation that moves subjects: what an association would look like if frequency said nothing.
+
+Facts are compared within their relation. A unit is a subject in a relation. The units of a relation exchange their mean
+frequencies, and the facts of a unit what they differ by from that mean. One random order of the subjects serves all
+relations, so that a subject that is in several moves as a whole where the relations have the same subjects. With a
+subject a fact this is the permutation of frequencies within relations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_CELLS = 1_000_000  # numbers held at a time
+_MOST = 1 << 20  # units, relations: three numbers are sorted as one of 64 bits
+_MASK = np.uint64(_MOST - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparable:
+    """Facts that can be compared within relations, sorted by relation, then subject.
+
+    Attributes:
+        relation, subject: codes, `[n]`.
+        x: log10(1 + frequency), or what takes its place, `[n]`.
+        prompts: the effective number of a fact's prompts, `[n]`: 1 where they all agree.
+        outcome: share of the fact's prompts with the outcome, `[n]`.
+        weight: `[n]`; a fact of a subject with many facts counts less.
+        residual: weight times the outcome minus its weighted mean in the relation, `[n]`.
+    """
+
+    relation: np.ndarray
+    subject: np.ndarray
+    x: np.ndarray
+    prompts: np.ndarray
+    outcome: np.ndarray
+    weight: np.ndarray
+    residual: np.ndarray
+
+    @property
+    def n_relations(self) -> int:
+        return int(self.relation[-1]) + 1
+
+    @property
+    def n_subjects(self) -> int:
+        return int(self.subject.max()) + 1
+
+    def centred(self, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Values minus their weighted mean in the relation."""
+        means = by_group(self.relation, weight * values) / by_group(self.relation, weight)
+        return values - means[self.relation]
+
+
+def by_group(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sums of values by code."""
+    return np.bincount(codes, weights=values)
+
+
+def comparable(
+    relation: np.ndarray, subject: np.ndarray, x: np.ndarray, n_prompts: np.ndarray, n_events: np.ndarray
+) -> Comparable | None:
+    """The facts of the relations that have both outcomes and two frequencies; None where no relation has.
+
+    Args:
+        relation, subject: `[facts]`, any labels.
+        x: `[facts]`.
+        n_prompts, n_events: prompts of each fact, and those of them with the outcome.
+    """
+    n_prompts, n_events = n_prompts.astype(float), n_events.astype(float)
+    codes = np.unique(relation, return_inverse=True)[1]
+    events, total = by_group(codes, n_events), by_group(codes, n_prompts)
+    lowest, highest = np.full(len(total), np.inf), np.full(len(total), -np.inf)
+    np.minimum.at(lowest, codes, x)
+    np.maximum.at(highest, codes, x)
+    keep = ((events > 0) & (events < total) & (highest > lowest))[codes]
+    if not keep.any():
+        return None
+    codes, subjects = (np.unique(values[keep], return_inverse=True)[1] for values in (codes, subject))
+    order = np.lexsort((subjects, codes))
+    codes, subjects = codes[order], subjects[order]
+    x, n_prompts, n_events = (values[keep][order] for values in (x, n_prompts, n_events))
+    if len(x) > _MOST:
+        raise ValueError(f"{len(x)} facts are more than can be compared at once ({_MOST}): take a sample of them")
+    outcome = n_events / n_prompts
+    prompts = n_prompts / (1 + (n_prompts - 1) * _agreement_of_prompts(codes, n_prompts, n_events))
+    sizes = by_group(subjects, prompts)[subjects]
+    weight = prompts / (1 + np.maximum(sizes - 1, 0) * _agreement_of_facts(codes, subjects, prompts, outcome))
+    means = by_group(codes, weight * outcome) / by_group(codes, weight)
+    return Comparable(codes, subjects, x.astype(float), prompts, outcome, weight, weight * (outcome - means[codes]))
+
+
+def _agreement_of_prompts(relation: np.ndarray, n_prompts: np.ndarray, n_events: np.ndarray) -> float:
+    """Intraclass correlation of a fact's prompts, given the relation, from the outcomes alone; 1 if it is unknown."""
+    share = (by_group(relation, n_events) / by_group(relation, n_prompts))[relation]
+    own = n_events * (1 - share) ** 2 + (n_prompts - n_events) * share**2
+    pairs = ((n_prompts - 1) * own).sum()
+    if pairs <= 0:
+        return 1.0
+    return float(np.clip((((n_events - n_prompts * share) ** 2 - own).sum()) / pairs, 0, 1))
+
+
+def _agreement_of_facts(relation: np.ndarray, subject: np.ndarray, prompts: np.ndarray, outcome: np.ndarray) -> float:
+    """Intraclass correlation of a subject's facts, given the relations, from the outcomes alone."""
+    total = by_group(relation, prompts)[relation]
+    residual = prompts * (outcome - (by_group(relation, prompts * outcome) / by_group(relation, prompts))[relation])
+    unit = _starts(relation, subject).cumsum() - 1
+    in_unit = by_group(unit, prompts)[unit]
+    squared = residual**2
+    # Two facts of one relation of n are correlated by -1 / (n - 1), because their mean was taken away.
+    expected = (squared * (in_unit / prompts - 1) / np.maximum(total / prompts - 1, 1)).sum()
+    together = (by_group(subject, residual) ** 2).sum() - squared.sum() + expected
+    most = (squared * (by_group(subject, prompts)[subject] / prompts - 1)).sum()
+    return float(np.clip(together / most, 0, 1)) if most > 1e-12 else 0.0
+
+
+def _starts(*codes: np.ndarray) -> np.ndarray:
+    """Where a new combination of sorted codes begins, `[n]`, booleans."""
+    new = np.zeros(len(codes[0]), dtype=bool)
+    new[0] = True
+    for values in codes:
+        new[1:] |= values[1:] != values[:-1]
+    return new
+
+
+def score_and_spread(facts: Comparable) -> tuple[float, float]:
+    """The score Σ residual · (x − mean of its relation), and the sum of squares of its parts by subject."""
+    parts = by_group(facts.subject, facts.residual * facts.centred(facts.x, facts.weight))
+    return float(parts.sum()), float((parts**2).sum())
+
+
+def permuted_scores(facts: Comparable, n_permutations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`score_and_spread` of permutations, `[n_permutations]` each."""
+    rng = np.random.default_rng(seed)
+    moving = _Moving(facts)
+    block = max(1, _CELLS // len(facts.x))
+    scores, spreads = np.empty(n_permutations), np.empty(n_permutations)
+    for start in range(0, n_permutations, block):
+        stop = min(start + block, n_permutations)
+        scores[start:stop], spreads[start:stop] = moving.draw(stop - start, rng)
+    return scores, spreads
+
+
+class _Moving:
+    """Facts put together to units once, so that each permutation costs two sorts."""
+
+    def __init__(self, facts: Comparable) -> None:
+        starts = np.flatnonzero(_starts(facts.relation, facts.subject))
+        unit = _starts(facts.relation, facts.subject).cumsum() - 1
+        self.relation, self.subject = facts.relation[starts], facts.subject[starts]
+        self.n_subjects = facts.n_subjects
+        self.first_of_relation = np.flatnonzero(_starts(self.relation))
+        self.of_relation = by_group(facts.relation, facts.weight)
+        self.residual, self.weight = by_group(unit, facts.residual), by_group(unit, facts.weight)
+        self.mean = by_group(unit, facts.weight * facts.x) / self.weight
+        self.key = (self.relation.astype(np.uint64) << np.uint64(44)) | np.arange(len(starts), dtype=np.uint64)
+        by_subject = np.argsort(self.subject, kind="stable")
+        self.in_one_relation = len(by_subject) == self.n_subjects
+        self.by_subject, self.first_of_subject = by_subject, np.flatnonzero(_starts(self.subject[by_subject]))
+        # Facts of units that hold more than one frequency
+        deviation = facts.x - self.mean[unit]
+        deviation[np.abs(deviation) < 1e-12] = 0.0
+        mixed = np.flatnonzero(by_group(unit, (deviation != 0).astype(float))[unit] > 0)
+        self.mixed_units = unit[mixed]
+        self.deviation, self.mixed_residual = deviation[mixed], facts.residual[mixed]
+        self.mixed_weight = facts.weight[mixed]
+        self.first_of_mixed = np.flatnonzero(_starts(self.mixed_units)) if len(mixed) else np.zeros(0, dtype=int)
+        self.mixed_key = (self.mixed_units.astype(np.uint64) << np.uint64(44)) | np.arange(len(mixed), dtype=np.uint64)
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        order = rng.integers(1 << 24, size=(n, self.n_subjects), dtype=np.uint32)[:, self.subject]
+        mean = self.mean[_sorted_within(order, self.key)]
+        sums = self.weight * mean
+        mixed = len(self.mixed_key) > 0
+        inside = np.zeros((n, 0))
+        at = self.mixed_units[self.first_of_mixed]
+        if mixed:
+            order = rng.integers(1 << 24, size=(n, len(self.mixed_key)), dtype=np.uint32)
+            inside = self.deviation[_sorted_within(order, self.mixed_key)]
+            sums[:, at] += np.add.reduceat(self.mixed_weight * inside, self.first_of_mixed, axis=1)
+        centre = np.add.reduceat(sums, self.first_of_relation, axis=1) / self.of_relation
+        parts = self.residual * (mean - centre[:, self.relation])
+        if mixed:
+            parts[:, at] += np.add.reduceat(self.mixed_residual * inside, self.first_of_mixed, axis=1)
+        scores = parts.sum(axis=1)
+        if not self.in_one_relation:
+            parts = np.add.reduceat(parts[:, self.by_subject], self.first_of_subject, axis=1)
+        return scores, (parts**2).sum(axis=1)
+
+
+def _sorted_within(order: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Indices in the drawn order, within each group of the key: group, drawn number and index are one number."""
+    together = (order.astype(np.uint64) << np.uint64(20)) | key
+    together.sort(axis=1)
+    return (together & _MASK).astype(np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class Permutations:
+    """A score, and what it is under permutations of subjects.
+
+    Two statistics are looked at: the score itself, and the score divided by the root of its spread over subjects, which
+    holds where subjects are in several relations or differ in size. The p-value is the larger of the two. Tails are
+    doubled, because the distribution is skewed where most counts are zero.
+    """
+
+    score: float
+    spread: float
+    scores: np.ndarray
+    spreads: np.ndarray
+
+    @classmethod
+    def of(cls, facts: Comparable, n_permutations: int, seed: int) -> Permutations:
+        return cls(*score_and_spread(facts), *permuted_scores(facts, n_permutations, seed))
+
+    @property
+    def variance(self) -> float:
+        """Of the score where frequency says nothing; 0 where no permutation changes it."""
+        return float((self.score**2 + (self.scores**2).sum()) / (1 + len(self.scores)))
+
+    @property
+    def studentised(self) -> np.ndarray:
+        return self.scores / np.sqrt(np.maximum(self.spreads, 1e-300))
+
+    @property
+    def p(self) -> float:
+        if self.variance <= 0:
+            return 1.0
+        t = self.score / np.sqrt(max(self.spread, 1e-300))
+        return max(_doubled(t, self.studentised), _doubled(self.score, self.scores))
+
+    @property
+    def least_p(self) -> float:
+        """The p-value of the most extreme permutation: what these facts could show at most."""
+        if self.variance <= 0:
+            return 1.0
+        return max(
+            min(_doubled(float(values.max()), values), _doubled(float(values.min()), values))
+            for values in (self.studentised, self.scores)
+        )
+
+
+def _doubled(value: float, permuted: np.ndarray) -> float:
+    """Twice the smaller tail, the observed value counted in."""
+    slack = 1e-9 * max(1.0, abs(value))
+    above, below = int((permuted >= value - slack).sum()), int((permuted <= value + slack).sum())
+    return min(1.0, 2 * (1 + min(above, below)) / (1 + len(permuted)))

@@ -17,6 +17,7 @@ from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.report.page import write_report
 from laser_interp.selection.cells import Cell
 from laser_interp.storage.atomic import write_json
+from laser_interp.storage.provenance import settings_sha256
 from laser_interp.storage.tables import read_table, write_table
 
 NASTY = '<script>window.harmed = 1</script><img src=x onerror="window.harmed = 1">'
@@ -126,6 +127,7 @@ def a_large_run(folder, n_facts):
     items = facts.prompts_frame()
     of_run = {"weights_sha256": "w", "facts_sha256": facts.sha256, "model": "large", "path": "network", "at": None}
     write_json(of_run, folder / "run.json")
+    about = of_run | {"settings_sha256": settings_sha256(of_run)}
     rhos = (0.4, 0.2, 0.1, 0.05)
     cells = [Cell(li.Site(n, "in"), "laser", rho=r, ranks=int(100 * r)) for n in range(4) for r in rhos]
     means = []
@@ -154,7 +156,7 @@ def a_large_run(folder, n_facts):
             prediction=frame["top_answer"], correct=frame["rank"] == 1, score=1.0 * (frame["rank"] == 1)
         )
         part = "base" if cell is None else f"layer-{cell.site.layer:03d}"
-        write_table(frame, folder / "parts" / part / f"{i:04d}.parquet", "search_part", of_run)
+        write_table(frame, folder / "parts" / part / f"{i:04d}.parquet", "search_part", about)
         zeros = ("top5", "top10", "p_generic", "generic_masked_top1", "candidate_top1")
         for split, rows in frame.groupby("split"):
             means.append(

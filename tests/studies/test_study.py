@@ -80,7 +80,7 @@ def test_the_organism_as_ones_own_task(tmp_path, capsys, organism, facts):
     command += ["--rho", "0.2,0.05", "--counts", str(counts), "--text", str(tmp_path / "text.txt"), "--n-draws", "2"]
     assert main([*command, "--out", str(out), "--quiet"]) == 0
     shown = capsys.readouterr().out
-    for words in ("3.in laser", "tenfold frequency", "erplexity"):
+    for words in ("3.in laser", "enfold frequency", "erplexity"):
         assert words in shown
     summary = json.loads((out / "summary.json").read_text())
     assert summary["test"]["laser"]["accuracy"] == pytest.approx(0.795, abs=0.03)

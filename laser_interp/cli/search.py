@@ -44,6 +44,10 @@ def search(
         raise ValueError("--out is missing: a folder for the results, or --dry-run")
     loaded, fact_set = model.load_with(facts)
     if out is None:
+        if settings.method != "grid":
+            raise ValueError(
+                f"--dry-run measures a grid; how long the method {settings.method} takes is not known before"
+            )
         needed = estimate(loaded, fact_set, settings)
         output.say(asdict(needed), str(needed))
         return
@@ -62,6 +66,7 @@ def _result(found: Search, out: Path) -> dict[str, Any]:
     rows = {"base": test[test["kind"] == "base"], "edit": test[test["cell"] == str(chosen.cell)]}
     return {
         "selected": str(chosen.cell),
+        "spent": None if found.spent is None else asdict(found.spent) | {"in_words": str(found.spent)},
         "improves_validation": chosen.improves,
         "validation": {
             "base": {"score": chosen.base_score, "loss": chosen.base_loss},
@@ -77,7 +82,8 @@ def _result(found: Search, out: Path) -> dict[str, Any]:
 
 def _in_words(result: dict[str, Any]) -> str:
     better = "" if result["improves_validation"] else ", which is no better than no edit"
-    lines = [f"Validation selects {result['selected']}{better}."]
+    looked_at = f" ({result['spent']['in_words']})" if result["spent"] else ""
+    lines = [f"Validation selects {result['selected']}{better}{looked_at}."]
     for split in ("validation", "test"):
         before, after = result[split]["base"], result[split]["edit"]
         if before and after:

@@ -49,8 +49,8 @@ def rewriting(
             d_out: int = d_out,
         ) -> Tensor:
             x = kept.pop("x")
-            x = x if x.shape[-1] == d_in else x.flatten(-2)
-            flat = y if y.shape[-1] == d_out else y.flatten(-2)
+            x = x.flatten(-2) if x.ndim > 3 or x.shape[-1] != d_in else x  # heads, also where there is one
+            flat = y.flatten(-2) if y.ndim > 3 or y.shape[-1] != d_out else y
             new = rewrite(x, flat)
             if path != "network":
                 changes.append(new - flat)

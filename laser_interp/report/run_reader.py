@@ -81,7 +81,7 @@ class FinishedRun:
         is_there = False
         group = f"layer-{Cell.parse(name).site.layer:03d}" if name else "base"
         for path in self.parts:
-            if path.parent.name not in (group, "chosen"):
+            if path.parent.name not in (group, "chosen", "raced"):
                 continue
             frame = pd.read_parquet(
                 path, columns=[*KEYS, "logprob", "prediction", "top_prob", "category"], filters=[("cell", "==", name)]

@@ -12,7 +12,7 @@ from laser_interp.scoring.memory import parse_memory
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.grid import grid_cells
 from laser_interp.selection.settings import GridSettings, SearchSettings
-from laser_interp.selection.units import Unit, Worker, WorkerOptions, shards_of
+from laser_interp.selection.units import Unit, Worker, WorkerOptions, rounds_of, shards_of
 from laser_interp.storage.provenance import provenance
 
 UNIT_PROMPTS = 512
@@ -68,6 +68,9 @@ class Plan:
             cells = tuple(cell for site in sites if site.layer == layer for cell in self.by_site[site])
             self.by_group[f"layer-{layer:03d}"] = cells
         self.shards = shards_of(self.facts, UNIT_PROMPTS)
+        if settings.method != "grid":
+            test = [shard for shard in self.shards if shard.facts[0].split != "validation"]
+            self.shards = [*rounds_of(self.facts.split("validation"), settings.seed), *test]
         self.worker = Worker(model, self.task, self.shards, WorkerOptions.of(settings))
         self.prompts = [sum(len(fact.prompts) for fact in shard) for shard in self.shards]
         self._check()

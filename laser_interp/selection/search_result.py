@@ -37,6 +37,35 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a search looked at on validation before it chose.
+
+    Attributes:
+        method: see `SearchSettings.method`.
+        n_cells, n_grid: cells that were looked at, and those of the whole grid.
+        cell_prompts: prompts times cells that were run, the model as trained among them.
+        n_attributed: prompts of the attribution pass; each costs about three times a prompt of a cell.
+        share_of_grid: all of it, as a share of what the grid runs on validation.
+    """
+
+    method: str
+    n_cells: int
+    n_grid: int
+    cell_prompts: int
+    n_attributed: int
+    share_of_grid: float
+
+    def __str__(self) -> str:
+        if self.method == "grid":
+            return f"the grid of {self.n_cells} cells"
+        gradients = f" and {self.n_attributed} prompts with gradients" if self.n_attributed else ""
+        return (
+            f"{self.method}: {self.n_cells} of {self.n_grid} cells, {self.cell_prompts} cell-prompts{gradients}, "
+            f"{self.share_of_grid:.1%} of the grid's"
+        )
+
+
+@dataclass(frozen=True)
 class Search:
     """A finished search.
 
@@ -45,6 +74,8 @@ class Search:
             of kind "base".
         notes: what was lifted to rank 1 or dropped as equal to another cell, and which cells were stopped after
             validation.
+        rounds: of a race, one row per (round, cell); None for a grid.
+        spent: what was looked at; None where it is not known.
 
     Example:
         >>> search = li.search(model, facts, matrices="mlp", rhos=[0.2, 0.05])
@@ -53,6 +84,8 @@ class Search:
 
     cells: pd.DataFrame
     notes: tuple[str, ...] = field(default=())
+    rounds: pd.DataFrame | None = None
+    spent: Spent | None = None
 
     def _repr_html_(self) -> str:
         edits = self.cells[self.cells["kind"] == "laser"]

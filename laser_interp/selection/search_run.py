@@ -20,7 +20,8 @@ from laser_interp.selection.cell_table import cell_means, is_hopeless
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
 from laser_interp.selection.plan import BASE_GROUP, Plan
-from laser_interp.selection.search_result import Search
+from laser_interp.selection.race import run_race, share_of_grid
+from laser_interp.selection.search_result import Search, Spent
 from laser_interp.selection.settings import SearchSettings
 from laser_interp.selection.units import Unit
 from laser_interp.storage.atomic import replacing
@@ -74,7 +75,8 @@ def search(
         if out is not None:
             folder = stack.enter_context(open_run(out, plan.identity))
             save_facts(folder, plan.facts)
-        return _run(plan, folder, execution, progress)
+        run = _run if settings.method == "grid" else _run_race
+        return run(plan, folder, execution, progress)
 
 
 def save_facts(folder: RunFolder, facts: FactSet) -> None:
@@ -115,7 +117,51 @@ def _run(plan: Plan, folder: RunFolder | None, execution: Execution, progress: b
     cells = check(_table(plan, validation + test, store), "cells")
     if folder is not None:
         folder.write_table("cells", cells, "cells")
-    return Search(cells, tuple(notes))
+    n_validation = n_prompts - plan.count_prompts(test_shards)
+    spent = Spent("grid", plan.n_cells, plan.n_cells, (plan.n_cells + 1) * n_validation, 0, 1.0)
+    return Search(cells, tuple(notes), None, spent)
+
+
+def _run_race(plan: Plan, folder: RunFolder | None, execution: Execution, progress: bool) -> Search:
+    from tqdm.auto import tqdm
+
+    store = PartStore(folder)
+    validation = [i for i in range(len(plan.shards)) if plan.validates(i)]
+    test = [i for i in range(len(plan.shards)) if not plan.validates(i)]
+    with tqdm(desc=plan.settings.method, unit=" prompts", unit_scale=True, disable=not progress) as bar:
+
+        def advance(unit: Unit, share: float) -> None:
+            bar.update(round(share * unit.n_cells * plan.prompts[unit.shard]))
+
+        raced = run_race(plan, folder, store, execution, advance, progress)
+        units = raced.units
+        chosen = Search(_race_table(raced.finalists, units, store)).select().cell
+        tested = [Unit(BASE_GROUP, i, ()) for i in test] + [Unit("chosen", i, (chosen,)) for i in test]
+        score_units(tested, plan.worker, store, execution, advance)
+    cells = check(_race_table(raced.finalists, units + tested, store), "cells")
+    if folder is not None:
+        folder.write_table("cells", cells, "cells")
+        folder.write_table("rounds", raced.rounds)
+    n_prompts = plan.count_prompts(validation)
+    spent = Spent(
+        plan.settings.method,
+        len(set(raced.rounds["cell"])),
+        plan.n_cells,
+        raced.cell_prompts,
+        raced.n_attributed,
+        share_of_grid(plan.n_cells, n_prompts, raced),
+    )
+    return Search(cells, tuple(plan.notes), raced.rounds, spent)
+
+
+def _race_table(finalists: list[Cell], units: list[Unit], store: PartStore) -> pd.DataFrame:
+    """One row per (cell, split), of the model as trained and the cells that were scored on all of validation."""
+    base = _scores(units, store, BASE_GROUP)
+    names = [str(cell) for cell in finalists]
+    parts = [_scores(units, store, group) for group in ("raced", "chosen") if any(u.group == group for u in units)]
+    both = pd.concat(parts, ignore_index=True)
+    edits = cell_means(both[both["cell"].isin(names)], names, base)
+    return pd.concat([cell_means(base, [], base), edits], ignore_index=True)
 
 
 def _hopeless(plan: Plan, units: list[Unit], store: PartStore) -> set[Cell]:

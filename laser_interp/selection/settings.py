@@ -84,7 +84,9 @@ class SearchSettings(GridSettings):
     """Which edits are tried, what is scored beside them, and where they act.
 
     Attributes:
-        method: How the edit is searched for: grid scores every cell.
+        method: How the edit is searched for: grid scores every cell; race lets the cells compete that gradients
+            propose; gradient takes the best proposal alone; random tries as many cells as a race, drawn at random. All
+            but grid test the chosen cell only.
         alphas: Also inject the discarded part at these strengths, at each rho.
         bands: Also keep only the directions START:STOP, as in 0:10 10:50.
         controls: Also score these controls at each rho, for example discarded zeroed random_kept.
@@ -115,6 +117,9 @@ class SearchSettings(GridSettings):
         super().__post_init__()
         check_choice("method", self.method, SearchMethod)
         check_choice("test", self.test, TestedCells)
+        more = [name for name in ("alphas", "bands", "controls", "stop_hopeless") if getattr(self, name)]
+        if self.method != "grid" and more:
+            raise ValueError(f"{more[0]} is for the method grid alone: the method {self.method} looks for one LASER")
         check_choice("path", self.path, Path)
         if self.at is not None:
             check_choice("at", self.at, Position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from laser_interp.selection.settings import SearchSettings
 from laser_interp.storage.schemas import SCHEMAS
 
 _LEAN = list(SCHEMAS["search_part"])
+FIRST_ROUND = 16  # facts of a race; each round has twice as many as those before
 
 
 @dataclass(frozen=True)
@@ -139,3 +141,16 @@ def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:
         if part:
             shards.append(facts.keep(part))
     return shards
+
+
+def rounds_of(facts: FactSet, seed: int) -> list[FactSet]:
+    """Validation facts in random order, in parts that double what was seen: 16, 16, 32, 64, …"""
+    shuffled: list[Fact] = list(facts)
+    random.Random(seed).shuffle(shuffled)
+    parts, start, size = [], 0, FIRST_ROUND
+    while start < len(shuffled):
+        # What is left is not worth a round of its own
+        stop = len(shuffled) if len(shuffled) - start < 2 * size else start + size
+        parts.append(facts.keep(shuffled[start:stop]))
+        start, size = stop, max(stop, FIRST_ROUND)
+    return parts

@@ -40,6 +40,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "search_part": {"cell": "text", "fact_id": "text", "prompt_id": "int", "subject": "text", "split": "text"}
     | _EDIT
     | _ANSWER,
+    "proposal": {"site": "text", "rho": "float", "rank": "int", "predicted": "float"},
     "steps": {"step": "int", "site": "text", "rho": "float", "rank_kept": "float"}
     | {"score": "float", "loss": "float", "n_not_finite": "int", "kept": "bool", "edit": "text"},
     "cells": {"cell": "text"}

@@ -1,0 +1,141 @@
+"""The race and its baselines: what they look at, what they choose, and that they go on where they were stopped."""
+
+import shutil
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers
+
+import laser_interp as li
+from laser_interp.cli.app import main
+from laser_interp.models.weights import linear
+from laser_interp.selection.cells import Cell
+from laser_interp.selection.race import FINALISTS, survivors
+from laser_interp.selection.units import rounds_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*lifted to rank 1 or dropped")
+
+
+def race(model, facts, **changes):
+    return li.search(model, facts, **{"method": "race", "progress": False} | changes)
+
+
+def test_what_it_chooses_is_what_the_grid_says_of_it(organism, facts):
+    """The finalists' numbers are the grid's, and only the chosen cell has seen the test facts."""
+    found = race(organism, facts, matrices="mlp")
+    chosen = found.select()
+    assert chosen.cell.site == li.Site(3, "in")
+    assert chosen.score > chosen.base_score + 0.15
+    names = [name for name in dict.fromkeys(found.cells["cell"]) if name]
+    assert len(names) == FINALISTS
+    grid = li.search(
+        organism, facts, matrices="mlp", layers=sorted({Cell.parse(n).site.layer for n in names}), progress=False
+    )
+    wanted = found.cells[(found.cells["split"] == "validation") & (found.cells["cell"] != "")].set_index("cell")
+    same = grid.cells[grid.cells["split"] == "validation"].set_index("cell").loc[wanted.index]
+    assert wanted["score"].tolist() == same["score"].tolist()
+    assert wanted["loss"].to_numpy() == pytest.approx(same["loss"].to_numpy(), abs=1e-5)
+    test = found.cells[found.cells["split"] == "test"]
+    assert test["cell"].tolist() == ["", str(chosen.cell)]
+    assert found.spent.share_of_grid < 0.25
+    assert found.rounds["n_facts"].max() == len(facts.split("validation"))
+    assert found.rounds.groupby("round")["cell"].nunique().is_monotonic_decreasing
+    assert str(found.spent).startswith("race: ")
+
+
+@pytest.mark.parametrize("method", ["gradient", "random"])
+def test_the_baselines(organism, facts, method):
+    few = facts.keep([*facts.split("validation")][:30] + [*facts.split("test")][:20])
+    found = li.search(organism, few, method=method, matrices="mlp", rhos=[0.2, 0.05], progress=False)
+    looked_at = {"gradient": 1, "random": 16}[method]
+    assert found.spent.n_cells == looked_at
+    assert (found.spent.n_attributed > 0) == (method == "gradient")
+    assert len(found.cells[found.cells["split"] == "validation"]) == looked_at + 1
+    again = li.search(organism, few, method=method, matrices="mlp", rhos=[0.2, 0.05], progress=False)
+    pd.testing.assert_frame_equal(again.cells, found.cells)
+
+
+def test_rounds_double_and_hold_every_fact_once(facts):
+    validation = facts.split("validation")
+    parts = rounds_of(validation, 3)
+    assert [len(part) for part in parts] == [16, 16, 32, 64, 72]
+    assert sorted(f.fact_id for part in parts for f in part) == sorted(f.fact_id for f in validation)
+    assert [f.fact_id for f in parts[0]] == [f.fact_id for f in rounds_of(validation, 3)[0]]
+    assert [f.fact_id for f in parts[0]] != [f.fact_id for f in rounds_of(validation, 4)[0]]
+    assert [len(part) for part in rounds_of(validation.keep(validation.facts[:5]), 0)] == [5]
+
+
+def test_who_survives():
+    rng = np.random.default_rng(0)
+    keys = {"fact_id": [f"f{i}" for i in range(40)], "prompt_id": 0, "subject": [f"s{i}" for i in range(40)]}
+    noise = rng.normal(0, 0.1, 40)
+
+    def cell(rank, mean):
+        return Cell(li.Site(0, "in"), ranks=rank), pd.DataFrame(keys | {"logprob": mean + noise * rank})
+
+    # Ten near each other and six far behind, one of these not a number
+    close = dict(cell(rank, -1 - 0.001 * rank) for rank in range(1, 11))
+    far = dict(cell(rank, -9.0) for rank in range(11, 16)) | dict([cell(16, np.nan)])
+    kept = survivors(close | far)
+    assert set(kept) <= set(close)
+    assert len(kept) == 8  # the better half
+    leader = dict([cell(1, 0.0)])
+    assert len(survivors(leader | far)) == FINALISTS
+
+
+def test_it_goes_on_where_it_was_stopped(organism, facts, tmp_path):
+    found = race(organism, facts, matrices="in", out=tmp_path / "run")
+    for name in ("raced/00002", "chosen/00005", "proposal"):
+        (tmp_path / "run" / "parts" / f"{name}.parquet").unlink()
+    (tmp_path / "run" / "tables" / "cells.parquet").unlink()
+    again = race(organism, facts, matrices="in", out=tmp_path / "run")
+    pd.testing.assert_frame_equal(again.cells, found.cells)
+    pd.testing.assert_frame_equal(again.rounds, found.rounds)
+    with pytest.raises(ValueError, match="other settings"):
+        li.search(organism, facts, method="random", matrices="in", out=tmp_path / "run", progress=False)
+    page = tmp_path / "page.html"
+    assert main(["report", str(tmp_path / "run"), "-o", str(page), "--quiet"]) == 0
+    assert page.is_file()
+
+
+def test_the_command_line(tmp_path, capsys):
+    words = ["search", "--model", "organism", "--facts", "organism", "--matrices", "in", "--method", "race", "--quiet"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert "Validation selects 3.in laser" in (out := capsys.readouterr().out)
+    assert "of the grid's)" in out
+    assert main([*words, "--dry-run"]) == 2
+    assert "--dry-run measures a grid" in capsys.readouterr().err
+    assert main([*words, "--control", "zeroed", "--out", str(tmp_path / "x")]) == 2
+    assert "controls is for the method grid alone" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 1, 16), (4, 2, 8), (2, 1, 16), (1, 1, 32)])
+def test_attribution_where_heads_are_few_or_of_another_size(organism, heads, kv_heads, head_dim):
+    """Attribution equals finite differences with one key-value head, and where heads are not d_model / n_heads wide."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=organism.d_vocab, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=heads, num_key_value_heads=kv_heads, head_dim=head_dim, max_position_embeddings=32,
+        initializer_range=0.3,  # the norms compute in fp32: differences must be larger than that
+    )  # fmt: skip
+    hf_model = transformers.LlamaForCausalLM(config).double().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = li.load_model((hf_model, organism.tokenizer), device="cpu")
+    facts = li.load_facts("organism")[:3]
+    found = li.attribute(model, facts, "1.attn", progress=False)
+    for matrix in model.matrices[:4]:
+        site = li.Site(1, matrix)
+        assert found.gradients[site].shape[1] == min(linear(model, 1, matrix).weight.shape)
+        step = torch.zeros(found.gradients[site].shape[1], dtype=torch.float64)
+        step[2] = 0.01
+        edits = {name: li.gains(model, {site: 1 + sign * step}) for name, sign in (("a", -1), ("b", 1))}
+        scores = li.score(model, facts, edits, engine="reference", candidates=False, progress=False)
+        by_edit = scores.pivot(index=["fact_id", "prompt_id"], columns="edit", values="logprob")
+        slope = (by_edit["b"] - by_edit["a"]) / 0.02
+        keys = pd.MultiIndex.from_frame(found.prompts[["fact_id", "prompt_id"]])
+        assert found.gradients[site][:, 2] == pytest.approx(slope.reindex(keys).to_numpy(), rel=0.02, abs=2e-3)

@@ -58,6 +58,7 @@ class LoadedModel:
         self.max_positions: int | None = getattr(bridge.cfg, "n_ctx", None)
         self.generic_words = tuple(generic_words) if generic_words is not None else None
         self.source: dict[str, Any] | None = None
+        self.quantisation: str | None = None
         self.architecture = str(bridge.cfg.architecture)
         self.masked = self.architecture.endswith("ForMaskedLM")
         if self.masked and tokenizer.mask_token_id is None:

@@ -11,8 +11,10 @@ import torch
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
 from laser_interp.models.complete_weights import check_complete, check_finite, check_readable
+from laser_interp.models.gguf_files import find_gguf, read_gguf
 from laser_interp.models.library_internals import build_bridge
 from laser_interp.models.model import Model
+from laser_interp.models.named_models import NAMED_MODELS, packaged_file
 
 
 def load_model(
@@ -30,9 +32,9 @@ def load_model(
     """Load a causal or masked language model.
 
     Args:
-        source: "organism" or "organism-control" (shipped), a local folder in the Hugging Face format,
-            a hub id, or `(hf_model, tokenizer)` already in memory. `HF_HOME` and `HF_HUB_OFFLINE` are
-            respected; without a network the local cache is used.
+        source: "organism" or "organism-control" (shipped), "smollm2" (see `laser_interp.models.named_models`), a
+            local folder in the Hugging Face format, a GGUF file, a hub id, or `(hf_model, tokenizer)` already in
+            memory. `HF_HOME` and `HF_HUB_OFFLINE` are respected; without a network the local cache is used.
         tokenizer: used instead of the one beside the weights.
         revision: branch, tag or commit of a hub id.
         device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", "mps".
@@ -69,6 +71,12 @@ def load_model(
             hf_model = hf_model.to(dtype)
         return _wrap(hf_model, tokenizer, name=name, revision=None, generic_words=None)
 
+    if str(source) in NAMED_MODELS:
+        return _load_named(
+            str(source), dict(tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, token=token)
+        )
+    if (gguf := find_gguf(Path(source).expanduser())) is not None:
+        return _load_gguf(gguf, tokenizer, device, dtype)
     shipped = str(source) in SHIPPED
     path = shipped_dir(str(source)) if shipped else Path(source).expanduser()
     local = path.is_dir()
@@ -116,6 +124,35 @@ def load_model(
         "token": token,
         "trust_remote_code": trust_remote_code,
     }
+    return model
+
+
+def _load_named(name: str, options: dict[str, Any]) -> Model:
+    """A model by its short name: from its package, else from the hub or its cache.
+
+    Raises:
+        FileNotFoundError: neither is there; the message says how to get it.
+    """
+    named = NAMED_MODELS[name]
+    path = packaged_file(named)
+    try:
+        return load_model(named.hub if path is None else path, **options)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name!r} is neither installed nor on a hub that can be reached ({named.hub}): {named.install}"
+        ) from error
+
+
+def _load_gguf(path: Path, tokenizer: Any, device: str, dtype: torch.dtype | str) -> Model:
+    hf_model, own_tokenizer, quantisation = read_gguf(path, dtype)
+    hf_model = hf_model.to(_resolve_device(device))
+    model = _wrap(
+        hf_model, own_tokenizer if tokenizer is None else tokenizer, name=path.stem, revision=None, generic_words=None
+    )
+    model.quantisation = quantisation
+    check_finite(model)
+    if tokenizer is None:
+        model.source = {"source": str(path.resolve()), "dtype": dtype}
     return model
 
 

@@ -37,6 +37,8 @@ class Model(LoadedModel):
         masked: whether it is a masked language model (BERT, RoBERTa), which answers at the mask.
         generic_words: words that the corpus puts after prepositions, shipped beside the weights in
             `generic_words.json`; None where there is no such file.
+        quantisation: how the weights were quantised before they were dequantised, as in "Q4_1 F32"; None where they
+            were not.
         source: what `load_model` was called with, so that another process can load the same; None for an object in
             memory.
 
@@ -46,7 +48,8 @@ class Model(LoadedModel):
     """
 
     def __repr__(self) -> str:
-        return f"Model({self.name!r}, {self.n_layers} layers, matrices {' '.join(self.matrices)}, {self.dtype})"
+        was = f", dequantised from {self.quantisation}" if self.quantisation else ""
+        return f"Model({self.name!r}, {self.n_layers} layers, matrices {' '.join(self.matrices)}, {self.dtype}{was})"
 
     @property
     def weights_sha256(self) -> str:

@@ -18,6 +18,8 @@ class Identified(Protocol):
     def revision(self) -> str | None: ...
     @property
     def weights_sha256(self) -> str: ...
+    @property
+    def quantisation(self) -> str | None: ...
 
 
 class Named(Protocol):
@@ -40,7 +42,9 @@ def code_version() -> str:
 def provenance(model: Identified, facts: Named | None = None) -> dict[str, Any]:
     """Which model and facts a result is of."""
     of_facts = {} if facts is None else {"facts": facts.name, "facts_sha256": facts.sha256}
-    return {"model": model.name, "revision": model.revision, "weights_sha256": model.weights_sha256} | of_facts
+    of_model = {"model": model.name, "revision": model.revision, "weights_sha256": model.weights_sha256}
+    was = {"quantisation": model.quantisation} if model.quantisation else {}
+    return of_model | was | of_facts
 
 
 def settings_sha256(settings: Mapping[str, Any]) -> str:

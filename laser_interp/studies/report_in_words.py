@@ -36,9 +36,14 @@ def _head(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
     return [
         f"# LASER on {context.model.name}: {task.title or task.name}",
         "",
-        f"{summary['model']['n_params']:,} parameters; {base['n']} test prompts of {n_facts} facts, right by the rule "
-        f"{task.rule} ({task.protocol}); {summary['seconds']:.0f} s.",
+        f"{summary['model']['n_params']:,} parameters{_quantised(summary)}; {base['n']} test prompts of "
+        f"{n_facts} facts, right by the rule {task.rule} ({task.protocol}); {summary['seconds']:.0f} s.",
     ]
+
+
+def _quantised(summary: Mapping[str, Any]) -> str:
+    was = summary["model"].get("quantisation")
+    return f", dequantised from {was}, whose noise LASER may remove too" if was else ""
 
 
 def _which_truncation(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:

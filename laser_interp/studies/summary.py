@@ -20,7 +20,8 @@ def summarise_study(context: StudyContext, tables: Tables, seconds: float) -> di
     """Everything that the report names; what was not asked is missing."""
     model, cell, selected = context.model, context.cell, context.selection
     summary: dict[str, Any] = {
-        "model": {"name": model.name, "n_params": model.n_params, "weights_sha256": model.weights_sha256},
+        "model": {"name": model.name, "n_params": model.n_params, "weights_sha256": model.weights_sha256}
+        | ({"quantisation": model.quantisation} if model.quantisation else {}),
         "task": {"name": context.task.name, "rule": context.task.rule, "protocol": context.task.protocol},
         "dropped": dict(context.task.dropped),
         "selected": {

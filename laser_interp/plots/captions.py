@@ -52,7 +52,8 @@ CAPTIONS = {
     "compared_edits": (
         "Change of accuracy, and odds ratio of a wrong answer being fixed per tenfold frequency, of the edit and "
         "of random edits of equal norm. Intervals hold for all edits at once (Bonferroni, 95 %). An edit "
-        "without an odds ratio fixed too little to tell."
+        "without an odds ratio fixed too little to tell; what is off the scale ends at its edge, an estimate as an "
+        "arrow."
     ),
     "frequency_simulation": (
         "Simulated data sets in which frequency says nothing about being fixed (a) or does (b): how often a method "

@@ -6,9 +6,14 @@ from matplotlib.figure import Figure
 
 from laser_interp.plots.style import new_figure, palette
 
+SHOWN = 50.0  # odds ratios; an interval may reach anywhere where little was fixed
+
 
 def compared_edits(table: pd.DataFrame) -> Figure:
-    """Several edits: change of accuracy, and odds ratio of being fixed per tenfold frequency."""
+    """Several edits: change of accuracy, and odds ratio of being fixed per tenfold frequency.
+
+    What lies off the scale is drawn at its end, an estimate as an arrow.
+    """
     figure, axes = new_figure(1, 2, 0.7 + 0.17 * len(table), sharey=True)
     y = np.arange(len(table))[::-1]
     colours = [palette()[7 if placebo else 0] for placebo in table["placebo"]]
@@ -17,15 +22,19 @@ def compared_edits(table: pd.DataFrame) -> Figure:
         (axes.flat[1], "odds_ratio", "odds_lo", "odds_hi", 1.0, "odds ratio of fixed,\n10-fold frequency"),
     ):
         ax.axvline(neutral, color="0.7", linewidth=0.6)
+        least, most = (1 / SHOWN, SHOWN) if name == "odds_ratio" else (-1.0, 1.0)
         for at, colour, row in zip(y, colours, table.to_dict("records"), strict=True):
             if np.isfinite(row[name]):
-                ax.plot([row[lo], row[hi]], [at, at], color=colour, linewidth=0.8)
-                ax.plot([row[name]], [at], "o", color=colour)
+                ax.plot(np.clip([row[lo], row[hi]], least, most), [at, at], color=colour, linewidth=0.8)
+                off = row[name] > most, row[name] < least
+                ax.plot(
+                    [np.clip(row[name], least, most)], [at], ">" if off[0] else "<" if off[1] else "o", color=colour
+                )
         ax.set_xlabel(label)
     axes.flat[0].locator_params(axis="x", nbins=3)
     axes.flat[1].set_xscale("log")
     lo, hi = axes.flat[1].get_xlim()
-    axes.flat[1].set_xlim(max(lo, 1 / 50), min(hi, 50))  # an interval may reach anywhere where little was fixed
+    axes.flat[1].set_xlim(max(lo, 0.8 / SHOWN), min(hi, 1.2 * SHOWN))
     axes.flat[0].set_yticks(
         y, [f"{e} (placebo)" if p else str(e) for e, p in zip(table["edit"], table["placebo"], strict=True)]
     )

@@ -37,7 +37,7 @@ def frequency_simulation(table: pd.DataFrame) -> Figure:
     ax.set_ylim(-3, 103)
     ax.set_title("(b) it says something")
     for ax in axes.flat:
-        ax.set_xticks(np.arange(len(events)), [f"{n:g}" for n in events], fontsize=6)
+        ax.set_xticks(np.arange(len(events)), [f"{n:g}" for n in events], fontsize=6, rotation=45)
         ax.set_xlabel("fixed facts, expected")
     handles = [entry for ax in axes.flat for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
     figure.legend([h for h, _ in handles], [label for _, label in handles], loc="outside upper center", ncols=1,

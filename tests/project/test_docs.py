@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Later pages use what the commands of earlier ones have written.
 PAGES = ["README.md", *(f"docs/{name}.md" for name in (
-    "start", "organism", "models", "search", "frequency", "discarded", "tasks", "explore", "figures", "command-line",
-    "cluster", "index", "validation", "limits",
+    "start", "organism", "models", "search", "frequency", "statistics", "discarded", "tasks", "explore", "figures",
+    "command-line", "cluster", "index", "validation", "limits",
 ))]  # fmt: skip
 BLOCKS = [
     (page, language, text)

@@ -69,7 +69,7 @@ def change(scores: pd.DataFrame, *, baseline: str = "base", edit: str = "laser",
 
 
 def accuracy_change(rows: pd.DataFrame, *, level: float = LEVEL, seed: int = 0) -> AccuracyChange:
-    """Of the share of prompts answered right, from `pair`ed rows."""
+    """Of the share of prompts answered right, from rows of `pair`."""
     before, after = rows["top1_before"].to_numpy(bool), rows["top1_after"].to_numpy(bool)
     clusters = Clusters(rows["subject"])
     net = clusters.sums(after.astype(float) - before)

@@ -61,7 +61,7 @@ def test_python_blocks(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "Ranarik" in out
     assert "Selection(cell=Cell(sites=(Site(layer=3, matrix='in'),)" in out
-    assert out.count("tenfold frequency") >= 2
+    assert out.count("enfold frequency") >= 2
 
 
 # These run the whole suite, or are run by tests of their own.
@@ -175,7 +175,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
         loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(https?:[^"]+)"', page.read_text())
         assert not loaded, page
     assert 'id="laser_interp.edits.constructors.laser"' in (tmp_path / "site" / "reference" / "edits.html").read_text()
-    assert "tenfold frequency" in (tmp_path / "site" / "notebooks" / "rare_facts.html").read_text()
+    assert "enfold frequency" in (tmp_path / "site" / "notebooks" / "rare_facts.html").read_text()
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """What was found, in words. Numbers come in; nothing is computed here.
 
 Each sentence is chosen from the direction of a result, its size and its certainty. A paragraph has six sentences at
-most: what changed, for which facts, how sure that is, and what could have been missed. Everything else is in the tables.
+most: what changed, for which facts, how sure that is, and what could have been missed. The rest is in the tables.
 """
 
 from collections.abc import Sequence

@@ -28,13 +28,14 @@ def connected() -> Iterator[Any]:
         ModuleNotFoundError: Ray is not installed.
     """
     require("ray", "ray", what="executor='ray'")
+    if not os.environ.get("RAY_ADDRESS"):
+        # Ray listens to the network whatever it is told. A cluster of our own asks for a token that this user has.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     started = not ray.is_initialized()
     if started:
-        # A cluster of our own listens to this machine only: Ray asks nobody for a password.
-        alone: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"_node_ip_address": "127.0.0.1"}
-        ray.init(log_to_driver=False, include_dashboard=False, **alone)
+        ray.init(log_to_driver=False, include_dashboard=False)
     try:
         yield ray
     finally:

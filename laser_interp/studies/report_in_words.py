@@ -94,7 +94,7 @@ def _answers(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
     ]
     for name, row in metrics.items():
         lines.append(
-            f"| {name} | {row['accuracy']:.3f} [{row['accuracy_lo']:.3f}, {row['accuracy_hi']:.3f}] | "
+            f"| {name} | {_rate(row, 'accuracy')} | "
             f"{row['balanced_accuracy']:.3f} | {row['loss']:.3f} | {row['commonest_prediction']!r} "
             f"({row['share_commonest']:.0%}) | {_number(row['p_candidates'])} | {_number(row['calibration_error'])} |"
         )
@@ -129,15 +129,13 @@ def _rare_facts(context: StudyContext, tables: Tables, summary: Mapping[str, Any
         "|---|---|---|---|---|---|",
     ]
     for row in tables["rare_facts_bins"].to_dict("records"):
-        rates = " | ".join(
-            f"{row[c]:.2f} [{row[f'{c}_lo']:.2f}, {row[f'{c}_hi']:.2f}]"
-            for c in ("base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right")
-        )
+        columns = ("base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right")
+        rates = " | ".join(_rate(row, column, 2) for column in columns)
         lines.append(f"| {row['lo']:.0f}–{row['hi']:.0f} | {row['n']} | {rates} |")
-    text = (
-        "With the frequencies permuted among the facts the first correlation is "
-        f"{_interval(summary['spearman_permuted']['top1'])}."
-    )
+    permuted = summary["spearman_permuted"]["top1"]
+    text = ""
+    if _known(permuted["rho"]):
+        text = f"With the frequencies permuted among the facts the first correlation is {_interval(permuted)}."
     counts = summary["counts"]
     if counts["matched"] + counts["mismatched"]:
         text += (
@@ -206,7 +204,7 @@ def _limits(summary: Mapping[str, Any]) -> list[str]:
         f"{laser['candidate_top1']:.3f} after.",
     ]
     spearman = summary.get("spearman", {})
-    if {"logprob", "top1"} <= set(spearman):
+    if all(_known(spearman.get(name, {}).get("rho")) for name in ("logprob", "top1")):
         lines.append(
             f"- *A threshold effect.* The gain in log-probability correlates with frequency at "
             f"{_interval(spearman['logprob'])}, that in top-1 at {_interval(spearman['top1'])}: where only the second "
@@ -232,12 +230,21 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     return ["## Notes", "", *shown, *more]
 
 
-def _rate(row: Mapping[str, float], name: str) -> str:
-    return f"{row[name]:.3f} [{row[f'{name}_lo']:.3f}, {row[f'{name}_hi']:.3f}]"
+def _rate(row: Mapping[Any, Any], name: str, digits: int = 3) -> str:
+    """A rate with its interval, where there is one; "–" where there is no rate."""
+    ends = [row[name], row[f"{name}_lo"], row[f"{name}_hi"]]
+    rate, lo, hi = (f"{end:.{digits}f}" if _known(end) else "" for end in ends)
+    return f"{rate} [{lo}, {hi}]" if lo else rate or "–"
 
 
-def _interval(values: Mapping[str, float]) -> str:
-    return f"{values['rho']:+.2f} [{values['lo']:+.2f}, {values['hi']:+.2f}]"
+def _known(value: float | None) -> bool:
+    return value is not None and value == value
+
+
+def _interval(values: Mapping[str, float | None]) -> str:
+    """A rank correlation with its interval, where there is one."""
+    rho, lo, hi = (f"{end:+.2f}" if _known(end) else "" for end in (values["rho"], values["lo"], values["hi"]))
+    return f"{rho} [{lo}, {hi}]" if lo else rho
 
 
 def _number(value: float | None) -> str:

@@ -170,6 +170,39 @@ def test_a_line_of_fifty_megabytes(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".jsonl.zst", ".json.gz"])
+def test_a_line_that_is_too_long_takes_no_memory(tmp_path, suffix):
+    """Packed, 8 MB of one letter are a few kB; with a limit of 1 MB they are an error, or skipped and told."""
+    path = tmp_path / f"text{suffix}"
+    opened = {".gz": gzip.open, ".zst": zstd.open}.get(path.suffix, open)
+    long, short = "a" * (8 << 20), "Mira met Tolen"
+    if suffix.startswith(".json"):
+        long, short = (json.dumps({"text": text}) for text in (long, short))
+    with opened(path, "wt", encoding="utf-8") as file:
+        file.write(f"[{long}, {short}]" if suffix == ".json.gz" else f"{short}\n{long}\n{short}\n")
+    facts = facts_from_rows([fact(0, "Mira", "Tolen")])
+    with pytest.raises(ValueError, match="longer than 1048576 bytes"):
+        li.count(facts, path, longest=1 << 20, progress=False)
+    if suffix == ".json.gz":
+        return
+    with pytest.warns(UserWarning, match=f"text{suffix}, line 2 .the line is longer than"):
+        counted = li.count(facts, path, longest=1 << 20, errors="skip", progress=False)
+    assert counted[[*COUNTS, "n_skipped"]].values.tolist() == [[2, 2, 2, 2, 1]]
+    assert li.count(facts, path, progress=False)["n_docs"].tolist() == [3]
+
+
+def test_counts_made_with_skip_are_not_taken_for_whole_ones(tmp_path):
+    path, out = tmp_path / "text.jsonl", tmp_path / "counts.parquet"
+    path.write_text('{"text": "Mira met Tolen"}\n{"text": \n')
+    facts = facts_from_rows([fact(0, "Mira", "Tolen")])
+    with pytest.warns(UserWarning, match="could not be read"):
+        li.count(facts, path, errors="skip", out=out, progress=False)
+    assert li.count(facts, path, errors="skip", out=out, progress=False)["n_skipped"].tolist() == [1]
+    with pytest.raises(ValueError, match="holds counts without 1 documents that could not be read"):
+        li.count(facts, path, out=out, progress=False)
+
+
+@pytest.mark.slow
 def test_processes_and_ray_give_the_same_totals(tmp_path, monkeypatch):
     monkeypatch.setattr("laser_interp.frequency.shards.PART", 200_000)
     corpus = corpus_of("organism")

@@ -467,6 +467,23 @@ def test_an_output_folder_of_others_stays_as_it_was(tmp_path, capsys):
     assert {p.name for p in tmp_path.iterdir()} == {".part-0.snappy.parquet.crc", "run.json"}
 
 
+def test_a_password_stays_where_it_is():
+    source = li.HostedInfiniGram(index="i", url="https://me:secret@example.org/path?key=secret")
+    assert source.name == "https://example.org/path:i"
+    assert "secret" not in repr(source)
+
+
+def test_a_study_whose_best_edit_discards_nothing(organism, facts):
+    """It crashed after the whole search."""
+    few = facts.keep([*facts.split("validation")][:8] + [*facts.split("test")][:8])
+    found = li.study(
+        organism, few, matrices="q", layers=[0], rhos=[1.0], n_draws=1, compose=False, attribute=False,
+        n_permutations=99, progress=False,
+    )  # fmt: skip
+    assert found.cell.rank == 64
+    assert "discarded_answers" not in found.tables
+
+
 # --- edits and weights -----------------------------------------------------------------------------
 
 

@@ -63,6 +63,8 @@ def run_race(
     else:
         cells, n_attributed = _proposed(plan, folder, progress)
         cells = cells[:1] if method == "gradient" else cells
+    if not cells:
+        raise ValueError("nothing can be proposed: every rho keeps the whole rank; give one below 1")
     shards = [i for i in range(len(plan.shards)) if plan.validates(i)]
     base = [Unit(BASE_GROUP, shard, ()) for shard in shards]
     score_units(base, plan.worker, store, execution, advance)

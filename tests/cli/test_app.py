@@ -86,7 +86,10 @@ SMALL = ["--matrices", "in", "--layers", "3", "--rho", "0.05"]
 @pytest.mark.parametrize(
     ("command", "key"),
     [
-        (["study", *MODEL, *FACTS, *SMALL, "--n-draws", "1", "--n-boot", "20", "--out", "OUT/studied"], "selected"),
+        (
+            ["study", *MODEL, *FACTS, *SMALL, "--n-draws", "1", "--n-permutations", "99", "--out", "OUT/studied"],
+            "selected",
+        ),
         (["search", *MODEL, *FACTS, *SMALL, "--dry-run"], "seconds"),
         (["search", *MODEL, *FACTS, *SMALL, "--out", "OUT/searched"], "selected"),
         (["report", "OUT/searched", "-o", "OUT/report.html"], "page"),

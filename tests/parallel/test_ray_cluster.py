@@ -7,8 +7,10 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 
 import laser_interp as li
+from laser_interp.models.weights import linear
 from laser_interp.parallel import ray_cluster
 
 ray = pytest.importorskip("ray")
@@ -95,6 +97,7 @@ def test_refusals(organism, some, plain):
 
 def test_other_weights_are_refused(some, tmp_path):
     model = li.load_model("organism", device="cpu")
-    model._state.memo["weights_sha256"] = "those of another"
+    with torch.no_grad():
+        linear(model, 0, "in").weight.add_(1)
     with pytest.raises(RuntimeError, match="(?s)a worker could not start.*holds other weights on this worker"):
         li.search(model, some, executor="ray", workers=1, out=tmp_path, **SETTINGS)

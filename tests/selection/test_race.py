@@ -58,6 +58,11 @@ def test_the_baselines(organism, facts, method):
     pd.testing.assert_frame_equal(again.cells, found.cells)
 
 
+def test_nothing_to_propose(organism, facts):
+    with pytest.raises(ValueError, match="every rho keeps the whole rank"):
+        race(organism, facts, matrices="in", layers=[3], rhos=[1.0])
+
+
 def test_rounds_double_and_hold_every_fact_once(facts):
     validation = facts.split("validation")
     parts = rounds_of(validation, 3)

@@ -190,12 +190,15 @@ def test_two_processes_on_one_folder(organism, some, tmp_path):
 
 
 KILLED = """
-import os, random, signal, sys, time, warnings
+import os, random, signal, sys, threading, time, warnings
 import torch; torch.set_num_threads(1)
 import laser_interp as li
 from laser_interp.selection import plan
+from tqdm import tqdm
 plan.UNIT_PROMPTS = 20
 warnings.simplefilter("ignore")
+# tqdm's lock is shared with forked children: one that is killed while it holds it would stop everything
+tqdm.monitor_interval = 0; tqdm.set_lock(threading.RLock())
 model, facts = li.load_model("organism", device="cpu"), li.load_facts("organism")
 some = facts.keep([f for i, f in enumerate(facts) if i % 8 == 0])
 settings = {"matrices": ["in", "out"], "layers": [0, 3], "rhos": (0.4, 0.05, 0.01), "progress": False}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CELLS = 1_000_000  # numbers held at a time
+_AT_ONCE, _IN_BLOCKS = 1_000_000, 200_000  # facts times permutations held at a time; blocks stay in a processor's cache
 _MOST = 1 << 20  # units, relations: three numbers are sorted as one of 64 bits
 _MASK = np.uint64(_MOST - 1)
 
@@ -133,7 +133,8 @@ def permuted_scores(facts: Comparable, n_permutations: int, seed: int) -> tuple[
     """`score_and_spread` of permutations, `[n_permutations]` each."""
     rng = np.random.default_rng(seed)
     moving = _Moving(facts)
-    block = max(1, _CELLS // len(facts.x))
+    few = len(facts.x) * n_permutations <= _AT_ONCE
+    block = n_permutations if few else max(1, _IN_BLOCKS // len(facts.x))
     scores, spreads = np.empty(n_permutations), np.empty(n_permutations)
     for start in range(0, n_permutations, block):
         stop = min(start + block, n_permutations)

@@ -256,4 +256,5 @@ def propose(attribution: Attribution, *, rhos: Sequence[float] = RHOS) -> pd.Dat
         for rank, rho in ranks.items():
             if rank < r:
                 out.append({"site": str(site), "rho": rho, "rank": rank, "predicted": float(-mean[rank:].sum())})
-    return pd.DataFrame(out).sort_values("predicted", ascending=False, kind="stable", ignore_index=True)
+    table = pd.DataFrame(out, columns=["site", "rho", "rank", "predicted"])
+    return table.sort_values("predicted", ascending=False, kind="stable", ignore_index=True)

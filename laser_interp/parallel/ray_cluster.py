@@ -5,7 +5,6 @@ such as a model. What is lost with a machine is done again elsewhere. Results ar
 itself be killed and resumed.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +27,6 @@ def connected() -> Iterator[Any]:
         ModuleNotFoundError: Ray is not installed.
     """
     require("ray", "ray", what="executor='ray'")
-    if not os.environ.get("RAY_ADDRESS"):
-        # Ray listens to the network whatever it is told. A cluster of our own asks for a token that this user has.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     started = not ray.is_initialized()

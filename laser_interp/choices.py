@@ -1,4 +1,5 @@
-"""The names that settings choose from, in one place that imports nothing heavy."""
+"""The names that settings choose from, and defaults that Python and the command line share; it imports nothing
+heavy."""
 
 import hashlib
 from typing import Literal, get_args
@@ -27,6 +28,7 @@ ControlName = Literal[
     "layer_0",
 ]
 
+LONGEST = 256 << 20  # bytes of one line of a corpus
 # Fractions of rank kept: the paper's table 5, and the .4 that its main table uses.
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01)
 

@@ -134,8 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = words[1:] if verbose else words
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "info" if verbose else "error")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _stop) if in_main_thread else None
     try:
         build_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
     except (CycloptsError, ValueError, OSError, MemoryError, ModuleNotFoundError, RuntimeError) as error:
@@ -155,6 +155,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print("laser-interp: interrupted; the same command goes on from what is kept", file=sys.stderr)
         return 143 if isinstance(interrupt, _TerminatedError) else 130
+    finally:
+        if in_main_thread:  # who calls this from Python has handlers of their own
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from laser_interp.choices import LONGEST
 from laser_interp.storage.atomic import plain
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class CorpusOptions:
 
     text_column: str = "text"
     document: str = "line"
-    longest: int = 256 << 20
+    longest: int = LONGEST
     skip: Flag = False
 
     def as_arguments(self) -> dict[str, Any]:

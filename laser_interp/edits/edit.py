@@ -22,7 +22,7 @@ from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import site_sha256
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.hooks import Rewrite, rewriting
-from laser_interp.models.in_use import Entered, active_edits, all_are_plain, entered, one_user
+from laser_interp.models.in_use import Entered, active_edits, all_are_plain, entered, exclusive_use
 from laser_interp.models.model import Model
 from laser_interp.models.residual_stream import why_not_additive
 
@@ -236,7 +236,7 @@ class Edit:
                 of the one they were entered in.
         """
         self.check(model)
-        with one_user(model):
+        with exclusive_use(model):
             before = active_edits(model)
             if before and not (self.is_plain and all_are_plain(model)):
                 raise ValueError("an edit at chosen positions, or on one path, is not nested with another: add them")

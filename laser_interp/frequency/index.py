@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from laser_interp.choices import LONGEST
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.mentions import gap, places
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import NORMALISER, normalise, normalise_joined
-from laser_interp.frequency.reader import LONGEST, DocumentUnit, OnError, Reader, Reading
+from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import fingerprint, shards
 from laser_interp.storage.atomic import new_folder, plain, write_json
 from laser_interp.storage.checksums import check_folder, write_checksums

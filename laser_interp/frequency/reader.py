@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from laser_interp.choices import check_choice
+from laser_interp.choices import LONGEST, check_choice
 from laser_interp.frequency.normaliser import SEPARATOR, joined
 from laser_interp.frequency.shards import Shard
 from laser_interp.organism.checkpoint_corpus import corpus_of
@@ -19,7 +19,6 @@ from laser_interp.organism.checkpoint_corpus import corpus_of
 DocumentUnit = Literal["line", "paragraph", "file"]
 OnError = Literal["raise", "skip"]
 BLOCK = 1 << 20  # bytes read at a time
-LONGEST = 256 << 20  # bytes of one line
 _WINDOW_LOG = 27  # of zstd: what a reader must accept (128 MB); `zstd --long=31` asks its readers for 2 GB
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import Executor, check_choice
+from laser_interp.choices import LONGEST, Executor, check_choice
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import NORMALISER
-from laser_interp.frequency.reader import LONGEST, DocumentUnit, OnError, Reader, Reading
+from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import Shard, fingerprint, shards
 from laser_interp.parallel.processes import in_processes
 from laser_interp.parallel.ray_cluster import each

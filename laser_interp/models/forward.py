@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.models.hooks import Rewrite, rewriting
-from laser_interp.models.in_use import one_user
+from laser_interp.models.in_use import exclusive_use
 from laser_interp.models.loaded_model import LoadedModel
 
 
@@ -113,7 +113,7 @@ def forward(
 
     # Nothing of the vocabulary's size is made for positions that nobody reads.
     only = [("unembed.hook_in", only_what_is_read)]
-    with one_user(model), torch.set_grad_enabled(gradients), model.bridge.hooks(fwd_hooks=only):
+    with exclusive_use(model), torch.set_grad_enabled(gradients), model.bridge.hooks(fwd_hooks=only):
         model._state.running = rows, starts
         try:
             logits = model.bridge(

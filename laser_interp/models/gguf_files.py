@@ -11,6 +11,7 @@ import torch
 
 from laser_interp.extras import require
 from laser_interp.models.complete_weights import check_complete
+from laser_interp.models.library_internals import first_line
 
 SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
@@ -53,8 +54,7 @@ def read_gguf(path: Path, dtype: torch.dtype | str) -> tuple[Any, Any, str]:
             path.parent, gguf_file=path.name, dtype=dtype, output_loading_info=True, local_files_only=True
         )
     except Exception as error:  # the readers raise many kinds
-        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"transformers cannot read the GGUF file {path}: {why}") from error
+        raise ValueError(f"transformers cannot read the GGUF file {path}: {first_line(error)}") from error
     hf_model, report = loaded
     check_complete(report, str(path))
     # The weights are plain now; without this the model could not be saved.

@@ -24,7 +24,7 @@ class Entered:
 
 
 @contextmanager
-def one_user(model: LoadedModel) -> Iterator[None]:
+def exclusive_use(model: LoadedModel) -> Iterator[None]:
     """Keep other threads away while a block runs: hooks are the model's own, whichever thread attached them.
 
     Raises:

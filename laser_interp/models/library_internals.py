@@ -51,7 +51,13 @@ def build_bridge(hf_model: Any) -> Any:
     try:
         return build_bridge_from_module(hf_model, type(hf_model).__name__, hf_config=hf_model.config)
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+        raise ValueError(first_line(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of a library's message, which often goes on with pages of advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or type(error).__name__
 
 
 def linear_map(bridge: Any, layer: int, matrix: str) -> Any:

@@ -12,7 +12,7 @@ from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
 from laser_interp.models.complete_weights import check_complete, check_finite, check_readable
 from laser_interp.models.gguf_files import find_gguf, read_gguf
-from laser_interp.models.library_internals import build_bridge
+from laser_interp.models.library_internals import build_bridge, first_line
 from laser_interp.models.model import Model
 from laser_interp.models.named_models import NAMED_MODELS, packaged_file
 
@@ -75,9 +75,9 @@ def load_model(
         return _load_named(
             str(source), dict(tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, token=token)
         )
-    if (gguf := find_gguf(Path(source).expanduser())) is not None:
-        return _load_gguf(gguf, tokenizer, device, dtype)
     shipped = str(source) in SHIPPED
+    if not shipped and (gguf := find_gguf(Path(source).expanduser())) is not None:
+        return _load_gguf(gguf, tokenizer, device, dtype)
     path = shipped_dir(str(source)) if shipped else Path(source).expanduser()
     local = path.is_dir()
     if not local and (str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or path.exists()):
@@ -194,7 +194,7 @@ def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str,
             why = "it is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
         raise FileNotFoundError(f"cannot load the model {where!r}: {why}") from error
     except Exception as error:  # a broken config.json raises many kinds
-        raise ValueError(f"cannot load the model {where!r}: {_first_line(error)}") from error
+        raise ValueError(f"cannot load the model {where!r}: {first_line(error)}") from error
     _check_not_quantised(config, where)
     architectures = _architectures(config, where, options["trust_remote_code"])
     masked = any(name.endswith("ForMaskedLM") for name in architectures)
@@ -204,25 +204,19 @@ def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str,
             where, dtype=dtype, device_map=device_map, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     except OSError as error:
-        raise FileNotFoundError(f"cannot load the weights of {where!r}: {_first_line(error)}") from error
+        raise FileNotFoundError(f"cannot load the weights of {where!r}: {first_line(error)}") from error
     except ValueError as error:
         raise ValueError(
             f"{where!r} ({', '.join(architectures) or config.model_type}) is not a causal or masked language model "
-            f"that transformers can load: {_first_line(error)}"
+            f"that transformers can load: {first_line(error)}"
         ) from error
     except Exception as error:  # safetensors, torch and zip files raise many kinds
         raise ValueError(
-            f"the weights of {where!r} cannot be read ({type(error).__name__}: {_first_line(error)}): they are "
+            f"the weights of {where!r} cannot be read ({type(error).__name__}: {first_line(error)}): they are "
             "damaged, or belong to another config.json"
         ) from error
     check_complete(report, where)
     return hf_model
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of a library's message, which often goes on with pages of advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or type(error).__name__
 
 
 def _architectures(config: Any, where: str, trust_remote_code: bool) -> list[str]:
@@ -274,7 +268,7 @@ def _read_tokenizer(where: str, options: dict[str, Any]) -> Any:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(where, **options)
     except Exception as error:  # the tokenizers library raises bare exceptions on damaged files
-        raise ValueError(f"{missing} ({_first_line(error)})") from error
+        raise ValueError(f"{missing} ({first_line(error)})") from error
     # Where the files are missing, transformers 5 makes a tokenizer of special tokens alone.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ValueError(missing)

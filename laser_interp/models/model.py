@@ -12,7 +12,7 @@ from torch import Tensor
 from laser_interp.choices import check_seed, seed_of_63_bits
 from laser_interp.models import checkpoints, tokens, weights
 from laser_interp.models.forward import logits_at, padding_id, takes_mask
-from laser_interp.models.in_use import one_user
+from laser_interp.models.in_use import exclusive_use
 from laser_interp.models.loaded_model import LoadedModel
 
 
@@ -148,7 +148,7 @@ class Model(LoadedModel):
             )
         ids = torch.tensor([self.encode(prompt)], device=self.device)
         with ExitStack() as stack:
-            stack.enter_context(one_user(self))
+            stack.enter_context(exclusive_use(self))
             stack.enter_context(torch.no_grad())
             if edit is not None:
                 stack.enter_context(edit.on(self))

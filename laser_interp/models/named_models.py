@@ -37,8 +37,8 @@ NAMED_MODELS = {
 def packaged_file(named: NamedModel) -> Path | None:
     """The model's file in its package, or None where that is not installed. Nothing of the package is imported."""
     try:
-        found = files(named.package) or []
+        installed = files(named.package) or []
     except PackageNotFoundError:
         return None
-    paths = [Path(str(file.locate())) for file in found if file.name.endswith(named.suffix)]
+    paths = [Path(str(file.locate())) for file in installed if file.name.endswith(named.suffix)]
     return next((path for path in paths if path.is_file()), None)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from laser_interp.choices import SUBLAYER_OF
 from laser_interp.models.forward import padding_id, score_dtype, takes_mask
-from laser_interp.models.in_use import one_user
+from laser_interp.models.in_use import exclusive_use
 from laser_interp.models.library_internals import one_step_modules, swap_forward
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.weights import derived
@@ -152,7 +152,7 @@ def run(
     end = model.n_layers if stop is None else stop
     reached: list[Tensor] = []
     with ExitStack() as stack:
-        stack.enter_context(one_user(model))
+        stack.enter_context(exclusive_use(model))
         _skip_blocks(model, stack, start, end, reached if stop is not None else None)
         for layer in range(start, end):
             for module, function in derived(

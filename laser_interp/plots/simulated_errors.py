@@ -31,8 +31,8 @@ def frequency_simulation(table: pd.DataFrame) -> Figure:
     for i, slope in enumerate(sorted(power["slope"].unique())):
         rows = power[power["slope"] == slope].sort_values("events")
         rate, x = rows["rejected"].to_numpy(float), np.searchsorted(events, rows["events"])
-        half = 1.96 * np.sqrt(rate * (1 - rate) / rows["n"].to_numpy(float))
-        ax.errorbar(x, 100 * rate, yerr=100 * half, fmt="o-", color=colour[1 + i], elinewidth=0.7, capsize=1.2,
+        half_width = 1.96 * np.sqrt(rate * (1 - rate) / rows["n"].to_numpy(float))
+        ax.errorbar(x, 100 * rate, yerr=100 * half_width, fmt="o-", color=colour[1 + i], elinewidth=0.7, capsize=1.2,
                     label=f"(b) odds × {np.exp(slope):.2f} per tenfold frequency")  # fmt: skip
     ax.set_ylim(-3, 103)
     ax.set_title("(b) it says something")

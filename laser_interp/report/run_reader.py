@@ -19,7 +19,7 @@ from laser_interp.statistics.paired_scores import as_table
 from laser_interp.storage.checksums import read_checked_json
 from laser_interp.storage.provenance import settings_sha256
 from laser_interp.storage.run_folder import FACTS, PARTS, SUMMARY, TABLES, find_table, run_settings
-from laser_interp.storage.tables import check_part, read_table
+from laser_interp.storage.tables import read_table
 
 KEYS = ["fact_id", "prompt_id"]
 
@@ -124,12 +124,10 @@ def read_run(run: Path) -> FinishedRun:
     )
     if (run / SUMMARY).is_file():
         finished.notes += map(str, read_checked_json(run / SUMMARY).get("notes", []))
-    for folder in (first, *others):
-        digest = settings_sha256(run_settings(folder) or {})
-        for path in (folder / PARTS).glob("*/*.parquet"):
-            check_part(path, digest)
+    of_run = {folder: settings_sha256(run_settings(folder) or {}) for folder in (first, *others)}
     for path in finished.parts:
-        frame = pd.read_parquet(path, columns=["cell", *KEYS, "correct"], filters=[("kind", "in", ["base", "laser"])])
+        frame = read_table(path, settings_sha256=of_run[path.parents[2]])
+        frame = frame.loc[frame["kind"].isin(["base", "laser"]), ["cell", *KEYS, "correct"]]
         for name, rows in frame.groupby("cell", sort=False):
             right = finished.right.setdefault(str(name), np.full(len(finished.items), np.nan, dtype=np.float32))
             right[finished.index.get_indexer(pd.MultiIndex.from_frame(rows[KEYS]))] = rows["correct"]

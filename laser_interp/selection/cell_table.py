@@ -56,7 +56,13 @@ def _loss_change_errors(part: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
 def is_hopeless(part: pd.DataFrame, base: pd.DataFrame) -> bool:
     """Whether the upper end of a one-sided 99 % interval of the change in score, over subjects, is below 0."""
     both = part.merge(base, on=["fact_id", "prompt_id"], suffixes=("", "_base"))
-    by_subject = (both["score"] - both["score_base"]).groupby(both["subject"]).mean()
-    if len(by_subject) < 2:
-        return False
-    return float(by_subject.mean() + 2.326 * by_subject.std(ddof=1) / math.sqrt(len(by_subject))) < 0
+    mean, error, n_subjects = mean_over_subjects(both["score"] - both["score_base"], both["subject"])
+    return n_subjects > 1 and mean + 2.326 * error < 0
+
+
+def mean_over_subjects(values: pd.Series, subjects: pd.Series) -> tuple[float, float, int]:
+    """The mean of the subjects' means, its standard error (NaN for one subject), and how many subjects."""
+    by_subject = values.groupby(subjects).mean()
+    n_subjects = len(by_subject)
+    error = float(by_subject.std(ddof=1)) / math.sqrt(n_subjects) if n_subjects > 1 else math.nan
+    return float(by_subject.mean()), error, n_subjects

@@ -16,6 +16,7 @@ import pandas as pd
 
 from laser_interp.discarded.attribution import attribute, propose
 from laser_interp.facts.fact_set import Fact
+from laser_interp.selection.cell_table import mean_over_subjects
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
 from laser_interp.selection.plan import BASE_GROUP, Plan
@@ -112,12 +113,9 @@ def _beyond_doubt(leader: pd.DataFrame, frame: pd.DataFrame) -> bool:
     from scipy.stats import t
 
     index = pd.MultiIndex.from_frame(frame[["fact_id", "prompt_id"]])
-    worse = frame["logprob"].to_numpy(float) - leader["logprob"].reindex(index).to_numpy(float)
-    by_subject = pd.Series(worse).groupby(frame["subject"].to_numpy()).mean()
-    if len(by_subject) < 2:
-        return False
-    errors = float(t.ppf(_SURE, len(by_subject) - 1))
-    return float(by_subject.mean() + errors * by_subject.std(ddof=1) / math.sqrt(len(by_subject))) < 0
+    worse = frame["logprob"] - leader["logprob"].reindex(index).to_numpy(float)
+    mean, error, n_subjects = mean_over_subjects(worse, frame["subject"])
+    return n_subjects > 1 and mean + float(t.ppf(_SURE, n_subjects - 1)) * error < 0
 
 
 def _proposed(plan: Plan, folder: RunFolder | None, progress: bool) -> tuple[list[Cell], int]:
@@ -147,7 +145,7 @@ def _proposed(plan: Plan, folder: RunFolder | None, progress: bool) -> tuple[lis
     # Site by site, so that one site with many good ranks does not crowd out the others
     order = {site: place for place, site in enumerate(dict.fromkeys(str(cell.site) for cell in cells))}
     leaders = [cell for cell in cells if order[str(cell.site)] < math.ceil(PROPOSED / OF_A_SITE)]
-    return (leaders + [cell for cell in cells if cell not in leaders])[: max(PROPOSED, 1)], n_prompts
+    return (leaders + [cell for cell in cells if cell not in leaders])[:PROPOSED], n_prompts
 
 
 def share_of_grid(n_cells: int, n_prompts: int, raced: Raced) -> float:

@@ -5,6 +5,7 @@ made from the units in the end.
 """
 
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,7 @@ def _run(plan: Plan, folder: RunFolder | None, execution: Execution, progress: b
     else:
         total = (plan.n_cells + 1) * (n_prompts - plan.count_prompts(test_shards)) + 2 * plan.count_prompts(test_shards)
     with tqdm(total=total, desc="search", unit=" prompts", unit_scale=True, disable=not progress) as bar:
-
-        def advance(unit: Unit, share: float) -> None:
-            bar.update(round(share * unit.n_cells * plan.prompts[unit.shard]))
-
+        advance = _advancing(bar, plan)
         validation = plan.units(plan.by_group, validation=True)
         score_units(validation, plan.worker, store, execution, advance)
         tested = plan.by_group
@@ -127,16 +125,12 @@ def _run_race(plan: Plan, folder: RunFolder | None, execution: Execution, progre
 
     store = PartStore(folder)
     validation = [i for i in range(len(plan.shards)) if plan.validates(i)]
-    test = [i for i in range(len(plan.shards)) if not plan.validates(i)]
     with tqdm(desc=plan.settings.method, unit=" prompts", unit_scale=True, disable=not progress) as bar:
-
-        def advance(unit: Unit, share: float) -> None:
-            bar.update(round(share * unit.n_cells * plan.prompts[unit.shard]))
-
+        advance = _advancing(bar, plan)
         raced = run_race(plan, folder, store, execution, advance, progress)
         units = raced.units
         chosen = Search(_race_table(raced.finalists, units, store)).select().cell
-        tested = [Unit(BASE_GROUP, i, ()) for i in test] + [Unit("chosen", i, (chosen,)) for i in test]
+        tested = plan.units({"chosen": (chosen,)}, validation=False)
         score_units(tested, plan.worker, store, execution, advance)
     cells = check(_race_table(raced.finalists, units + tested, store), "cells")
     if folder is not None:
@@ -152,6 +146,11 @@ def _run_race(plan: Plan, folder: RunFolder | None, execution: Execution, progre
         share_of_grid(plan.n_cells, n_prompts, raced),
     )
     return Search(cells, tuple(plan.notes), raced.rounds, spent)
+
+
+def _advancing(bar: Any, plan: Plan) -> Callable[[Unit, float], None]:
+    """What moves a bar of prompts by a share of a unit."""
+    return lambda unit, share: bar.update(round(share * unit.n_cells * plan.prompts[unit.shard]))
 
 
 def _race_table(finalists: list[Cell], units: list[Unit], store: PartStore) -> pd.DataFrame:

@@ -305,9 +305,7 @@ def _correlations(rows: pd.DataFrame, permuted: Mapping[str, Any]) -> pd.DataFra
         )
         facts = facts[facts["value"].notna()]  # infinite values have a rank
         columns = (facts["n_both"].to_numpy(float), facts["value"].to_numpy(float), facts["subject"].to_numpy())
-        return spearman_over_facts(
-            *columns, level=LEVEL, n_permutations=min(permuted["n_permutations"], 999), seed=permuted["seed"]
-        )
+        return spearman_over_facts(*columns, level=LEVEL, **permuted)
 
     if "top1_after" not in rows.columns:
         return pd.DataFrame({"accuracy": over_facts(rows, rows["top1_before"])}).T

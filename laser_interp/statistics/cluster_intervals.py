@@ -52,8 +52,12 @@ class Clusters:
             return share, *_NO_ENDS
         effective = total / _design_effect(hits, size, share * (1 - share), n_subjects)
         z2 = _quantile(n_subjects, level) ** 2 / effective
-        centre, half = share + z2 / 2, np.sqrt(z2) * np.sqrt(share * (1 - share) + z2 / 4)
-        return share, max(float((centre - half) / (1 + z2)), 0.0), min(float((centre + half) / (1 + z2)), 1.0)
+        centre, half_width = share + z2 / 2, np.sqrt(z2) * np.sqrt(share * (1 - share) + z2 / 4)
+        return (
+            share,
+            max(float((centre - half_width) / (1 + z2)), 0.0),
+            min(float((centre + half_width) / (1 + z2)), 1.0),
+        )
 
     def rates(self, asked: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Interval]:
         """`rate` of each (hit, among)."""
@@ -69,8 +73,8 @@ class Clusters:
         mean = float(sums.sum() / size.sum()) if there.any() else float("nan")
         if n_subjects < FEWEST:
             return mean, *_NO_ENDS
-        half = _quantile(n_subjects, level) * np.sqrt(_variance(sums, size, n_subjects))
-        return mean, float(mean - half), float(mean + half)
+        half_width = _quantile(n_subjects, level) * np.sqrt(_variance(sums, size, n_subjects))
+        return mean, float(mean - half_width), float(mean + half_width)
 
     def change(self, before: np.ndarray, after: np.ndarray, level: float = LEVEL) -> Interval:
         """Mean of after minus before: Tango's interval where both are 0/1, else as `mean`."""

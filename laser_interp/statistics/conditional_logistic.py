@@ -105,14 +105,13 @@ class ConditionalLogistic:
             return side * float("inf")
         return _root(lambda b: self.score(b)[0], 0.0, 0.5 / self.scale, 40 / self.scale)
 
-    def interval(self, permutations: Permutations, level: float) -> tuple[float, float]:
+    def interval(self, permutations: Permutations, estimate: float, level: float) -> tuple[float, float]:
         """Which coefficients the permutations do not refuse; an end is infinite where nothing bounds it.
 
         Both statistics of `Permutations` are inverted, with the quantiles that they have under permutation, and the
         wider end is taken. Where the p-value does not refuse 0, 0 is inside.
         """
         ratio = permutations.variance / self.score(0.0)[1]
-        estimate = self.estimate()
         ends = []
         for values, own_spread in ((permutations.studentised, True), (permutations.scores, False)):
             divided = values if own_spread else values / np.sqrt(permutations.variance)

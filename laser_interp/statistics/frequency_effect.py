@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.statistics.cluster_intervals import FEWEST, LEVEL
-from laser_interp.statistics.conditional_logistic import ConditionalLogistic, separation
+from laser_interp.statistics.conditional_logistic import ConditionalLogistic
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, comparable
 
 PERMUTATIONS = 1999
@@ -69,10 +69,10 @@ def _effect(
         return row | {"problem": f"of {n} prompts{where} {'none' if n_events == 0 else 'all'} were {outcome}"}
     if chosen["n_both"].nunique() < 2:
         return row | {"problem": f"all facts{where} have the same frequency"}
-    facts, n_used = _facts(chosen, outcome, effect)
+    facts = _facts(chosen, outcome, effect)
     if facts is None:
         return row | {"problem": f"no relation has prompts that were {outcome} and others, with different frequencies"}
-    row |= {"n_left_out": n - n_used, "n_facts": len(facts.x), "n_subjects": facts.n_subjects}
+    row |= {"n_left_out": n - facts.n_prompts, "n_facts": len(facts.x), "n_subjects": facts.n_subjects}
     permutations = Permutations.of(facts, n_permutations, seed)
     if permutations.variance <= 0:
         return row | {"problem": "frequency does not differ between subjects that could be exchanged"}
@@ -85,17 +85,18 @@ def _effect(
     if few < FEWEST:
         return row | {"problem": f"only {few} subjects differ from the others in being {outcome}"}
     model = ConditionalLogistic(facts)
-    lo, hi = model.interval(permutations, level)
+    coefficient = model.estimate()
+    lo, hi = model.interval(permutations, coefficient, level)
     row |= {"odds_lo": _exp(lo), "odds_hi": _exp(hi), "least_odds_ratio": _least(permutations, model)}
-    if side := separation(facts):
-        more = "frequent" if side > 0 else "rare"
+    if np.isinf(coefficient):
+        more = "frequent" if coefficient > 0 else "rare"
         problem = f"every fact that was {outcome} is at least as {more} as every other of its relation"
         return row | {"problem": problem}
-    return row | {"odds_ratio": _exp(model.estimate())}
+    return row | {"odds_ratio": _exp(coefficient)}
 
 
-def _facts(chosen: pd.DataFrame, outcome: str, effect: str) -> tuple[Comparable | None, int]:
-    """Prompts put together to facts, and how many prompts are in relations that can say something."""
+def _facts(chosen: pd.DataFrame, outcome: str, effect: str) -> Comparable | None:
+    """Prompts put together to facts, those of the relations that can say something."""
     known = [c for c in ("n_subject", "n_object") if c in chosen.columns]
     firsts = {c: (c, "first") for c in ("relation", "subject", "n_both", *known)}
     facts = chosen.groupby("fact_id", sort=True).agg(**firsts, n=(outcome, "size"), events=(outcome, "sum"))
@@ -107,13 +108,7 @@ def _facts(chosen: pd.DataFrame, outcome: str, effect: str) -> tuple[Comparable 
     if effect == "confounders":
         x = _unexplained(x, facts)
     relation, subject, n, events = (facts[c].to_numpy() for c in ("relation", "subject", "n", "events"))
-    used = comparable(relation, subject, np.asarray(x, float), n, events)
-    if used is None:
-        return None, 0
-    kept = facts.groupby("relation")["events"].transform("sum").between(0, np.inf, inclusive="neither")
-    kept &= facts.groupby("relation")["events"].transform("sum") < facts.groupby("relation")["n"].transform("sum")
-    kept &= x.groupby(facts["relation"]).transform("nunique") > 1
-    return used, int(facts.loc[kept, "n"].sum())
+    return comparable(relation, subject, np.asarray(x, float), n, events)
 
 
 def _unexplained(x: pd.Series, facts: pd.DataFrame) -> pd.Series:

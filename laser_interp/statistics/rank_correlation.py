@@ -4,6 +4,7 @@ import numpy as np
 
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group
 
+PERMUTATIONS = 999  # at most; the main test takes more
 FEWEST_FOR_INTERVAL = 8  # subjects; with fewer the interval would be as wide as all there is
 
 
@@ -35,22 +36,22 @@ def spearman_over_facts(
     codes = np.unique(subject, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")
     codes, u, v = codes[order], rankdata(x)[order], rankdata(y)[order]
-    ones = np.ones(len(u))
-    facts = Comparable(np.zeros(len(u), dtype=int), codes, u, ones, v, ones, v - v.mean())
-    permutations = Permutations.of(facts, n_permutations, seed)
+    equal = np.ones(len(u))
+    facts = Comparable(np.zeros(len(u), dtype=int), codes, u, equal, v, equal, v - v.mean(), len(u))
+    permutations = Permutations.of(facts, min(n_permutations, PERMUTATIONS), seed)
     if permutations.variance <= 0 or permutations.least_p > 1 - level:
         return out
     out["p"] = permutations.p
     n_subjects = facts.n_subjects
     if n_subjects < FEWEST_FOR_INTERVAL:
         return out
-    parts = np.stack([by_group(codes, values) for values in (ones, u, v, u * u, v * v, u * v)])
+    parts = np.stack([by_group(codes, values) for values in (equal, u, v, u * u, v * v, u * v)])
     without = _correlation(parts.sum(1, keepdims=True) - parts)
     z, z_without = (np.arctanh(np.clip(r, -0.9999, 0.9999)) for r in (out["rho"], np.nan_to_num(without)))
     jackknife = np.sqrt((n_subjects - 1) / n_subjects * ((z_without - z) ** 2).sum())
     chance = np.sqrt((permutations.scores**2).mean() / ((v - v.mean()) ** 2).sum() / ((u - u.mean()) ** 2).sum())
-    half = float(t.ppf((1 + level) / 2, n_subjects - 1)) * max(jackknife, chance)
-    lo, hi = float(np.tanh(z - half)), float(np.tanh(z + half))
+    half_width = float(t.ppf((1 + level) / 2, n_subjects - 1)) * max(jackknife, chance)
+    lo, hi = float(np.tanh(z - half_width)), float(np.tanh(z + half_width))
     return out | ({"lo": min(lo, 0.0), "hi": max(hi, 0.0)} if out["p"] > 1 - level else {"lo": lo, "hi": hi})
 
 

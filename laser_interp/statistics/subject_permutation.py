@@ -28,6 +28,7 @@ class Comparable:
         outcome: share of the fact's prompts with the outcome, `[n]`.
         weight: `[n]`; a fact of a subject with many facts counts less.
         residual: weight times the outcome minus its weighted mean in the relation, `[n]`.
+        n_prompts: prompts of all these facts, agreeing or not.
     """
 
     relation: np.ndarray
@@ -37,6 +38,7 @@ class Comparable:
     outcome: np.ndarray
     weight: np.ndarray
     residual: np.ndarray
+    n_prompts: int
 
     @property
     def n_relations(self) -> int:
@@ -87,7 +89,8 @@ def comparable(
     sizes = by_group(subjects, prompts)[subjects]
     weight = prompts / (1 + np.maximum(sizes - 1, 0) * _agreement_of_facts(codes, subjects, prompts, outcome))
     means = by_group(codes, weight * outcome) / by_group(codes, weight)
-    return Comparable(codes, subjects, x.astype(float), prompts, outcome, weight, weight * (outcome - means[codes]))
+    residual = weight * (outcome - means[codes])
+    return Comparable(codes, subjects, x.astype(float), prompts, outcome, weight, residual, int(n_prompts.sum()))
 
 
 def _agreement_of_prompts(relation: np.ndarray, n_prompts: np.ndarray, n_events: np.ndarray) -> float:
@@ -146,8 +149,8 @@ class _Moving:
     """Facts put together to units once, so that each permutation costs two sorts."""
 
     def __init__(self, facts: Comparable) -> None:
-        starts = np.flatnonzero(_starts(facts.relation, facts.subject))
-        unit = _starts(facts.relation, facts.subject).cumsum() - 1
+        new = _starts(facts.relation, facts.subject)
+        starts, unit = np.flatnonzero(new), new.cumsum() - 1
         self.relation, self.subject = facts.relation[starts], facts.subject[starts]
         self.n_subjects = facts.n_subjects
         self.first_of_relation = np.flatnonzero(_starts(self.relation))

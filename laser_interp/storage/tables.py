@@ -55,12 +55,15 @@ def write_table(frame: pd.DataFrame, path: str | Path, schema: str | None, prove
     return path
 
 
-def read_table(path: str | Path, schema: str | None = None) -> pd.DataFrame:
+def read_table(path: str | Path, schema: str | None = None, settings_sha256: str | None = None) -> pd.DataFrame:
     """Read a table; its provenance is in `frame.attrs["provenance"]`.
+
+    Args:
+        settings_sha256: hash of the settings of the run that a part must belong to.
 
     Raises:
         FileNotFoundError: there is none; the message says what makes it.
-        ValueError: it is damaged, or no table of that schema.
+        ValueError: it is damaged, no table of that schema, or a part of another run.
     """
     path = Path(path)
     if not path.is_file():
@@ -73,6 +76,8 @@ def read_table(path: str | Path, schema: str | None = None) -> pd.DataFrame:
     except Exception as error:  # pyarrow raises many kinds on damaged files
         raise ValueError(f"{path} is not a readable parquet table: {error}") from error
     _check_intact(data, frame, about, path)
+    if settings_sha256 is not None and about.get("settings_sha256") != settings_sha256:
+        raise ValueError(f"{path} belongs to a run with other settings: remove it and run the same command again")
     frame.attrs["provenance"] = about
     return check(frame, schema) if schema is not None else frame
 
@@ -92,17 +97,6 @@ def table_provenance(path: str | Path) -> dict[str, Any]:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path} is not a readable parquet table: {error}") from error
     return about if isinstance(about, dict) else {}
-
-
-def check_part(path: Path, settings_sha256: str) -> None:
-    """Whether a part is as it was written, by a run with these settings, without keeping its rows.
-
-    Raises:
-        ValueError: it is not.
-    """
-    about = read_table(path).attrs["provenance"]
-    if about.get("settings_sha256") != settings_sha256:
-        raise ValueError(f"{path} belongs to a run with other settings: remove it and run the same command again")
 
 
 def _parse(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -143,10 +137,7 @@ def read_part(path: Path, schema: str, settings_sha256: str | None = None) -> pd
     if not path.is_file():
         return None
     try:
-        frame = read_table(path, schema)
-        if settings_sha256 is not None and frame.attrs["provenance"].get("settings_sha256") != settings_sha256:
-            raise ValueError("it belongs to a run with other settings")
-        return frame
+        return read_table(path, schema, settings_sha256)
     except ValueError as error:
         warnings.warn(f"{path.parent.name}/{path.name} is not used and is computed again: {error}", stacklevel=3)
         path.unlink()

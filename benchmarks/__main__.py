@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("engine", "count", "attribution")
+NAMES = ("engine", "count", "attribution", "search")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)

@@ -42,6 +42,7 @@ from .frequency.infinigram import count_infinigram as count_infinigram
 from .frequency.infinigram_sources import HostedInfiniGram as HostedInfiniGram
 from .frequency.infinigram_sources import LocalInfiniGram as LocalInfiniGram
 from .frequency.scan import count as count
+from .frequency.shipped_counts import load_counts as load_counts
 from .models.loading import load_model as load_model
 from .models.loading import load_tokenizer as load_tokenizer
 from .models.model import Model as Model
@@ -69,6 +70,8 @@ from .statistics.association import frequency_report as frequency_report
 from .statistics.classification import metrics as metrics
 from .statistics.comparison import Comparison as Comparison
 from .statistics.comparison import compare as compare
+from .statistics.mechanism import Mechanism as Mechanism
+from .statistics.mechanism import explain as explain
 from .statistics.paraphrases import robustness as robustness
 from .studies.examples import reproduce as reproduce
 from .studies.pipeline import Study as Study

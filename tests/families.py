@@ -216,6 +216,43 @@ FAMILIES: dict[str, tuple[Any, Any, Callable[[Any, int], Any], tuple[str, ...], 
         GATED,
         _llama,
     ),
+    "qwen3_tied": (
+        tf.Qwen3ForCausalLM,
+        lambda: tf.Qwen3Config(
+            **_LLAMA_LIKE | {"num_key_value_heads": 2, "tie_word_embeddings": True}, head_dim=2 * D // HEADS
+        ),
+        _blocks("model.layers"),
+        GATED,
+        _llama,
+    ),
+    "smollm3": (
+        tf.SmolLM3ForCausalLM,
+        lambda: tf.SmolLM3Config(
+            **_LLAMA_LIKE | {"num_key_value_heads": 2, "tie_word_embeddings": True}, no_rope_layers=[1, 0, 1],
+        ),
+        _blocks("model.layers"),
+        GATED,
+        _llama,
+    ),
+    "olmo": (tf.OlmoForCausalLM, lambda: tf.OlmoConfig(**_LLAMA_LIKE), _blocks("model.layers"), GATED, _llama),
+    "olmo2": (
+        tf.Olmo2ForCausalLM,
+        lambda: tf.Olmo2Config(**_LLAMA_LIKE | {"num_key_value_heads": 2}),
+        _blocks("model.layers"),
+        GATED,
+        _llama,
+    ),
+    "gemma3": (
+        tf.Gemma3ForCausalLM,
+        lambda: tf.Gemma3TextConfig(
+            **_LLAMA_LIKE | {"num_key_value_heads": 1, "tie_word_embeddings": True}, head_dim=2 * D // HEADS,
+            query_pre_attn_scalar=16, sliding_window=4,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        ),
+        _blocks("model.layers"),
+        GATED,
+        _llama,
+    ),
     "opt": (
         tf.OPTForCausalLM,
         lambda: tf.OPTConfig(
@@ -262,7 +299,7 @@ def make(family: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
         for name, parameter in hf.named_parameters():
             noise = torch.randn_like(parameter)
             parameter.data += (0.15 if parameter.ndim > 1 else 0.3) * noise
-            if name.endswith("norm.weight") and family == "gemma2":
+            if name.endswith("norm.weight") and family.startswith("gemma"):
                 parameter.data *= 0.5
     return hf.to(dtype)
 

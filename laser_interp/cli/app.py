@@ -15,7 +15,7 @@ from laser_interp.storage.provenance import code_version
 # name -> (what it does, an example); the function is COMMAND in laser_interp/cli/COMMAND.py, imported when it is used.
 COMMANDS = {
     "reproduce": (
-        "Run the study of a shipped example: the paper's argument, in about a minute.",
+        "Run the study of a shipped example: the paper's argument, on a small model or on a real one.",
         "laser-interp reproduce --out runs/organism",
     ),
     "study": (
@@ -27,7 +27,7 @@ COMMANDS = {
         "laser-interp search --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/search",
     ),
     "compose": (
-        "Add one LASER after the other, from the last layer, while it helps.",
+        "Add one LASER after the other while it helps.",
         "laser-interp compose --model organism --facts organism --rho 0.4,0.05 --out runs/composed",
     ),
     "discarded": (
@@ -46,6 +46,7 @@ COMMANDS = {
         "Index a corpus once, to count in it often.",
         "laser-interp index --corpus 'data/*.jsonl.zst' --out index",
     ),
+    "models": ("List the models that a short name loads, and the families that are supported.", "laser-interp models"),
     "compress": (
         "Store an edited model smaller, as factors, or export it dense.",
         "laser-interp compress --model organism --edit 3.in:0.05 --out smaller",

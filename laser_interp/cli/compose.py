@@ -17,7 +17,7 @@ def compose(
     settings: Annotated[CompositionSettings, Parameter(name="*")] = CompositionSettings(),
     output: Output = Output(),
 ) -> None:
-    """Add one LASER after the other, from the last layer down and from the smallest rho up, while validation improves.
+    """Add one LASER after the other while validation improves: guided by gradients, or in the paper's order.
 
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).

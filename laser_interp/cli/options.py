@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -107,3 +108,13 @@ def note(text: str) -> None:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a table for JSON, which knows no NaN."""
     return json.loads(frame.to_json(orient="records"))
+
+
+def read_text(path: Path) -> str:
+    """A file of running text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no text file {path}: expected a file of running text") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from laser_interp.choices import Executor
-from laser_interp.cli.options import Flag, ModelOptions, Output, note
+from laser_interp.cli.options import Flag, ModelOptions, Output, note, read_text
 from laser_interp.selection.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def search(
     *,
     model: ModelOptions,
     facts: str,
+    text: Path | None = None,
     out: Path | None = None,
     settings: Annotated[SearchSettings, Parameter(name="*")] = SearchSettings(),
     executor: Executor = "local",
@@ -28,14 +29,15 @@ def search(
     dry_run: Flag = False,
     output: Output = Output(),
 ) -> None:
-    """Find the edit that helps most: LASER at every layer, matrix and rho. Validation selects, test reports.
+    """Find the edit that helps most among LASER at every layer, matrix and rho. Validation selects, test reports.
 
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
+        text: A text file, for the method rmt.
         out: Folder for the results. The same command goes on from it.
         executor: Run on this machine, or on a Ray cluster.
         workers: How many Ray actors.
-        dry_run: Only say how many cells there are, how long they take and how much memory.
+        dry_run: Only say how many cells the grid has, how long all of them take and how much memory.
     """
     from laser_interp.selection.cost_estimate import estimate
     from laser_interp.selection.search_run import search as run
@@ -44,18 +46,25 @@ def search(
         raise ValueError("--out is missing: a folder for the results, or --dry-run")
     loaded, fact_set = model.load_with(facts)
     if out is None:
-        if settings.method != "grid":
-            raise ValueError(
-                f"--dry-run measures a grid; how long the method {settings.method} takes is not known before"
-            )
         needed = estimate(loaded, fact_set, settings)
-        output.say(asdict(needed), str(needed))
+        whole = "" if settings.method == "grid" else "; that is the whole grid, of which other methods run a part"
+        output.say(asdict(needed), f"{needed}{whole}")
         return
+    running = None if text is None else read_text(text)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*lifted to rank 1 or dropped")  # the notes say it
-        found = run(loaded, fact_set, settings, out=out, executor=executor, workers=workers, progress=output.progress)
-    for text in found.notes:
-        note(text)
+        found = run(
+            loaded,
+            fact_set,
+            settings,
+            text=running,
+            out=out,
+            executor=executor,
+            workers=workers,
+            progress=output.progress,
+        )
+    for line in found.notes:
+        note(line)
     result = _result(found, out)
     output.say(result, _in_words(result))
 

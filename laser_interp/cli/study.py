@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from laser_interp.choices import AnswerRule, Protocol
-from laser_interp.cli.options import ModelOptions, Output, note
+from laser_interp.cli.options import ModelOptions, Output, note, read_text
 from laser_interp.studies.settings import StudySettings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def study(
     rule: AnswerRule = "next_token",
     protocol: Protocol = "corrected",
     limit: int | None = None,
-    counts: Path | None = None,
+    counts: str | None = None,
     text: Path | None = None,
     out: Path,
     settings: Annotated[StudySettings, Parameter(name="*")] = StudySettings(),
@@ -39,12 +39,12 @@ def study(
         rule: The rule by which an answer of your own facts counts as right.
         protocol: The corrected rule, or the paper's with its faults.
         limit: Only the first so many facts.
-        counts: Training frequencies, from laser-interp count.
+        counts: Training frequencies, from laser-interp count, or wikidata for those of the shipped facts.
         text: A text file, for perplexity before and after.
         out: Folder for the results. The same command goes on from it.
     """
+    from laser_interp.frequency.shipped_counts import load_counts
     from laser_interp.storage.run_folder import REPORT
-    from laser_interp.storage.tables import read_table
     from laser_interp.studies.pipeline import study as run
 
     asked = _task(facts, task, data, rule, protocol)
@@ -52,20 +52,11 @@ def study(
         if limit < 1:
             raise ValueError(f"limit is {limit}: expected 1 or more facts")
         asked = asked.keep(asked.facts.keep(asked.facts.facts[:limit]))
-    frame = None if counts is None else read_table(counts, "counts")
-    running = None if text is None else _read_text(text)
+    frame = None if counts is None else load_counts(counts)
+    running = None if text is None else read_text(text)
     note(str(asked))
     found = run(model.load(), asked, frame, settings=settings, out=out, text=running, progress=output.progress)
     output.say(dict(found.summary), f"{found.report}\nAll results: {out} ({REPORT} is this text)")
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no text file {path}: expected a file of running text") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
 
 
 def _task(facts: str | None, task: str | None, data: Path | None, rule: AnswerRule, protocol: Protocol) -> Task:

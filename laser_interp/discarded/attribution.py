@@ -9,6 +9,7 @@ arXiv 2510.20800, which does so for whole matrices). Removing a direction change
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,12 +105,19 @@ class Attribution:
 
 
 def attribute(
-    model: Model, facts: FactSet, where: Where | None = None, *, memory: int | str | None = None, progress: bool = True
+    model: Model,
+    facts: FactSet,
+    where: Where | None = None,
+    *,
+    edit: Edit | None = None,
+    memory: int | str | None = None,
+    progress: bool = True,
 ) -> Attribution:
-    """The gradient of each prompt's log p(answer) by the gain of each direction, at gain 1.
+    """The gradient of each prompt's log p(answer) by the gain of each direction, at gain 1 or at those of an edit.
 
     Args:
         where: sites; None takes every matrix of every layer.
+        edit: what is on already; None is the model as trained.
         memory: bytes that activations may take, as in `li.score`. Those of all sites are kept for one batch, so batches
             are sized by it.
 
@@ -147,7 +155,10 @@ def attribute(
         raise ValueError(
             f"a prompt of {longest} tokens does not fit in this memory: allow more, or ask for fewer sites"
         )
-    with tqdm(total=len(rows), desc="attributing", unit="prompt", disable=not progress) as bar:
+    with (
+        nullcontext() if edit is None else edit.on(model),
+        tqdm(total=len(rows), desc="attributing", unit="prompt", disable=not progress) as bar,
+    ):
         for indices, total, of in activations(model, rows, targets, at, batch_tokens=batch_tokens):
             owner = np.array([owners[i] for i in indices])
             np.add.at(logprob, owner, total.numpy())

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from laser_interp.facts.fact_set import LIST_COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Fact, FactSet, check_fact
-from laser_interp.facts.shipped import SHIPPED, shipped_dir
+from laser_interp.facts.shipped import SHIPPED, WIKIDATA, shipped_dir
+from laser_interp.facts.wikidata import load_wikidata
 from laser_interp.storage.spreadsheets import as_written
 
 
@@ -22,7 +23,7 @@ def load_facts(source: str | Path | Sequence[Mapping[str, Any]] | pd.DataFrame) 
     """Read a fact set.
 
     Args:
-        source: "organism" or "organism-control" (shipped), a .jsonl / .csv / .parquet file with the
+        source: "wikidata", "organism" or "organism-control" (shipped), a .jsonl / .csv / .parquet file with the
             columns `fact_id, subject, relation, object, prompt` and optionally `paraphrases, aliases,
             candidates, split, frequency` (lists are JSON lists in a csv), a frame, or a list of dicts.
 
@@ -34,12 +35,15 @@ def load_facts(source: str | Path | Sequence[Mapping[str, Any]] | pd.DataFrame) 
         return _from_frame(source, "facts")
     if not isinstance(source, str | Path):
         return facts_from_rows(source)
+    if str(source) == WIKIDATA:
+        return load_wikidata()
     shipped = str(source) in SHIPPED
     path = shipped_dir(str(source)) / "facts.jsonl" if shipped else Path(source)
     name = str(source) if shipped else path.name
     if not path.is_file():
+        names = ", ".join((*SHIPPED, WIKIDATA))
         raise FileNotFoundError(
-            f"no fact file {str(source)!r}: expected a .jsonl, .csv or .parquet file, or one of {', '.join(SHIPPED)}"
+            f"no fact file {str(source)!r}: expected a .jsonl, .csv or .parquet file, or one of {names}"
         )
     if path.suffix == ".jsonl":
         return FactSet(tuple(_jsonl_facts(path)), name=name)

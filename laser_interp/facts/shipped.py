@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 SHIPPED = ("organism", "organism-control")
+WIKIDATA = "wikidata"  # facts without a model
 
 
 def shipped_dir(name: str) -> Path:

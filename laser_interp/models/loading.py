@@ -11,6 +11,7 @@ import torch
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
 from laser_interp.models.complete_weights import check_complete, check_finite, check_readable
+from laser_interp.models.families import refuse_experts
 from laser_interp.models.gguf_files import find_gguf, read_gguf
 from laser_interp.models.library_internals import build_bridge, first_line
 from laser_interp.models.model import Model
@@ -161,6 +162,7 @@ def _wrap(
 ) -> Model:
     if tokenizer is None:
         raise ValueError(f"no tokenizer for {name!r}: pass load_model((hf_model, tokenizer))")
+    refuse_experts(hf_model.config, name)
     hf_model.eval()
     hf_model.requires_grad_(False)
     parameters = dict(hf_model.named_parameters())
@@ -196,6 +198,7 @@ def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str,
     except Exception as error:  # a broken config.json raises many kinds
         raise ValueError(f"cannot load the model {where!r}: {first_line(error)}") from error
     _check_not_quantised(config, where)
+    refuse_experts(config, where)
     architectures = _architectures(config, where, options["trust_remote_code"])
     masked = any(name.endswith("ForMaskedLM") for name in architectures)
     cls: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM

@@ -20,6 +20,7 @@ class TokenLookups:
 
     Args:
         candidates: also look up the other answers of each fact's relation.
+        first_tokens: of those only the first token, which costs no row of its own.
 
     Attributes:
         items: (fact, number of the prompt).
@@ -36,7 +37,7 @@ class TokenLookups:
         ValueError: an answer that the tokenizer cannot represent, or an empty prompt.
     """
 
-    def __init__(self, model: Model, facts: FactSet, *, candidates: bool) -> None:
+    def __init__(self, model: Model, facts: FactSet, *, candidates: bool, first_tokens: bool = False) -> None:
         self.items: list[tuple[Fact, int]] = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
         self.rows: list[list[int]] = []
         self.places: list[tuple[int, int]] = []
@@ -54,8 +55,15 @@ class TokenLookups:
         self.is_answer = np.array([is_right for _, _, _, is_right in asked])
         self.text = [text for _, _, text, _ in asked]
 
+        right = self.is_answer.tolist()
         targets: list[tuple[int, int, int, bool]] = []  # place, token, continuation, whether it is the first
         for continuation, triples in enumerate(lookups(model, [(prompt, text) for _, prompt, text, _ in asked])):
+            if first_tokens and not right[continuation]:
+                row, position, token = triples[0]
+                # What follows a position makes no difference to a causal model, so the prompt's own row will do
+                own = row if model.masked else row[: position + 1]
+                targets.append((self._place(own, position), token, continuation, True))
+                continue
             targets += [
                 (self._place(row, position), token, continuation, j == 0)
                 for j, (row, position, token) in enumerate(triples)

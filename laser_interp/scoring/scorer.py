@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from laser_interp.choices import EngineName, check_choice
+from laser_interp.choices import EngineName, RankBy, check_choice
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
@@ -60,6 +60,9 @@ class Scorer:
         generic: words that count as generic; None takes `generic_words(model)`. Only those that are one token as an
             answer are used.
         candidates: also rank each answer among the answers of its relation.
+        rank_by: "answers" ranks by log p of whole answers, for which each candidate of several tokens is run in rows of
+            its own; "first_tokens" by log p of their first tokens, which costs nothing. A candidate that begins as the
+            answer does is then no rival.
         top_k: also keep the k most probable first tokens of the answer, as `top_answers` and `top_probs`; 0: only
             the first.
         keep: bytes of residual streams that may be kept from one `run` to the next; None: half of the memory.
@@ -76,6 +79,7 @@ class Scorer:
         *,
         generic: Sequence[str] | None = None,
         candidates: bool = True,
+        rank_by: RankBy = "answers",
         top_k: int = 0,
         keep: int | None = None,
     ) -> None:
@@ -86,7 +90,11 @@ class Scorer:
         self.facts = self.task.facts
         self.top_k = top_k
         self.candidates = candidates or self.task.rule in DETAILED_RULES
-        self.lookups = TokenLookups(model, self.facts, candidates=self.candidates)
+        check_choice("rank_by", rank_by, RankBy)
+        self.by_first_tokens = rank_by == "first_tokens"
+        if self.by_first_tokens and self.task.rule in DETAILED_RULES:
+            raise ValueError(f"rank_by is first_tokens: the rule {self.task.rule} looks at whole answers")
+        self.lookups = TokenLookups(model, self.facts, candidates=self.candidates, first_tokens=self.by_first_tokens)
         self.items = self.lookups.items
         self.generic_ids = generic_tokens(model, self.items[0][0].prompt, generic)
         first = self.lookups.first_tokens()
@@ -225,7 +233,7 @@ class Scorer:
         np.minimum.at(best_masked, item[is_answer], masked[is_answer])
         all_nan = np.ones(n_items, dtype=bool)
         all_nan[item[is_answer & ~np.isnan(logprob)]] = False
-        ahead = ~is_answer & ~(logprob < best[item])
+        ahead = self._first_token_ahead(kept) if self.by_first_tokens else ~is_answer & ~(logprob < best[item])
         candidate_rank = 1 + np.bincount(item[ahead], minlength=n_items)
         best[all_nan] = np.nan
 
@@ -259,6 +267,19 @@ class Scorer:
         frame["n_answer_tokens"] = n_tokens.astype(np.int64)
         frame["logprob_per_token"] = best / n_tokens
         return frame
+
+    def _first_token_ahead(self, kept: _Statistics) -> np.ndarray:
+        """Which other candidates begin with a token that is as probable as any with which a right answer begins."""
+        asked = self.lookups
+        first = np.flatnonzero(asked.target_is_first)
+        logprob, token = np.zeros(len(asked.item)), np.zeros(len(asked.item), dtype=np.int64)
+        logprob[asked.target_continuation[first]] = kept.logprob[first]
+        token[asked.target_continuation[first]] = asked.target_token[first]
+        best = np.full(len(self.items), -np.inf)
+        np.fmax.at(best, asked.item[asked.is_answer], logprob[asked.is_answer])
+        begins = asked.item * self.model.d_vocab + token
+        as_answer = np.isin(begins, begins[asked.is_answer])
+        return ~as_answer & ~(logprob < best[asked.item])
 
     def _generic_of_others(self, kept: _Statistics, spelling: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Probability of the generic words that are not the answer's own first token, below 1."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from laser_interp.choices import EngineName
+from laser_interp.choices import EngineName, RankBy
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
@@ -20,6 +20,7 @@ def score(
     *,
     generic: Sequence[str] | None = None,
     candidates: bool = True,
+    rank_by: RankBy = "answers",
     engine: EngineName = "fast",
     memory: int | str | None = None,
     progress: bool = True,
@@ -32,6 +33,7 @@ def score(
             the model as trained ("base"), each labelled by its kind, and by its sites where kinds are alike.
         generic: words that count as generic; see `Scorer`.
         candidates: also rank each answer among the answers of its relation.
+        rank_by: whether by whole "answers" or by their "first_tokens", which takes less time.
         engine: "fast" computes what the edits share once; "reference" runs the whole model once an edit,
             with its hooks on, and is what the fast one is tested against.
         memory: bytes that activations may take, as a number or as in "2GiB"; batches are sized by it.
@@ -56,7 +58,7 @@ def score(
         edits = {"base": None} | _labelled([edits] if isinstance(edits, Edit) else list(edits))
     if not edits:
         raise ValueError('no edits given: expected a mapping such as {"base": None, "laser": edit}')
-    scorer = Scorer(model, task, generic=generic, candidates=candidates)
+    scorer = Scorer(model, task, generic=generic, candidates=candidates, rank_by=rank_by)
     labelled = scorer.run(edits, engine=engine, memory=memory, progress=progress and len(edits) > 1)
     return pd.concat([frame for _, frame in labelled], ignore_index=True)
 

@@ -25,7 +25,7 @@ class Cell:
 
     Attributes:
         sites: what is edited.
-        kind: "laser", "inject", "band", or the name of a control.
+        kind: "laser", "inject", "band", "learned", or the name of a control.
         rho: fraction of rank kept, as asked for (also where its rank was lifted to 1).
         ranks: the rank that LASER keeps at each site.
         alpha: strength of the injected part.
@@ -88,7 +88,7 @@ class Cell:
                     numbers["ranks"] = tuple(int(rank) for rank in value.split("+"))
                 else:
                     numbers[name] = float(value) if name in ("rho", "alpha") else int(value)
-            if kind not in ("laser", "inject", "band", *CONTROLS):
+            if kind not in ("laser", "inject", "band", "learned", *CONTROLS):
                 raise ValueError(f"the kind {kind!r} is not known")
             return cls(tuple(Site.parse(site) for site in sites.split("+")), kind, **numbers)
         except ValueError as error:
@@ -122,6 +122,8 @@ class Cell:
             assert self.start is not None
             assert self.stop is not None
             return band(model, self.site, self.start, self.stop)
+        if self.kind == "learned":
+            raise ValueError(f"the gains of {str(self)!r} are in the search that learned them: use Selection.edit")
         if self.kind == "zeroed":
             return zeroed(model, self.sites)
         if self.kind == "laser":

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from laser_interp.edits.sites import Site
@@ -26,7 +26,7 @@ class Estimate:
     """What a search would take.
 
     Attributes:
-        n_cells, n_prompts: cells besides the model as trained, and prompts.
+        n_cells, n_prompts: cells besides the model as trained, and prompts that all of them see.
         seconds: of scoring, and of the factorisations that are not on disk yet.
         memory: bytes: weights, the factors of a layer, and what activations may take.
     """
@@ -52,7 +52,7 @@ def estimate(model: Model, task: FactSet | Task, settings: SearchSettings | None
     Args:
         task, settings, changes: see `li.search`.
     """
-    plan = Plan(model, task, SearchSettings.of(settings, changes))
+    plan = Plan(model, task, replace(SearchSettings.of(settings, changes), method="grid"))
     site, cells = next(iter(plan.by_site.items()))
     start = time.perf_counter()
     spectrum(model, site, cache=False)
@@ -65,7 +65,8 @@ def estimate(model: Model, task: FactSet | Task, settings: SearchSettings | None
     worker.run(Unit("measured", 0, tuple(cells)))
     per_operation = (time.perf_counter() - start) / operations(model, site, _ranks(cells), _LENGTHS)
     n_few = sum(len(fact.prompts) for fact in few)
-    n_prompts = sum(plan.prompts)
+    tested = plan.settings.test == "all"
+    n_prompts = plan.count_prompts(i for i in range(len(plan.shards)) if tested or plan.validates(i))
     seconds = sum(
         per_operation * operations(model, at, _ranks(of_site), _LENGTHS) * n_prompts / n_few
         + per_svd_operation * _svd_operations(model, at)

@@ -1,5 +1,6 @@
 """What a search is made of, checked completely before any work."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -49,13 +50,17 @@ class Plan:
         task: with facts that have a validation split.
         by_site, by_group: cells; a group is a layer.
         notes: what was lifted to rank 1 or dropped.
+        method: how the edit is searched for.
+        text: by whose perplexity rmt accepts edits; None for other methods.
         identity: what two runs must have in common to be the same run.
 
     Raises:
         ValueError: anything that would only be noticed later otherwise.
     """
 
-    def __init__(self, model: Model, task: FactSet | Task, settings: SearchSettings) -> None:
+    def __init__(
+        self, model: Model, task: FactSet | Task, settings: SearchSettings, *, text: str | None = None
+    ) -> None:
         self.model, self.settings = model, settings
         task, self.notes = as_task(model, task)
         self.task = task.keep(task.facts.ensure_split(settings.split, seed=settings.seed))
@@ -68,10 +73,14 @@ class Plan:
             cells = tuple(cell for site in sites if site.layer == layer for cell in self.by_site[site])
             self.by_group[f"layer-{layer:03d}"] = cells
         self.shards = shards_of(self.facts, UNIT_PROMPTS)
-        if settings.method != "grid":
+        self.method = settings.method_for(self.task.rule)
+        self.text = _text_for_rmt(text) if self.method == "rmt" else None
+        if self.method != "grid":
             test = [shard for shard in self.shards if shard.facts[0].split != "validation"]
             self.shards = [*rounds_of(self.facts.split("validation"), settings.seed), *test]
-        self.worker = Worker(model, self.task, self.shards, WorkerOptions.of(settings))
+        # Only what a race chooses is ranked among the answers of its relation
+        plainly = [i for i in range(len(self.shards)) if self.method != "grid" and self.validates(i)]
+        self.worker = Worker(model, self.task, self.shards, WorkerOptions.of(settings), without_candidates=plainly)
         self.prompts = [sum(len(fact.prompts) for fact in shard) for shard in self.shards]
         self._check()
 
@@ -84,8 +93,11 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """Which model, task and settings the run is of."""
         task = {"rule": self.task.rule, "protocol": self.task.protocol, "max_new_tokens": self.task.max_new_tokens}
+        of_method = {"method": self.method}
+        if self.text is not None:
+            of_method["text_sha256"] = hashlib.sha256(self.text.encode()).hexdigest()
         grid = {"sites": [str(site) for site in self.by_site], "unit_prompts": UNIT_PROMPTS}
-        return provenance(self.model, self.facts) | {"task": task} | self.settings.identity() | grid
+        return provenance(self.model, self.facts) | {"task": task} | self.settings.identity() | grid | of_method
 
     def _check(self) -> None:
         parse_memory(self.settings.memory, self.model)
@@ -111,3 +123,16 @@ class Plan:
     def count_prompts(self, shards: Iterable[int]) -> int:
         """Prompts of some shards."""
         return sum(self.prompts[i] for i in shards)
+
+
+def _text_for_rmt(text: str | None) -> str:
+    """The text.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not text:
+        raise ValueError(
+            "the method rmt accepts an edit where the perplexity of a running text falls: give one, by text= or --text"
+        )
+    return text

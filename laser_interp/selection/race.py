@@ -9,21 +9,24 @@ chosen.
 
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from laser_interp.discarded.attribution import attribute, propose
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.sites import Site
 from laser_interp.facts.fact_set import Fact
-from laser_interp.selection.cell_table import mean_over_subjects
+from laser_interp.selection.cell_table import cell_means, mean_over_subjects
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
 from laser_interp.selection.plan import BASE_GROUP, Plan
 from laser_interp.selection.units import Unit
 from laser_interp.storage.run_folder import RunFolder
 
-PROPOSED = 64  # cells that enter a race, or are drawn at random
+PROPOSED = 64  # cells that enter a race, or are drawn at random, at most
+_SHARE = 8  # of a small grid one cell in so many, but not fewer than
+_AT_LEAST = 16
 OF_A_SITE = 3  # of them at most
 ATTRIBUTED = 100  # validation prompts for the gradients
 FINALISTS = 4
@@ -33,49 +36,40 @@ _PROPOSAL = "proposal"
 Advance = Callable[[Unit, float], object]
 
 
-@dataclass(frozen=True)
-class Raced:
-    """What a search looked at before it chose.
-
-    Attributes:
-        finalists: cells that were scored on all validation facts.
-        rounds: one row per (round, cell): `round, n_facts, cell, n` (prompts so far), `logprob` (mean), `kept`.
-        units: of the finalists and of the model as trained, on all of validation.
-        cell_prompts: prompts times cells that were run.
-        n_attributed: prompts of the attribution pass, which costs about three times as much for each.
-    """
-
-    finalists: list[Cell]
-    rounds: pd.DataFrame
-    units: list[Unit]
-    cell_prompts: int
-    n_attributed: int
-
-
-def run_race(
-    plan: Plan, folder: RunFolder | None, store: PartStore, execution: Execution, advance: Advance, progress: bool
-) -> Raced:
-    """Propose cells and let them race, as `SearchSettings.method` says."""
-    method, seed = plan.settings.method, plan.settings.seed
-    everything = [cell for cells in plan.by_group.values() for cell in cells]
-    n_attributed = 0
-    if method == "random":
-        cells = random.Random(seed).sample(everything, min(PROPOSED, len(everything)))
-    else:
-        cells, n_attributed = _proposed(plan, folder, progress)
-        cells = cells[:1] if method == "gradient" else cells
-    if not cells:
-        raise ValueError("nothing can be proposed: every rho keeps the whole rank; give one below 1")
-    shards = [i for i in range(len(plan.shards)) if plan.validates(i)]
-    base = [Unit(BASE_GROUP, shard, ()) for shard in shards]
+def score_base(plan: Plan, store: PartStore, execution: Execution, advance: Advance) -> list[Unit]:
+    """The model as trained, on all validation facts."""
+    base = [Unit(BASE_GROUP, shard, ()) for shard in range(len(plan.shards)) if plan.validates(shard)]
     score_units(base, plan.worker, store, execution, advance)
+    return base
+
+
+def race_cells(
+    plan: Plan,
+    cells: list[Cell],
+    group: str,
+    store: PartStore,
+    execution: Execution,
+    advance: Advance,
+    *,
+    halved: bool = True,
+) -> tuple[list[Cell], list[Unit], pd.DataFrame, int]:
+    """The race itself.
+
+    Args:
+        group: names what is kept of it.
+        halved: whether cells are dropped after each round.
+
+    Returns:
+        The finalists, the units that were scored, the rounds (see `laser_interp.selection.methods.LookedAt`), and how
+        many prompts times cells were run.
+    """
     scored: dict[Cell, list[pd.DataFrame]] = {cell: [] for cell in cells}
     rows: list[dict[str, object]] = []
     units: list[Unit] = []
-    cell_prompts = sum(plan.prompts[shard] for shard in shards)
-    n_facts = 0
+    cell_prompts = n_facts = 0
+    shards = [i for i in range(len(plan.shards)) if plan.validates(i)]
     for number, shard in enumerate(shards):
-        unit = Unit("raced", shard, tuple(sorted(cells, key=lambda cell: (cell.site, cell.ranks))))
+        unit = Unit(group, shard, tuple(sorted(cells, key=lambda cell: (cell.sites, cell.ranks))))
         score_units([unit], plan.worker, store, execution, advance)
         units.append(unit)
         part = store.read(unit)
@@ -86,13 +80,35 @@ def run_race(
         cell_prompts += len(cells) * plan.prompts[shard]
         n_facts += len(plan.shards[shard])
         so_far = {cell: pd.concat(scored[cell], ignore_index=True) for cell in cells}
-        last = number == len(shards) - 1
-        kept = cells if last or method in ("random", "gradient") else survivors(so_far)
+        kept = survivors(so_far) if halved and number < len(shards) - 1 else cells
         for cell, frame in so_far.items():
             about = {"round": number, "n_facts": n_facts, "cell": str(cell), "n": len(frame)}
             rows.append(about | {"logprob": float(frame["logprob"].mean()), "kept": cell in kept})
         cells = kept
-    return Raced(cells, pd.DataFrame(rows), base + units, cell_prompts, n_attributed)
+    return cells, units, pd.DataFrame(rows), cell_prompts
+
+
+def race_table(
+    plan: Plan, finalists: list[Cell], units: list[Unit], store: PartStore, base: list[Unit] | None = None
+) -> pd.DataFrame:
+    """One row per (cell, split), of the model as trained and the cells that were scored on all of validation.
+
+    Args:
+        base: the units of the model as trained, where they are not among the others.
+    """
+    of_base = read_units([unit for unit in base or units if unit.group == BASE_GROUP], store)
+    names = [str(cell) for cell in finalists]
+    tables = [cell_means(of_base, [], of_base)]
+    if names:
+        edited = read_units([unit for unit in units if unit.group != BASE_GROUP], store)
+        tables.append(cell_means(edited[edited["cell"].isin(names)], names, of_base))
+    return pd.concat(tables, ignore_index=True)
+
+
+def read_units(units: list[Unit], store: PartStore) -> pd.DataFrame:
+    """The scores of some units, one below the other."""
+    parts: list[pd.DataFrame] = [part for unit in units if (part := store.read(unit)) is not None]
+    return pd.concat(parts, ignore_index=True)
 
 
 def survivors(so_far: dict[Cell, pd.DataFrame]) -> list[Cell]:
@@ -100,26 +116,42 @@ def survivors(so_far: dict[Cell, pd.DataFrame]) -> list[Cell]:
     `FINALISTS`."""
     means = {cell: float(frame["logprob"].mean()) for cell, frame in so_far.items()}
     ranked = sorted(so_far, key=lambda cell: -means[cell] if math.isfinite(means[cell]) else math.inf)
-    leader = so_far[ranked[0]].set_index(["fact_id", "prompt_id"])
+    leader = so_far[ranked[0]]
     kept = []
     for place, cell in enumerate(ranked[: max(math.ceil(len(ranked) / 2), FINALISTS)]):
-        if place < FINALISTS or not _beyond_doubt(leader, so_far[cell]):
+        if place < FINALISTS or not is_worse(so_far[cell], leader):
             kept.append(cell)
     return kept
 
 
-def _beyond_doubt(leader: pd.DataFrame, frame: pd.DataFrame) -> bool:
-    """Whether a cell is worse than the leader by more than chance, over subjects."""
+def is_worse(frame: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether log-probabilities are lower than others by more than chance: the upper end of a one-sided 99 % interval
+    of the mean difference, over subjects, is below 0."""
     from scipy.stats import t
 
-    index = pd.MultiIndex.from_frame(frame[["fact_id", "prompt_id"]])
-    worse = frame["logprob"] - leader["logprob"].reindex(index).to_numpy(float)
-    mean, error, n_subjects = mean_over_subjects(worse, frame["subject"])
+    there = other.set_index(["fact_id", "prompt_id"])["logprob"]
+    difference = frame["logprob"] - there.reindex(pd.MultiIndex.from_frame(frame[["fact_id", "prompt_id"]])).to_numpy()
+    mean, error, n_subjects = mean_over_subjects(difference, frame["subject"])
     return n_subjects > 1 and mean + float(t.ppf(_SURE, n_subjects - 1)) * error < 0
 
 
-def _proposed(plan: Plan, folder: RunFolder | None, progress: bool) -> tuple[list[Cell], int]:
-    """Cells by what they would do if effects were linear, the most promising first, a few of each site."""
+def proposed(
+    plan: Plan,
+    folder: RunFolder | None,
+    progress: bool,
+    *,
+    sites: Sequence[Site] | None = None,
+    edit: Edit | None = None,
+    name: str = _PROPOSAL,
+) -> tuple[list[Cell], int]:
+    """Cells by what they would do if effects were linear, the most promising first, a few of each site; and the number
+    of prompts that were asked.
+
+    Args:
+        sites: where; None takes all of the plan's.
+        edit: what is on already; None is the model as trained.
+        name: of what is kept of it.
+    """
     validation = plan.facts.split("validation")
     facts = list(validation)
     random.Random(plan.settings.seed).shuffle(facts)
@@ -130,24 +162,30 @@ def _proposed(plan: Plan, folder: RunFolder | None, progress: bool) -> tuple[lis
             break
         chosen.append(fact)
         n_prompts += len(fact.prompts)
-    table = None if folder is None else folder.read_part(_PROPOSAL, "proposal")
+    table = None if folder is None else folder.read_part(name, "proposal")
     if table is None:
         found = attribute(
-            plan.model, validation.keep(chosen), list(plan.by_site), memory=plan.settings.memory, progress=progress
+            plan.model,
+            validation.keep(chosen),
+            list(plan.by_site) if sites is None else sites,
+            edit=edit,
+            memory=plan.settings.memory,
+            progress=progress,
         )
         table = propose(found, rhos=plan.settings.rhos)
         if folder is not None:
-            folder.write_part(_PROPOSAL, table, "proposal")
+            folder.write_part(name, table, "proposal")
     at = {(str(cell.site), cell.rank): cell for cells in plan.by_site.values() for cell in cells}
     best_of_site = table.groupby("site", sort=False).head(OF_A_SITE)
     places = zip(best_of_site["site"], best_of_site["rank"], strict=True)
     cells = [at[site, int(rank)] for site, rank in places if (site, int(rank)) in at]
     # Site by site, so that one site with many good ranks does not crowd out the others
     order = {site: place for place, site in enumerate(dict.fromkeys(str(cell.site) for cell in cells))}
-    leaders = [cell for cell in cells if order[str(cell.site)] < math.ceil(PROPOSED / OF_A_SITE)]
-    return (leaders + [cell for cell in cells if cell not in leaders])[:PROPOSED], n_prompts
+    n = n_proposed(plan)
+    leaders = [cell for cell in cells if order[str(cell.site)] < math.ceil(n / OF_A_SITE)]
+    return (leaders + [cell for cell in cells if cell not in leaders])[:n], n_prompts
 
 
-def share_of_grid(n_cells: int, n_prompts: int, raced: Raced) -> float:
-    """What was run, attribution included, as a share of the grid's cells on all validation prompts."""
-    return (raced.cell_prompts + 3 * raced.n_attributed) / max((n_cells + 1) * n_prompts, 1)
+def n_proposed(plan: Plan) -> int:
+    """How many cells enter a race."""
+    return min(PROPOSED, max(plan.n_cells // _SHARE, _AT_LEAST))

@@ -1,11 +1,13 @@
 """What a search found: the cells, and the one that validation chooses."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from laser_interp.edits.constructors import gains as make_gains
 from laser_interp.edits.edit import Edit
+from laser_interp.edits.sites import Site
 from laser_interp.models.model import Model
 from laser_interp.selection.cells import Cell
 
@@ -18,6 +20,7 @@ class Selection:
         cell: the edit. Its ρ is as asked for, also where its rank was lifted to 1.
         score, loss: of the edit on validation; the score is top-1 accuracy unless the task has another rule.
         base_score, base_loss: of the model as trained on validation.
+        gains: of a learned edit, which its cell does not hold.
     """
 
     cell: Cell
@@ -25,6 +28,7 @@ class Selection:
     loss: float
     base_score: float
     base_loss: float
+    gains: Mapping[Site, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def improves(self) -> bool:
@@ -33,7 +37,7 @@ class Selection:
 
     def edit(self, model: Model) -> Edit:
         """The chosen edit."""
-        return self.cell.edit(model)
+        return make_gains(model, self.gains) if self.gains else self.cell.edit(model)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Spent:
         n_cells, n_grid: cells that were looked at, and those of the whole grid.
         cell_prompts: prompts times cells that were run, the model as trained among them.
         n_attributed: prompts of the attribution pass; each costs about three times a prompt of a cell.
+        n_texts: how many times a running text was read.
         share_of_grid: all of it, as a share of what the grid runs on validation.
     """
 
@@ -54,13 +59,16 @@ class Spent:
     cell_prompts: int
     n_attributed: int
     share_of_grid: float
+    n_texts: int = 0
 
     def __str__(self) -> str:
         if self.method == "grid":
             return f"the grid of {self.n_cells} cells"
-        gradients = f" and {self.n_attributed} prompts with gradients" if self.n_attributed else ""
+        looked_at = [f"{self.cell_prompts} cell-prompts"] if self.cell_prompts else []
+        looked_at += [f"{self.n_attributed} prompts with gradients"] if self.n_attributed else []
+        looked_at += [f"a text read {self.n_texts} times"] if self.n_texts else []
         return (
-            f"{self.method}: {self.n_cells} of {self.n_grid} cells, {self.cell_prompts} cell-prompts{gradients}, "
+            f"{self.method}: {self.n_cells} of {self.n_grid} cells, {' and '.join(looked_at)}, "
             f"{self.share_of_grid:.1%} of the grid's"
         )
 
@@ -74,8 +82,9 @@ class Search:
             of kind "base".
         notes: what was lifted to rank 1 or dropped as equal to another cell, and which cells were stopped after
             validation.
-        rounds: of a race, one row per (round, cell); None for a grid.
+        rounds: of a race, one row per (round, cell); of other methods what they tried; None for a grid.
         spent: what was looked at; None where it is not known.
+        gains: learned ones, by site.
 
     Example:
         >>> search = li.search(model, facts, matrices="mlp", rhos=[0.2, 0.05])
@@ -86,6 +95,7 @@ class Search:
     notes: tuple[str, ...] = field(default=())
     rounds: pd.DataFrame | None = None
     spent: Spent | None = None
+    gains: Mapping[Site, tuple[float, ...]] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         edits = self.cells[self.cells["kind"] == "laser"]
@@ -110,12 +120,13 @@ class Search:
             changes[f"d_{metric}"] = changes[metric] - base[metric]
         return changes
 
-    def select(self, split: str = "validation", *, kinds: Collection[str] = ("laser",)) -> Selection:
+    def select(self, split: str = "validation", *, kinds: Collection[str] = ("laser", "learned")) -> Selection:
         """The best cell by score, then by loss.
 
         Args:
             split: what selects.
-            kinds: which cells may be selected: "laser", and where they were asked for "inject" and "band".
+            kinds: which cells may be selected: "laser" and "learned", and where they were asked for "inject" and
+                "band".
 
         Raises:
             ValueError: no such split, or no cell with a finite loss.
@@ -125,6 +136,8 @@ class Search:
             raise ValueError(f"the search has no split {split!r}: it has {sorted(set(self.cells['split']))}")
         base = cells[cells["kind"] == "base"].iloc[0]
         edits = cells[cells["kind"].isin(list(kinds)) & cells["loss"].notna() & (cells["n_not_finite"] == 0)]
+        if set(cells["kind"]) == {"base"}:
+            raise ValueError("no edit was accepted: there is none to select")
         if edits.empty:
             raise ValueError("no cell of the search has a finite loss: nothing can be selected")
         best = edits.sort_values(["score", "loss"], ascending=[False, True], kind="stable").iloc[0]
@@ -134,4 +147,5 @@ class Search:
             float(best["loss"]),
             float(base["score"]),
             float(base["loss"]),
+            self.gains,
         )

@@ -20,8 +20,9 @@ from laser_interp.models.model import Model
 from laser_interp.selection.cell_table import cell_means, is_hopeless
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
+from laser_interp.selection.methods import METHODS, LookedAt, Way
 from laser_interp.selection.plan import BASE_GROUP, Plan
-from laser_interp.selection.race import run_race, share_of_grid
+from laser_interp.selection.race import race_table, read_units
 from laser_interp.selection.search_result import Search, Spent
 from laser_interp.selection.settings import SearchSettings
 from laser_interp.selection.units import Unit
@@ -35,6 +36,7 @@ def search(
     task: FactSet | Task,
     settings: SearchSettings | None = None,
     *,
+    text: str | None = None,
     out: str | Path | None = None,
     executor: Executor = "local",
     workers: int | None = None,
@@ -47,6 +49,7 @@ def search(
         task: facts, or a task with a rule of its own. Their "validation" split selects; a set without splits gets one
             by subject.
         settings: which edits are tried; see `SearchSettings`.
+        text: running text, by whose perplexity the method rmt accepts edits.
         out: folder for the results. Each unit's scores are written as they come, and a run with the same settings goes
             on from them.
         executor: "local", or "ray" to spread the work over a Ray cluster (`pip install 'laser-interp[ray]'`).
@@ -64,7 +67,7 @@ def search(
     """
     settings = SearchSettings.of(settings, changes)
     execution = Execution(executor, workers)
-    plan = Plan(model, task, settings)
+    plan = Plan(model, task, settings, text=text)
     if plan.notes:
         warnings.warn(
             f"{len(plan.notes)} cells of the grid were lifted to rank 1 or dropped, as Search.notes says; "
@@ -76,7 +79,7 @@ def search(
         if out is not None:
             folder = stack.enter_context(open_run(out, plan.identity))
             save_facts(folder, plan.facts)
-        run = _run if settings.method == "grid" else _run_race
+        run = _run if plan.method == "grid" else _run_method
         return run(plan, folder, execution, progress)
 
 
@@ -120,47 +123,49 @@ def _run(plan: Plan, folder: RunFolder | None, execution: Execution, progress: b
     return Search(cells, tuple(notes), None, spent)
 
 
-def _run_race(plan: Plan, folder: RunFolder | None, execution: Execution, progress: bool) -> Search:
+def _run_method(plan: Plan, folder: RunFolder | None, execution: Execution, progress: bool) -> Search:
     from tqdm.auto import tqdm
 
     store = PartStore(folder)
     validation = [i for i in range(len(plan.shards)) if plan.validates(i)]
-    with tqdm(desc=plan.settings.method, unit=" prompts", unit_scale=True, disable=not progress) as bar:
+    with tqdm(desc=plan.method, unit=" prompts", unit_scale=True, disable=not progress) as bar:
         advance = _advancing(bar, plan)
-        raced = run_race(plan, folder, store, execution, advance, progress)
-        units = raced.units
-        chosen = Search(_race_table(raced.finalists, units, store)).select().cell
-        tested = plan.units({"chosen": (chosen,)}, validation=False)
-        score_units(tested, plan.worker, store, execution, advance)
-    cells = check(_race_table(raced.finalists, units + tested, store), "cells")
+        looked_at = METHODS[plan.method](Way(plan, folder, store, execution, advance, progress))
+        units = looked_at.units
+        chosen: tuple[Cell, ...] = ()
+        if looked_at.finalists:
+            chosen = (Search(race_table(plan, looked_at.finalists, units, store)).select().cell,)
+        tested = plan.units({"chosen": chosen}, validation=False)
+        score_units(tested, plan.worker, store, execution if not looked_at.gains else Execution(), advance)
+    cells = check(race_table(plan, looked_at.finalists, units + tested, store), "cells")
     if folder is not None:
         folder.write_table("cells", cells, "cells")
-        folder.write_table("rounds", raced.rounds)
-    n_prompts = plan.count_prompts(validation)
+        folder.write_table("rounds", looked_at.rounds)
     spent = Spent(
-        plan.settings.method,
-        len(set(raced.rounds["cell"])),
+        plan.method,
+        looked_at.n_cells,
         plan.n_cells,
-        raced.cell_prompts,
-        raced.n_attributed,
-        share_of_grid(plan.n_cells, n_prompts, raced),
+        looked_at.cell_prompts,
+        looked_at.n_attributed,
+        _share_of_grid(plan, plan.count_prompts(validation), looked_at),
+        looked_at.n_texts,
     )
-    return Search(cells, tuple(plan.notes), raced.rounds, spent)
+    return Search(cells, tuple(plan.notes), looked_at.rounds, spent, looked_at.gains)
+
+
+def _share_of_grid(plan: Plan, n_prompts: int, looked_at: LookedAt) -> float:
+    """What was run, gradients and texts included, as a share of the grid's cells on all validation prompts."""
+    prompts = looked_at.cell_prompts + 3 * looked_at.n_attributed
+    if plan.text is not None and looked_at.n_texts:
+        some = [prompt for fact in plan.facts.split("validation").facts[:100] for prompt in fact.prompts]
+        mean = sum(len(plan.model.encode(prompt)) for prompt in some) / len(some)
+        prompts += round(looked_at.n_texts * len(plan.model.tokenizer(plan.text)["input_ids"]) / mean)
+    return prompts / max((plan.n_cells + 1) * n_prompts, 1)
 
 
 def _advancing(bar: Any, plan: Plan) -> Callable[[Unit, float], None]:
     """What moves a bar of prompts by a share of a unit."""
     return lambda unit, share: bar.update(round(share * unit.n_cells * plan.prompts[unit.shard]))
-
-
-def _race_table(finalists: list[Cell], units: list[Unit], store: PartStore) -> pd.DataFrame:
-    """One row per (cell, split), of the model as trained and the cells that were scored on all of validation."""
-    base = _scores(units, store, BASE_GROUP)
-    names = [str(cell) for cell in finalists]
-    parts = [_scores(units, store, group) for group in ("raced", "chosen") if any(u.group == group for u in units)]
-    both = pd.concat(parts, ignore_index=True)
-    edits = cell_means(both[both["cell"].isin(names)], names, base)
-    return pd.concat([cell_means(base, [], base), edits], ignore_index=True)
 
 
 def _hopeless(plan: Plan, units: list[Unit], store: PartStore) -> set[Cell]:
@@ -173,8 +178,7 @@ def _hopeless(plan: Plan, units: list[Unit], store: PartStore) -> set[Cell]:
 
 
 def _scores(units: list[Unit], store: PartStore, group: str) -> pd.DataFrame:
-    parts = [part for unit in units if unit.group == group and (part := store.read(unit)) is not None]
-    return pd.concat(parts, ignore_index=True)
+    return read_units([unit for unit in units if unit.group == group], store)
 
 
 def _table(plan: Plan, units: list[Unit], store: PartStore) -> pd.DataFrame:

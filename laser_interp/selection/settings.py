@@ -12,10 +12,13 @@ from typing import Any, Self, get_args
 
 from laser_interp.choices import (
     RHOS,
+    AnswerRule,
+    CompositionMethod,
     ControlName,
     EngineName,
     Path,
     Position,
+    RankBy,
     SearchMethod,
     SplitRule,
     TestedCells,
@@ -84,43 +87,51 @@ class SearchSettings(GridSettings):
     """Which edits are tried, what is scored beside them, and where they act.
 
     Attributes:
-        method: How the edit is searched for: grid scores every cell; race lets the cells compete that gradients
-            propose; gradient takes the best proposal alone; random tries as many cells as a race, drawn at random. All
-            but grid test the chosen cell only.
+        method: How the edit is searched for: race lets the cells compete that gradients propose; grid scores every
+            cell; gradient takes the best proposal alone; random tries as many cells as a race, drawn at random; rmt is
+            laserRMT's rule, which looks at the perplexity of a text and at no facts; learned optimises the gains of
+            the sites that a race chose. All but grid test the chosen cell only. If left out it is grid where something
+            is asked that only a grid answers (alphas, bands, controls, stop_hopeless, or a test of all cells) and
+            where the rule is not next_token, and race otherwise.
         alphas: Also inject the discarded part at these strengths, at each rho.
         bands: Also keep only the directions START:STOP, as in 0:10 10:50.
         controls: Also score these controls at each rho, for example discarded zeroed random_kept.
         control_seeds: Draw each random control once for each of these seeds.
         stop_hopeless: Leave cells out of the test that are worse than the model as trained on validation: the upper
             end of a one-sided 99 % interval of the change in score, over subjects, is below 0.
-        test: Which cells see the test facts: all, or only the chosen one.
+        test: Which cells see the test facts: only the chosen one, or all.
         path: Along which path all edits are seen: network, direct or indirect.
         at: At which positions all edits act: last, subject_last or subject. Everywhere if left out.
         generic: Words that count as generic. The model's own, or English stop words, if left out.
         candidates: Also rank each answer among the answers of its relation. Where those have several tokens, each
             costs a row of its own.
+        rank_by: Rank them by whole answers, or by their first_tokens, which costs nothing.
     """
 
-    method: SearchMethod = "grid"
+    method: SearchMethod | None = None
     alphas: tuple[float, ...] = ()
     bands: tuple[str, ...] = ()
     controls: tuple[ControlName, ...] = ()
     control_seeds: tuple[int, ...] = (0,)
     stop_hopeless: bool = False
-    test: TestedCells = "all"
+    test: TestedCells = "chosen"
     path: Path = "network"
     at: Position | None = None
     generic: tuple[str, ...] | None = None
     candidates: bool = True
+    rank_by: RankBy = "answers"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("method", self.method, SearchMethod)
         check_choice("test", self.test, TestedCells)
-        more = [name for name in ("alphas", "bands", "controls", "stop_hopeless") if getattr(self, name)]
-        if self.method != "grid" and more:
-            raise ValueError(f"{more[0]} is for the method grid alone: the method {self.method} looks for one LASER")
+        if self.method is not None:
+            check_choice("method", self.method, SearchMethod)
+            if self.method != "grid" and (more := self._of_a_grid()):
+                raise ValueError(
+                    f"{more[0]} is for the method grid alone: the method {self.method} looks for one LASER"
+                )
         check_choice("path", self.path, Path)
+        check_choice("rank_by", self.rank_by, RankBy)
         if self.at is not None:
             check_choice("at", self.at, Position)
         self._set("alphas", _several(self.alphas, "alphas", float, may_be_empty=True))
@@ -137,12 +148,33 @@ class SearchSettings(GridSettings):
         if self.generic is not None:
             self._set("generic", _several(self.generic, "generic", str))
 
+    def _of_a_grid(self) -> list[str]:
+        """What is asked of every cell."""
+        asked = [name for name in ("alphas", "bands", "controls", "stop_hopeless") if getattr(self, name)]
+        return asked + (["test=all"] if self.test == "all" else [])
+
+    def method_for(self, rule: AnswerRule) -> SearchMethod:
+        """The method, chosen by what is asked where it was left out."""
+        if self.method is not None:
+            return self.method
+        return "grid" if self._of_a_grid() or rule != "next_token" else "race"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompositionSettings(GridSettings):
-    """Where edits are tried to be added, from the last layer down and from the smallest rho up."""
+    """Where edits are tried to be added, and how the next one is found.
+
+    Attributes:
+        method: guided proposes by gradients at the edited model and lets the proposals race; greedy is the paper's
+            order, from the last layer down and from the smallest rho up.
+    """
 
     matrices: tuple[str, ...] = ("mlp",)
+    method: CompositionMethod = "guided"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("method", self.method, CompositionMethod)
 
 
 def _listed(choices: object) -> str:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from laser_interp.choices import EngineName, Path, Position
+from laser_interp.choices import EngineName, Path, Position, RankBy
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.placement import positions, subjects_of
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
+from laser_interp.scoring.answer_rules import DETAILED_RULES
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.selection.cells import Cell
@@ -21,7 +22,7 @@ from laser_interp.selection.settings import SearchSettings
 from laser_interp.storage.schemas import SCHEMAS
 
 _LEAN = list(SCHEMAS["search_part"])
-FIRST_ROUND = 16  # facts of a race; each round has twice as many as those before
+FIRST_ROUND = 16  # prompts of a race; each round has as many as all before it
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class WorkerOptions:
 
     generic: tuple[str, ...] | None = None
     candidates: bool = True
+    rank_by: RankBy = "answers"
     engine: EngineName = "fast"
     memory: int | str | None = None
     path: Path = "network"
@@ -74,12 +76,22 @@ class Worker:
         task: what is asked, and the rule by which an answer counts as right.
         shards: parts of its facts.
         lean: keep only the columns that a table of cells is made from.
+        without_candidates: parts on which answers are not ranked among those of their relation.
     """
 
     def __init__(
-        self, model: Model, task: Task, shards: Sequence[FactSet], options: WorkerOptions, *, lean: bool = True
+        self,
+        model: Model,
+        task: Task,
+        shards: Sequence[FactSet],
+        options: WorkerOptions,
+        *,
+        lean: bool = True,
+        without_candidates: Sequence[int] = (),
     ) -> None:
         self.model, self.task, self.shards, self.options, self.lean = model, task, shards, options, lean
+        self.without_candidates = frozenset(without_candidates)
+        self.made: dict[Cell, Edit] = {}  # edits that a cell's text does not describe
         self._scorers: dict[int, Scorer] = {}
 
     def check(self) -> None:
@@ -99,7 +111,8 @@ class Worker:
                 self.model,
                 self.task.keep(self.shards[shard]),
                 generic=self.options.generic,
-                candidates=self.options.candidates,
+                candidates=self.options.candidates and shard not in self.without_candidates,
+                rank_by=self.options.rank_by if self.task.rule not in DETAILED_RULES else "answers",
                 keep=parse_memory(self.options.memory, self.model) // 2 // len(self.shards),
             )
         return self._scorers[shard]
@@ -112,7 +125,7 @@ class Worker:
     def run(self, unit: Unit, tick: Callable[[float], object] | None = None) -> pd.DataFrame:
         """The unit's scores, a row per (cell, fact, prompt)."""
         edits: dict[str, Edit | None] = {
-            str(cell): self.placed(cell.edit(self.model), unit.shard) for cell in unit.cells
+            str(cell): self.placed(self.made.get(cell) or cell.edit(self.model), unit.shard) for cell in unit.cells
         } or {"": None}
         scorer = self._scorer(unit.shard)
         labelled = scorer.run(edits, tick=tick, engine=self.options.engine, memory=self.options.memory)
@@ -144,13 +157,19 @@ def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:
 
 
 def rounds_of(facts: FactSet, seed: int) -> list[FactSet]:
-    """Validation facts in random order, in parts that double what was seen: 16, 16, 32, 64, …"""
+    """Validation facts in random order, in parts that double the prompts that were seen: 16, 16, 32, 64, …"""
     shuffled: list[Fact] = list(facts)
     random.Random(seed).shuffle(shuffled)
-    parts, start, size = [], 0, FIRST_ROUND
-    while start < len(shuffled):
-        # What is left is not worth a round of its own
-        stop = len(shuffled) if len(shuffled) - start < 2 * size else start + size
-        parts.append(facts.keep(shuffled[start:stop]))
-        start, size = stop, max(stop, FIRST_ROUND)
-    return parts
+    left = sum(len(fact.prompts) for fact in shuffled)
+    parts: list[FactSet] = []
+    part: list[Fact] = []
+    seen = n_prompts = 0
+    for fact in shuffled:
+        part.append(fact)
+        n_prompts += len(fact.prompts)
+        left -= len(fact.prompts)
+        size = max(seen, FIRST_ROUND)
+        if n_prompts >= size and left >= n_prompts + size:  # less is not worth a round of its own
+            parts.append(facts.keep(part))
+            seen, part, n_prompts = seen + n_prompts, [], 0
+    return [*parts, facts.keep(part)]

@@ -40,6 +40,9 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "search_part": {"cell": "text", "fact_id": "text", "prompt_id": "int", "subject": "text", "split": "text"}
     | _EDIT
     | _ANSWER,
+    "text_loss": {"perplexity": "float", "loss": "float", "n_tokens": "float"},
+    "gains": {"site": "text", "direction": "int", "gain": "float"},
+    "course": {"step": "int", "logprob": "float", "held_out": "float"},
     "proposal": {"site": "text", "rho": "float", "rank": "int", "predicted": "float"},
     "steps": {"step": "int", "site": "text", "rho": "float", "rank_kept": "float"}
     | {"score": "float", "loss": "float", "n_not_finite": "int", "kept": "bool", "edit": "text"},

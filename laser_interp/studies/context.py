@@ -27,7 +27,7 @@ from laser_interp.selection.plan import as_task
 from laser_interp.selection.score_cells import score_cells
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import search
-from laser_interp.selection.settings import CompositionSettings
+from laser_interp.selection.settings import CompositionSettings, GridSettings
 from laser_interp.selection.units import WorkerOptions
 from laser_interp.statistics.association import Association, associate
 from laser_interp.statistics.comparison import Comparison, compare
@@ -58,11 +58,16 @@ class StudyContext:
     text: str | None = None
     progress: bool = True
     notes: list[str] = field(default_factory=list)
+    whole_task: Task = field(init=False)  # with all prompts, also where the study asks the first of each fact alone
 
     def __post_init__(self) -> None:
         task, notes = as_task(self.model, self.task)
         self.notes += notes
-        self.task = task.keep(task.facts.ensure_split(self.settings.split, seed=self.settings.seed))
+        self.whole_task = task.keep(task.facts.ensure_split(self.settings.split, seed=self.settings.seed))
+        self.task = self.whole_task
+        if self.settings.prompts == "first":
+            first = [replace(fact, paraphrases=()) for fact in self.whole_task.facts]
+            self.task = self.whole_task.keep(self.whole_task.facts.keep(first))
         if self.counts is None and all(fact.frequency is not None for fact in self.task.facts):
             frequency = self.task.facts.to_frame()[["fact_id", "frequency"]]
             self.counts = frequency.rename(columns={"frequency": "n_both"})
@@ -117,7 +122,8 @@ class StudyContext:
             layers=(self.cell.site.layer,),
             alphas=self.settings.strengths,
             controls=("discarded",),
-            test="all",
+            method="grid",
+            test=self.settings.test,
         )
         with lifted_cells_are_in_the_notes():
             return search(self.model, self.task, settings, out=self.folder("search-selected"), progress=self.progress)
@@ -147,8 +153,19 @@ class StudyContext:
 
     def score(self, cells: dict[str, Cell | None], part: str) -> pd.DataFrame:
         """Test scores under some cells, kept in a folder of this name."""
+        return self._score(self.test, cells, part)
+
+    @cached_property
+    def scores_of_all_prompts(self) -> pd.DataFrame:
+        """Test scores of the model as trained and the edit, on every prompt of each fact."""
+        if self.settings.prompts == "all":
+            return self.scores[self.scores["edit"].isin(["base", "laser"])]
+        whole = self.whole_task.keep(self.whole_task.facts.split("test"))
+        return self._score(whole, {"base": None, "laser": self.cell}, "test-paraphrases")
+
+    def _score(self, task: Task, cells: dict[str, Cell | None], part: str) -> pd.DataFrame:
         options = WorkerOptions.of(self.settings)
-        return score_cells(self.model, self.test, cells, options, out=self.folder(part), progress=self.progress)
+        return score_cells(self.model, task, cells, options, out=self.folder(part), progress=self.progress)
 
     # --- for which facts --------------------------------------------------------------------------
 
@@ -180,12 +197,16 @@ class StudyContext:
 
     @cached_property
     def composition(self) -> Composition:
-        """Greedy composition, chosen on validation."""
-        shared = {name: getattr(self.settings, name) for name in CompositionSettings.__dataclass_fields__}
+        """More edits than one, each chosen on validation."""
+        shared = {name: getattr(self.settings, name) for name in GridSettings.__dataclass_fields__}
         if self.settings.matrices == ("all",):
             del shared["matrices"]  # the paper composes MLP matrices
-        settings = CompositionSettings(**shared)
-        return compose(self.model, self.task, settings, out=self.folder("composed"), progress=self.progress)
+        settings = CompositionSettings(**shared, method=self.settings.composition)
+        guided = settings.method == "guided"
+        start = self.cell if guided and self.chosen is None and self.selection.improves else None
+        return compose(
+            self.model, self.task, settings, start=start, out=self.folder("composed"), progress=self.progress
+        )
 
     def folder(self, name: str) -> Path | None:
         """A folder of its own in the study's, or None where nothing is kept."""

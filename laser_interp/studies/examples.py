@@ -1,10 +1,12 @@
 """The shipped examples: `laser-interp reproduce` is the study of one of them."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from laser_interp.facts.files import load_facts
 from laser_interp.frequency.scan import count
+from laser_interp.frequency.shipped_counts import load_counts
 from laser_interp.models.loading import load_model
 from laser_interp.organism.training import one_thread
 from laser_interp.studies.pipeline import Study, study
@@ -16,19 +18,36 @@ class Example:
     """A shipped example.
 
     Attributes:
-        model, facts, corpus: names that `li.load_model`, `li.load_facts` and `li.count` take.
+        model, facts: names that `li.load_model` and `li.load_facts` take.
+        corpus: name of what `li.count` counts in, or None where the facts come with counts of `li.load_counts`.
         control_model: the name of a model and facts on which the edit must do nothing, or None.
         settings: of the study.
     """
 
     model: str
     facts: str
-    corpus: str
+    corpus: str | None
     control_model: str | None
     settings: StudySettings
 
 
-EXAMPLES = {"organism": Example("organism", "organism", "organism", "organism-control", StudySettings(test="all"))}
+EXAMPLES = {
+    "organism": Example(
+        "organism",
+        "organism",
+        "organism",
+        "organism-control",
+        # Small enough for the whole map, and for the paper's order
+        StudySettings(method="grid", test="all", composition="greedy"),
+    ),
+    "smollm2": Example(
+        "smollm2",
+        "wikidata",
+        None,
+        None,
+        StudySettings(prompts="first", n_draws=2, rank_by="first_tokens", strengths=()),
+    ),
+}
 
 
 def reproduce(out: str | Path, name: str = "organism", *, progress: bool = True) -> Study:
@@ -40,13 +59,18 @@ def reproduce(out: str | Path, name: str = "organism", *, progress: bool = True)
     if name not in EXAMPLES:
         raise ValueError(f"no example {name!r}: expected one of {', '.join(EXAMPLES)}")
     example = EXAMPLES[name]
-    with one_thread():
+    # The small model runs faster and the same everywhere on one thread
+    with one_thread() if name == "organism" else nullcontext():
         model, facts = load_model(example.model), load_facts(example.facts)
         control = example.control_model
+        if example.corpus is None:
+            counts = load_counts(example.facts)
+        else:
+            counts = count(facts, example.corpus, progress=progress)
         return study(
             model,
             facts,
-            count(facts, example.corpus, progress=progress),
+            counts,
             settings=example.settings,
             out=out,
             control_model=None if control is None else (load_model(control), load_facts(control)),

@@ -18,6 +18,7 @@ def describe(context: StudyContext, tables: Tables, summary: Mapping[str, Any], 
     sections = [
         _head(context, summary),
         _which_truncation(context, summary),
+        _why(summary),
         _answers(context, summary),
         _rare_facts(context, tables, summary),
         _discarded(summary),
@@ -48,11 +49,14 @@ def _quantised(summary: Mapping[str, Any]) -> str:
 
 def _which_truncation(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
     test, selected = summary["test"], summary["selected"]
+    chosen = selected["validation"]["laser"]["score"] - selected["validation"]["base"]["score"]
+    looked_at = f", after {summary['search']['in_words']}" if summary["search"] else ""
     no_better = "" if selected["improves_validation"] else ", which is **no better than no edit** there"
     lines = [
         "## Which truncation helps",
         "",
-        f"Validation chose `{selected['cell']}`{no_better}.",
+        f"Validation chose `{selected['cell']}`{no_better}{looked_at}. It changes the score by {100 * chosen:+.1f} "
+        f"points on the facts that chose it, and accuracy by {100 * summary['change']['change']:+.1f} points on test.",
         "",
         "| on test | accuracy | loss | top-10 | generic words masked |",
         "|---|---|---|---|---|",
@@ -72,6 +76,9 @@ def _which_truncation(context: StudyContext, summary: Mapping[str, Any]) -> list
         f"Against the model as trained {summary['change']['in_words']}. The best control that edits a weight ({best}) "
         f"reaches {editing[best]:.3f}."
     )
+    if "without_giveaways" in summary:
+        others = summary["without_giveaways"]
+        text += f" Without the {others['n_giveaways']} facts whose subject gives the answer away {others['in_words']}."
     if "control_model" in summary:
         other = summary["control_model"]
         text += (
@@ -79,6 +86,14 @@ def _which_truncation(context: StudyContext, summary: Mapping[str, Any]) -> list
             f"({other['own_edit']['site']}) and by {100 * other['same_edit_change']:+.1f} under this one."
         )
     return [*lines, "", text]
+
+
+def _why(summary: Mapping[str, Any]) -> list[str]:
+    """Three explanations of the change."""
+    if "mechanism" not in summary:
+        return []
+    *numbers, verdict = summary["mechanism"]["in_words"]
+    return ["## Why it changes", "", *(f"- {line}" for line in numbers), "", f"**{verdict}**"]
 
 
 def _answers(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:

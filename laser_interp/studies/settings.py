@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from laser_interp.choices import TestedCells
+from laser_interp.choices import AskedPrompts, CompositionMethod, check_choice
 from laser_interp.selection.settings import SearchSettings
 
 
@@ -12,21 +12,24 @@ class StudySettings(SearchSettings):
     """Those of the search, and what is asked of the edit that it chooses.
 
     Attributes:
-        test: Which cells see the test facts: only the chosen one, or all.
+        prompts: Ask every prompt of a fact, or its first alone; its paraphrases are then asked only of the model as
+            trained and the edit.
         n_draws: How often each random control is drawn.
         shares: Shares of the discarded part whose answers are read.
         strengths: Strengths at which the discarded part is injected at the chosen site.
         compose: Whether edits are composed; by default where the rule is next_token.
+        composition: How: guided by gradients, or greedy, in the paper's order.
         attribute: Whether the directions that help and harm are attributed; by default where the rule is next_token.
         n_permutations: Permutations of subjects behind each p-value.
         study_seed: Seed of the controls and the permutations.
     """
 
-    test: TestedCells = "chosen"
+    prompts: AskedPrompts = "all"
     n_draws: int = 5
     shares: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
     strengths: tuple[float, ...] = (-0.5, 0.25, 0.5, 0.75, 1.5)
     compose: bool | None = None
+    composition: CompositionMethod = "guided"
     attribute: bool | None = None
     n_permutations: int = 1999
     study_seed: int = 0
@@ -36,6 +39,8 @@ class StudySettings(SearchSettings):
         for name in ("n_draws", "n_permutations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        check_choice("prompts", self.prompts, AskedPrompts)
+        check_choice("composition", self.composition, CompositionMethod)
         self._set("shares", tuple(float(share) for share in self.shares))
         self._set("strengths", tuple(float(strength) for strength in self.strengths))
 

@@ -189,8 +189,7 @@ def discarded_controls(context: StudyContext, *, n_draws: int = 3) -> pd.DataFra
 
 def paraphrases(context: StudyContext) -> Tables:
     """Are facts right on all of their prompts?"""
-    scores = context.scores
-    table = robustness(scores[scores["edit"].isin(["base", "laser"])])
+    table = robustness(context.scores_of_all_prompts)
     return {"robustness": table} if len(table) else {}
 
 

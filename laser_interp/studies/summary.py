@@ -1,13 +1,16 @@
 """The numbers of a study, as `summary.json` holds them."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from laser_interp.facts.giveaways import giveaways
 from laser_interp.scoring.categories import CATEGORIES
 from laser_interp.statistics.accuracy_change import change
+from laser_interp.statistics.mechanism import Mechanism, explain
 from laser_interp.storage.atomic import plain
 from laser_interp.storage.provenance import code_version
 from laser_interp.studies.context import StudyContext
@@ -36,9 +39,17 @@ def summarise_study(context: StudyContext, tables: Tables, seconds: float) -> di
             },
         },
         "test": _test(tables["controls"]),
+        "search": None
+        if context.search.spent is None
+        else asdict(context.search.spent) | {"in_words": str(context.search.spent)},
         "change": _change(tables["scores"], context.settings.study_seed),
         "metrics": {row.pop("edit"): row for row in tables["metrics"].to_dict("records")},
     }
+    if context.task.rule == "next_token":
+        summary["mechanism"] = _mechanism(explain(tables["scores"], seed=context.settings.study_seed))
+    if away := giveaways(context.test.facts):
+        others = tables["scores"][~tables["scores"]["fact_id"].isin(away)]
+        summary["without_giveaways"] = {"n_giveaways": len(away)} | _change(others, context.settings.study_seed)
     if "rare_facts_bins" in tables:
         summary |= {
             "by_frequency": _by_frequency(tables["rare_facts_bins"]),
@@ -99,6 +110,21 @@ def _change(scores: pd.DataFrame, seed: int, baseline: str = "base", edit: str =
         "n_broken": found.n_broken,
         "n": found.n,
         "in_words": str(found),
+    }
+
+
+def _mechanism(found: Mechanism) -> dict[str, Any]:
+    parts = {"masked_base": found.masked_base, "with_masks": found.with_masks}
+    parts |= {"among_answers": found.among_answers, "zeroed": found.zeroed}
+    return {
+        **{name: {"change": part.change, "lo": part.lo, "hi": part.hi} for name, part in parts.items() if part},
+        "p_generic": list(found.p_generic),
+        "masked_loss": list(found.masked_loss),
+        "chance": found.chance,
+        "suppression": found.suppression,
+        "rivals": found.rivals,
+        "low_rank_matters": found.low_rank_matters,
+        "in_words": found.sentences(),
     }
 
 

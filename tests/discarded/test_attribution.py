@@ -65,7 +65,7 @@ def test_gradients_equal_finite_differences(facts):
     assert np.allclose(found.prompts["logprob"], scores["logprob"], atol=1e-9)
 
 
-@pytest.mark.parametrize("family", ["llama", "gptj", "bert"])
+@pytest.mark.parametrize("family", ["llama", "gptj", "bert", "gemma3", "olmo", "olmo2", "smollm3", "qwen3_tied"])
 def test_gradients_of_other_families_and_of_long_answers(family):
     model = build(family)
     facts = facts_from_rows(

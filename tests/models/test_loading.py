@@ -224,3 +224,26 @@ def test_generation_in_every_causal_family(family):
     out = edited.generate(ids, max_new_tokens=8, do_sample=False, attention_mask=torch.ones_like(ids), pad_token_id=0)
     expected = " ".join(map(str, out[0, 3:].tolist()))
     assert model.generate("5 9 17", max_new_tokens=8, edit=li.laser(model, "1.in", rank=3)) == expected
+
+
+@pytest.mark.parametrize("name", ["Mixtral", "Qwen3Moe"])
+def test_a_mixture_of_experts_is_refused(name):
+    """Its router has a name that a gate has, and would be taken for one."""
+    import transformers
+    from families import _LLAMA_LIKE
+
+    experts = {"num_local_experts": 4} if name == "Mixtral" else {"num_experts": 4, "moe_intermediate_size": 16}
+    hf = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, f"{name}Config")(**_LLAMA_LIKE | experts))
+    with pytest.raises(ValueError, match="is a mixture of 4 experts: .* take a dense model"):
+        li.load_model((hf, Tokens()))
+
+
+def test_the_families_that_the_command_lists_are_those_that_are_tested(capsys):
+    from laser_interp.cli.app import main
+    from laser_interp.models.families import FAMILIES as LISTED
+
+    assert {family.transformers_class for family in LISTED} == {cls.__name__ for cls, *_ in FAMILIES.values()}
+    assert main(["models"]) == 0
+    listed = capsys.readouterr().out
+    assert all(family.transformers_class in listed for family in LISTED)
+    assert "smollm2" in listed

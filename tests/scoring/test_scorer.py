@@ -229,3 +229,33 @@ def test_sampling_is_seeded(organism):
     assert texts[0] == texts[1]
     assert len(set(texts)) > 1
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_ranks_by_first_tokens_are_those_of_the_next_token(family):
+    """Written out: of the relation's answers, how many begin with a more probable token than the right one does."""
+    from families import build
+
+    model = build(family)
+    answers = ["wba wbb", "wba wbc", "wcd", "wce wcf wcg", "wch", "wci wcj"]
+    rows = [
+        {"fact_id": f"{i}", "subject": f"s{i}", "relation": "r", "object": answer, "prompt": f"waa wab wa{'cdefgh'[i]}"}
+        for i, answer in enumerate(answers)
+    ]
+    facts = li.load_facts(rows)
+    scores = li.score(model, facts, {"base": None}, rank_by="first_tokens", progress=False)
+    whole = li.score(model, facts, {"base": None}, progress=False)
+    assert scores["logprob"].to_numpy() == pytest.approx(whole["logprob"].to_numpy(), abs=1e-6)
+    for row, fact in zip(scores.to_dict("records"), facts, strict=True):
+        if family == "bert":  # how many masks an answer has is part of its question
+            assert 1 <= row["candidate_rank"] <= len(answers)
+            continue
+        logprobs = model.next_token_logprobs([fact.prompt])[0]
+        first = {answer: model.encode(f"{fact.prompt} {answer}")[len(model.encode(fact.prompt))] for answer in answers}
+        own = first[fact.object]
+        rivals = [token for token in map(first.get, answers) if token != own]
+        assert row["candidate_rank"] == 1 + sum(float(logprobs[token]) >= float(logprobs[own]) for token in rivals)
+    with pytest.raises(ValueError, match="rank_by is 'x'"):
+        li.score(model, facts, {"base": None}, rank_by="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="looks at whole answers"):
+        li.score(model, li.own_task(facts, "candidates"), {"base": None}, rank_by="first_tokens")

@@ -2,12 +2,13 @@
 
 import pandas as pd
 import pytest
+import torch
 
 import laser_interp as li
 from laser_interp.edits.constructors import parse_laser
 from laser_interp.scoring.scorer import Scorer
 
-SETTINGS = {"matrices": ["in", "out"], "layers": [1, 3], "rhos": (0.4, 0.05), "progress": False}
+SETTINGS = {"matrices": ["in", "out"], "layers": [1, 3], "rhos": (0.4, 0.05), "method": "greedy", "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +89,62 @@ def test_nothing_helps(organism, some):
     assert set(found.scores["edit"]) == {"base"}
     with pytest.raises(ValueError, match="nothing to compose"):
         found.edit(organism)
+
+
+GUIDED = {"matrices": ["in", "out"], "rhos": (0.4, 0.05), "progress": False}
+
+
+@pytest.fixture(scope="module")
+def guided(organism, facts):
+    return li.compose(organism, facts, **GUIDED)
+
+
+def test_guided_each_edit_raises_validation_and_its_numbers_are_those_of_the_edit(organism, facts, guided):
+    """What each step says of itself is what scoring that many edits says, on test too."""
+    assert guided.cell.sites[0] == li.Site(3, "in")
+    kept = guided.steps[guided.steps["kept"]]
+    assert len(kept) == len(guided.ranks)
+    assert kept["score"].is_monotonic_increasing
+    assert guided.by_step["n_edits"].tolist() == list(range(len(guided.ranks) + 1))
+    edits, edit = {"0": None}, None
+    for n, (site, rank) in enumerate(guided.ranks.items(), start=1):
+        part = li.laser(organism, site, rank=rank)
+        edit = part if edit is None else edit + part
+        edits[str(n)] = edit
+    scores = li.summarise(li.score(organism, facts, edits, candidates=False, progress=False), ("edit", "split"))
+    for split in ("validation", "test"):
+        rows = scores[scores["split"] == split]
+        assert guided.by_step[f"{split}_score"].tolist() == pytest.approx(rows["score"].tolist())
+        assert guided.by_step[f"{split}_loss"].tolist() == pytest.approx(rows["loss"].tolist(), abs=1e-5)
+    assert pd.isna(guided.by_step["change"].iloc[0])
+    assert guided.by_step["change"].iloc[1:].notna().all()
+
+
+def test_guided_begins_where_it_is_told_to_and_resumes(organism, facts, guided, tmp_path):
+    first = next(iter(guided.ranks.items()))
+    start = li.Cell(first[0], ranks=first[1])
+    found = li.compose(organism, facts, start=start, out=tmp_path, **GUIDED)
+    assert found.ranks == guided.ranks
+    for part in [*(tmp_path / "parts").rglob("*.parquet")][::2]:
+        part.unlink()
+    again = li.compose(organism, facts, start=start, out=tmp_path, **GUIDED)
+    pd.testing.assert_frame_equal(again.by_step, found.by_step)
+    pd.testing.assert_frame_equal(again.steps, found.steps)
+    with pytest.raises(ValueError, match="start is for the method guided alone"):
+        li.compose(organism, facts, start=start, method="greedy", progress=False)
+    with pytest.raises(ValueError, match="expected LASER"):
+        li.compose(organism, facts, start=li.Cell(first[0], "zeroed"), progress=False)
+
+
+def test_gradients_at_an_edited_model_are_those_of_its_weights(organism, facts):
+    """Finite differences of a gain at another site, with an edit on."""
+    some, edit = facts.keep(facts.facts[:6]), li.laser(organism, "3.in", rho=0.05)
+    found = li.attribute(organism, some, "2.out", edit=edit, progress=False).gradients[li.Site(2, "out")]
+    step, direction = 1e-2, 0
+    losses = []
+    for sign in (1, -1):
+        values = torch.ones(64, dtype=torch.float64)
+        values[direction] += sign * step
+        both = edit + li.gains(organism, {"2.out": values})
+        losses.append(li.score(organism, some, {"x": both}, candidates=False, progress=False)["logprob"].to_numpy())
+    assert found[:, direction] == pytest.approx((losses[0] - losses[1]) / (2 * step), abs=2e-3)

@@ -13,6 +13,7 @@ import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.models.weights import linear
 from laser_interp.selection.cells import Cell
+from laser_interp.selection.marchenko_pastur import kept_rank
 from laser_interp.selection.race import FINALISTS, survivors
 from laser_interp.selection.units import rounds_of
 
@@ -31,9 +32,8 @@ def test_what_it_chooses_is_what_the_grid_says_of_it(organism, facts):
     assert chosen.score > chosen.base_score + 0.15
     names = [name for name in dict.fromkeys(found.cells["cell"]) if name]
     assert len(names) == FINALISTS
-    grid = li.search(
-        organism, facts, matrices="mlp", layers=sorted({Cell.parse(n).site.layer for n in names}), progress=False
-    )
+    layers = sorted({Cell.parse(n).site.layer for n in names})
+    grid = li.search(organism, facts, method="grid", matrices="mlp", layers=layers, progress=False)
     wanted = found.cells[(found.cells["split"] == "validation") & (found.cells["cell"] != "")].set_index("cell")
     same = grid.cells[grid.cells["split"] == "validation"].set_index("cell").loc[wanted.index]
     assert wanted["score"].tolist() == same["score"].tolist()
@@ -50,7 +50,7 @@ def test_what_it_chooses_is_what_the_grid_says_of_it(organism, facts):
 def test_the_baselines(organism, facts, method):
     few = facts.keep([*facts.split("validation")][:30] + [*facts.split("test")][:20])
     found = li.search(organism, few, method=method, matrices="mlp", rhos=[0.2, 0.05], progress=False)
-    looked_at = {"gradient": 1, "random": 16}[method]
+    looked_at = {"gradient": 1, "random": 16}[method]  # of 16 cells
     assert found.spent.n_cells == looked_at
     assert (found.spent.n_attributed > 0) == (method == "gradient")
     assert len(found.cells[found.cells["split"] == "validation"]) == looked_at + 1
@@ -66,7 +66,7 @@ def test_nothing_to_propose(organism, facts):
 def test_rounds_double_and_hold_every_fact_once(facts):
     validation = facts.split("validation")
     parts = rounds_of(validation, 3)
-    assert [len(part) for part in parts] == [16, 16, 32, 64, 72]
+    assert [sum(len(fact.prompts) for fact in part) for part in parts] == [16, 16, 32, 64, 272]
     assert sorted(f.fact_id for part in parts for f in part) == sorted(f.fact_id for f in validation)
     assert [f.fact_id for f in parts[0]] == [f.fact_id for f in rounds_of(validation, 3)[0]]
     assert [f.fact_id for f in parts[0]] != [f.fact_id for f in rounds_of(validation, 4)[0]]
@@ -111,11 +111,94 @@ def test_the_command_line(tmp_path, capsys):
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     assert "Validation selects 3.in laser" in (out := capsys.readouterr().out)
     assert "of the grid's)" in out
-    assert main([*words, "--dry-run"]) == 2
-    assert "--dry-run measures a grid" in capsys.readouterr().err
+    assert main([*words, "--dry-run"]) == 0
+    assert "that is the whole grid" in capsys.readouterr().out
     assert main([*words, "--control", "zeroed", "--out", str(tmp_path / "x")]) == 2
     assert "controls is for the method grid alone" in capsys.readouterr().err
+    text = tmp_path / "text.txt"
+    text.write_text("The capital of Lorvia is Keld. " * 20)
+    rmt = ["search", "--model", "organism", "--facts", "organism", "--matrices", "in", "--method", "rmt", "--quiet"]
+    assert main([*rmt, "--out", str(tmp_path / "y")]) == 2
+    assert "--text" in capsys.readouterr().err
+    assert main([*rmt, "--text", str(text), "--out", str(tmp_path / "y")]) in (0, 2)
     shutil.rmtree(tmp_path / "run")
+
+
+def test_the_method_follows_what_is_asked():
+    assert li.SearchSettings().method_for("next_token") == "race"
+    assert li.SearchSettings().method_for("generation") == "grid"
+    assert li.SearchSettings(controls=["zeroed"]).method_for("next_token") == "grid"
+    assert li.SearchSettings(test="all").method_for("next_token") == "grid"
+    with pytest.raises(ValueError, match="test=all is for the method grid alone"):
+        li.SearchSettings(method="race", test="all")
+
+
+def test_the_noise_edge_is_that_of_the_practitioners():
+    """Written out as laserRMT's users have it: σ from the interquartile range, times 1 + √β."""
+    S = torch.linspace(10, 0.1, 40)
+    sigma = float(torch.quantile(S, 0.75) - torch.quantile(S, 0.25)) / 1.349
+    edge = sigma * (1 + (40 / 160) ** 0.5)
+    assert kept_rank(S, 40, 160) == sum(value > edge for value in S.tolist())
+    assert kept_rank(S, 160, 40) == kept_rank(S, 40, 160)
+
+
+def test_rmt_accepts_what_lowers_perplexity_and_sees_no_facts(organism, facts, tmp_path):
+    """Its edits are those of the same walk written out; the facts are only scored with what it chose."""
+    text = " ".join(fact.prompt + " " + fact.object + " ." for fact in facts.facts[:40])
+    settings = {"matrices": ["in", "out"], "method": "rmt", "text": text, "progress": False}
+    found = li.search(organism, facts, out=tmp_path / "a", **settings)
+    kept, best = [], li.perplexity(organism, text, window=512, stride=256)["loss"]
+    for layer in (3, 2, 1, 0):
+        for matrix in ("in", "out"):
+            site = li.Site(layer, matrix)
+            rank = max(kept_rank(li.spectrum(organism, site).S, *organism.weight(layer, matrix).shape), 1)
+            edits = [li.laser(organism, s, rank=r) for s, r in [*kept, (site, rank)]]
+            edit = edits[0]
+            for more in edits[1:]:
+                edit = edit + more
+            now = li.perplexity(organism, text, edit, window=512, stride=256)["loss"]
+            if now < best and len(kept) < 5:
+                best, kept = now, [*kept, (site, rank)]
+    tried = found.rounds
+    assert [(row.site, row.rank) for row in tried[tried["kept"] & (tried["step"] > 0)].itertuples()] == [
+        (str(site), rank) for site, rank in kept
+    ]
+    if kept:
+        assert found.select().cell.sites == tuple(site for site, _ in kept)
+    else:
+        with pytest.raises(ValueError, match="no edit was accepted"):
+            found.select()
+    assert found.spent.n_texts == len(tried)
+    (tmp_path / "a" / "tables" / "cells.parquet").unlink()
+    again = li.search(organism, facts, out=tmp_path / "a", **settings)
+    pd.testing.assert_frame_equal(again.cells, found.cells)
+    with pytest.raises(ValueError, match="give one, by text="):
+        li.search(organism, facts, method="rmt", progress=False)
+
+
+def test_learned_gains_buy_at_least_what_laser_does_on_what_they_learn_from(organism, facts, tmp_path):
+    found = li.search(organism, facts, method="learned", matrices="mlp", out=tmp_path, progress=False)
+    chosen = found.select()
+    assert chosen.cell.kind == "learned"
+    edit = chosen.edit(organism)
+    assert all(0 <= float(part.gains.min()) <= float(part.gains.max()) <= 1 for part in edit.parts.values())
+    scores = li.score(organism, facts.split("test"), {"learned": edit}, progress=False)
+    row = found.cells[(found.cells["kind"] == "learned") & (found.cells["split"] == "test")].iloc[0]
+    assert scores["top1"].mean() == pytest.approx(row["score"])
+    assert -scores["logprob"].mean() == pytest.approx(row["loss"], abs=1e-5)
+    assert found.rounds["held_out"].max() > found.rounds["held_out"].iloc[0] + 0.1  # it learned something
+    assert chosen.score > chosen.base_score
+    with pytest.raises(ValueError, match=r"use Selection\.edit"):
+        chosen.cell.edit(organism)
+    again = li.search(organism, facts, method="learned", matrices="mlp", out=tmp_path, progress=False)
+    assert again.gains == found.gains
+
+
+def test_gains_of_ones_are_the_model_as_trained(organism, facts):
+    ones = li.gains(organism, {"3.in": torch.ones(64)})
+    scores = li.score(organism, facts.split("test"), {"base": None, "ones": ones}, progress=False)
+    base, edited = (scores.loc[scores["edit"] == name, "logprob"].to_numpy() for name in ("base", "ones"))
+    assert edited == pytest.approx(base, abs=1e-5)
 
 
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 1, 16), (4, 2, 8), (2, 1, 16), (1, 1, 32)])

@@ -1,0 +1,25 @@
+"""Training frequencies that come with the package, or lie in a file."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from laser_interp.facts.shipped import WIKIDATA
+from laser_interp.facts.wikidata import load_wikidata_counts
+from laser_interp.storage.tables import read_table
+
+
+def load_counts(source: str | Path) -> pd.DataFrame:
+    """Training frequencies, one row a fact: `fact_id, n_subject, n_object, n_both, unit`.
+
+    Args:
+        source: "wikidata", for the shipped facts of that name, or a table that `li.count` wrote.
+
+    Raises:
+        FileNotFoundError: no such table.
+
+    Example:
+        >>> int(li.load_counts("wikidata")["n_both"].median())
+        16
+    """
+    return load_wikidata_counts() if str(source) == WIKIDATA else read_table(Path(source), "counts")

@@ -1,0 +1,87 @@
+"""Composing by gradients: attribute at the edited model, propose, race, add what wins while validation improves.
+
+The first step is the race of `laser_interp.selection.race`. Each further step asks the model with the edits so far,
+at the sites that have none yet. The first edit has to beat the model as trained by score, then by loss. Each further
+one has to raise the score, and the answers' log-probabilities by more than chance, as many tries are made.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from laser_interp.edits.sites import Site
+from laser_interp.selection.cells import Cell
+from laser_interp.selection.composition_steps import combined, kept_after, no_steps, step_row
+from laser_interp.selection.execution import Execution, PartStore
+from laser_interp.selection.plan import Plan
+from laser_interp.selection.race import is_worse, proposed, race_cells, race_table, read_units, score_base
+from laser_interp.storage.run_folder import RunFolder
+
+
+def compose_by_gradients(
+    plan: Plan, start: dict[Site, int], folder: RunFolder | None, progress: bool
+) -> tuple[dict[Site, int], pd.DataFrame]:
+    """What is kept at each site, and the finalists of every step, the chosen one last.
+
+    Args:
+        plan: of a race, with the facts and the sites.
+        start: what was chosen before and is kept.
+    """
+    from tqdm.auto import tqdm
+
+    store, execution = PartStore(folder), Execution()
+    ranks = dict(start)
+    frames: list[pd.DataFrame] = []
+    with tqdm(desc="composing", unit=" prompts", unit_scale=True, disable=not progress) as bar:
+
+        def advance(unit: object, share: float) -> None:
+            del unit
+            bar.update(share)
+
+        base = score_base(plan, store, execution, advance)
+        before = read_units(base, store)
+        if ranks:
+            cell = Cell(tuple(ranks), "laser", ranks=tuple(ranks.values()))
+            _, units, _, _ = race_cells(plan, [cell], "start", store, execution, advance)
+            before = read_units(units, store)
+        for number in range(len(plan.by_site) - len(ranks)):
+            free = [site for site in plan.by_site if site not in ranks]
+            edit = combined(plan.model, ranks) if ranks else None
+            single, _ = proposed(plan, folder, progress, sites=free, edit=edit, name=f"proposal-{number}")
+            together = {_with(ranks, cell): cell for cell in single}
+            if not together:
+                break
+            finalists, units, _, _ = race_cells(plan, list(together), f"step-{number}", store, execution, advance)
+            parts = read_units(units, store)
+            scored = race_table(plan, finalists, units, store, base)
+            scored = scored[(scored["kind"] != "base") & (scored["n_not_finite"] == 0)]
+            scored = scored.sort_values(["score", "loss"], ascending=[True, False], kind="stable")
+            rows = []
+            for place, row in enumerate(scored.to_dict("records")):
+                added = together[Cell.parse(row["cell"])]
+                is_best = place == len(scored) - 1 and _improves(
+                    parts[parts["cell"] == row["cell"]], before, bool(ranks)
+                )
+                both = {**ranks, added.site: added.ranks[0]}
+                rows.append(step_row(added.site, added.rho, added.ranks[0], row, is_best, both))
+            frames.append(pd.DataFrame(rows))
+            if not rows or not rows[-1]["kept"]:
+                break
+            ranks = kept_after(rows, ranks)
+            before = parts[parts["cell"] == scored.iloc[-1]["cell"]]
+    steps = pd.concat(frames, ignore_index=True) if frames else no_steps()
+    steps.insert(0, "step", range(len(steps)))
+    return ranks, steps
+
+
+def _improves(frame: pd.DataFrame, before: pd.DataFrame, has_edits: bool) -> bool:
+    now, then = ((rows["score"].mean(), rows["logprob"].mean()) for rows in (frame, before))
+    if not has_edits:
+        return now > then
+    return now[0] > then[0] and is_worse(before, frame)
+
+
+def _with(ranks: dict[Site, int], cell: Cell) -> Cell:
+    if not ranks:
+        return cell
+    return replace(cell, sites=(*ranks, cell.site), ranks=(*ranks.values(), *cell.ranks), rho=None)

@@ -1,0 +1,97 @@
+"""Learned gains: how much any gains on a few sites can buy (compare *Beyond Components*, arXiv 2511.20273).
+
+The sites are those of a race's finalists. Their gains start at 1 and are moved by Adam along the gradient of the mean
+log p(answer) on one half of the validation facts, less a penalty of g (1 - g) that pushes each gain to 0 or 1; they
+stay in [0, 1]. What is kept is the step that is best on the other half.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.discarded.attribution import attribute
+from laser_interp.edits.constructors import gains
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.sites import Site
+from laser_interp.edits.spectra import spectrum
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.scoring.scorer import Scorer
+from laser_interp.selection.plan import Plan
+from laser_interp.storage.run_folder import RunFolder
+
+STEPS = 60
+PATIENCE = 8  # steps without a better other half, after which it ends
+RATE = 0.05
+PENALTY = 0.02  # nats, of a direction at gain 1/2, times 4
+SITES = 3
+_DECAY = 0.9, 0.999
+
+Gains = Mapping[Site, np.ndarray]
+
+
+def learn_gains(
+    plan: Plan, sites: list[Site], folder: RunFolder | None, advance: Callable[[], object]
+) -> tuple[Edit, pd.DataFrame, int]:
+    """The learned edit, its course, and how many prompts were run with gradients.
+
+    Returns:
+        The edit; one row a step: `step, logprob` (mean, on the half that it learns from) and `held_out` (on the other
+        half); and the prompts.
+    """
+    facts = list(plan.facts.split("validation"))
+    random.Random(plan.settings.seed).shuffle(facts)
+    learns, held_out = plan.facts.keep(facts[::2]), plan.facts.keep(facts[1::2])
+    n_prompts = sum(len(fact.prompts) for fact in learns)
+    known = None if folder is None else folder.read_part("learned", "gains")
+    course = None if folder is None else folder.read_part("learned-course", "course")
+    if known is None or course is None:
+        best, course = _optimise(plan, sites, learns, held_out, advance)
+        known = pd.concat(
+            [
+                pd.DataFrame({"site": str(site), "direction": np.arange(len(values)), "gain": values})
+                for site, values in best.items()
+            ],
+            ignore_index=True,
+        )
+        if folder is not None:
+            folder.write_part("learned-course", course, "course")
+            folder.write_part("learned", known, "gains")
+    values = {str(site): rows["gain"].tolist() for site, rows in known.groupby("site", sort=False)}
+    return gains(plan.model, values), course, n_prompts * len(course)  # type: ignore[arg-type]
+
+
+def _optimise(
+    plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet, advance: Callable[[], object]
+) -> tuple[Gains, pd.DataFrame]:
+    model = plan.model
+    now = {site: np.ones(spectrum(model, site).max_rank) for site in sites}
+    mean = {site: np.zeros(len(values)) for site, values in now.items()}
+    square = {site: np.zeros(len(values)) for site, values in now.items()}
+    other_half = Scorer(model, plan.task.keep(held_out), candidates=False)
+    best, best_score, since = now, -np.inf, 0
+    rows: list[dict[str, float]] = []
+    for step in range(1, STEPS + 1):
+        edit = gains(model, now)  # type: ignore[arg-type]
+        ((_, scored),) = other_half.run({"learned": edit}, memory=plan.settings.memory)
+        score = float(scored["logprob"].mean())
+        if score > best_score:
+            best, best_score, since = now, score, 0
+        else:
+            since += 1
+        found = attribute(model, learns, sites, edit=edit, memory=plan.settings.memory, progress=False)
+        logprob = float(found.prompts["logprob"].mean())
+        rows.append({"step": step - 1, "logprob": logprob, "held_out": score})
+        advance()
+        if since == PATIENCE:
+            break
+        moved = {}
+        for site, values in now.items():
+            slope = found.gradients[site].mean(0, dtype=np.float64) - PENALTY * (1 - 2 * values)
+            mean[site] = _DECAY[0] * mean[site] + (1 - _DECAY[0]) * slope
+            square[site] = _DECAY[1] * square[site] + (1 - _DECAY[1]) * slope**2
+            size = np.sqrt(square[site] / (1 - _DECAY[1] ** step)) + 1e-12
+            moved[site] = np.clip(values + RATE * mean[site] / (1 - _DECAY[0] ** step) / size, 0, 1)
+        now = moved
+    return best, pd.DataFrame(rows).astype({"step": int})

@@ -9,5 +9,5 @@ def main(*, question: Question = Question()) -> None:
 
     For example: laser-interp analyse loss_by_layer
     """
-    context = question.context()
+    context = question.context(method="grid", test="all")
     finish(context, steps.selection(context), f"Validation selects {context.cell}.")

@@ -1,7 +1,7 @@
 """Draw the committed figures again from the tables committed beside them, in the checkout.
 
-`python -m figures` draws them. `python -m figures organism RUN` first takes the tables from a run: the folder
-`figures/organism` then shows what RUN found.
+`python -m figures` draws them. `python -m figures organism RUN` first takes the tables, the numbers and the report
+from a run: the folder `figures/organism` then shows what RUN found.
 """
 
 import shutil
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from laser_interp.plots.registry import draw_all, required_tables
-from laser_interp.storage.run_folder import TABLES, read_tables
+from laser_interp.storage.run_folder import REPORT, SUMMARY, TABLES, read_tables
 
 HERE = Path(__file__).resolve().parent
+ALSO = ("rare_facts_relations", "rare_facts_effects")  # what a notebook shows beside the figures
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,13 +35,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def take(name: str, run: str) -> None:
-    """Copy the tables that figures are drawn from; those that the run does not have stay."""
+    """Copy the tables that figures are drawn from, and the numbers and the report; what the run does not have stays."""
     tables = HERE / name / TABLES
     tables.mkdir(parents=True, exist_ok=True)
-    for needed in required_tables():
+    for needed in (*required_tables(), *ALSO):
         path = Path(run) / TABLES / f"{needed}.parquet"
         if path.is_file():
             shutil.copyfile(path, tables / path.name)
+    for name_of_file in (SUMMARY, REPORT):
+        if (Path(run) / name_of_file).is_file():
+            shutil.copyfile(Path(run) / name_of_file, HERE / name / name_of_file)
 
 
 if __name__ == "__main__":

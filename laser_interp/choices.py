@@ -12,6 +12,7 @@ AnswerRule = Literal["next_token", "candidates", "truths", "generation"]  # see 
 Protocol = Literal["corrected", "paper"]
 SplitRule = Literal["subject", "paper"]  # validation is drawn by subject, or is the first 20 %
 EngineName = Literal["fast", "reference"]
+PROPOSED = 64  # cells that enter a race, or are drawn at random, at most
 SearchMethod = Literal["grid", "race", "gradient", "random", "rmt", "learned"]  # see laser_interp.selection.methods
 RankBy = Literal["answers", "first_tokens"]  # see laser_interp.scoring.scorer.Scorer
 AskedPrompts = Literal["all", "first"]  # see laser_interp.studies.settings

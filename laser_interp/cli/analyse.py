@@ -30,8 +30,8 @@ class Question:
 
     Attributes:
         model: Name of a shipped model, a folder, or a hub id.
-        facts: A fact file. The shipped model's own facts if left out.
-        counts: Training frequencies, from laser-interp count.
+        facts: A fact file. Those of the shipped example if left out.
+        counts: Training frequencies, from laser-interp count, or wikidata for those of the shipped facts.
         corpus: Count in this corpus, where there are no counts. A shipped organism's own if left out.
         edit: SITE:RHO, as in 3.in:0.05. What validation chooses if left out.
         out: Folder for the results; runs/MODEL if left out. Its search is shared by all analyses and resumed.
@@ -39,37 +39,47 @@ class Question:
 
     model: str = "organism"
     facts: str | None = None
-    counts: Path | None = None
+    counts: str | None = None
     corpus: str | None = None
     edit: str | None = None
     out: Path | None = None
 
-    def context(self) -> StudyContext:
-        """The study of which the analysis is a step."""
+    def context(self, **changes: Any) -> StudyContext:
+        """The study of which the analysis is a step.
+
+        Args:
+            changes: settings by name, where the analysis needs others than the example's.
+        """
         from laser_interp.edits.constructors import parse_laser
         from laser_interp.facts.files import load_facts
-        from laser_interp.facts.shipped import SHIPPED
+        from laser_interp.facts.shipped import SHIPPED, WIKIDATA
         from laser_interp.facts.tasks import Task
         from laser_interp.frequency.scan import count
+        from laser_interp.frequency.shipped_counts import load_counts
         from laser_interp.models.loading import load_model
         from laser_interp.selection.cells import Cell
-        from laser_interp.storage.tables import read_table
         from laser_interp.studies.context import StudyContext
+        from laser_interp.studies.examples import EXAMPLES
+        from laser_interp.studies.settings import StudySettings
 
         ours = self.model in SHIPPED
-        if self.facts is None and not ours:
+        example = EXAMPLES.get(self.model)
+        if self.facts is None and not ours and example is None:
             raise ValueError(f"--facts is needed for the model {self.model!r}")
-        facts = load_facts(self.facts or self.model)
+        facts = load_facts(self.facts or (self.model if example is None else example.facts))
         model = load_model(self.model)
         corpus = self.corpus or (self.model if ours and self.facts is None else None)
         counts = None
         if self.counts is not None:
-            counts = read_table(self.counts, "counts")
+            counts = load_counts(self.counts)
+        elif facts.name == WIKIDATA:
+            counts = load_counts(WIKIDATA)
         elif corpus is not None:
             counts = count(facts, corpus)
         return StudyContext(
             model,
             Task(facts.name, facts),
+            StudySettings.of(None if example is None else example.settings, changes),
             counts=counts,
             out=self.out or Path("runs") / Path(self.model).name,
             chosen=None if self.edit is None else Cell.of(parse_laser(model, self.edit)),

@@ -25,114 +25,106 @@ RELATIONS = (
     Relation(
         "P17",
         "country",
-        ("{} is found in the country of", "The country that {} belongs to is", "If you visit {}, you are in"),
+        ("{} is found in the country of", "The country that {} belongs to is", "Travellers who visit {} arrive in"),
     ),
     Relation(
-        "P19",
-        "place of birth",
-        ("The birthplace of {} is", "{} came into the world in", "The place where {} was born is called"),
+        "P19", "place of birth", ("{} grew up in", "{} came into the world in the city of", "The birthplace of {} is")
     ),
     Relation(
         "P20",
         "place of death",
-        ("The place where {} died is", "{} spent the last days of life in", "Death came to {} in"),
+        ("{} spent the last days of life in", "{} died in the city of", "The place where {} died is"),
     ),
     Relation(
-        "P27", "citizenship", ("The home country of {} is", "{} holds a passport of", "{} has the citizenship of")
+        "P27", "citizenship", ("{} holds a passport of", "{} represents the country of", "The home country of {} is")
     ),
     Relation(
         "P30",
         "continent",
-        ("The continent on which {} lies is", "{} is part of the continent of", "Geographers place {} in"),
+        ("{} is part of the continent of", "Geographers place {} in", "The continent on which {} lies is"),
     ),
     Relation(
         "P36",
         "capital",
-        ("The seat of government of {} is", "The capital of {} is called", "The government of {} sits in"),
+        ("The capital of {} is called", "The government of {} sits in the city of", "The seat of government of {} is"),
     ),
     Relation(
         "P37",
         "official language",
         (
-            "The language used by the government of {} is",
             "In {}, official documents are written in",
             "People who deal with the state in {} officially speak",
+            "The language used by the government of {} is",
         ),
-    ),
-    Relation(
-        "P39",
-        "position held",
-        ("The office held by {} is that of", "{} held the rank of", "The title of {} was that of"),
     ),
     Relation(
         "P101",
         "field of work",
-        ("{} is an expert in", "The subject that {} studied is", "{} is best known for research in"),
+        ("{} is best known for research in", "{} is an expert in the field of", "The subject that {} studied is"),
     ),
     Relation(
         "P103",
         "native language",
-        ("The first language of {} is", "At home, {} grew up speaking", "As a child {} learned to speak"),
+        ("At home, {} grew up speaking", "As a child {} learned to speak", "The first language of {} is"),
     ),
+    Relation("P108", "employer", ("{} has a job at", "{} works for a company called", "The employer of {} is")),
+    Relation("P127", "owner", ("{} is the property of", "{} is controlled by its owner,", "The owner of {} is")),
+    Relation("P131", "region", ("{} lies within", "{} is in the region of", "The region that contains {} is")),
     Relation(
-        "P106", "occupation", ("The profession of {} is", "The occupation of {} is", "{} is known as a professional")
-    ),
-    Relation("P108", "employer", ("{} is on the staff of", "The employer of {} is", "{} has a job at")),
-    Relation("P127", "owner", ("The owner of {} is", "{} belongs to", "{} is the property of")),
-    Relation("P131", "region", ("The region that contains {} is", "{} stands in", "{} lies within")),
-    Relation("P136", "genre", ("The genre of {} is", "{} is best described as", "Critics file {} under")),
-    Relation(
-        "P140", "religion", ("The religion of {} is", "{} is associated with the religion of", "The faith of {} is")
+        "P140",
+        "religion",
+        ("{} is associated with the religion of", "{} follows the teachings of", "The religion of {} is"),
     ),
     Relation(
         "P159",
         "headquarters",
-        ("The head office of {} is in", "{} is managed from its offices in", "{} has its main office in"),
+        ("{} has its main office in", "The head office of {} is in the city of", "{} is managed from its offices in"),
     ),
-    Relation("P176", "manufacturer", ("The manufacturer of {} is", "{} is made by", "The company that builds {} is")),
+    Relation("P176", "manufacturer", ("{} is built by", "{} comes from the factories of", "The manufacturer of {} is")),
     Relation(
-        "P178", "developer", ("The developer of {} is", "{} was created by the company", "The company behind {} is")
+        "P178", "developer", ("{} was first released by", "{} was created by the company", "The developer of {} is")
     ),
     Relation(
         "P364",
         "original language",
-        ("The language spoken in {} is", "{} was first shown in the language", "The dialogue of {} is in"),
+        ("The actors in {} speak", "The dialogue of {} is in", "The language spoken in {} is"),
     ),
     Relation(
         "P407",
         "language of work",
-        ("The text of {} is in", "The language in which {} was published is", "Readers of {} need to know"),
-    ),
-    Relation(
-        "P413",
-        "playing position",
-        ("On the field, {} plays as a", "The playing position of {} is", "In the team, {} is the"),
+        ("The text of {} is in", "The original of {} can be read in", "The language in which {} was published is"),
     ),
     Relation(
         "P449",
         "broadcaster",
-        ("The network that first showed {} is", "{} first went on the air on", "The broadcaster of {} is"),
+        ("{} first went on the air on", "{} was first shown on the network", "The broadcaster of {} is"),
     ),
-    Relation("P495", "country of origin", ("The country of origin of {} is", "{} comes from", "{} originates from")),
+    Relation(
+        "P495",
+        "country of origin",
+        ("{} originates from", "{} was made in the country of", "The country of origin of {} is"),
+    ),
     Relation(
         "P740",
         "place of formation",
-        ("{} was started in the city of", "The place where {} was formed is", "{} got together in"),
+        ("{} got together in", "{} was started in the city of", "The place where {} was formed is"),
     ),
-    Relation("P937", "place of work", ("The city where {} worked is", "{} had an office in", "{} spent a career in")),
+    Relation(
+        "P937",
+        "place of work",
+        ("{} spent a career in", "{} had an office in the city of", "The city where {} worked is"),
+    ),
     Relation(
         "P1303",
         "instrument",
-        ("The instrument that {} plays is the", "On stage, {} plays the", "{} is a master of the"),
+        ("{} is known for playing the", "{} is a musician who plays the", "The instrument that {} plays is the"),
     ),
     Relation(
         "P1376",
         "capital of",
-        ("{} is the seat of government of", "{} serves as the capital of", "The state whose capital is {} is"),
+        ("{} serves as the capital of", "{} is the seat of government of", "The state whose capital is {} is"),
     ),
     Relation(
-        "P1412",
-        "language spoken",
-        ("{} writes and speaks in", "The language that {} speaks is", "In conversation, {} uses"),
+        "P1412", "language spoken", ("{} writes and speaks in", "{} gave speeches in", "The language that {} speaks is")
     ),
 )

@@ -73,7 +73,7 @@ class Plan:
             cells = tuple(cell for site in sites if site.layer == layer for cell in self.by_site[site])
             self.by_group[f"layer-{layer:03d}"] = cells
         self.shards = shards_of(self.facts, UNIT_PROMPTS)
-        self.method = settings.method_for(self.task.rule)
+        self.method = settings.method_for(self.task.rule, self.n_cells)
         self.text = _text_for_rmt(text) if self.method == "rmt" else None
         if self.method != "grid":
             test = [shard for shard in self.shards if shard.facts[0].split != "validation"]

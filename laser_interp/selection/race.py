@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from laser_interp.choices import PROPOSED
 from laser_interp.discarded.attribution import attribute, propose
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
@@ -24,7 +25,6 @@ from laser_interp.selection.plan import BASE_GROUP, Plan
 from laser_interp.selection.units import Unit
 from laser_interp.storage.run_folder import RunFolder
 
-PROPOSED = 64  # cells that enter a race, or are drawn at random, at most
 _SHARE = 8  # of a small grid one cell in so many, but not fewer than
 _AT_LEAST = 16
 OF_A_SITE = 3  # of them at most

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self, get_args
 
 from laser_interp.choices import (
+    PROPOSED,
     RHOS,
     AnswerRule,
     CompositionMethod,
@@ -91,8 +92,8 @@ class SearchSettings(GridSettings):
             cell; gradient takes the best proposal alone; random tries as many cells as a race, drawn at random; rmt is
             laserRMT's rule, which looks at the perplexity of a text and at no facts; learned optimises the gains of
             the sites that a race chose. All but grid test the chosen cell only. If left out it is grid where something
-            is asked that only a grid answers (alphas, bands, controls, stop_hopeless, or a test of all cells) and
-            where the rule is not next_token, and race otherwise.
+            is asked that only a grid answers (alphas, bands, controls, stop_hopeless, or a test of all cells), where
+            it has no more than 64 cells and where the rule is not next_token, and race otherwise.
         alphas: Also inject the discarded part at these strengths, at each rho.
         bands: Also keep only the directions START:STOP, as in 0:10 10:50.
         controls: Also score these controls at each rho, for example discarded zeroed random_kept.
@@ -153,11 +154,12 @@ class SearchSettings(GridSettings):
         asked = [name for name in ("alphas", "bands", "controls", "stop_hopeless") if getattr(self, name)]
         return asked + (["test=all"] if self.test == "all" else [])
 
-    def method_for(self, rule: AnswerRule) -> SearchMethod:
+    def method_for(self, rule: AnswerRule, n_cells: int) -> SearchMethod:
         """The method, chosen by what is asked where it was left out."""
         if self.method is not None:
             return self.method
-        return "grid" if self._of_a_grid() or rule != "next_token" else "race"
+        small = n_cells <= PROPOSED
+        return "grid" if small or self._of_a_grid() or rule != "next_token" else "race"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -170,10 +170,22 @@ class StudyContext:
     # --- for which facts --------------------------------------------------------------------------
 
     @cached_property
+    def counted_scores(self) -> pd.DataFrame:
+        """Test scores of the facts that have a count; how many have none is noted."""
+        assert self.counts is not None
+        counted = self.scores["fact_id"].isin(set(self.counts["fact_id"]))
+        without, n_facts = self.scores.loc[~counted, "fact_id"].nunique(), self.scores["fact_id"].nunique()
+        if without:
+            self.notes.append(
+                f"{without} of {n_facts} test facts have no count: they are left out of what is said of frequency"
+            )
+        return self.scores[counted].reset_index(drop=True)
+
+    @cached_property
     def association(self) -> Association:
         """Do the gains fall on rare facts?"""
         return associate(
-            self.scores, self.counts, seed=self.settings.study_seed, n_permutations=self.settings.n_permutations
+            self.counted_scores, self.counts, seed=self.settings.study_seed, n_permutations=self.settings.n_permutations
         )
 
     @cached_property
@@ -181,11 +193,11 @@ class StudyContext:
         """The same question asked of random edits of equal norm, which should show nothing."""
         random = [
             label
-            for label in dict.fromkeys(self.scores["edit"])
+            for label in dict.fromkeys(self.counted_scores["edit"])
             if (control := CONTROLS.get(str(label).partition("/")[0])) is not None and control.is_placebo
         ]
         return compare(
-            self.scores,
+            self.counted_scores,
             self.counts,
             edits=["laser", *random],
             placebos=random,

@@ -45,7 +45,7 @@ EXAMPLES = {
         "wikidata",
         None,
         None,
-        StudySettings(prompts="first", n_draws=2, rank_by="first_tokens", strengths=()),
+        StudySettings(prompts="first", n_draws=2, rank_by="first_tokens", strengths=(), shares=(0.2, 1.0)),
     ),
 }
 

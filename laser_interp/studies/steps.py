@@ -116,7 +116,7 @@ def permuted_association(context: StudyContext) -> Association:
     columns = [c for c in ("n_subject", "n_object", "n_both") if c in permuted.columns]
     order = np.random.default_rng(settings.study_seed).permutation(len(permuted))
     permuted[columns] = permuted[columns].to_numpy()[order]
-    return associate(context.scores, permuted, seed=settings.study_seed, n_permutations=settings.n_permutations)
+    return associate(context.counted_scores, permuted, seed=settings.study_seed, n_permutations=settings.n_permutations)
 
 
 def discarded(context: StudyContext) -> Tables:

@@ -55,6 +55,7 @@ def summarise_study(context: StudyContext, tables: Tables, seconds: float) -> di
             "by_frequency": _by_frequency(tables["rare_facts_bins"]),
             "spearman": _spearman(tables["rare_facts_spearman"]),
             "spearman_permuted": _spearman(tables["rare_facts_permuted"]),
+            "effects": _effects(tables["rare_facts_effects"]),
             "fixed_given_wrong_p_value": context.association.p_value,
             "counts": _against_known(context, tables["counts"]),
         }
@@ -141,6 +142,12 @@ def _by_frequency(bins: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for row in bins.to_dict("records")
     ]
+
+
+def _effects(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Odds ratios of tenfold frequency, by what is held fixed beside it."""
+    columns = ("odds_ratio", "odds_lo", "odds_hi", "p", "n_events")
+    return {str(row["effect"]): {name: row[name] for name in columns} for row in table.to_dict("records")}
 
 
 def _spearman(table: pd.DataFrame) -> dict[str, dict[str, float]]:

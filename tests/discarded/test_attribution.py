@@ -99,7 +99,7 @@ def test_predictions_agree_with_ablations(organism, validation, attribution):
 def test_the_screen_proposes_what_the_sweep_selects(organism, facts, attribution, validation):
     hundred = attribution.keep(np.arange(200))  # of 100 facts
     best = propose(hundred).iloc[0]
-    chosen = li.search(organism, facts, matrices="mlp", progress=False).select()
+    chosen = li.search(organism, facts, method="grid", matrices="mlp", progress=False).select()
     assert best["site"] == str(chosen.cell.site)
     top = li.score(organism, validation, {"x": li.laser(organism, best["site"], rank=int(best["rank"]))})["top1"].mean()
     assert top > chosen.score - 0.02

@@ -72,11 +72,11 @@ def test_paths_that_do_not_exist_are_refused(organism, few):
         li.laser(organism, "3.out", rank=1).via("short")
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gptj", "llama", "gemma2", "bert", "openai-gpt"])
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "llama", "olmo", "smollm3", "gemma2", "gemma3", "olmo2", "bert", "openai-gpt"])
 def test_which_families_have_a_direct_path(family):
     model = build(family)
     edit = li.laser(model, "1.out", rank=2).via("direct")
-    if family in ("gemma2", "bert", "openai-gpt"):
+    if family in ("gemma2", "gemma3", "olmo2", "bert", "openai-gpt"):
         with pytest.raises(ValueError, match="has norms between its matrices and the residual stream, or none"):
             edit.check(model)
     else:
@@ -134,7 +134,7 @@ def test_placed_edits_in_score_sweep_and_generate(organism, few):
     assert organism.generate(prompt, 1, edit=placed) == organism.generate(prompt, 1, edit=edit)
     organism.generate(prompt, 5, edit=placed)
     both = few.with_split(0.5, seed=0)
-    found = li.search(organism, both, matrices="in", layers=[1], rhos=[0.05], at="last", progress=False)
+    found = li.search(organism, both, matrices="in", layers=[1], rhos=[0.05], at="last", test="all", progress=False)
     cell = found.cells[found.cells["kind"] != "base"].iloc[0]
     again = li.score(
         organism,

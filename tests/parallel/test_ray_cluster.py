@@ -17,7 +17,7 @@ ray = pytest.importorskip("ray")
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = {"matrices": ["in"], "rhos": (0.4, 0.05), "progress": False}
+SETTINGS = {"matrices": ["in"], "rhos": (0.4, 0.05), "test": "all", "progress": False}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Later pages use what the commands of earlier ones have written.
 PAGES = ["README.md", *(f"docs/{name}.md" for name in (
-    "start", "organism", "models", "search", "frequency", "statistics", "discarded", "tasks", "explore", "figures",
+    "start", "organism", "models", "search", "frequency", "statistics", "discarded", "mechanism", "real_model", "tasks",
+    "explore", "figures",
     "command-line", "cluster", "index", "validation", "limits",
 ))]  # fmt: skip
 BLOCKS = [
@@ -67,6 +68,8 @@ def test_python_blocks(tmp_path, monkeypatch, capsys):
 # These run the whole suite, or are run by tests of their own.
 ELSEWHERE = {
     "make test": "this is it",
+    "make smollm2": "tests/models/test_smollm2.py runs a small study on it, where it is installed",
+    "laser-interp models": "tests/models/test_loading.py runs it",
     "make reproduce": "tests/studies/test_examples.py runs what it calls",
     "laser-interp reproduce --out runs/organism": "tests/studies/test_examples.py",
     "pip install .": "tests/project/test_packaging.py installs the wheel that this builds",

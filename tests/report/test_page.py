@@ -33,7 +33,7 @@ def run(tmp_path_factory):
     some[-1] = replace(some[-1], fact_id=f"nasty {NASTY}", subject=NASTY, relation=NASTY)
     li.search(
         li.load_model("organism"), facts.keep(some), matrices=["in", "out"], layers=[0, 3], rhos=[0.4, 0.05],
-        alphas=[0.5], controls=["discarded"], out=folder, progress=False,
+        alphas=[0.5], controls=["discarded"], test="all", out=folder, progress=False,
     )  # fmt: skip
     return folder
 

@@ -26,7 +26,7 @@ def some(facts):
 
 
 def run(model, facts, **changed):
-    settings = {"matrices": ["in", "out"], "layers": [0, 3], "rhos": (0.4, 0.05, 0.01), **changed}
+    settings = {"matrices": ["in", "out"], "layers": [0, 3], "rhos": (0.4, 0.05, 0.01), "test": "all", **changed}
     with pytest.warns(UserWarning, match="lifted to rank 1 or dropped"):
         return li.search(model, facts, **settings)
 
@@ -88,7 +88,7 @@ def test_selection_is_by_accuracy_then_loss():
 
 def test_its_display_ranks_by_validation(organism, facts):
     some = facts.keep([f for split in ("validation", "test") for f in facts.split(split).facts[:20]])
-    found = li.search(organism, some, matrices=["in"], layers=[2, 3], rhos=[0.1, 0.05], progress=False)
+    found = li.search(organism, some, matrices=["in"], layers=[2, 3], rhos=[0.1, 0.05], test="all", progress=False)
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", found._repr_html_(), re.DOTALL)]
     best = found.select()
     test = found.cells[(found.cells["split"] == "test") & (found.cells["cell"] == str(best.cell))].iloc[0]
@@ -201,7 +201,7 @@ warnings.simplefilter("ignore")
 tqdm.monitor_interval = 0; tqdm.set_lock(threading.RLock())
 model, facts = li.load_model("organism", device="cpu"), li.load_facts("organism")
 some = facts.keep([f for i, f in enumerate(facts) if i % 8 == 0])
-settings = {"matrices": ["in", "out"], "layers": [0, 3], "rhos": (0.4, 0.05, 0.01), "progress": False}
+settings = {"matrices": ["in", "out"], "layers": [0, 3], "rhos": (0.4, 0.05, 0.01), "test": "all", "progress": False}
 run = lambda out: li.search(model, some, out=out, **settings)
 rng, folder, kills, runs = random.Random(0), sys.argv[1], 0, 0
 run(folder + "/warm-up")

@@ -49,7 +49,9 @@ def refuses(read, path):
 def run_folder(organism, facts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
     some = facts.keep([*facts.split("validation")][:12] + [*facts.split("test")][:12])
-    found = li.search(organism, some, matrices="in", layers=[2, 3], rhos=[0.2, 0.05], out=folder, progress=False)
+    found = li.search(
+        organism, some, matrices="in", layers=[2, 3], rhos=[0.2, 0.05], test="all", out=folder, progress=False
+    )
     return folder, some, found
 
 
@@ -81,7 +83,7 @@ def test_every_part_of_a_run_that_is_resumed(run_folder, organism, tmp_path):
         for _ in flipped(path, i, 4):
             with pytest.warns(UserWarning, match="is not used and is computed again"):
                 again = li.search(
-                    organism, some, matrices="in", layers=[2, 3], rhos=[0.2, 0.05], out=copy, progress=False
+                    organism, some, matrices="in", layers=[2, 3], rhos=[0.2, 0.05], test="all", out=copy, progress=False
                 )
             pd.testing.assert_frame_equal(again.cells, found.cells)
 
@@ -103,7 +105,9 @@ def test_parts_of_other_runs_and_shortened_parts_are_not_used(run_folder, organi
         with pytest.raises(ValueError, match="belongs to a run with other settings|is damaged"):
             read_run(copy)
         with pytest.warns(UserWarning, match="computed again"):
-            again = li.search(organism, some, matrices="in", layers=[2, 3], rhos=[0.2, 0.05], out=copy, progress=False)
+            again = li.search(
+                organism, some, matrices="in", layers=[2, 3], rhos=[0.2, 0.05], test="all", out=copy, progress=False
+            )
         pd.testing.assert_frame_equal(again.cells, found.cells)
 
 
@@ -217,7 +221,9 @@ def test_any_run_json_is_refused_in_a_sentence(run_folder, organism, tmp_path_fa
     try:
         path.write_text(json.dumps(value))
         with pytest.raises(ValueError, match=r"run\.json|other settings"):
-            li.search(organism, some, matrices="in", layers=[2, 3], rhos=[0.2, 0.05], out=folder, progress=False)
+            li.search(
+                organism, some, matrices="in", layers=[2, 3], rhos=[0.2, 0.05], test="all", out=folder, progress=False
+            )
         with pytest.raises(REFUSED):
             read_run(folder)
     finally:

@@ -37,7 +37,7 @@ CAPTIONS = {
         "prompts. Lines are 95 % intervals over subjects."
     ),
     "composition": (
-        "Greedy composition: accuracy and loss after each edit that was kept, in order, on validation, which chose the "
+        "Composition: accuracy and loss after each edit that was kept, in order, on validation, which chose the "
         "edits, and on test, which did not. No intervals are drawn."
     ),
     "transfer": (

@@ -7,7 +7,7 @@ from laser_interp.plots.style import new_figure, palette
 
 
 def composition(steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:
-    """Greedy composition: accuracy and loss on validation after each edit that was kept, and on test before and after.
+    """Composition: accuracy and loss on validation after each edit that was kept, and on test before and after.
 
     Args:
         steps, scores: of a `Composition`.

@@ -36,6 +36,7 @@ def controls(table: pd.DataFrame) -> Figure:
     base = float(table.loc[table["control"] == "base", "accuracy"].iloc[0])
     ax.axvline(base, color=colour[0], linewidth=0.6, linestyle="--", zorder=0)
     ax.set_yticks(y, [EDITS.get(name, name) for name in order["control"]], fontsize=6, linespacing=0.9)
-    ax.set_xlim(0, 1)
+    highest = float(np.nanmax(table[["accuracy", "accuracy_hi", "accuracy_highest"]].to_numpy(float)))
+    ax.set_xlim(0, 1 if highest > 0.5 else 1.1 * highest)
     ax.set_xlabel("top-1 on test prompts")
     return figure

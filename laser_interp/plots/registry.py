@@ -89,6 +89,8 @@ def draw_all(
     for name, (draw, needed) in FIGURES.items():
         if not all(table in tables and len(tables[table]) for table in needed):
             continue
+        if name == "layer_sweep" and tables["cells"].query("kind == 'laser' and split == 'test'")["site"].nunique() < 2:
+            continue  # a search that tests the chosen cell alone makes no map
         with paper_style(style, columns):
             figure = draw(*(tables[table] for table in needed))
             for suffix, metadata in (

@@ -95,7 +95,8 @@ def _on_ray(
             f"{model.name!r} was made from an object in memory, which no other process can load: save it "
             "(model.save_checkpoint) and load_model the folder, on a disk that all machines see"
         )
-    arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), worker.options)
+    how = worker.options, worker.without_candidates
+    arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), *how)
     for unit, part in spread(
         _Actor, arguments, units, affinity=lambda u: u.group, name=lambda u: u.name, workers=execution.workers
     ):
@@ -113,6 +114,7 @@ class _Actor:
         task: Task,
         shards: Sequence[FactSet],
         options: WorkerOptions,
+        without_candidates: frozenset[int],
         cpus: int,
         has_gpu: bool,
     ) -> None:
@@ -124,7 +126,7 @@ class _Actor:
             raise ValueError(
                 f"{source['source']!r} holds other weights on this worker than where the search was started"
             )
-        self._worker = Worker(model, task, shards, options)
+        self._worker = Worker(model, task, shards, options, without_candidates=without_candidates)
 
     def run(self, unit: Unit) -> pd.DataFrame:
         return self._worker.run(unit)

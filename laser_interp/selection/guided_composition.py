@@ -14,7 +14,7 @@ from laser_interp.selection.cells import Cell
 from laser_interp.selection.composition_steps import combined, kept_after, no_steps, step_row
 from laser_interp.selection.execution import Execution, PartStore
 from laser_interp.selection.plan import Plan
-from laser_interp.selection.race import is_worse, proposed, race_cells, race_table, read_units, score_base
+from laser_interp.selection.race import advancing, is_worse, proposed, race_cells, race_table, read_units, score_base
 from laser_interp.storage.run_folder import RunFolder
 
 
@@ -33,17 +33,17 @@ def compose_by_gradients(
     ranks = dict(start)
     frames: list[pd.DataFrame] = []
     with tqdm(desc="composing", unit=" prompts", unit_scale=True, disable=not progress) as bar:
-
-        def advance(unit: object, share: float) -> None:
-            del unit
-            bar.update(share)
-
+        advance = advancing(bar, plan)
         base = score_base(plan, store, execution, advance)
         before = read_units(base, store)
         if ranks:
             cell = Cell(tuple(ranks), "laser", ranks=tuple(ranks.values()))
             _, units, _, _ = race_cells(plan, [cell], "start", store, execution, advance)
             before = read_units(units, store)
+            now = race_table(plan, [cell], units, store, base).iloc[-1].to_dict()
+            *_, (last, rank) = ranks.items()
+            rho = rank / min(plan.model.weight(last.layer, last.matrix).shape)
+            frames.append(pd.DataFrame([step_row(last, rho, rank, now, True, ranks)]))
         for number in range(len(plan.by_site) - len(ranks)):
             free = [site for site in plan.by_site if site not in ranks]
             edit = combined(plan.model, ranks) if ranks else None

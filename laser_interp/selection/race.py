@@ -10,6 +10,7 @@ chosen.
 import math
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -34,6 +35,11 @@ _SURE = 0.99  # one-sided
 _PROPOSAL = "proposal"
 
 Advance = Callable[[Unit, float], object]
+
+
+def advancing(bar: Any, plan: Plan) -> Advance:
+    """What moves a bar of prompts by a share of a unit."""
+    return lambda unit, share: bar.update(round(share * unit.n_cells * plan.prompts[unit.shard]))
 
 
 def score_base(plan: Plan, store: PartStore, execution: Execution, advance: Advance) -> list[Unit]:

@@ -137,7 +137,7 @@ class Search:
         base = cells[cells["kind"] == "base"].iloc[0]
         edits = cells[cells["kind"].isin(list(kinds)) & cells["loss"].notna() & (cells["n_not_finite"] == 0)]
         if set(cells["kind"]) == {"base"}:
-            raise ValueError("no edit was accepted: there is none to select")
+            raise ValueError("no edit was accepted: nothing can be selected")
         if edits.empty:
             raise ValueError("no cell of the search has a finite loss: nothing can be selected")
         best = edits.sort_values(["score", "loss"], ascending=[False, True], kind="stable").iloc[0]

@@ -5,7 +5,6 @@ made from the units in the end.
 """
 
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
 from laser_interp.selection.methods import METHODS, LookedAt, Way
 from laser_interp.selection.plan import BASE_GROUP, Plan
-from laser_interp.selection.race import race_table, read_units
+from laser_interp.selection.race import advancing, race_table, read_units
 from laser_interp.selection.search_result import Search, Spent
 from laser_interp.selection.settings import SearchSettings
 from laser_interp.selection.units import Unit
@@ -101,7 +100,7 @@ def _run(plan: Plan, folder: RunFolder | None, execution: Execution, progress: b
     else:
         total = (plan.n_cells + 1) * (n_prompts - plan.count_prompts(test_shards)) + 2 * plan.count_prompts(test_shards)
     with tqdm(total=total, desc="search", unit=" prompts", unit_scale=True, disable=not progress) as bar:
-        advance = _advancing(bar, plan)
+        advance = advancing(bar, plan)
         validation = plan.units(plan.by_group, validation=True)
         score_units(validation, plan.worker, store, execution, advance)
         tested = plan.by_group
@@ -129,7 +128,7 @@ def _run_method(plan: Plan, folder: RunFolder | None, execution: Execution, prog
     store = PartStore(folder)
     validation = [i for i in range(len(plan.shards)) if plan.validates(i)]
     with tqdm(desc=plan.method, unit=" prompts", unit_scale=True, disable=not progress) as bar:
-        advance = _advancing(bar, plan)
+        advance = advancing(bar, plan)
         looked_at = METHODS[plan.method](Way(plan, folder, store, execution, advance, progress))
         units = looked_at.units
         chosen: tuple[Cell, ...] = ()
@@ -161,11 +160,6 @@ def _share_of_grid(plan: Plan, n_prompts: int, looked_at: LookedAt) -> float:
         mean = sum(len(plan.model.encode(prompt)) for prompt in some) / len(some)
         prompts += round(looked_at.n_texts * len(plan.model.tokenizer(plan.text)["input_ids"]) / mean)
     return prompts / max((plan.n_cells + 1) * n_prompts, 1)
-
-
-def _advancing(bar: Any, plan: Plan) -> Callable[[Unit, float], None]:
-    """What moves a bar of prompts by a share of a unit."""
-    return lambda unit, share: bar.update(round(share * unit.n_cells * plan.prompts[unit.shard]))
 
 
 def _hopeless(plan: Plan, units: list[Unit], store: PartStore) -> set[Cell]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -87,7 +87,7 @@ class Worker:
         options: WorkerOptions,
         *,
         lean: bool = True,
-        without_candidates: Sequence[int] = (),
+        without_candidates: Collection[int] = (),
     ) -> None:
         self.model, self.task, self.shards, self.options, self.lean = model, task, shards, options, lean
         self.without_candidates = frozenset(without_candidates)

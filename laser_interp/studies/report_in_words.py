@@ -186,10 +186,10 @@ def _paraphrases(summary: Mapping[str, Any]) -> list[str]:
         )
     composed = summary.get("composed")
     if composed and composed["edit"] is None:
-        lines.append("Greedy composition, chosen on validation, keeps nothing.")
+        lines.append("Composition, chosen on validation, keeps nothing.")
     elif composed:
         lines.append(
-            f"Greedy composition, chosen on validation, keeps `{composed['edit']}` and reaches {composed['top1']:.3f} "
+            f"Composition, chosen on validation, keeps `{composed['edit']}` and reaches {composed['top1']:.3f} "
             f"on test, where the one edit has {summary['test']['laser']['top1']:.3f}; against that "
             f"{composed['over_one']['in_words']}."
         )

@@ -101,3 +101,11 @@ def test_other_weights_are_refused(some, tmp_path):
         linear(model, 0, "in").weight.add_(1)
     with pytest.raises(RuntimeError, match="(?s)a worker could not start.*holds other weights on this worker"):
         li.search(model, some, executor="ray", workers=1, out=tmp_path, **SETTINGS)
+
+
+def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path):
+    settings = {"method": "race", "matrices": ["in", "out"], "progress": False}
+    here = li.search(organism, some, **settings)
+    there = li.search(organism, some, executor="ray", workers=1, out=tmp_path, **settings)
+    pd.testing.assert_frame_equal(there.cells, here.cells, rtol=1e-6)
+    pd.testing.assert_frame_equal(there.rounds, here.rounds, rtol=1e-6)

@@ -97,7 +97,7 @@ def test_commands(command, elsewhere):
         "All cells: ",
         "open it in a browser",
         "All steps: ",
-        "cells x 800 prompts",
+        "cells x 400 prompts",
         "All answers: ",
         "All results: ",
         "All counts: ",

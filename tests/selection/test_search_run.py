@@ -320,10 +320,12 @@ def test_not_finite_scores_are_rows_that_say_so(organism, some, monkeypatch):
 
 def test_an_estimate(organism, facts):
     told = li.estimate(organism, facts, matrices=["in", "out"], rhos=(0.4, 0.05))
-    assert (told.n_cells, told.n_prompts) == (4 * 2 * 2, 800)
+    assert (told.n_cells, told.n_prompts) == (4 * 2 * 2, 400)  # those of validation
+    everything = li.estimate(organism, facts, matrices=["in", "out"], rhos=(0.4, 0.05), test="all")
+    assert everything.n_prompts == 800
     assert told.seconds > 0
     assert told.memory > organism.n_bytes
-    assert str(told).startswith("16 cells x 800 prompts: about ")
+    assert str(told).startswith("16 cells x 400 prompts: about ")
 
 
 @pytest.mark.slow

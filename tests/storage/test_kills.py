@@ -92,7 +92,7 @@ def test_killed_at_any_moment(folder, name):
     out = folder / words[-1]
     expected = result(out)
     remove(out)
-    for number, how in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGTERM)):
+    for number, how in enumerate((signal.SIGTERM, signal.SIGKILL)):
         process = start(words, folder)
         try:
             process.wait(rng.uniform(0.35, 1.0) * takes)

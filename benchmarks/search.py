@@ -4,8 +4,7 @@ For each model and each of several random halves of a pool of facts (the "seeds"
 half, and all choices are tested on the same test facts. The grid is scored once on the whole pool, cell by cell and
 fact by fact, so that its choice is known for every half; the other methods run anew each time. All of it runs in one
 process. `cells x prompts` are those that a method runs on validation before it chooses (gradients count three times);
-`share` is that over the grid's. The published procedure (copy the model, factorise approximately, one prompt at a
-time) is timed on a few prompts of one cell in the middle, and its grid is that times all cells and prompts.
+`share` is that over the grid's.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def _tested(
     scorer = Scorer(model, task, candidates=False)
     rows = dict(scorer.run(edits, engine=settings.engine, memory=settings.memory))
     means = summarise(pd.concat(rows.values(), ignore_index=True), ("edit", "split"))
-    at = means.set_index(["edit", "split"])
+    at = means.set_index(["edit", "split"])[["score", "loss"]].to_dict()
     test = {name: frame[frame["split"] == "test"] for name, frame in rows.items()}
     clusters = Clusters(test["base"]["subject"]) if len(test["base"]) else None
     table = []
@@ -158,7 +158,7 @@ def _tested(
         row: dict[str, Any] = {"n_edits": n, "edit": in_one_line({site: ranks[site] for site in sites[:n]})}
         for split in ("validation", "test"):
             for metric in ("score", "loss"):
-                row[f"{split}_{metric}"] = at[metric].to_dict().get((name, split), math.nan)
+                row[f"{split}_{metric}"] = at[metric].get((name, split), math.nan)
         if clusters is not None and n:
             scores = [test[label]["score"].to_numpy(float) for label in (before, name)]
             row |= with_interval("change", clusters.change(*scores))

@@ -6,7 +6,7 @@ stay in [0, 1]. What is kept is the step that is best on the other half.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -31,9 +31,7 @@ _DECAY = 0.9, 0.999
 Gains = Mapping[Site, np.ndarray]
 
 
-def learn_gains(
-    plan: Plan, sites: list[Site], folder: RunFolder | None, advance: Callable[[], object]
-) -> tuple[Edit, pd.DataFrame, int]:
+def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tuple[Edit, pd.DataFrame, int]:
     """The learned edit, its course, and how many prompts were run with gradients.
 
     Returns:
@@ -47,7 +45,7 @@ def learn_gains(
     known = None if folder is None else folder.read_part("learned", "gains")
     course = None if folder is None else folder.read_part("learned-course", "course")
     if known is None or course is None:
-        best, course = _optimise(plan, sites, learns, held_out, advance)
+        best, course = _optimise(plan, sites, learns, held_out)
         known = pd.concat(
             [
                 pd.DataFrame({"site": str(site), "direction": np.arange(len(values)), "gain": values})
@@ -62,9 +60,7 @@ def learn_gains(
     return gains(plan.model, values), course, n_prompts * len(course)  # type: ignore[arg-type]
 
 
-def _optimise(
-    plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet, advance: Callable[[], object]
-) -> tuple[Gains, pd.DataFrame]:
+def _optimise(plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet) -> tuple[Gains, pd.DataFrame]:
     model = plan.model
     now = {site: np.ones(spectrum(model, site).max_rank) for site in sites}
     mean = {site: np.zeros(len(values)) for site, values in now.items()}
@@ -83,7 +79,6 @@ def _optimise(
         found = attribute(model, learns, sites, edit=edit, memory=plan.settings.memory, progress=False)
         logprob = float(found.prompts["logprob"].mean())
         rows.append({"step": step - 1, "logprob": logprob, "held_out": score})
-        advance()
         if since == PATIENCE:
             break
         moved = {}

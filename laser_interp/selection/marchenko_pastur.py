@@ -6,8 +6,6 @@ the last layer down, and in each layer matrix by matrix, an edit is accepted if 
 `MOST` edits were accepted. No facts are looked at. Source: github.com/cognitivecomputations/laserRMT, as of 2024.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -34,9 +32,7 @@ def kept_rank(S: Float[Tensor, " r"], d_in: int, d_out: int) -> int:
     return int(S.gt(edge).sum())
 
 
-def accept_by_perplexity(
-    plan: Plan, text: str, folder: RunFolder | None, advance: Callable[[], object]
-) -> tuple[list[Cell], pd.DataFrame]:
+def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder | None) -> tuple[list[Cell], pd.DataFrame]:
     """The accepted edits as one cell, or none, and every try.
 
     Returns:
@@ -54,7 +50,6 @@ def accept_by_perplexity(
             part = pd.DataFrame([perplexity(plan.model, text, edit, window=WINDOW, stride=WINDOW // 2)])
             if folder is not None:
                 folder.write_part(f"perplexity/{name}", part, "text_loss")
-        advance()
         return float(part["loss"].iloc[0])
 
     best = tried("base", {})

@@ -1,7 +1,7 @@
 """The ways of searching without the grid: each looks at some cells and says which are worth scoring on all facts."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -87,20 +87,20 @@ def at_random(way: Way) -> LookedAt:
 def rmt(way: Way) -> LookedAt:
     """laserRMT's rule: no facts are looked at until it has chosen."""
     assert way.plan.text is not None
-    cells, tries = accept_by_perplexity(way.plan, way.plan.text, way.folder, lambda: None)
+    cells, tries = accept_by_perplexity(way.plan, way.plan.text, way.folder)
     n_tried = len(tries) - 1
     if not cells:
         base = score_base(way.plan, way.store, way.execution, way.advance)
         return LookedAt([], base, n_tried, 0, tries, n_texts=len(tries))
     found = way.score(cells, halved=False)
-    return LookedAt(found.finalists, found.units, n_tried, 0, tries, n_texts=len(tries))
+    return replace(found, n_cells=n_tried, cell_prompts=0, rounds=tries, n_texts=len(tries))
 
 
 def learned(way: Way) -> LookedAt:
     """Gains that gradients learn, on the sites of a race's finalists."""
     raced = race(way)
     sites = list(dict.fromkeys(cell.site for cell in raced.finalists))[:SITES]
-    edit, course, n_attributed = learn_gains(way.plan, sites, way.folder, lambda: None)
+    edit, course, n_attributed = learn_gains(way.plan, sites, way.folder)
     cell = Cell(tuple(sites), "learned")
     way.plan.worker.made[cell] = edit
     base = [unit for unit in raced.units if unit.group != "raced"]

@@ -11,6 +11,7 @@ from .discarded.continued_text import continuations as continuations
 from .discarded.paths import path_effects as path_effects
 from .discarded.selective_edits import choose_selective as choose_selective
 from .discarded.selective_edits import selective as selective
+from .edits.blocks import Blocks as Blocks
 from .edits.compression import compress as compress
 from .edits.compression import export_dense as export_dense
 from .edits.constructors import band as band

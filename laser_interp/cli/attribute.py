@@ -13,6 +13,7 @@ def attribute(
     sites: tuple[str, ...] = ("*.all",),
     by: Literal["relation", "subject", "split"] | None = None,
     split: str | None = None,
+    blocks: str | None = None,
     memory: str | None = None,
     out: Path,
     force: Flag = False,
@@ -25,6 +26,7 @@ def attribute(
         sites: Which matrices, as in *.mlp or 3.in.
         by: One mean for each group.
         split: Split of the facts. Validation if there is one, because a proposal is a choice.
+        blocks: Divide each matrix, as in 4, 4-inputs or 4-outputs-kmeans, and take the directions of its parts.
         memory: Memory that activations may take, as in 2GiB.
         out: A .parquet, .csv or .jsonl file with one row a direction.
         force: Replace whatever file has that name. Without it, only an earlier result of this command is replaced.
@@ -38,7 +40,7 @@ def attribute(
     loaded, fact_set = model.load_with(facts)
     if split is not None or "validation" in fact_set.splits:
         fact_set = fact_set.split(split or "validation")
-    found = run(loaded, fact_set, sites, memory=memory, progress=output.progress)
+    found = run(loaded, fact_set, sites, blocks=blocks, memory=memory, progress=output.progress)
     proposed = propose(found).head(8)
     path = write_output(found.summary(by), out, "directions", provenance(loaded, fact_set))
     output.say(

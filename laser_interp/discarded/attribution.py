@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from laser_interp.choices import RHOS
+from laser_interp.edits.blocks import AnyBlocks, Blocks
 from laser_interp.edits.constructors import band, rank_of
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site, Where, resolve
@@ -40,10 +41,13 @@ class Attribution:
         prompts: one row per (fact, prompt): `fact_id, prompt_id, subject, relation, object, split, frequency`, and the
             `logprob` of the answer (nats, summed over its tokens).
         gradients: for each site `[n_prompts, r]`: ∂ log p / ∂ gain, in nats. Above 0: the direction helps.
+        blocks, places: how the matrices were divided, and the place of each direction in its block, where they were.
     """
 
     prompts: pd.DataFrame
     gradients: Mapping[Site, Float[np.ndarray, "n_prompts r"]]
+    blocks: Blocks | None = None
+    places: Mapping[Site, Int[np.ndarray, " r"]] = field(default_factory=dict)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -52,7 +56,9 @@ class Attribution:
     def keep(self, rows: np.ndarray) -> Attribution:
         """Some of the prompts, by a mask or by numbers."""
         chosen = self.prompts[rows] if rows.dtype == bool else self.prompts.iloc[rows]
-        return Attribution(chosen.reset_index(drop=True), {s: g[rows] for s, g in self.gradients.items()})
+        return replace(
+            self, prompts=chosen.reset_index(drop=True), gradients={s: g[rows] for s, g in self.gradients.items()}
+        )
 
     def summary(self, by: str | Sequence[object] | None = None) -> pd.DataFrame:
         """Mean gradient of each direction, over all prompts or over groups of them.
@@ -110,6 +116,7 @@ def attribute(
     where: Where | None = None,
     *,
     edit: Edit | None = None,
+    blocks: AnyBlocks = None,
     memory: int | str | None = None,
     progress: bool = True,
 ) -> Attribution:
@@ -118,6 +125,7 @@ def attribute(
     Args:
         where: sites; None takes every matrix of every layer.
         edit: what is on already; None is the model as trained.
+        blocks: divide each matrix, and take the directions of its parts; see `li.Blocks`.
         memory: bytes that activations may take, as in `li.score`. Those of all sites are kept for one batch, so batches
             are sized by it.
 
@@ -146,7 +154,14 @@ def attribute(
             targets[of_row[key]].append((position, token))
     dtype = score_dtype(model.dtype)
     keep = np.float64 if dtype == torch.float64 else np.float32
-    gradients = {site: np.zeros((len(items), spectrum(model, site).max_rank), keep) for site in sites}
+    divided = Blocks.parse(blocks)
+    gradients: dict[Site, np.ndarray] = {}
+    places: dict[Site, np.ndarray] = {}
+    for site in sites:
+        known = spectrum(model, site, blocks=divided)
+        gradients[site] = np.zeros((len(items), known.max_rank), keep)
+        if known.place is not None:
+            places[site] = known.place.numpy()
     logprob = np.zeros(len(items))
     at = [(site.layer, site.matrix) for site in sites]
     longest = max(map(len, rows))
@@ -164,7 +179,7 @@ def attribute(
             np.add.at(logprob, owner, total.numpy())
             for site in sites:
                 x, dy = of((site.layer, site.matrix))
-                known = spectrum(model, site)
+                known = spectrum(model, site, blocks=divided)
                 U, S, Vh = (part.to(x.device, dtype) for part in (known.U, known.S, known.Vh))
                 each = (x.to(dtype) @ U) * (dy.to(dtype) @ Vh.T)
                 # What lies beyond a row's end has no gradient, but its input may be anything
@@ -172,7 +187,7 @@ def attribute(
                 np.add.at(gradients[site], owner, of_rows)
             bar.update(len(indices))
     prompts = facts.prompts_frame().assign(logprob=logprob)
-    return Attribution(prompts, gradients)
+    return Attribution(prompts, gradients, divided, places)
 
 
 def _bytes_a_token(model: Model, sites: Sequence[Site], longest: int) -> int:
@@ -215,14 +230,14 @@ def against_ablation(
     edits: dict[str, Edit | None] = {"": None}
     spans: dict[str, tuple[Site, int, int]] = {}
     for site in sites:
-        r = spectrum(model, site).max_rank
+        r = attribution.gradients[site].shape[1]
         starts = list(range(0, r, block))
         if n_blocks is not None and n_blocks < len(starts):
             starts = [starts[i] for i in np.linspace(0, len(starts) - 1, n_blocks).round().astype(int)]
         for start in starts:
             name = f"{site} {start}"
             spans[name] = (site, start, min(start + block, r))
-            edits[name] = band(model, site, start, min(start + block, r), keep=False)
+            edits[name] = band(model, site, start, min(start + block, r), keep=False, blocks=attribution.blocks)
     base: np.ndarray | None = None
     real: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
     predicted: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
@@ -262,10 +277,13 @@ def propose(attribution: Attribution, *, rhos: Sequence[float] = RHOS) -> pd.Dat
     out = []
     for site, values in attribution.gradients.items():
         mean = values.mean(0, dtype=np.float64)
-        r = len(mean)
+        place = attribution.places.get(site, np.arange(len(mean)))
+        r = int(place.max()) + 1
         ranks = {max(rank_of(rho, r), 1): rho for rho in sorted(rhos)}
         for rank, rho in ranks.items():
             if rank < r:
-                out.append({"site": str(site), "rho": rho, "rank": rank, "predicted": float(-mean[rank:].sum())})
+                out.append(
+                    {"site": str(site), "rho": rho, "rank": rank, "predicted": float(-mean[place >= rank].sum())}
+                )
     table = pd.DataFrame(out, columns=["site", "rho", "rank", "predicted"])
     return table.sort_values("predicted", ascending=False, kind="stable", ignore_index=True)

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from laser_interp.edits.blocks import AnyBlocks
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site, Where, resolve
@@ -30,6 +32,7 @@ def laser(
     rho: float | None = None,
     *,
     rank: int | None = None,
+    blocks: AnyBlocks = None,
     spectra: Mapping[Site, Spectrum] | None = None,
 ) -> Edit:
     """LASER: keep the top singular directions of one matrix or several, discard the rest.
@@ -38,6 +41,8 @@ def laser(
         where: `Site(3, "in")`, "3.in", `"*.mlp"`, or several of them.
         rho: fraction of the maximum rank kept, in (0, 1].
         rank: number of directions kept, instead of rho.
+        blocks: divide each matrix, as in 4 or "4-inputs-kmeans", and keep so many directions of each block; see
+            `li.Blocks`. None edits whole matrices.
         spectra: other factorisations of the sites, as `laser_interp.spectrum.whitened` makes them.
 
     Raises:
@@ -49,8 +54,8 @@ def laser(
         raise ValueError(f"rho is {rho} and rank is {rank}: give exactly one of them")
     parts = {}
     for site in resolve(model, where):
-        of_site = (spectra or {}).get(site) or spectrum(model, site)
-        r = of_site.max_rank
+        of_site = (spectra or {}).get(site) or spectrum(model, site, blocks=blocks)
+        r = of_site.block_rank
         if rank is not None:
             if not 1 <= rank <= r:
                 raise ValueError(f"rank is {rank}: {site} has ranks 1 to {r} (li.zeroed makes the zero matrix)")
@@ -63,12 +68,14 @@ def laser(
                     f"rho = {rho} of rank {r} at {site} rounds to rank 0: use rho >= {1 / r:.3g}, rank=1, "
                     "or li.zeroed for the zero matrix"
                 )
-        parts[site] = SiteEdit(of_site, first_directions(r, k))
+        parts[site] = SiteEdit(of_site, of_site.first(k))
     return Edit(parts, "laser", rho=rho)
 
 
 def parse_laser(model: Model, text: str) -> Edit:
     """LASER from one line: "3.in:0.05" (sites and ρ) or "3.in:rank=3", several joined by "+".
+
+    Blocks follow after a colon, as in "3.in:0.05:4-outputs".
 
     Raises:
         ValueError: text of another form, or a site or ρ that `laser` refuses.
@@ -76,6 +83,7 @@ def parse_laser(model: Model, text: str) -> Edit:
     edit: Edit | None = None
     for part in text.split("+"):
         where, _, rho = part.strip().partition(":")
+        rho, _, blocks = rho.partition(":")
         name, is_rank, number = rho.rpartition("=")
         try:
             if name.strip() not in ("", "rank") or (is_rank and not name.strip()):
@@ -83,7 +91,8 @@ def parse_laser(model: Model, text: str) -> Edit:
             value = int(number) if is_rank else float(number)
         except ValueError:
             raise ValueError(f"the edit {text!r} is not of the form SITE:RHO or SITE:rank=K, as in 3.in:0.05") from None
-        addend = laser(model, where, rank=int(value)) if is_rank else laser(model, where, rho=value)
+        how: dict[str, Any] = {"rank": int(value)} if is_rank else {"rho": value}
+        addend = laser(model, where, **how, blocks=blocks or None)
         edit = addend if edit is None else edit + addend
     assert edit is not None
     return edit
@@ -103,7 +112,7 @@ def zeroed(model: Model, where: Where) -> Edit:
     return Edit(parts, "zeroed")
 
 
-def band(model: Model, where: Where, start: int, stop: int, *, keep: bool = True) -> Edit:
+def band(model: Model, where: Where, start: int, stop: int, *, keep: bool = True, blocks: AnyBlocks = None) -> Edit:
     """Keep only (or, with `keep=False`, remove only) the directions `start <= i < stop`.
 
     Raises:
@@ -111,7 +120,7 @@ def band(model: Model, where: Where, start: int, stop: int, *, keep: bool = True
     """
     parts = {}
     for site in resolve(model, where):
-        of_site = spectrum(model, site)
+        of_site = spectrum(model, site, blocks=blocks)
         if not 0 <= start < stop <= of_site.max_rank:
             raise ValueError(f"band {start}:{stop} at {site}: expected 0 <= start < stop <= {of_site.max_rank}")
         inside = first_directions(of_site.max_rank, stop) - first_directions(of_site.max_rank, start)
@@ -119,7 +128,7 @@ def band(model: Model, where: Where, start: int, stop: int, *, keep: bool = True
     return Edit(parts, "band" if keep else "band-removed")
 
 
-def gains(model: Model, values: Mapping[Site | str, Sequence[float] | Tensor]) -> Edit:
+def gains(model: Model, values: Mapping[Site | str, Sequence[float] | Tensor], *, blocks: AnyBlocks = None) -> Edit:
     """An edit from any gains: `{"3.in": [1, 1, 0, ...]}`, one number a singular direction.
 
     Raises:
@@ -129,7 +138,7 @@ def gains(model: Model, values: Mapping[Site | str, Sequence[float] | Tensor]) -
     for where, vector in values.items():
         values_64 = torch.as_tensor(vector, dtype=torch.float64).detach().cpu()
         for site in resolve(model, where):
-            of_site = spectrum(model, site)
+            of_site = spectrum(model, site, blocks=blocks)
             if values_64.shape != (of_site.max_rank,):
                 raise ValueError(
                     f"{tuple(values_64.shape)} gains for {site}: expected {of_site.max_rank}, one a singular direction"

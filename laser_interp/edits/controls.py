@@ -22,12 +22,12 @@ def same_spectrum_random(model: Model, edit: Edit, *, seed: int) -> Edit:
     for site, part in sorted(edit.parts.items()):
         of_site = part.spectrum
         r = of_site.max_rank
-        if of_site.metric == "weights":
+        if of_site.is_orthonormal:
             values = of_site.S * (1 - part.gains)
         else:  # its S are not the singular values of the weight
-            values = torch.linalg.svdvals(of_site.matrix() - part.weight)[:r]
-        left = _random_orthonormal(of_site.U.shape[0], r, generator)
-        right = _random_orthonormal(of_site.Vh.shape[1], r, generator)
+            values = torch.linalg.svdvals(of_site.matrix() - part.weight)
+        left = _random_orthonormal(of_site.U.shape[0], len(values), generator)
+        right = _random_orthonormal(of_site.Vh.shape[1], len(values), generator)
         parts[site] = SiteEdit(of_site, first_directions(r, r), (-left * values, right.T))
     return Edit(parts, "control:same_spectrum_random", edit.rho)
 
@@ -90,7 +90,10 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
         (there,) = resolve(model, Site(layer, site.matrix))
         if there in parts or there in edit.parts:
             raise ValueError(f"the control of {site} in layer {layer} falls on {there}, which is taken")
-        parts[there] = SiteEdit(spectrum(model, there), part.gains)
+        of_layer = spectrum(model, there, blocks=part.spectrum.blocks)
+        if of_layer.max_rank != part.spectrum.max_rank:
+            raise ValueError(f"{there} falls into blocks of other sizes than {site}: it cannot take the same gains")
+        parts[there] = SiteEdit(of_layer, part.gains)
     return Edit(parts, f"control:layer_{layer}", edit.rho)
 
 

@@ -60,9 +60,11 @@ class Edit:
     def describe(self) -> dict[str, object]:
         """The columns that say in every table what the edit was."""
         where = "" if self.places is None else f"@{self.places.name}"
+        blocks = sorted({str(part.spectrum.blocks) for part in self.parts.values() if part.spectrum.blocks})
+        divided = f"[{' '.join(blocks)}]" if blocks else ""
         return {
             "site": " ".join(map(str, self.sites)),
-            "kind": self.kind + where + ("" if self.path == "network" else f"/{self.path}"),
+            "kind": self.kind + divided + where + ("" if self.path == "network" else f"/{self.path}"),
             "rho": self.rho,
             "rank_kept": self.rank,
             "alpha": self.alpha,

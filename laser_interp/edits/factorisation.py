@@ -1,8 +1,11 @@
-"""Exact singular value decompositions in float64."""
+"""Exact singular value decompositions in float64, of whole matrices and of their blocks."""
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from laser_interp.edits.blocks import Blocks
 
 
 def factorise(matrix: Float[Tensor, "d_in d_out"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,3 +30,57 @@ def factorise(matrix: Float[Tensor, "d_in d_out"]) -> tuple[Tensor, Tensor, Tens
         if bool(error < 1e-10):
             return (left, values, right) if d_in <= d_out else (right.T.contiguous(), values, left.T.contiguous())
     return tuple(torch.linalg.svd(w, full_matrices=False))  # type: ignore[return-value]
+
+
+def factorise_blocks(
+    matrix: Float[Tensor, "d_in d_out"], blocks: Blocks
+) -> tuple[Tensor, Tensor, Tensor, Int[Tensor, " r"]]:
+    """`U, S, Vh` of all blocks in float64, and the place of each direction in its block.
+
+    Directions are sorted by their place, so that the first directions of all blocks come first.
+    """
+    d_in, d_out = matrix.shape
+    lefts, values, rights, places = [], [], [], []
+    for members in _members(matrix, blocks):
+        here = members.to(matrix.device)
+        U, S, Vh = factorise(matrix[:, here] if blocks.of == "outputs" else matrix[here])
+        r = len(S)
+        if blocks.of == "outputs":
+            wide = Vh.new_zeros(r, d_out)
+            wide[:, here.to(Vh.device)] = Vh
+            Vh = wide
+        else:
+            tall = U.new_zeros(d_in, r)
+            tall[here.to(U.device)] = U
+            U = tall
+        lefts.append(U)
+        values.append(S)
+        rights.append(Vh)
+        places.append(torch.arange(r))
+    place = torch.cat(places)
+    order = place.argsort(stable=True)
+    at = order.to(lefts[0].device)
+    return torch.cat(lefts, 1)[:, at], torch.cat(values)[at], torch.cat(rights)[at], place[order]
+
+
+def _members(matrix: Float[Tensor, "d_in d_out"], blocks: Blocks) -> list[Int[Tensor, " n"]]:
+    """The inputs or outputs of each block.
+
+    Raises:
+        ValueError: more blocks than inputs or outputs.
+    """
+    vectors = matrix.T if blocks.of == "outputs" else matrix
+    if blocks.number > len(vectors):
+        raise ValueError(f"{blocks.number} blocks of {len(vectors)} {blocks.of}: expected at most one block for each")
+    if blocks.grouped == "contiguous":
+        return list(torch.arange(len(vectors)).tensor_split(blocks.number))
+    labels = _clusters(vectors.detach().cpu().double().numpy(), blocks.number)
+    return [torch.from_numpy(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+
+
+def _clusters(vectors: Float[np.ndarray, "n d"], number: int) -> Int[np.ndarray, " n"]:
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import normalize
+
+    clusters = KMeans(number, n_init=4, random_state=0)  # type: ignore[arg-type]
+    return clusters.fit_predict(normalize(vectors))

@@ -45,6 +45,8 @@ class SiteEdit:
     def times(self, outer: SiteEdit) -> SiteEdit:
         if outer.added is not None or self.added is not None:
             raise ValueError("a control that moves a weight in foreign directions cannot be nested at one site")
+        if not self.spectrum.has_directions_of(outer.spectrum):
+            raise ValueError("two edits of one site in different directions cannot be nested: gains would not multiply")
         return replace(self, gains=self.gains * outer.gains)
 
     def rewrite(self, model: Model, site: Site) -> Rewrite:

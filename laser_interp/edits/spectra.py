@@ -4,6 +4,8 @@ A spectrum is computed once for all ranks, bands and tails, and kept under the h
 model or revision can be served a wrong one.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +13,12 @@ from functools import cached_property
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from laser_interp.edits import spectrum_files
-from laser_interp.edits.factorisation import factorise
+from laser_interp.edits.blocks import AnyBlocks, Blocks
+from laser_interp.edits.factorisation import factorise, factorise_blocks
 from laser_interp.edits.random_matrices import median_of_noise
 from laser_interp.edits.sites import Site, resolve, resolve_site, weight
 from laser_interp.models.forward import score_dtype
@@ -35,6 +38,9 @@ class Spectrum:
         Vh: `[r, d_out]`, orthonormal rows; output side. As U.
         weight_sha256: hash of the weight this is the spectrum of.
         metric: "weights", or "activations" for one made by `whitened`, whose U is not orthonormal.
+        blocks: how the matrix was divided before each part was factorised; None for the whole matrix. Directions of
+            different blocks overlap on the side that was not divided.
+        place: `[r]`, of each direction in its block, where the matrix was divided; directions are sorted by it.
     """
 
     U: Float[Tensor, "d_in r"]
@@ -42,10 +48,33 @@ class Spectrum:
     Vh: Float[Tensor, "r d_out"]
     weight_sha256: str
     metric: str = "weights"
+    blocks: Blocks | None = None
+    place: Int[Tensor, " r"] | None = None
 
     @property
     def max_rank(self) -> int:
+        """How many directions there are, in all blocks."""
         return self.S.shape[0]
+
+    @property
+    def block_rank(self) -> int:
+        """The largest rank of a block; the matrix's own where it is not divided."""
+        return self.max_rank if self.place is None else int(self.place[-1]) + 1
+
+    @property
+    def is_orthonormal(self) -> bool:
+        """Whether S are the singular values of the whole weight."""
+        return self.metric == "weights" and self.blocks is None
+
+    def has_directions_of(self, other: Spectrum) -> bool:
+        """Whether gains on this spectrum mean the same on the other."""
+        made_alike = self.metric == other.metric == "weights" and self.blocks == other.blocks
+        return self is other or (made_alike and self.weight_sha256 == other.weight_sha256)
+
+    def first(self, k: int) -> Float[Tensor, " r"]:
+        """Gains of 1 on the first k directions of each block and of 0 on the others, fp64."""
+        place = torch.arange(self.max_rank) if self.place is None else self.place
+        return (place < k).double()
 
     @property
     def n_bytes(self) -> int:
@@ -81,8 +110,8 @@ class Spectrum:
         Donoho 2014), so that a few large directions do not move it. A matrix without noise in it has an edge too:
         it is where noise would end, no proof that there is any.
         """
-        if self.metric != "weights":
-            raise ValueError("a whitened spectrum has no Marchenko–Pastur edge: its entries are not alike")
+        if not self.is_orthonormal:
+            raise ValueError("only the spectrum of a whole weight has a Marchenko–Pastur edge")
         d_in, d_out = self.U.shape[0], self.Vh.shape[1]
         sigma = float(self.S.median()) / median_of_noise(d_in, d_out)
         return sigma * (d_in**0.5 + d_out**0.5)
@@ -93,7 +122,9 @@ class Spectrum:
         return int((self.noise_edge < self.S).sum())
 
     def __repr__(self) -> str:
-        return f"Spectrum({self.U.shape[0]}x{self.Vh.shape[1]}, rank {self.max_rank}, top {float(self.S[0]):.4g})"
+        divided = "" if self.blocks is None else f", blocks {self.blocks}"
+        shape = f"{self.U.shape[0]}x{self.Vh.shape[1]}"
+        return f"Spectrum({shape}{divided}, rank {self.max_rank}, top {float(self.S.max()):.4g})"
 
     def _repr_html_(self) -> str:
         cumulative = self.energy.cumsum(0)
@@ -101,19 +132,20 @@ class Spectrum:
         return f"<p>{self!r}; half of its energy is in the top {half} of {self.max_rank} directions</p>"
 
 
-def spectrum(model: Model, site: Site | str, *, cache: bool = True) -> Spectrum:
+def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None, cache: bool = True) -> Spectrum:
     """The spectrum of a site, from memory, from disk, or computed.
 
     Args:
         site: `Site(3, "in")` or "3.in".
+        blocks: divide the matrix, as in 4 or "4-inputs-kmeans", and factorise each part; see `li.Blocks`.
         cache: read and write the disk cache.
     """
-    site = resolve_site(model, site)
-    kept: dict[Site, Spectrum] = derived(model, "spectra", dict)
-    known = kept.pop(site, None)
+    site, divided = resolve_site(model, site), Blocks.parse(blocks)
+    kept: dict[tuple[Site, Blocks | None], Spectrum] = derived(model, "spectra", dict)
+    known = kept.pop((site, divided), None)
     if known is None or known.weight_sha256 != site_sha256(model, site):
-        known = _of_weight(weight(model, site), cache=cache)
-    of_site = kept[site] = known  # the last used is the last to go
+        known = _of_weight(weight(model, site), divided, cache=cache)
+    of_site = kept[site, divided] = known  # the last used is the last to go
     while sum(other.n_bytes for other in kept.values()) > KEPT_IN_MEMORY and len(kept) > 1:
         del kept[next(iter(kept))]
     return of_site
@@ -133,16 +165,34 @@ def weight_sha256(matrix: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _of_weight(matrix: Tensor, *, cache: bool) -> Spectrum:
+def _of_weight(matrix: Tensor, blocks: Blocks | None = None, *, cache: bool) -> Spectrum:
     digest = weight_sha256(matrix)
-    if cache and (stored := spectrum_files.read(digest)) is not None:
-        return Spectrum(stored["U"], stored["S"], stored["Vh"], digest)
-    U, S, Vh = factorise(matrix)
-    keep = score_dtype(matrix.dtype)
-    factors = {"U": U.to("cpu", keep).contiguous(), "S": S.cpu(), "Vh": Vh.to("cpu", keep).contiguous()}
-    if cache:
-        spectrum_files.write(digest, factors)
-    return Spectrum(factors["U"], factors["S"], factors["Vh"], digest)
+    name = digest if blocks is None else f"{digest}-{blocks}"
+    factors = spectrum_files.read(name) if cache else None
+    if factors is None:
+        if blocks is None:
+            U, S, Vh = factorise(matrix)
+            factors = {}
+        else:
+            U, S, Vh, place = factorise_blocks(matrix, blocks)
+            factors = {"place": place}
+        keep = score_dtype(matrix.dtype)
+        factors |= {"U": U.to("cpu", keep).contiguous(), "S": S.cpu(), "Vh": Vh.to("cpu", keep).contiguous()}
+        if cache:
+            spectrum_files.write(name, factors)
+    return Spectrum(factors["U"], factors["S"], factors["Vh"], digest, blocks=blocks, place=factors.get("place"))
+
+
+def block_rank(model: Model, site: Site, blocks: Blocks | None) -> int:
+    """The largest rank of a block, without a factorisation where that can be told."""
+    d_in, d_out = weight(model, site).shape
+    if blocks is None:
+        return min(d_in, d_out)
+    return (
+        blocks.contiguous_rank(d_in, d_out)
+        if blocks.grouped == "contiguous"
+        else (spectrum(model, site, blocks=blocks).block_rank)
+    )
 
 
 def boundaries(model: Model, sites: Sequence[Site]) -> pd.DataFrame:

@@ -13,18 +13,22 @@ from laser_interp.storage.cache import cache_dir
 FORMAT = "1"
 
 
-def read(weight_sha256: str) -> dict[str, Tensor] | None:
-    """The stored factors `U, S, Vh` of a weight, or None where there are none or they are not what was written."""
+def read(name: str) -> dict[str, Tensor] | None:
+    """The stored factors `U, S, Vh`, or None where there are none or they are not what was written.
+
+    Args:
+        name: the hash of the weight, and how it was divided into blocks.
+    """
     from safetensors import SafetensorError, safe_open
 
-    path = _path(weight_sha256)
+    path = _path(name)
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in ("U", "S", "Vh")}
-        if metadata == {"format": FORMAT, "weight": weight_sha256, "checksum": _checksum(tensors)}:
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
+        if metadata == {"format": FORMAT, "weight": name, "checksum": _checksum(tensors)}:
             return tensors
         problem = "its checksum does not match"
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
@@ -35,15 +39,15 @@ def read(weight_sha256: str) -> dict[str, Tensor] | None:
     return None
 
 
-def write(weight_sha256: str, tensors: dict[str, Tensor]) -> None:
+def write(name: str, tensors: dict[str, Tensor]) -> None:
     """Keep factors; readers and other writers only ever see whole files.
 
     A full disk or a read-only home costs the next run time, and this one only a warning.
     """
     from safetensors.torch import save_file
 
-    path = _path(weight_sha256)
-    metadata = {"format": FORMAT, "weight": weight_sha256, "checksum": _checksum(tensors)}
+    path = _path(name)
+    metadata = {"format": FORMAT, "weight": name, "checksum": _checksum(tensors)}
     try:
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
@@ -51,8 +55,8 @@ def write(weight_sha256: str, tensors: dict[str, Tensor]) -> None:
         warnings.warn(f"the spectrum could not be kept in {path.parent}: {error}", stacklevel=4)
 
 
-def _path(weight_sha256: str) -> Path:
-    return cache_dir() / "spectra" / f"{weight_sha256}.safetensors"
+def _path(name: str) -> Path:
+    return cache_dir() / "spectra" / f"{name}.safetensors"
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

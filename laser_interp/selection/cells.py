@@ -7,13 +7,14 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.constructors import band, laser, zeroed
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
 from laser_interp.models.model import Model
 
-_NUMBERS = ("rho", "rank", "alpha", "start", "stop", "seed")
+_NUMBERS = ("rho", "rank", "blocks", "alpha", "start", "stop", "seed")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Cell:
         sites: what is edited.
         kind: "laser", "inject", "band", "learned", or the name of a control.
         rho: fraction of rank kept, as asked for (also where its rank was lifted to 1).
-        ranks: the rank that LASER keeps at each site.
+        ranks: the rank that LASER keeps at each site, of each block where there are blocks.
+        blocks: how each matrix is divided; see `li.Blocks`.
         alpha: strength of the injected part.
         start, stop: of the band that is kept.
         seed: of a random control.
@@ -45,6 +47,7 @@ class Cell:
     start: int | None = None
     stop: int | None = None
     seed: int | None = None
+    blocks: Blocks | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.sites, Site):
@@ -84,7 +87,9 @@ class Cell:
                 name, _, value = pair.partition("=")
                 if name not in _NUMBERS:
                     raise ValueError(f"{name!r} is none of {', '.join(_NUMBERS)}")
-                if name == "rank":
+                if name == "blocks":
+                    numbers["blocks"] = Blocks.parse(value)
+                elif name == "rank":
                     numbers["ranks"] = tuple(int(rank) for rank in value.split("+"))
                 else:
                     numbers[name] = float(value) if name in ("rho", "alpha") else int(value)
@@ -103,8 +108,13 @@ class Cell:
         """
         if edit.kind != "laser" or not edit.is_plain:
             raise ValueError(f"{edit!r} is not LASER at all positions: a cell describes it by its sites and ranks")
-        ranks = [int(edit.parts[site].gains.count_nonzero()) for site in edit.sites]
-        return cls(edit.sites, "laser", rho=edit.rho, ranks=tuple(ranks))
+        (blocks, *others) = {edit.parts[site].spectrum.blocks for site in edit.sites}
+        if others:
+            raise ValueError(f"{edit!r} divides its matrices in several ways: a cell describes one")
+        first = {site: part.gains.nonzero()[-1, 0] for site, part in edit.parts.items()}
+        places = {site: part.spectrum.place for site, part in edit.parts.items()}
+        ranks = [int(first[site] if (place := places[site]) is None else place[first[site]]) + 1 for site in edit.sites]
+        return cls(edit.sites, "laser", rho=edit.rho, ranks=tuple(ranks), blocks=blocks)
 
     def of_kind(self, kind: str, **numbers: Any) -> Cell:
         """The cell of another kind at the same sites and ranks."""
@@ -112,7 +122,9 @@ class Cell:
 
     def laser(self, model: Model) -> Edit:
         """LASER at the cell's sites and ranks, whatever is made of it."""
-        edits = [laser(model, site, rank=rank) for site, rank in zip(self.sites, self.ranks, strict=True)]
+        edits = [
+            laser(model, site, rank=rank, blocks=self.blocks) for site, rank in zip(self.sites, self.ranks, strict=True)
+        ]
         # Known by the ρ that was asked for, lifted or not.
         return replace(reduce(add, edits), rho=self.rho)
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.constructors import rank_of
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.edits.sites import Site
+from laser_interp.edits.spectra import block_rank
 from laser_interp.models.model import Model
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.settings import SearchSettings, parse_band
@@ -32,13 +34,14 @@ def grid_cells(
     """The cells of each site, and notes of what was lifted to rank 1 or dropped."""
     by_site: dict[Site, list[Cell]] = {}
     notes = []
+    blocks = Blocks.parse(settings.blocks)
     for site in sites:
-        max_rank = min(model.weight(site.layer, site.matrix).shape)
+        max_rank = block_rank(model, site, blocks)
         ranks, of_site = ranks_of(site, max_rank, settings.rhos)
         notes += of_site
         cells = []
         for rank, rho in ranks.items():
-            at = Cell((site,), "laser", rho=rho, ranks=(rank,))
+            at = Cell((site,), "laser", rho=rho, ranks=(rank,), blocks=blocks)
             cells.append(at)
             cells += [at.of_kind("inject", alpha=alpha) for alpha in settings.alphas]
             for name in settings.controls:

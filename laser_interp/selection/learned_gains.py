@@ -57,26 +57,27 @@ def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tupl
             folder.write_part("learned-course", course, "course")
             folder.write_part("learned", known, "gains")
     values = {str(site): rows["gain"].tolist() for site, rows in known.groupby("site", sort=False)}
-    return gains(plan.model, values), course, n_prompts * len(course)  # type: ignore[arg-type]
+    return gains(plan.model, values, blocks=plan.settings.blocks), course, n_prompts * len(course)  # type: ignore[arg-type]
 
 
 def _optimise(plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet) -> tuple[Gains, pd.DataFrame]:
     model = plan.model
-    now = {site: np.ones(spectrum(model, site).max_rank) for site in sites}
+    blocks = plan.settings.blocks
+    now = {site: np.ones(spectrum(model, site, blocks=blocks).max_rank) for site in sites}
     mean = {site: np.zeros(len(values)) for site, values in now.items()}
     square = {site: np.zeros(len(values)) for site, values in now.items()}
     other_half = Scorer(model, plan.task.keep(held_out), candidates=False)
     best, best_score, since = now, -np.inf, 0
     rows: list[dict[str, float]] = []
     for step in range(1, STEPS + 1):
-        edit = gains(model, now)  # type: ignore[arg-type]
+        edit = gains(model, now, blocks=blocks)  # type: ignore[arg-type]
         ((_, scored),) = other_half.run({"learned": edit}, memory=plan.settings.memory)
         score = float(scored["logprob"].mean())
         if score > best_score:
             best, best_score, since = now, score, 0
         else:
             since += 1
-        found = attribute(model, learns, sites, edit=edit, memory=plan.settings.memory, progress=False)
+        found = attribute(model, learns, sites, edit=edit, blocks=blocks, memory=plan.settings.memory, progress=False)
         logprob = float(found.prompts["logprob"].mean())
         rows.append({"step": step - 1, "logprob": logprob, "held_out": score})
         if since == PATIENCE:

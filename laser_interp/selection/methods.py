@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.sites import Site
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore
@@ -101,7 +102,7 @@ def learned(way: Way) -> LookedAt:
     raced = race(way)
     sites = list(dict.fromkeys(cell.site for cell in raced.finalists))[:SITES]
     edit, course, n_attributed = learn_gains(way.plan, sites, way.folder)
-    cell = Cell(tuple(sites), "learned")
+    cell = Cell(tuple(sites), "learned", blocks=Blocks.parse(way.plan.settings.blocks))
     way.plan.worker.made[cell] = edit
     base = [unit for unit in raced.units if unit.group != "raced"]
     finalists, units, _, cell_prompts = race_cells(

@@ -175,6 +175,7 @@ def proposed(
             validation.keep(chosen),
             list(plan.by_site) if sites is None else sites,
             edit=edit,
+            blocks=plan.settings.blocks,
             memory=plan.settings.memory,
             progress=progress,
         )

@@ -37,7 +37,9 @@ class Selection:
 
     def edit(self, model: Model) -> Edit:
         """The chosen edit."""
-        return make_gains(model, self.gains) if self.gains else self.cell.edit(model)  # type: ignore[arg-type]
+        if self.gains:
+            return make_gains(model, self.gains, blocks=self.cell.blocks)  # type: ignore[arg-type]
+        return self.cell.edit(model)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from laser_interp.choices import (
     check_choice,
     check_seed,
 )
+from laser_interp.edits.blocks import Blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class SearchSettings(GridSettings):
             the sites that a race chose. All but grid test the chosen cell only. If left out it is grid where something
             is asked that only a grid answers (alphas, bands, controls, stop_hopeless, or a test of all cells), where
             it has no more than 64 cells and where the rule is not next_token, and race otherwise.
+        blocks: Divide each matrix, as in 4 (its outputs in four parts), 4-inputs or 4-outputs-kmeans, and truncate each
+            part by itself. Whole matrices if left out.
         alphas: Also inject the discarded part at these strengths, at each rho.
         bands: Also keep only the directions START:STOP, as in 0:10 10:50.
         controls: Also score these controls at each rho, for example discarded zeroed random_kept.
@@ -110,6 +113,7 @@ class SearchSettings(GridSettings):
     """
 
     method: SearchMethod | None = None
+    blocks: str | int | None = None
     alphas: tuple[float, ...] = ()
     bands: tuple[str, ...] = ()
     controls: tuple[ControlName, ...] = ()
@@ -131,6 +135,11 @@ class SearchSettings(GridSettings):
                 raise ValueError(
                     f"{more[0]} is for the method grid alone: the method {self.method} looks for one LASER"
                 )
+        divided = Blocks.parse(self.blocks)
+        self._set("blocks", None if divided is None else str(divided))
+        if divided is not None and (self.bands or self.method == "rmt"):
+            asked = "bands are parts" if self.bands else "the method rmt looks at the spectrum"
+            raise ValueError(f"{asked} of a whole matrix: leave blocks out")
         check_choice("path", self.path, Path)
         check_choice("rank_by", self.rank_by, RankBy)
         if self.at is not None:

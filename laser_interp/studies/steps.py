@@ -229,10 +229,14 @@ def spectrum_table(model: Model, edit: Edit) -> pd.DataFrame:
     """The singular values of an edit's sites: `site, direction, singular_value, noise_edge, rank_kept`."""
     frames = []
     for site, part in edit.parts.items():
-        known = spectrum(model, site)
+        known = part.spectrum
         frame = pd.DataFrame({"direction": np.arange(known.max_rank), "singular_value": known.S.numpy()})
         rank = int((part.gains != 0).sum())
-        frames.append(frame.assign(site=str(site), noise_edge=known.noise_edge, rank_kept=rank))
+        frames.append(
+            frame.assign(
+                site=str(site), noise_edge=known.noise_edge if known.is_orthonormal else np.nan, rank_kept=rank
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -242,7 +246,10 @@ def control_model(context: StudyContext) -> Tables:
     if other is None:
         return {}
     same = Edit(
-        {site: replace(part, spectrum=spectrum(other.model, site)) for site, part in context.edit.parts.items()},
+        {
+            site: replace(part, spectrum=spectrum(other.model, site, blocks=part.spectrum.blocks))
+            for site, part in context.edit.parts.items()
+        },
         context.edit.kind,
         context.edit.rho,
     )

@@ -19,6 +19,7 @@ AskedPrompts = Literal["all", "first"]  # see laser_interp.studies.settings
 BlockSide = Literal["outputs", "inputs"]  # see laser_interp.edits.blocks
 BlockGrouping = Literal["contiguous", "kmeans"]
 CompositionMethod = Literal["guided", "greedy"]  # see laser_interp.selection.composition
+ScreenIn = Literal["auto", "bfloat16", "model"]  # see laser_interp.models.half_precision
 TestedCells = Literal["all", "chosen"]
 Executor = Literal["local", "ray"]
 Path = Literal["network", "direct", "indirect"]  # see Edit.via

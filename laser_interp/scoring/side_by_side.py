@@ -126,6 +126,7 @@ class SharedFactors:
     def of(self, which: Sequence[int]) -> Compute:
         """From one input, the outputs under some of the edits, one after the other."""
 
+        @torch.autocast(self._up.device.type, enabled=False)  # what is edited stays exact where the rest is screened
         def compute(x: Tensor, original: Any) -> Tensor:
             n = len(x)
             x0 = x.to(self._dtype)

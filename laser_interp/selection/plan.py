@@ -7,6 +7,7 @@ from typing import Any
 from laser_interp.edits.sites import Site, resolve_layers, resolve_matrices
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
+from laser_interp.models.half_precision import half_is_faster
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import encode_answers
 from laser_interp.scoring.memory import parse_memory
@@ -51,6 +52,7 @@ class Plan:
         by_site, by_group: cells; a group is a layer.
         notes: what was lifted to rank 1 or dropped.
         method: how the edit is searched for.
+        screens: whether the rounds of a race run in bfloat16.
         text: by whose perplexity rmt accepts edits; None for other methods.
         identity: what two runs must have in common to be the same run.
 
@@ -81,6 +83,9 @@ class Plan:
         # Only what a race chooses is ranked among the answers of its relation
         plainly = [i for i in range(len(self.shards)) if self.method != "grid" and self.validates(i)]
         self.worker = Worker(model, self.task, self.shards, WorkerOptions.of(settings), without_candidates=plainly)
+        self.screens = settings.screen == "bfloat16" or (
+            settings.screen == "auto" and self.method in ("race", "learned") and half_is_faster(model)
+        )
         self.prompts = [sum(len(fact.prompts) for fact in shard) for shard in self.shards]
         self._check()
 
@@ -93,7 +98,9 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """Which model, task and settings the run is of."""
         task = {"rule": self.task.rule, "protocol": self.task.protocol, "max_new_tokens": self.task.max_new_tokens}
-        of_method = {"method": self.method}
+        of_method: dict[str, Any] = {"method": self.method}
+        if self.screens:
+            of_method["screened"] = "bfloat16"
         if self.text is not None:
             of_method["text_sha256"] = hashlib.sha256(self.text.encode()).hexdigest()
         grid = {"sites": [str(site) for site in self.by_site], "unit_prompts": UNIT_PROMPTS}

@@ -20,6 +20,7 @@ from laser_interp.choices import (
     Path,
     Position,
     RankBy,
+    ScreenIn,
     SearchMethod,
     SplitRule,
     TestedCells,
@@ -103,6 +104,9 @@ class SearchSettings(GridSettings):
         control_seeds: Draw each random control once for each of these seeds.
         stop_hopeless: Leave cells out of the test that are worse than the model as trained on validation: the upper
             end of a one-sided 99 % interval of the change in score, over subjects, is below 0.
+        screen: In which numbers the rounds of a race run: model (the model's own), bfloat16, or auto, which is bfloat16
+            where this machine multiplies the model's matrices clearly faster in it. Finalists are always scored in the
+            model's own numbers, and nothing else is reported.
         test: Which cells see the test facts: only the chosen one, or all.
         path: Along which path all edits are seen: network, direct or indirect.
         at: At which positions all edits act: last, subject_last or subject. Everywhere if left out.
@@ -119,6 +123,7 @@ class SearchSettings(GridSettings):
     controls: tuple[ControlName, ...] = ()
     control_seeds: tuple[int, ...] = (0,)
     stop_hopeless: bool = False
+    screen: ScreenIn = "auto"
     test: TestedCells = "chosen"
     path: Path = "network"
     at: Position | None = None
@@ -129,6 +134,7 @@ class SearchSettings(GridSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("test", self.test, TestedCells)
+        check_choice("screen", self.screen, ScreenIn)
         if self.method is not None:
             check_choice("method", self.method, SearchMethod)
             if self.method != "grid" and (more := self._of_a_grid()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pandas as pd
@@ -13,6 +14,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.placement import positions, subjects_of
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import Task
+from laser_interp.models.half_precision import half_precision
 from laser_interp.models.model import Model
 from laser_interp.scoring.answer_rules import DETAILED_RULES
 from laser_interp.scoring.memory import parse_memory
@@ -34,11 +36,13 @@ class Unit:
             worker, so that its factors and residual streams serve again.
         shard: which part of the facts.
         cells: what is scored; none is the model as trained.
+        screened: whether the model's matrices are multiplied in bfloat16, which tells good cells from bad ones.
     """
 
     group: str
     shard: int
     cells: tuple[Cell, ...]
+    screened: bool = False
 
     @property
     def name(self) -> str:
@@ -130,11 +134,12 @@ class Worker:
         scorer = self._scorer(unit.shard)
         labelled = scorer.run(edits, tick=tick, engine=self.options.engine, memory=self.options.memory)
         frames = []
-        for name, frame in labelled:
-            frame = frame.assign(cell=name)
-            if self.lean:
-                frame = frame.assign(kind=Cell.parse(name).kind if name else "base")[_LEAN]
-            frames.append(frame)
+        with half_precision(self.model) if unit.screened else nullcontext():
+            for name, frame in labelled:
+                frame = frame.assign(cell=name)
+                if self.lean:
+                    frame = frame.assign(kind=Cell.parse(name).kind if name else "base")[_LEAN]
+                frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 
 

@@ -17,7 +17,7 @@ ray = pytest.importorskip("ray")
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = {"matrices": ["in"], "rhos": (0.4, 0.05), "test": "all", "progress": False}
+SETTINGS = {"matrices": ["in"], "layers": (1, 3), "rhos": (0.4, 0.05), "test": "all", "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_other_weights_are_refused(some, tmp_path):
 
 
 def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path):
-    settings = {"method": "race", "matrices": ["in", "out"], "progress": False}
+    settings = {"method": "race", "matrices": ["in", "out"], "layers": [2, 3], "progress": False}
     here = li.search(organism, some, **settings)
     there = li.search(organism, some, executor="ray", workers=1, out=tmp_path, **settings)
     pd.testing.assert_frame_equal(there.cells, here.cells, rtol=1e-6)

@@ -164,21 +164,17 @@ def test_every_command_of_the_command_line_has_its_row():
         assert f"`laser-interp {name}" in page, name
 
 
-@pytest.mark.slow
-def test_the_site_builds_without_a_warning(tmp_path):
-    for name in ("docs", "notebooks", "figures"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "_build"))
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
-        shutil.copy(ROOT / name, tmp_path)
-    done = run(f"{sys.executable} -m sphinx -q -W --keep-going -b html docs site", tmp_path)
-    assert done.returncode == 0, done.stderr
-    pages = list((tmp_path / "site").rglob("*.html"))
+def test_the_site_that_make_check_built_is_whole_and_loads_nothing_from_elsewhere():
+    site = ROOT / "docs" / "_build" / "html"
+    if not (site / "index.html").is_file():
+        pytest.skip("the site is not built: make check builds it, and fails where there is a warning")
+    pages = list(site.rglob("*.html"))
     assert len(pages) > 25
     for page in pages:
         loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(https?:[^"]+)"', page.read_text())
         assert not loaded, page
-    assert 'id="laser_interp.edits.constructors.laser"' in (tmp_path / "site" / "reference" / "edits.html").read_text()
-    assert "enfold frequency" in (tmp_path / "site" / "notebooks" / "rare_facts.html").read_text()
+    assert 'id="laser_interp.edits.constructors.laser"' in (site / "reference" / "edits.html").read_text()
+    assert "enfold frequency" in (site / "notebooks" / "rare_facts.html").read_text()
 
 
 @pytest.mark.slow

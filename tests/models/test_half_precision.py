@@ -1,0 +1,73 @@
+"""Screening in bfloat16: near enough in every family, measured once, and never what is reported."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from families import FAMILIES, MASKED, PROMPTS, loaded
+
+import laser_interp as li
+from laser_interp.models import half_precision as half
+from laser_interp.models.half_precision import half_is_faster, half_precision
+from laser_interp.scoring.engine import Engine
+from laser_interp.storage.cache import cache_dir
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in MASKED])
+def test_every_family_runs_in_it(family):
+    _, model = loaded(family, torch.float32)
+    reads = [(i, len(row) - 1) for i, row in enumerate(PROMPTS)]
+    edits = [None, *(li.laser(model, f"{layer}.{m}", rank=3) for layer in (0, 2) for m in ("v", "in", "out"))]
+
+    def logprobs():
+        engine = Engine(model, PROMPTS, reads, memory=1 << 28)
+        return {(i, r): p for i, rows, out in engine.run(edits) for r, p in zip(rows, out.log_softmax(-1), strict=True)}
+
+    asked = [p.requires_grad for p in model.bridge.parameters()]
+    exact = logprobs()
+    with half_precision(model):
+        near = logprobs()
+    assert [p.requires_grad for p in model.bridge.parameters()] == asked
+    error = torch.stack([(near[key] - exact[key]).abs().mean() for key in exact])
+    assert 0 < error.mean() < 0.1
+    assert all(torch.equal(a, exact[key]) for key, a in logprobs().items())  # nothing of it stays
+
+
+def test_measured_once(organism, monkeypatch, tmp_path):
+    monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(half, "_ratio", lambda *a: asked.append(a) or 2.1)
+    assert half_is_faster(organism)
+    assert half_is_faster(organism)
+    assert len(asked) == 1
+    (cache_dir() / "half_precision.json").write_text("{broken")
+    assert half_is_faster(organism)
+    assert len(asked) == 2
+    assert list(json.loads((cache_dir() / "half_precision.json").read_text()).values()) == [2.1]
+
+
+def test_the_measurement_is_a_ratio_of_times():
+    assert 0 < half._ratio(torch.device("cpu"), 64, 256) < 100
+
+
+def test_a_screened_race_reports_what_the_exact_one_does(organism, facts, tmp_path):
+    some = facts.keep(facts.split("validation").facts + facts.split("test").facts[:40])
+    found = {
+        screen: li.search(organism, some, method="race", matrices="mlp", screen=screen, progress=False)
+        for screen in ("model", "bfloat16")
+    }
+    exact, screened = found["model"], found["bfloat16"]
+    assert str(screened.select().cell) == str(exact.select().cell)
+    both = set(exact.cells["cell"]) & set(screened.cells["cell"])
+    tables = [one.cells[one.cells["cell"].isin(both)] for one in (exact, screened)]
+    pd.testing.assert_frame_equal(*(t.sort_values(["cell", "split"], ignore_index=True) for t in tables), rtol=1e-5)
+    assert len(both) > 2
+    assert screened.spent.cell_prompts > exact.spent.cell_prompts  # the finalists are scored twice on the first rounds
+    assert screened.rounds["round"].is_monotonic_increasing
+    resumed = [
+        li.search(organism, some, method="race", matrices="mlp", screen="bfloat16", out=tmp_path, progress=False).cells
+        for _ in range(2)
+    ]
+    pd.testing.assert_frame_equal(*resumed)
+    pd.testing.assert_frame_equal(resumed[0], screened.cells, rtol=1e-6)

@@ -5,20 +5,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from laser_interp.cli.options import Output
+from laser_interp.cli.options import Output, read_text
 
 
 def reproduce(
-    *, example: str = "organism", out: Path = Path("runs/organism"), output: Annotated[Output, Parameter()] = Output()
+    *,
+    example: str = "organism",
+    out: Path = Path("runs/organism"),
+    text: Path | None = None,
+    output: Annotated[Output, Parameter()] = Output(),
 ) -> None:
     """Run the study of a shipped example: the paper's whole argument, with every control.
 
     Args:
         example: Name of the example.
         out: Folder for the results. The same command goes on from it.
+        text: A text file whose perplexity is measured before and after, instead of the shipped text.
     """
     from laser_interp.storage.run_folder import SUMMARY
     from laser_interp.studies.examples import reproduce as run
 
-    found = run(out, example, progress=output.progress)
+    found = run(out, example, text=None if text is None else read_text(text), progress=output.progress)
     output.say(dict(found.summary), f"{found.report}\nAll numbers: {out / SUMMARY}")

@@ -7,6 +7,11 @@ SHIPPED = ("organism", "organism-control")
 WIKIDATA = "wikidata"  # facts without a model
 
 
+def shipped_text() -> str:
+    """About 800 words of plain English prose, written for this package: running text for a model's perplexity."""
+    return (files("laser_interp") / "facts" / "english.txt").read_text(encoding="utf-8")
+
+
 def shipped_dir(name: str) -> Path:
     """Folder of a checkpoint that comes with the package (`organism` or `organism-control`)."""
     return Path(str(files("laser_interp") / "organism" / "checkpoints" / name))

@@ -163,8 +163,13 @@ class StudyContext:
         whole = self.whole_task.keep(self.whole_task.facts.split("test"))
         return self._score(whole, {"base": None, "laser": self.cell}, "test-paraphrases")
 
-    def _score(self, task: Task, cells: dict[str, Cell | None], part: str) -> pd.DataFrame:
+    def score_validation(self, cells: dict[str, Cell | None], part: str) -> pd.DataFrame:
+        """Validation scores under some cells, kept in a folder of this name."""
+        return self._score(self.task.keep(self.facts.split("validation")), cells, part, candidates=False)
+
+    def _score(self, task: Task, cells: dict[str, Cell | None], part: str, *, candidates: bool = True) -> pd.DataFrame:
         options = WorkerOptions.of(self.settings)
+        options = replace(options, candidates=options.candidates and candidates)
         return score_cells(self.model, task, cells, options, out=self.folder(part), progress=self.progress)
 
     # --- for which facts --------------------------------------------------------------------------

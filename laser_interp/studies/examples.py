@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from laser_interp.facts.files import load_facts
+from laser_interp.facts.shipped import shipped_text
 from laser_interp.frequency.scan import count
 from laser_interp.frequency.shipped_counts import load_counts
 from laser_interp.models.loading import load_model
@@ -22,6 +23,7 @@ class Example:
         corpus: name of what `li.count` counts in, or None where the facts come with counts of `li.load_counts`.
         control_model: the name of a model and facts on which the edit must do nothing, or None.
         settings: of the study.
+        text: whether the perplexity of running text is measured; the organism does not speak English.
     """
 
     model: str
@@ -29,6 +31,7 @@ class Example:
     corpus: str | None
     control_model: str | None
     settings: StudySettings
+    text: bool = False
 
 
 EXAMPLES = {
@@ -46,12 +49,16 @@ EXAMPLES = {
         None,
         None,
         StudySettings(prompts="first", n_draws=2, rank_by="first_tokens", strengths=(), shares=(0.2, 1.0)),
+        text=True,
     ),
 }
 
 
-def reproduce(out: str | Path, name: str = "organism", *, progress: bool = True) -> Study:
+def reproduce(out: str | Path, name: str = "organism", *, text: str | None = None, progress: bool = True) -> Study:
     """The study of a shipped example.
+
+    Args:
+        text: running text for the perplexity; the shipped text if left out, where the model speaks English.
 
     Raises:
         ValueError: no such example, or `out` holds another run.
@@ -73,6 +80,7 @@ def reproduce(out: str | Path, name: str = "organism", *, progress: bool = True)
             counts,
             settings=example.settings,
             out=out,
+            text=shipped_text() if text is None and example.text else text,
             control_model=None if control is None else (load_model(control), load_facts(control)),
             progress=progress,
         )

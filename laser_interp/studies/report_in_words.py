@@ -19,6 +19,7 @@ def describe(context: StudyContext, tables: Tables, summary: Mapping[str, Any], 
         _head(context, summary),
         _which_truncation(context, summary),
         _why(summary),
+        _relations(summary),
         _answers(context, summary),
         _rare_facts(context, tables, summary),
         _discarded(summary),
@@ -94,6 +95,24 @@ def _why(summary: Mapping[str, Any]) -> list[str]:
         return []
     *numbers, verdict = summary["mechanism"]["in_words"]
     return ["## Why it changes", "", *(f"- {line}" for line in numbers), "", f"**{verdict}**"]
+
+
+def _relations(summary: Mapping[str, Any]) -> list[str]:
+    """Whether it is the same edit for all relations."""
+    found = summary.get("relations")
+    if not found:
+        return []
+    same = found["choose_the_same"]
+    return [
+        "## Is it the same edit for all relations?",
+        "",
+        f"Of {found['n']} relations, {found['gain']} gain under the edit on test and {found['lose']} lose; the largest "
+        f"gain is on {found['largest_gain']}. By its own validation facts alone, choosing among the best edits of the "
+        f"search and no edit, {same} {'relation takes' if same == 1 else 'relations take'} this edit and "
+        f"{found['choose_no_edit']} no edit. Chosen without a relation's own facts, by those of all others, it is this "
+        f"edit for {found['others_choose_the_same']} relations, and accuracy on the relations that had no say changes "
+        f"by {100 * found['change_held_out']:+.1f} points.",
+    ]
 
 
 def _answers(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
@@ -200,7 +219,7 @@ def _side_effects(summary: Mapping[str, Any]) -> list[str]:
     if "perplexity" not in summary:
         return []
     before, after = (row["perplexity"] for row in summary["perplexity"])
-    return ["## Side effects", "", f"Perplexity of the given text: {before:.2f} before, {after:.2f} after."]
+    return ["## Side effects", "", f"Perplexity of running text: {before:.2f} before, {after:.2f} after."]
 
 
 def _limits(summary: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from laser_interp.statistics.classification import metrics
 from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.paraphrases import robustness
 from laser_interp.studies.context import StudyContext, lifted_cells_are_in_the_notes
+from laser_interp.studies.relations import by_relation
 from laser_interp.studies.task_transfer import transfer
 
 Tables = dict[str, pd.DataFrame]
@@ -86,6 +87,14 @@ def _generic_masked(base: pd.DataFrame) -> dict[str, object]:
         "n_draws": 1,
         "edits_weight": False,
     }
+
+
+def relations(context: StudyContext) -> Tables:
+    """Is it the same edit for all relations, and does it help on those that it was not chosen on?"""
+    if context.task.rule != "next_token":
+        return {}
+    table = by_relation(context)
+    return {"relations": table} if len(table) else {}
 
 
 def frequency(context: StudyContext) -> Tables:
@@ -278,4 +287,15 @@ def transfer_between_relations(context: StudyContext) -> pd.DataFrame:
 
 
 # In the order in which a study takes them.
-STEPS = (selection, controls, frequency, discarded, paraphrases, composition, side_effects, directions, control_model)
+STEPS = (
+    selection,
+    controls,
+    relations,
+    frequency,
+    discarded,
+    paraphrases,
+    composition,
+    side_effects,
+    directions,
+    control_model,
+)

@@ -50,6 +50,8 @@ def summarise_study(context: StudyContext, tables: Tables, seconds: float) -> di
     if away := giveaways(context.test.facts):
         others = tables["scores"][~tables["scores"]["fact_id"].isin(away)]
         summary["without_giveaways"] = {"n_giveaways": len(away)} | _change(others, context.settings.study_seed)
+    if "relations" in tables:
+        summary["relations"] = _relations(tables["relations"], str(cell))
     if "rare_facts_bins" in tables:
         summary |= {
             "by_frequency": _by_frequency(tables["rare_facts_bins"]),
@@ -126,6 +128,23 @@ def _mechanism(found: Mechanism) -> dict[str, Any]:
         "rivals": found.rivals,
         "low_rank_matters": found.low_rank_matters,
         "in_words": found.sentences(),
+    }
+
+
+def _relations(table: pd.DataFrame, cell: str) -> dict[str, Any]:
+    """How many relations agree with the choice, gain and lose, and the change on relations it was not chosen on."""
+    gain = table["chosen"] - table["as_trained"]
+    weight = table["n_test"] / table["n_test"].sum()
+    return {
+        "n": len(table),
+        "choose_the_same": int((table["own_choice"] == cell).sum()),
+        "choose_no_edit": int((table["own_choice"] == "").sum()),
+        "others_choose_the_same": int((table["others_choice"] == cell).sum()),
+        "gain": int((gain > 0).sum()),
+        "lose": int((gain < 0).sum()),
+        "change_held_out": float((weight * (table["held_out"] - table["as_trained"])).sum()),
+        "largest_gain": str(table["relation"].iloc[int(gain.to_numpy().argmax())]),
+        "largest_loss": str(table["relation"].iloc[int(gain.to_numpy().argmin())]),
     }
 
 

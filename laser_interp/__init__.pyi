@@ -25,6 +25,7 @@ from .edits.controls import random_subspace as random_subspace
 from .edits.controls import same_rank_in_layer as same_rank_in_layer
 from .edits.controls import same_spectrum_random as same_spectrum_random
 from .edits.edit import Edit as Edit
+from .edits.edit_loading import load_edit as load_edit
 from .edits.sites import Site as Site
 from .edits.spectra import Spectrum as Spectrum
 from .edits.spectra import spectrum as spectrum

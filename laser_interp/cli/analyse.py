@@ -50,7 +50,7 @@ class Question:
         Args:
             changes: settings by name, where the analysis needs others than the example's.
         """
-        from laser_interp.edits.constructors import parse_laser
+        from laser_interp.edits.edit_loading import read_edit
         from laser_interp.facts.files import load_facts
         from laser_interp.facts.shipped import SHIPPED, WIKIDATA
         from laser_interp.facts.tasks import Task
@@ -82,7 +82,7 @@ class Question:
             StudySettings.of(None if example is None else example.settings, changes),
             counts=counts,
             out=self.out or Path("runs") / Path(self.model).name,
-            chosen=None if self.edit is None else Cell.of(parse_laser(model, self.edit)),
+            chosen=None if self.edit is None else Cell.of(read_edit(model, self.edit)),
         )
 
 

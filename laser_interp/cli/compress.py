@@ -13,17 +13,18 @@ def compress(
     """Store an edited model smaller, as factors of its truncated matrices, or export it dense.
 
     Args:
-        edit: SITE:RHO, as in 27.in:0.01. Several are joined by +; *.mlp:0.1 is for all layers.
+        edit: SITE:RHO, as in 27.in:0.01. Several are joined by +; *.mlp:0.1 is for all layers. Or the file of
+            an edit (.json).
         out: Folder for the checkpoint; it must not exist.
         dense: Write a plain transformers checkpoint with the truncated weights instead.
         measure: Also measure the peak memory before and after.
     """
     from laser_interp.edits.compression import compress as run
     from laser_interp.edits.compression import export_dense, peak_memory
-    from laser_interp.edits.constructors import parse_laser
+    from laser_interp.edits.edit_loading import read_edit
 
     loaded = model.load()
-    laser = parse_laser(loaded, edit)
+    laser = read_edit(loaded, edit)
     result: dict[str, Any] = {"checkpoint": str(out)}
     if dense:
         text = f"The edited model, dense, is in {export_dense(loaded, laser, out)}; transformers loads it."

@@ -24,7 +24,8 @@ def discarded(
 
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
-        edit: SITE:RHO or SITE:rank=K, as in 27.in:0.01. Several are joined by +.
+        edit: SITE:RHO or SITE:rank=K, as in 27.in:0.01. Several are joined by +. Or the file of an edit
+            (.json).
         shares: Shares of the discarded part.
         start: Where a share begins to grow: at the smallest singular values, or at the largest discarded one.
         top_k: How many answers are listed for each prompt.
@@ -35,7 +36,7 @@ def discarded(
     """
     from laser_interp.discarded.answers import favoured_answers
     from laser_interp.discarded.continued_text import continuations
-    from laser_interp.edits.constructors import parse_laser
+    from laser_interp.edits.edit_loading import read_edit
     from laser_interp.frequency.generic_words import frequent_words
     from laser_interp.scoring.categories import CATEGORIES
     from laser_interp.scoring.generic_words import answer_words
@@ -45,7 +46,7 @@ def discarded(
 
     check_output(out, "answers", force=force)
     loaded, fact_set = model.load_with(facts)
-    laser = parse_laser(loaded, edit)
+    laser = read_edit(loaded, edit)
     generic = None
     if generic_corpus is not None:
         words = frequent_words(generic_corpus, exclude=fact_set, progress=output.progress)

@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
 
 import torch
 
 from laser_interp.choices import Path, Position, check_choice
 from laser_interp.edits import placement
+from laser_interp.edits.edit_files import write_edit
 from laser_interp.edits.placement import Places
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site, resolve
@@ -209,6 +211,23 @@ class Edit:
             "inject",
             alpha,
         )
+
+    def save(self, path: str | FilePath, *, model: Model | None = None) -> FilePath:
+        """Write this edit as a JSON file, for `li.load_edit`; see `laser_interp.edits.edit_files`.
+
+        Args:
+            path: a name that ends in .json.
+            model: named in the file, where it is given.
+
+        Raises:
+            ValueError: another ending; an edit of a whitened spectrum, whose directions depend on inputs that a file
+                does not hold; or one that was patched from other prompts.
+
+        Example:
+            >>> li.laser(model, "3.in", rho=0.05).save("laser.json")
+        """
+        about = {name: getattr(self, name) for name in ("kind", "rho", "alpha", "path")}
+        return write_edit(path, self.parts, about, self.places, model)
 
     def check(self, model: Model) -> None:
         """Whether this edit was made from this model's weights.

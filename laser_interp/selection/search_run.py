@@ -24,9 +24,9 @@ from laser_interp.selection.plan import BASE_GROUP, Plan
 from laser_interp.selection.race import advancing, race_table, read_units
 from laser_interp.selection.search_result import Search, Spent
 from laser_interp.selection.settings import SearchSettings
-from laser_interp.selection.units import Unit
+from laser_interp.selection.units import Unit, placed
 from laser_interp.storage.atomic import replacing
-from laser_interp.storage.run_folder import FACTS, RunFolder, open_run
+from laser_interp.storage.run_folder import EDIT, FACTS, RunFolder, open_run
 from laser_interp.storage.schemas import check
 
 
@@ -79,7 +79,11 @@ def search(
             folder = stack.enter_context(open_run(out, plan.identity))
             save_facts(folder, plan.facts)
         run = _run if plan.method == "grid" else _run_method
-        return run(plan, folder, execution, progress)
+        found = run(plan, folder, execution, progress)
+        if folder is not None and found.cells["kind"].isin(["laser", "learned"]).any():
+            edit = placed(model, found.select().edit(model), plan.facts, path=settings.path, at=settings.at)
+            edit.save(folder.path / EDIT, model=model)
+        return found
 
 
 def save_facts(folder: RunFolder, facts: FactSet) -> None:

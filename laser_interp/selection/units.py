@@ -123,8 +123,7 @@ class Worker:
 
     def placed(self, edit: Edit, shard: int) -> Edit:
         """The edit where the options want it."""
-        edit = edit.via(self.options.path)
-        return edit if self.options.at is None else edit.at(self.model, self.options.at, self.shards[shard])
+        return placed(self.model, edit, self.shards[shard], path=self.options.path, at=self.options.at)
 
     def run(self, unit: Unit, tick: Callable[[float], object] | None = None) -> pd.DataFrame:
         """The unit's scores, a row per (cell, fact, prompt)."""
@@ -141,6 +140,12 @@ class Worker:
                     frame = frame.assign(kind=Cell.parse(name).kind if name else "base")[_LEAN]
                 frames.append(frame)
         return pd.concat(frames, ignore_index=True)
+
+
+def placed(model: Model, edit: Edit, facts: FactSet, *, path: Path, at: Position | None) -> Edit:
+    """The edit along a path, and at chosen positions of the facts' prompts."""
+    edit = edit.via(path)
+    return edit if at is None else edit.at(model, at, facts)
 
 
 def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:

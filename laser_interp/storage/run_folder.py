@@ -20,7 +20,7 @@ from laser_interp.storage.atomic import plain, write_json
 from laser_interp.storage.provenance import code_version, settings_sha256
 from laser_interp.storage.tables import read_part, read_table, write_table
 
-RUN, FACTS, SUMMARY, REPORT = "run.json", "facts.jsonl", "summary.json", "REPORT.md"
+RUN, FACTS, SUMMARY, REPORT, EDIT = "run.json", "facts.jsonl", "summary.json", "REPORT.md", "edit.json"
 PARTS, TABLES, FIGURES = "parts", "tables", "figures"
 RUN_SCHEMA = 2  # of the layout and of run.json
 

@@ -25,11 +25,12 @@ from laser_interp.plots.registry import FIGURES, draw_all, draw_figure
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import save_facts
+from laser_interp.selection.units import placed
 from laser_interp.storage.atomic import write_json, write_text
 from laser_interp.storage.checksums import with_checksum
 from laser_interp.storage.provenance import provenance
+from laser_interp.storage.run_folder import EDIT, REPORT, SUMMARY, open_run
 from laser_interp.storage.run_folder import FIGURES as FIGURES_FOLDER
-from laser_interp.storage.run_folder import REPORT, SUMMARY, open_run
 from laser_interp.studies import report_in_words
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.settings import StudySettings
@@ -168,4 +169,6 @@ def run_study(context: StudyContext) -> Study:
         if folder is not None:
             write_json(with_checksum(summary), folder.path / SUMMARY)
             write_text(report, folder.path / REPORT)
+            edit = placed(model, context.edit, task.facts, path=settings.path, at=settings.at)
+            edit.save(folder.path / EDIT, model=model)
     return Study(context.selection, context.cell, context.search, tables, summary, report, context.out)

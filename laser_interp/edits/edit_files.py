@@ -1,0 +1,141 @@
+"""Edits as files: what an edit is, small enough to read, to cite and to send to others.
+
+A file is JSON with a checksum. It names each site, the hash of the weight that the edit was made for, how the matrix
+was divided, and the gains in runs of equal values: `[[1.0, 57], [0.0, 519]]` keeps the first 57 of 576 directions.
+Gains of many values, as learned ones, and the matrices that some controls add, stand in a safetensors file of the same
+name beside it. The weights themselves are not in it: whoever loads the edit needs the same model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from laser_interp.edits.placement import Places
+from laser_interp.edits.site_edit import SiteEdit
+from laser_interp.edits.sites import Site
+from laser_interp.storage.atomic import replacing, write_json
+from laser_interp.storage.checksums import read_checked_json, with_checksum
+from laser_interp.storage.provenance import Identified, code_version, provenance
+
+FORMAT, SCHEMA = "laser-interp edit", 1
+_MOST_RUNS = 16  # of equal gains; more of them are kept as tensors
+
+Runs = list[list[float]]
+
+
+def write_edit(
+    path: str | Path,
+    parts: Mapping[Site, SiteEdit],
+    about: Mapping[str, Any],
+    places: Places | None,
+    model: Identified | None,
+) -> Path:
+    """Write what an edit is made of, whole or not at all; see `Edit.save`.
+
+    Args:
+        about: `kind`, `rho`, `alpha` and `path` of the edit.
+        model: named in the file, where it is given.
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        raise ValueError(f"{path} does not end in .json: an edit's file does")
+    if places is not None and places.added is not None:
+        raise ValueError(
+            "a patched edit belongs to the prompts it was patched from: save the edit before it is patched"
+        )
+    sites: dict[str, dict[str, Any]] = {}
+    tensors: dict[str, Tensor] = {}
+    for site, part in sorted(parts.items()):
+        if part.spectrum.metric != "weights":
+            raise ValueError(f"the directions of {site} depend on activations: export the edited model dense instead")
+        runs = _runs(part.gains)
+        if len(runs) > _MOST_RUNS:
+            tensors[f"{site}.gains"] = part.gains.contiguous()
+        sites[str(site)] = {
+            "weight_sha256": part.spectrum.weight_sha256,
+            "blocks": None if part.spectrum.blocks is None else str(part.spectrum.blocks),
+            "gains": None if len(runs) > _MOST_RUNS else runs,
+        }
+        if part.added is not None:
+            tensors |= {f"{site}.added.{n}": factor.contiguous() for n, factor in enumerate(part.added)}
+    value: dict[str, Any] = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        **about,
+        "places": None if places is None else _of_places(places),
+        "sites": sites,
+        "tensors_sha256": None,
+        "made_for": None if model is None else provenance(model),
+        "code_version": code_version(),
+    }
+    if tensors:
+        from safetensors.torch import save_file
+
+        with replacing(path.with_suffix(".safetensors")) as temporary:
+            save_file(tensors, temporary)
+            value["tensors_sha256"] = _sha256(temporary)
+    return write_json(with_checksum(value), path)
+
+
+def read_edit_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON object of an edit's file, and the tensors beside it.
+
+    Raises:
+        FileNotFoundError: no such file, or its tensors are missing.
+        ValueError: a file of another form or of a later version, or a damaged one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no edit {path}: expected a file that Edit.save wrote")
+    try:
+        value = read_checked_json(path)
+        is_edit = value.get("format") == FORMAT
+    except (ValueError, AttributeError):
+        raise ValueError(f"{path} is not as Edit.save wrote it: save the edit again") from None
+    if not is_edit:
+        raise ValueError(f"{path} is no edit: expected a file that Edit.save wrote")
+    if value["schema"] != SCHEMA:
+        raise ValueError(f"{path} has schema {value['schema']}, and this version reads {SCHEMA}: update laser-interp")
+    return value, _tensors(path, value["tensors_sha256"])
+
+
+def gains_of(runs: Runs) -> Float[Tensor, " r"]:
+    return torch.cat([torch.full((int(n),), float(value), dtype=torch.float64) for value, n in runs])
+
+
+def places_of(value: Mapping[str, Any]) -> Places:
+    return Places(value["name"], {tuple(begin): tuple(at) for begin, at in value["positions"]})
+
+
+def _tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    if sha256 is None:
+        return {}
+    from safetensors.torch import load_file
+
+    beside = path.with_suffix(".safetensors")
+    if not beside.is_file():
+        raise FileNotFoundError(f"{beside} is missing: the edit {path.name} needs it beside it")
+    if _sha256(beside) != sha256:
+        raise ValueError(f"{beside} is not as Edit.save wrote it: save the edit again")
+    return load_file(beside)
+
+
+def _runs(gains: Float[Tensor, " r"]) -> Runs:
+    return [[value, len(list(same))] for value, same in itertools.groupby(gains.tolist())]
+
+
+def _of_places(places: Places) -> dict[str, Any]:
+    positions = [[list(begin), list(at)] for begin, at in places.positions.items()]
+    return {"name": places.name, "positions": positions}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,70 @@
+"""Loading an edit: from its file, or from one line of text."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from laser_interp.choices import Path as SeenAlong
+from laser_interp.choices import check_choice
+from laser_interp.edits.constructors import parse_laser
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.edit_files import gains_of, places_of, read_edit_file
+from laser_interp.edits.site_edit import SiteEdit
+from laser_interp.edits.sites import Site, resolve
+from laser_interp.edits.spectra import Spectrum, site_sha256, spectrum
+from laser_interp.models.model import Model
+
+
+def load_edit(path: str | Path, model: Model, *, other_weights: bool = False) -> Edit:
+    """An edit that `Edit.save` wrote, made for a model.
+
+    Args:
+        other_weights: put the gains on this model's own directions, also where its weights are not those that the edit
+            was made for, as those of a later checkpoint.
+
+    Raises:
+        FileNotFoundError: no such file, or its tensors are missing.
+        ValueError: a file of another form or a later version, a damaged one, a model without such a site, or with other
+            weights.
+    """
+    path = Path(path)
+    value, tensors = read_edit_file(path)
+    parts: dict[Site, SiteEdit] = {}
+    for name, about in value["sites"].items():
+        (site,) = resolve(model, Site.parse(name))
+        if site_sha256(model, site) != about["weight_sha256"] and not other_weights:
+            was = (value["made_for"] or {}).get("model")
+            raise ValueError(
+                f"{path} was made for other weights of {site} than those of {model.name!r}"
+                + (f" (for {was!r})" if was else "")
+                + ": load that model, or give other_weights=True to use its gains on these weights"
+            )
+        of_site = spectrum(model, site, blocks=about["blocks"])
+        gains = tensors[f"{name}.gains"] if about["gains"] is None else gains_of(about["gains"])
+        if len(gains) != of_site.max_rank:
+            raise ValueError(f"{path} has {len(gains)} gains for {site}, which has {of_site.max_rank} directions here")
+        parts[site] = SiteEdit(of_site, gains, _added(tensors, name, of_site))
+    check_choice("path", value["path"], SeenAlong)
+    places = None if value["places"] is None else places_of(value["places"])
+    return Edit(parts, value["kind"], value["rho"], value["alpha"], value["path"], places)
+
+
+def read_edit(model: Model, text: str, *, other_weights: bool = False) -> Edit:
+    """An edit from one line, as the command line has it: the name of an edit's file, or what `parse_laser` reads.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_edit` and `parse_laser`.
+    """
+    if text.strip().endswith(".json"):
+        return load_edit(text.strip(), model, other_weights=other_weights)
+    return parse_laser(model, text)
+
+
+def _added(tensors: Mapping[str, Tensor], name: str, of_site: Spectrum) -> tuple[Tensor, Tensor] | None:
+    if f"{name}.added.0" not in tensors:
+        return None
+    down, up = tensors[f"{name}.added.0"], tensors[f"{name}.added.1"]
+    if (len(down), up.shape[1]) != (len(of_site.U), of_site.Vh.shape[1]):
+        raise ValueError(f"what the edit adds to {name} has another shape than its weight here")
+    return down, up

@@ -18,7 +18,7 @@ from laser_interp.selection.search_result import Search
 from laser_interp.statistics.paired_scores import as_table
 from laser_interp.storage.checksums import read_checked_json
 from laser_interp.storage.provenance import settings_sha256
-from laser_interp.storage.run_folder import FACTS, PARTS, SUMMARY, TABLES, find_table, run_settings
+from laser_interp.storage.run_folder import FACTS, PARTS, SCREENED, SUMMARY, TABLES, find_table, run_settings
 from laser_interp.storage.tables import read_table
 
 KEYS = ["fact_id", "prompt_id"]
@@ -120,7 +120,12 @@ def read_run(run: Path) -> FinishedRun:
         {},
         settings,
         names=list(dict.fromkeys(cells["cell"])),
-        parts=[path for folder in (first, *others) for path in sorted((folder / PARTS).glob("*/*.parquet"))],
+        parts=[
+            path
+            for folder in (first, *others)
+            for path in sorted((folder / PARTS).glob("*/*.parquet"))
+            if not path.parent.name.endswith(SCREENED)  # in bfloat16, and not to be reported
+        ],
     )
     if (run / SUMMARY).is_file():
         finished.notes += map(str, read_checked_json(run / SUMMARY).get("notes", []))

@@ -24,7 +24,7 @@ from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
 from laser_interp.selection.plan import BASE_GROUP, Plan
 from laser_interp.selection.units import Unit
-from laser_interp.storage.run_folder import RunFolder
+from laser_interp.storage.run_folder import SCREENED, RunFolder
 
 _SHARE = 8  # of a small grid one cell in so many, but not fewer than
 _AT_LEAST = 16
@@ -78,7 +78,7 @@ def race_cells(
     for number, shard in enumerate(shards):
         if screened and (len(cells) <= FINALISTS or number == len(shards) - 1):
             break
-        name = f"{group}-screened" if screened else group
+        name = group + SCREENED if screened else group
         unit = Unit(name, shard, tuple(sorted(cells, key=lambda cell: (cell.sites, cell.ranks))), screened)
         score_units([unit], plan.worker, store, execution, advance)
         units += [] if screened else [unit]

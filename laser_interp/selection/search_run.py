@@ -80,8 +80,12 @@ def search(
             save_facts(folder, plan.facts)
         run = _run if plan.method == "grid" else _run_method
         found = run(plan, folder, execution, progress)
-        if folder is not None and found.cells["kind"].isin(["laser", "learned"]).any():
-            edit = placed(model, found.select().edit(model), plan.facts, path=settings.path, at=settings.at)
+        if folder is not None:
+            try:
+                chosen = found.select()
+            except ValueError:  # no cell can be chosen, and whoever asks for it is told why
+                return found
+            edit = placed(model, chosen.edit(model), plan.facts, path=settings.path, at=settings.at)
             edit.save(folder.path / EDIT, model=model)
         return found
 
@@ -99,10 +103,9 @@ def _run(plan: Plan, folder: RunFolder | None, execution: Execution, progress: b
     notes = list(plan.notes)
     n_prompts = sum(plan.prompts)
     test_shards = [i for i in range(len(plan.shards)) if not plan.validates(i)]
-    if plan.settings.test == "all":
-        total = (plan.n_cells + 1) * n_prompts
-    else:
-        total = (plan.n_cells + 1) * (n_prompts - plan.count_prompts(test_shards)) + 2 * plan.count_prompts(test_shards)
+    n_tested = {"all": plan.n_cells + 1, "chosen": 2, "none": 0}[plan.settings.test]
+    total = (plan.n_cells + 1) * (n_prompts - plan.count_prompts(test_shards))
+    total += n_tested * plan.count_prompts(test_shards)
     with tqdm(total=total, desc="search", unit=" prompts", unit_scale=True, disable=not progress) as bar:
         advance = advancing(bar, plan)
         validation = plan.units(plan.by_group, validation=True)
@@ -116,7 +119,7 @@ def _run(plan: Plan, folder: RunFolder | None, execution: Execution, progress: b
         if plan.settings.test == "chosen":
             chosen = Search(_table(plan, validation, store)).select().cell
             tested = {"chosen": (chosen,)}
-        test = plan.units(tested, validation=False)
+        test = [] if plan.settings.test == "none" else plan.units(tested, validation=False)
         score_units(test, plan.worker, store, execution, advance)
     cells = check(_table(plan, validation + test, store), "cells")
     if folder is not None:

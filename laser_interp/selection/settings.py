@@ -107,7 +107,7 @@ class SearchSettings(GridSettings):
         screen: In which numbers the rounds of a race run: model (the model's own), bfloat16, or auto, which is bfloat16
             where this machine multiplies the model's matrices clearly faster in it. Finalists are always scored in the
             model's own numbers, and nothing else is reported.
-        test: Which cells see the test facts: only the chosen one, or all.
+        test: Which cells see the test facts: only the chosen one, all, or none.
         path: Along which path all edits are seen: network, direct or indirect.
         at: At which positions all edits act: last, subject_last or subject. Everywhere if left out.
         generic: Words that count as generic. The model's own, or English stop words, if left out.
@@ -167,7 +167,7 @@ class SearchSettings(GridSettings):
     def _of_a_grid(self) -> list[str]:
         """What is asked of every cell."""
         asked = [name for name in ("alphas", "bands", "controls", "stop_hopeless") if getattr(self, name)]
-        return asked + (["test=all"] if self.test == "all" else [])
+        return asked + ([f"test={self.test}"] if self.test != "chosen" else [])
 
     def method_for(self, rule: AnswerRule, n_cells: int) -> SearchMethod:
         """The method, chosen by what is asked where it was left out."""

@@ -22,6 +22,7 @@ from laser_interp.storage.tables import read_part, read_table, write_table
 
 RUN, FACTS, SUMMARY, REPORT, EDIT = "run.json", "facts.jsonl", "summary.json", "REPORT.md", "edit.json"
 PARTS, TABLES, FIGURES = "parts", "tables", "figures"
+SCREENED = "-screened"  # how the names of parts end that were scored in bfloat16
 RUN_SCHEMA = 2  # of the layout and of run.json
 
 

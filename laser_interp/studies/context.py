@@ -123,7 +123,7 @@ class StudyContext:
             alphas=self.settings.strengths,
             controls=("discarded",),
             method="grid",
-            test=self.settings.test,
+            test="all" if self.settings.test == "all" else "none",
         )
         with lifted_cells_are_in_the_notes():
             return search(self.model, self.task, settings, out=self.folder("search-selected"), progress=self.progress)

@@ -389,3 +389,14 @@ def test_the_command_line(tmp_path, capsys):
     ):
         assert main([*command, *wrong]) == 2
         assert why in capsys.readouterr().err
+
+
+def test_no_cell_need_see_the_test_facts(organism, facts, tmp_path):
+    some = facts.keep(facts.facts[::8])
+    settings = dict(matrices="in", layers=[2, 3], rhos=(0.2, 0.05), progress=False)
+    chosen = li.search(organism, some, **settings)
+    none = li.search(organism, some, method="grid", test="none", out=tmp_path, **settings)
+    assert set(none.cells["split"]) == {"validation"}
+    assert str(none.select().cell) == str(chosen.select().cell)
+    with pytest.raises(ValueError, match="test=none is for the method grid alone"):
+        li.search(organism, some, method="race", test="none", **settings)

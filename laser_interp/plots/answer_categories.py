@@ -10,13 +10,19 @@ from laser_interp.plots.style import new_figure, palette
 
 
 def discarded_answers(categories: pd.DataFrame) -> Figure:
-    """What is answered, by category: all prompts, and those the edit fixed."""
+    """What is answered, by category: on all prompts, and by the discarded part on those that the edit fixed.
+
+    Whiskers are intervals of the share of generic words, drawn in their own part of each bar.
+    """
     colour = palette()
     colours = {"correct": colour[2], "generic": colour[7], "same_type": colour[1], "other": colour[4]}
     outcomes = [name for name in ("all", "fixed") if name in set(categories["outcome"])]
-    figure, axes = new_figure(1, len(outcomes), 2.1, sharey=True)
+    ratios = [len(categories[(categories["outcome"] == name)]) - 2 * (name == "fixed") for name in outcomes]
+    figure, axes = new_figure(1, len(outcomes), 2.2, sharey=True, width_ratios=ratios)
     for ax, outcome in zip(axes.flat, outcomes, strict=True):
         table = categories[categories["outcome"] == outcome]
+        if outcome == "fixed":  # as trained none of these is right, and under LASER all are, by definition
+            table = table[table["edit"] == "discarded"]
         labels = [
             {"base": "as trained", "edit": "LASER"}.get(e, f"{s:.0%}")
             for e, s in zip(table["edit"], table["share"], strict=True)
@@ -29,13 +35,21 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
             bottom += table[name].to_numpy()
         # Generic words are on top of the stack: their share is what is above the bar's last boundary
         upside_down = table.assign(generic_lo=table["generic_hi"], generic_hi=table["generic_lo"])
-        whiskers(ax, np.arange(len(table)), upside_down, "generic", at=1 - table["generic"])
+        whiskers(ax, np.arange(len(table)) + 0.25, upside_down, "generic", at=1 - table["generic"])
         ax.set_xticks(range(len(table)), labels, rotation=60, ha="right", rotation_mode="anchor")
-        ax.set_xlabel("share of the discarded part")
-        ax.set_title(f"{'all prompts' if outcome == 'all' else 'fixed by LASER'} (n = {int(table['n'].iloc[0])})")
+        ax.set_title(f"{'all prompts' if outcome == 'all' else 'fixed by LASER'}\n(n = {int(table['n'].iloc[0])})")
     axes[0, 0].set_ylabel("share of answers")
+    figure.supxlabel("as trained, under LASER, and by shares of the discarded part", fontsize=7)
     handles, names = axes[0, 0].get_legend_handles_labels()
+    names = [f"{name} (whisker)" if name == CATEGORIES["generic"] else name for name in names]
     figure.legend(
-        handles, names, loc="outside lower center", ncols=4, columnspacing=0.8, handlelength=1.0, handletextpad=0.3
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=4,
+        columnspacing=0.6,
+        handlelength=0.9,
+        handletextpad=0.3,
+        fontsize=6,
     )
     return figure

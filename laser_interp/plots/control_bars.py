@@ -10,13 +10,16 @@ from laser_interp.plots.style import new_figure, palette
 
 
 def controls(table: pd.DataFrame) -> Figure:
-    """Top-1 of the edit beside its controls; a range where a control was drawn several times."""
+    """Top-1 of the edit beside its controls; a range where a control was drawn several times.
+
+    The model as trained, the edit and its discarded part stand first, then the controls from the best to the worst.
+    """
     colour = palette()
-    order = table.iloc[::-1]
-    figure, axes = new_figure(1, 1, 0.45 + 0.24 * len(order))
+    order = _order(table).iloc[::-1]
+    figure, axes = new_figure(1, 1, 0.6 + 0.24 * len(order))
     ax = axes[0, 0]
     colours = [
-        colour[1] if name == "laser" else colour[0] if name == "base" else "0.75" if edits else colour[2]
+        {"laser": colour[1], "base": colour[0], "discarded": colour[4]}.get(name, "0.75" if edits else colour[2])
         for name, edits in zip(order["control"], order["edits_weight"], strict=True)
     ]
     y = np.arange(len(order))
@@ -38,5 +41,14 @@ def controls(table: pd.DataFrame) -> Figure:
     ax.set_yticks(y, [EDITS.get(name, name) for name in order["control"]], fontsize=6, linespacing=0.9)
     highest = float(np.nanmax(table[["accuracy", "accuracy_hi", "accuracy_highest"]].to_numpy(float)))
     ax.set_xlim(0, 1 if highest > 0.5 else 1.1 * highest)
-    ax.set_xlabel("top-1 on test prompts")
+    drawn_often = "; dots: lowest and highest draw" if drawn.any() else ""
+    ax.set_xlabel(f"top-1 on test prompts\n(whiskers: 95 % interval{drawn_often})")
     return figure
+
+
+def _order(table: pd.DataFrame) -> pd.DataFrame:
+    """What is compared first, then the controls by value."""
+    named = table.set_index("control", drop=False)
+    first = [name for name in ("base", "laser", "discarded") if name in named.index]
+    rest = named.drop(index=first).sort_values("accuracy", ascending=False, kind="stable")
+    return pd.concat([named.loc[first], rest]).reset_index(drop=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.plots.names import EDITS
 from laser_interp.plots.style import new_figure, palette
 
 SHOWN = 50.0  # odds ratios; an interval may reach anywhere where little was fixed
@@ -14,7 +15,7 @@ def compared_edits(table: pd.DataFrame) -> Figure:
 
     What lies off the scale is drawn at its end, an estimate as an arrow.
     """
-    figure, axes = new_figure(1, 2, 0.7 + 0.17 * len(table), sharey=True)
+    figure, axes = new_figure(1, 2, 0.7 + 0.24 * len(table), sharey=True)
     y = np.arange(len(table))[::-1]
     colours = [palette()[7 if placebo else 0] for placebo in table["placebo"]]
     for ax, name, lo, hi, neutral, label in (
@@ -35,7 +36,13 @@ def compared_edits(table: pd.DataFrame) -> Figure:
     axes.flat[1].set_xscale("log")
     lo, hi = axes.flat[1].get_xlim()
     axes.flat[1].set_xlim(max(lo, 0.8 / SHOWN), min(hi, 1.2 * SHOWN))
-    axes.flat[0].set_yticks(
-        y, [f"{e} (placebo)" if p else str(e) for e, p in zip(table["edit"], table["placebo"], strict=True)]
-    )
+    names = [_name(str(edit), bool(placebo)) for edit, placebo in zip(table["edit"], table["placebo"], strict=True)]
+    axes.flat[0].set_yticks(y, names, fontsize=6, linespacing=0.9)
     return figure
+
+
+def _name(edit: str, placebo: bool) -> str:
+    """In plain words: "random subspace of equal norm removed (placebo, draw 1)"."""
+    control, _, draw = edit.partition("/")
+    more = ", ".join([*(["placebo"] if placebo else []), *([f"draw {int(draw) + 1}"] if draw.isdigit() else [])])
+    return EDITS.get(control, control) + (f" ({more})" if more else "")

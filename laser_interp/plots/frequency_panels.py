@@ -1,11 +1,15 @@
 """Accuracy, fixed and broken answers by training frequency."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from laser_interp.plots.marks import frequency_axis, points
 from laser_interp.plots.style import new_figure, palette
+
+_SHARES = ("p_fixed_given_wrong", "p_broken_given_right")
 
 
 def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.DataFrame) -> Figure:
@@ -30,8 +34,8 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
     ax = axes[0, 1]
     shown = paper_ratio[paper_ratio["n"] > 0]
     ax.bar(range(len(shown)), shown["ratio"], color="0.6", width=0.6)
-    ax.set_xticks(range(len(shown)), [f"{f}\n(n = {n})" for f, n in zip(shown["frequency"], shown["n"], strict=True)])
-    ax.set_xlabel("frequency")
+    ax.set_xticks(range(len(shown)), [f"{f}\n{n}" for f, n in zip(shown["frequency"], shown["n"], strict=True)])
+    ax.set_xlabel("frequency, and prompts")
     ax.set_ylabel("corrected ÷\noriginally correct")
     ax.set_title("(b) paper: ratio")
 
@@ -44,14 +48,23 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
     points(axes[1, 1], x + 0.12, bins, "p_broken_given_right", "P(broken | right before)", colour[3])
     axes[1, 1].set_ylabel("probability")
     axes[1, 1].set_title("(d) fixed, broken")
-    for ax in axes[1]:
+    for ax, columns in zip(axes[1], (("base_top1", "edit_top1"), _SHARES), strict=True):
         frequency_axis(ax, bins)
+        ax.set_ylim(*_limits(bins, columns))
     entries = [entry for ax in (axes[0, 0], axes[1, 1]) for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
     figure.legend(
         [handle for handle, _ in entries], [label for _, label in entries], loc="outside upper center", ncols=3,
         columnspacing=1.0, handlelength=1.6, handletextpad=0.4,
     )  # fmt: skip
     return figure
+
+
+def _limits(bins: pd.DataFrame, columns: Sequence[str]) -> tuple[float, float]:
+    """From a little below 0, so that points at 0 are whole, to 1, or to what is reached where that is far lower."""
+    ends = bins[[f"{column}_hi" for column in columns]].to_numpy(float)
+    highest = float(np.nanmax(ends)) if np.isfinite(ends).any() else 1.0
+    top = 1.03 if highest > 0.6 else 1.15 * highest
+    return -0.03 * top, top
 
 
 def accuracy_by_frequency(bins: pd.DataFrame) -> Figure:

@@ -22,7 +22,7 @@ def spectrum(table: pd.DataFrame) -> Figure:
         ax.plot(of["direction"] + 1, of["singular_value"], color=colour[0], label="singular values")
         ax.axhline(of["noise_edge"].iloc[0], color=colour[7], linestyle="--", linewidth=0.8, label="edge of noise")
         ax.axvline(
-            of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="LASER keeps what is to its left"
+            of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="LASER keeps what is left of it"
         )
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -32,5 +32,5 @@ def spectrum(table: pd.DataFrame) -> Figure:
         ax.set_title(site)
     axes[0, 0].set_ylabel("singular value")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=1, handlelength=1.6)
+    figure.legend(handles[1:], labels[1:], loc="outside upper center", ncols=2, handlelength=1.4, columnspacing=1.0)
     return figure

@@ -58,10 +58,11 @@ class Way:
         """Score the model as trained and these cells, all of them on all facts unless they are halved."""
         if not cells:
             raise ValueError("nothing can be proposed: every rho keeps the whole rank; give one below 1")
-        base = score_base(self.plan, self.store, self.execution, self.advance)
         finalists, units, rounds, cell_prompts = race_cells(
             self.plan, cells, "raced", self.store, self.execution, self.advance, halved=halved
         )
+        # After the edits: the model as trained goes on from the last layer that they share
+        base = score_base(self.plan, self.store, self.execution, self.advance)
         of_base = sum(self.plan.prompts[unit.shard] for unit in base)
         return LookedAt(finalists, base + units, len(cells), cell_prompts + of_base, rounds, n_attributed)
 

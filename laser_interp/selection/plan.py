@@ -122,10 +122,10 @@ class Plan:
         return self.shards[shard].facts[0].split == "validation"
 
     def units(self, by_group: dict[str, tuple[Cell, ...]], *, validation: bool) -> list[Unit]:
-        """The units of one side, the model as trained first, then group by group."""
+        """The units of one side, group by group, and the model as trained last, which goes on from the last layer."""
         shards = [i for i in range(len(self.shards)) if self.validates(i) == validation]
         base = [Unit(BASE_GROUP, i, ()) for i in shards]
-        return base + [Unit(group, i, cells) for group, cells in by_group.items() if cells for i in shards]
+        return [Unit(group, i, cells) for group, cells in by_group.items() if cells for i in shards] + base
 
     def count_prompts(self, shards: Iterable[int]) -> int:
         """Prompts of some shards."""

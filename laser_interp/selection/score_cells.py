@@ -36,8 +36,9 @@ def score_cells(
     shards = shards_of(task.facts, UNIT_PROMPTS)
     worker = Worker(model, task, shards, options, lean=False)
     edited = tuple(cell for cell in cells.values() if cell is not None)
-    units = [Unit("base", i, ()) for i in range(len(shards))] if None in cells.values() else []
-    units += [Unit("edited", i, edited) for i in range(len(shards))] if edited else []
+    # The edits of a shard first: the model as trained then goes on from the layer that they share
+    of_shard = [("edited", edited)] * bool(edited) + [("base", ())] * (None in cells.values())
+    units = [Unit(group, i, which) for i in range(len(shards)) for group, which in of_shard]
     prompts = [sum(len(fact.prompts) for fact in shard) for shard in shards]
     about = {"rule": task.rule, "protocol": task.protocol, "max_new_tokens": task.max_new_tokens}
     identity = provenance(model, task.facts) | about | {"cells": [str(cell) for cell in edited]}

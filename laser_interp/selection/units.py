@@ -96,7 +96,8 @@ class Worker:
         self.model, self.task, self.shards, self.options, self.lean = model, task, shards, options, lean
         self.without_candidates = frozenset(without_candidates)
         self.made: dict[Cell, Edit] = {}  # edits that a cell's text does not describe
-        self._scorers: dict[int, Scorer] = {}
+        # What a scorer keeps of the layers below an edit is in the numbers that it ran in
+        self._scorers: dict[tuple[int, bool], Scorer] = {}
 
     def check(self) -> None:
         """Tokenise every answer of every part, and look for every place at which edits act.
@@ -109,9 +110,10 @@ class Worker:
             if self.options.at is not None:
                 positions(self.model, self.options.at, subjects_of(facts))
 
-    def _scorer(self, shard: int) -> Scorer:
-        if shard not in self._scorers:
-            self._scorers[shard] = Scorer(
+    def _scorer(self, shard: int, *, screened: bool = False) -> Scorer:
+        key = shard, screened
+        if key not in self._scorers:
+            self._scorers[key] = Scorer(
                 self.model,
                 self.task.keep(self.shards[shard]),
                 generic=self.options.generic,
@@ -119,7 +121,7 @@ class Worker:
                 rank_by=self.options.rank_by if self.task.rule not in DETAILED_RULES else "answers",
                 keep=parse_memory(self.options.memory, self.model) // 2 // len(self.shards),
             )
-        return self._scorers[shard]
+        return self._scorers[key]
 
     def placed(self, edit: Edit, shard: int) -> Edit:
         """The edit where the options want it."""
@@ -130,7 +132,7 @@ class Worker:
         edits: dict[str, Edit | None] = {
             str(cell): self.placed(self.made.get(cell) or cell.edit(self.model), unit.shard) for cell in unit.cells
         } or {"": None}
-        scorer = self._scorer(unit.shard)
+        scorer = self._scorer(unit.shard, screened=unit.screened)
         labelled = scorer.run(edits, tick=tick, engine=self.options.engine, memory=self.options.memory)
         frames = []
         with half_precision(self.model) if unit.screened else nullcontext():

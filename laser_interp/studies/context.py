@@ -160,8 +160,14 @@ class StudyContext:
         """Test scores of the model as trained and the edit, on every prompt of each fact."""
         if self.settings.prompts == "all":
             return self.scores[self.scores["edit"].isin(["base", "laser"])]
-        whole = self.whole_task.keep(self.whole_task.facts.split("test"))
-        return self._score(whole, {"base": None, "laser": self.cell}, "test-paraphrases")
+        asked = self.scores[self.scores["edit"].isin(["base", "laser"])]
+        test = self.whole_task.facts.split("test")
+        others = [replace(f, prompt=f.paraphrases[0], paraphrases=f.paraphrases[1:]) for f in test if f.paraphrases]
+        if not others:
+            return asked
+        task = self.whole_task.keep(self.whole_task.facts.keep(others))
+        more = self._score(task, {"base": None, "laser": self.cell}, "test-paraphrases", candidates=False)
+        return pd.concat([asked, more.assign(prompt_id=more["prompt_id"] + 1)], ignore_index=True)
 
     def score_validation(self, cells: dict[str, Cell | None], part: str) -> pd.DataFrame:
         """Validation scores under some cells, kept in a folder of this name."""

@@ -71,3 +71,21 @@ def test_a_screened_race_reports_what_the_exact_one_does(organism, facts, tmp_pa
     ]
     pd.testing.assert_frame_equal(*resumed)
     pd.testing.assert_frame_equal(resumed[0], screened.cells, rtol=1e-6)
+
+
+def test_nothing_that_was_screened_is_gone_on_from(organism, facts):
+    """The layers below an edit are kept from one unit to the next, in the numbers that they were computed in."""
+    from laser_interp.facts.tasks import own_task
+    from laser_interp.selection.units import Unit, Worker, WorkerOptions
+
+    some = own_task(facts.keep(facts.facts[:40]))
+    cells = tuple(li.Cell(li.Site(3, m), ranks=3) for m in ("in", "out"))
+
+    def worker():
+        return Worker(organism, some, [some.facts], WorkerOptions(candidates=False))
+
+    used = worker()
+    near = used.run(Unit("a", 0, cells, screened=True))
+    again, fresh = used.run(Unit("a", 0, cells)), worker().run(Unit("a", 0, cells))
+    pd.testing.assert_frame_equal(again, fresh, rtol=1e-7)
+    assert (near["logprob"] - fresh["logprob"]).abs().max() > 1e-4

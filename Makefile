@@ -1,11 +1,11 @@
 # make reproduce: the main job.  make smollm2: the same on a real model.  make test: all tests.  make quick: those that
 # take seconds.  make check: format, lint, types, documentation.  make docs: the site.  make figures: the committed
-# figures.  Each makes the environment first.
+# figures.  make release-check: built and tried in empty environments.  Each makes the environment first.
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce smollm2 smollm2-model test quick coverage check figures docs .venv
+.PHONY: reproduce smollm2 smollm2-model test quick coverage check figures docs release-check .venv
 
 reproduce: .venv/ready
 	$(BIN)/laser-interp reproduce --out runs/organism
@@ -35,6 +35,16 @@ docs: .venv/ready
 
 figures: .venv/ready
 	$(BIN)/python -m figures
+
+# Build the wheel and the source distribution, install each in an empty environment, and run the README's blocks there
+release-check: .venv/ready
+	rm -rf dist && $(BIN)/python -m hatchling build
+	set -e; for built in dist/*.whl dist/*.tar.gz; do \
+	  rm -rf build/empty && $(PYTHON) -m venv build/empty; \
+	  build/empty/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$built"; \
+	  mkdir build/empty/run && cd build/empty/run && ../bin/python ../../../tests/readme_blocks.py && cd ../../..; \
+	  echo "$$built works in an empty environment"; \
+	done
 
 .venv: .venv/ready
 

@@ -10,6 +10,7 @@ from laser_interp.plots.gradient_map import attribution_map
 from laser_interp.plots.loss_by_layer import layer_sweep
 from laser_interp.plots.paraphrase_bars import robustness
 from laser_interp.plots.registry import FIGURES, draw, draw_all
+from laser_interp.plots.relation_changes import relations
 from laser_interp.plots.simulated_errors import frequency_simulation
 from laser_interp.plots.singular_values import spectrum
 from laser_interp.plots.style import WIDTHS, paper_style, style_of
@@ -33,6 +34,7 @@ __all__ = [
     "layer_sweep",
     "paper_style",
     "rare_facts",
+    "relations",
     "robustness",
     "spectrum",
     "style_of",

@@ -45,7 +45,7 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
     figure.legend(
         handles,
         names,
-        loc="outside lower center",
+        loc="outside upper center",
         ncols=4,
         columnspacing=0.6,
         handlelength=0.9,

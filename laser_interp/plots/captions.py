@@ -24,13 +24,19 @@ CAPTIONS = {
     ),
     "discarded_answers": (
         "Category of the most probable answer as trained, under LASER, and under growing shares of the discarded "
-        "part alone (smallest singular values first). Lines are 95 % intervals of the share of generic words, over "
-        "subjects; those of the others are in the data."
+        "part alone (smallest singular values first). On the facts that LASER fixed, the first two are what they are "
+        "by definition, and are left out. Lines are 95 % intervals of the share of generic words, over subjects; those "
+        "of the others are in the data."
     ),
     "controls": (
-        "Top-1 under LASER, under controls that edit as much of the same matrix otherwise, and without an edit but"
-        " with generic words masked. Lines are 95 % intervals over subjects. Bars of controls drawn"
-        " several times are means, their dots the lowest and highest draw."
+        "Top-1 under LASER and under its discarded part alone; then, from the best to the worst, under controls that "
+        "edit as much of the same matrix otherwise, and without an edit but with generic words masked. Lines are 95 % "
+        "intervals over subjects. Bars of controls drawn several times are means, their dots the lowest and highest "
+        "draw."
+    ),
+    "relations": (
+        "Accuracy of each relation as trained and under the edit, the largest gain first. No intervals are drawn: most "
+        "relations have too few prompts for one that says anything; the change over all of them has one."
     ),
     "robustness": (
         "Share of facts answered right on all their prompts, per prompt, on any prompt, and agreement among "
@@ -68,7 +74,7 @@ CAPTIONS = {
 }
 
 # Figures of one edit, which their captions name; the others show many, or none.
-OF_ONE_EDIT = ("spectrum", "rare_facts", "discarded_answers", "controls", "robustness", "compared_edits")
+OF_ONE_EDIT = ("spectrum", "rare_facts", "discarded_answers", "controls", "relations", "robustness", "compared_edits")
 
 
 def caption(name: str, tables: Mapping[str, pd.DataFrame], needed: Sequence[str], about: Mapping[str, Any]) -> str:
@@ -92,6 +98,8 @@ def _sample(name: str, tables: Mapping[str, pd.DataFrame], needed: Sequence[str]
     if name == "attribution_map":  # summaries have a row a direction, or one a direction and group
         n = first.groupby(["site", "direction"])["n"].sum().max()
         return f"n = {int(n)} prompts"
+    if name == "relations":
+        return f"n = {int(first['n_test'].sum())} prompts of {len(first)} relations, test split"
     if name == "robustness":
         return f"n = {int(first['n_facts'].max())} facts, test split"
     if name == "transfer":

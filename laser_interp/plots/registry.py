@@ -15,6 +15,7 @@ from laser_interp.plots.frequency_panels import accuracy_by_frequency, rare_fact
 from laser_interp.plots.gradient_map import attribution_map
 from laser_interp.plots.loss_by_layer import layer_sweep
 from laser_interp.plots.paraphrase_bars import robustness
+from laser_interp.plots.relation_changes import relations
 from laser_interp.plots.simulated_errors import frequency_simulation
 from laser_interp.plots.singular_values import spectrum
 from laser_interp.plots.style import paper_style, style_of
@@ -28,6 +29,7 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "rare_facts": (rare_facts, ("rare_facts_bins", "rare_facts_cumulative", "rare_facts_paper_ratio")),
     "discarded_answers": (discarded_answers, ("discarded_categories",)),
     "controls": (controls, ("controls",)),
+    "relations": (relations, ("relations",)),
     "robustness": (robustness, ("robustness",)),
     "composition": (composition, ("composition", "composition_scores")),
     "transfer": (transfer, ("transfer",)),

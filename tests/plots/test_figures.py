@@ -30,6 +30,9 @@ def run(tmp_path_factory):
         "directions_gradients": attributed.summary("relation"),
         "transfer": pd.DataFrame(rows),
         "robustness": li.robustness(judged),
+        "relations": pd.DataFrame(
+            {"relation": ["a", "b"], "n_test": [9, 30], "as_trained": [0.1, 0.4], "chosen": [0.3, 0.2]}
+        ),
     }
     for name, table in tables.items():
         write_table(table, folder / "tables" / f"{name}.parquet", None, {"model": "organism"})
@@ -42,7 +45,7 @@ def run(tmp_path_factory):
 def test_a_run_is_drawn_in_the_style_and_width_asked_for(run, tmp_path, style, columns, capsys):
     assert main(["figures", str(run), "--style", style, "--columns", str(columns), "--out", str(tmp_path)]) == 0
     drawn = {path.stem for path in tmp_path.glob("*.pdf")}
-    assert drawn == {"spectrum", "composition", "attribution_map", "transfer", "robustness"}
+    assert drawn == {"spectrum", "composition", "attribution_map", "transfer", "robustness", "relations"}
     for name in drawn:
         data = (tmp_path / f"{name}.pdf").read_bytes()
         width = float(data.split(b"/MediaBox [ 0 0 ")[1].split()[0]) / 72

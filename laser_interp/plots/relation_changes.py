@@ -1,0 +1,32 @@
+"""Accuracy of each relation, as trained and under the edit."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from laser_interp.plots.style import new_figure, palette
+
+
+def relations(table: pd.DataFrame) -> Figure:
+    """One row a relation, the largest gain first: accuracy as trained, and under the edit.
+
+    Args:
+        table: see `laser_interp.studies.relations.by_relation`.
+    """
+    colour = palette()
+    order = table.assign(gain=table["chosen"] - table["as_trained"]).sort_values("gain", kind="stable")
+    y = np.arange(len(order))
+    figure, axes = new_figure(1, 1, 0.75 + 0.145 * len(order))
+    ax = axes[0, 0]
+    for at, before, after in zip(y, order["as_trained"], order["chosen"], strict=True):
+        ax.plot([before, after], [at, at], color="0.7", linewidth=1.0, zorder=0)
+    ax.plot(order["as_trained"], y, "o", color=colour[0], markersize=3, label="as trained")
+    ax.plot(order["chosen"], y, "o", color=colour[1], markersize=3, label="LASER")
+    names = [f"{relation} ({n})" for relation, n in zip(order["relation"], order["n_test"], strict=True)]
+    ax.set_yticks(y, names, fontsize=6)
+    ax.set_ylim(-0.7, len(order) - 0.3)
+    ax.set_xlim(left=min(-0.02, ax.get_xlim()[0]))
+    ax.set_xlabel("accuracy on test prompts (their number in brackets)")
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    return figure

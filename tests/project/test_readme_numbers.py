@@ -27,6 +27,7 @@ def test_the_first_screen():
         f"*unedited* model reaches {share(test['controls']['generic_masked'])}",
         f"cannot be told from none ({points(rival)})",
         f"multiplies the odds by {effect['odds_ratio']:.2f} [{effect['odds_lo']:.2f}, {effect['odds_hi']:.2f}]",
+        "its perplexity rises from {:.0f} to {:.0f}".format(*(row["perplexity"] for row in found["perplexity"])),
     ]
     for text in expected:
         assert text in said, text

@@ -323,7 +323,7 @@ def test_a_whitened_spectrum(organism, validation):
     (random,) = runs["random"].parts.values()
     (part,) = edit.parts.values()
     assert float((w - random.weight).norm()) == pytest.approx(float((w - part.weight).norm()), rel=1e-4)
-    with pytest.raises(ValueError, match="no Marchenko"):
+    with pytest.raises(ValueError, match="whole weight has a Marchenko"):
         _ = known.noise_edge
     with pytest.raises(ValueError, match="no energy of their own"):
         li.random_equal_energy(organism, edit, seed=0)

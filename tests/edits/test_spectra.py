@@ -149,7 +149,7 @@ def test_memory_is_bounded_and_nothing_is_lost(organism, monkeypatch):
             li.spectrum(organism, li.Site(layer, matrix))
     _, kept = organism._state.memo["spectra"]
     assert sum(made.n_bytes for made in kept.values()) <= 3 * first.n_bytes
-    assert list(kept)[-1] == li.Site(3, "out")
+    assert list(kept)[-1] == (li.Site(3, "out"), None)
     again = li.spectrum(organism, li.Site(0, "in"))
     assert again is not first
     assert torch.equal(again.U, first.U)

@@ -187,7 +187,7 @@ def test_committed_figures_are_those_of_the_committed_tables(elsewhere):
     assert done.returncode == 0, done.stderr
     names = {p.name for p in (ROOT / "figures" / "organism").glob("*.pdf")}
     assert {p.name for p in folder.glob("*.pdf")} == names
-    assert len(names) == 10
+    assert len(names) == 11
     for name in names:
         data = (folder / name).read_bytes()
         assert b"/FontFile2" in data or b"/FontFile3" in data  # fonts are embedded

@@ -89,7 +89,7 @@ def test_its_limits_are_told(run):
         assert words in out
     for path in re.findall(r"^- (\S+\.pdf)$", out, re.MULTILINE):
         assert (run[0] / path).stat().st_size > 3000
-    assert len(re.findall(r"^- (\S+\.pdf)$", out, re.MULTILINE)) == 9
+    assert len(re.findall(r"^- (\S+\.pdf)$", out, re.MULTILINE)) == 10
 
 
 def test_numbers_follow_from_the_tables(run):

@@ -222,6 +222,8 @@ class Edit:
         Raises:
             ValueError: another ending; an edit of a whitened spectrum, whose directions depend on inputs that a file
                 does not hold; or one that was patched from other prompts.
+            FileExistsError: an edit of many gains keeps them in a safetensors file of the same name, and there is
+                another one.
 
         Example:
             >>> li.laser(model, "3.in", rho=0.05).save("laser.json")

@@ -8,7 +8,6 @@ name beside it. The weights themselves are not in it: whoever loads the edit nee
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from laser_interp.edits.placement import Places
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site
 from laser_interp.storage.atomic import replacing, write_json
-from laser_interp.storage.checksums import read_checked_json, with_checksum
+from laser_interp.storage.checksums import file_sha256, read_checked_json, with_checksum
 from laser_interp.storage.provenance import Identified, code_version, provenance
 
 FORMAT, SCHEMA = "laser-interp edit", 1
@@ -79,9 +78,11 @@ def write_edit(
     if tensors:
         from safetensors.torch import save_file
 
-        with replacing(path.with_suffix(".safetensors")) as temporary:
-            save_file(tensors, temporary)
-            value["tensors_sha256"] = _sha256(temporary)
+        tensors_file = path.with_suffix(".safetensors")
+        _refuse_to_replace(tensors_file)
+        with replacing(tensors_file) as temporary:
+            save_file(tensors, temporary, {"format": FORMAT})
+            value["tensors_sha256"] = file_sha256(temporary)
     return write_json(with_checksum(value), path)
 
 
@@ -119,12 +120,27 @@ def _tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
         return {}
     from safetensors.torch import load_file
 
-    beside = path.with_suffix(".safetensors")
-    if not beside.is_file():
-        raise FileNotFoundError(f"{beside} is missing: the edit {path.name} needs it beside it")
-    if _sha256(beside) != sha256:
-        raise ValueError(f"{beside} is not as Edit.save wrote it: save the edit again")
-    return load_file(beside)
+    tensors_file = path.with_suffix(".safetensors")
+    if not tensors_file.is_file():
+        raise FileNotFoundError(f"{tensors_file} is missing: the edit {path.name} needs it beside it")
+    if file_sha256(tensors_file) != sha256:
+        raise ValueError(f"{tensors_file} is not as Edit.save wrote it: save the edit again")
+    return load_file(tensors_file)
+
+
+def _refuse_to_replace(path: Path) -> None:
+    """Nobody names this file, so what an edit did not write there stays, as the weights of a model."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return
+    try:
+        with safe_open(path, framework="pt") as stored:
+            is_ours = (stored.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        is_ours = False
+    if not is_ours:
+        raise FileExistsError(f"{path} is there and no edit's: save the edit under another name")
 
 
 def _runs(gains: Float[Tensor, " r"]) -> Runs:
@@ -134,8 +150,3 @@ def _runs(gains: Float[Tensor, " r"]) -> Runs:
 def _of_places(places: Places) -> dict[str, Any]:
     positions = [[list(begin), list(at)] for begin, at in places.positions.items()]
     return {"name": places.name, "positions": positions}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ CHECKSUMS = "checksums.json"
 def write_checksums(folder: Path) -> None:
     """Note the checksum of every file below a folder in `checksums.json`; lock files hold no data and are left out."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
-    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+    files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in paths}
     write_json(with_checksum({"files": files}), folder / CHECKSUMS)
 
 
@@ -39,7 +39,7 @@ def check_folder(folder: Path, way_out: str) -> bool:
         raise ValueError(f"{folder} is damaged: {CHECKSUMS} is not as it was written; {way_out}") from None
     for name, digest in files.items():
         path = folder / name
-        if not path.is_file() or _sha256(path) != digest:
+        if not path.is_file() or file_sha256(path) != digest:
             raise ValueError(f"{folder} is damaged: {name} is missing or not as it was written; {way_out}")
     return True
 
@@ -62,6 +62,7 @@ def read_checked_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -138,3 +138,17 @@ def test_where_a_search_edits_stands_in_its_file(organism, facts, tmp_path):
     )
     edit = li.load_edit(tmp_path / "edit.json", organism)
     assert (edit.path, edit.places.name) == ("direct", "last")
+
+
+def test_no_other_safetensors_file_is_replaced(organism, tmp_path):
+    from safetensors.torch import save_file
+
+    weights = tmp_path / "model.safetensors"
+    save_file({"w": torch.ones(3)}, weights)
+    before = weights.read_bytes()
+    with pytest.raises(FileExistsError, match="no edit's: save the edit under another name"):
+        learned(organism).save(tmp_path / "model.json")
+    assert weights.read_bytes() == before
+    assert not (tmp_path / "model.json").exists()
+    for _ in range(2):  # its own it may replace
+        learned(organism).save(tmp_path / "learned.json")

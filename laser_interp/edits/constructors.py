@@ -105,11 +105,8 @@ def first_directions(r: int, k: int) -> Tensor:
 
 def zeroed(model: Model, where: Where) -> Edit:
     """The matrix replaced by zero (its bias stays)."""
-    parts = {
-        site: SiteEdit(spectrum(model, site), first_directions(spectrum(model, site).max_rank, 0))
-        for site in resolve(model, where)
-    }
-    return Edit(parts, "zeroed")
+    of_sites = {site: spectrum(model, site) for site in resolve(model, where)}
+    return Edit({site: SiteEdit(of_site, of_site.first(0)) for site, of_site in of_sites.items()}, "zeroed")
 
 
 def band(model: Model, where: Where, start: int, stop: int, *, keep: bool = True, blocks: AnyBlocks = None) -> Edit:

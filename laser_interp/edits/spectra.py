@@ -71,10 +71,14 @@ class Spectrum:
         made_alike = self.metric == other.metric == "weights" and self.blocks == other.blocks
         return self is other or (made_alike and self.weight_sha256 == other.weight_sha256)
 
+    @property
+    def place_in_block(self) -> Int[Tensor, " r"]:
+        """Of each direction; its own number where the matrix is not divided."""
+        return torch.arange(self.max_rank) if self.place is None else self.place
+
     def first(self, k: int) -> Float[Tensor, " r"]:
         """Gains of 1 on the first k directions of each block and of 0 on the others, fp64."""
-        place = torch.arange(self.max_rank) if self.place is None else self.place
-        return (place < k).double()
+        return (self.place_in_block < k).double()
 
     @property
     def n_bytes(self) -> int:
@@ -188,11 +192,9 @@ def block_rank(model: Model, site: Site, blocks: Blocks | None) -> int:
     d_in, d_out = weight(model, site).shape
     if blocks is None:
         return min(d_in, d_out)
-    return (
-        blocks.contiguous_rank(d_in, d_out)
-        if blocks.grouped == "contiguous"
-        else (spectrum(model, site, blocks=blocks).block_rank)
-    )
+    if blocks.grouped == "contiguous":
+        return blocks.contiguous_rank(d_in, d_out)
+    return spectrum(model, site, blocks=blocks).block_rank
 
 
 def boundaries(model: Model, sites: Sequence[Site]) -> pd.DataFrame:

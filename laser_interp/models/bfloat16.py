@@ -7,14 +7,14 @@ The results are good to about .02 nats of a mean log-probability: enough to drop
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from laser_interp.models.loaded_model import LoadedModel
-from laser_interp.storage.atomic import replacing
+from laser_interp.storage.atomic import write_json
 from laser_interp.storage.cache import cache_dir
 
 CLEARLY = 1.4  # times as fast; casting the weights takes a part of what is won
@@ -22,7 +22,7 @@ _TOKENS, _REPEATS = 256, 7
 
 
 @contextmanager
-def half_precision(model: LoadedModel) -> Iterator[None]:
+def in_bfloat16(model: LoadedModel) -> Iterator[None]:
     """Multiply the model's matrices in bfloat16. Its weights stay as they are: copies are cast, once."""
     parameters = [p for p in model.bridge.parameters() if p.is_floating_point() and not p.requires_grad]
     try:
@@ -35,7 +35,7 @@ def half_precision(model: LoadedModel) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def half_is_faster(model: LoadedModel) -> bool:
+def bfloat16_is_faster(model: LoadedModel) -> bool:
     """Whether products of the model's own shapes are clearly faster in bfloat16 than in fp32.
 
     It is measured once for a device, a number of threads and a shape, and kept, so that later searches screen alike.
@@ -45,15 +45,12 @@ def half_is_faster(model: LoadedModel) -> bool:
     on_gpu = model.device.type == "cuda"
     device = torch.cuda.get_device_name(model.device) if on_gpu else f"cpu, {torch.get_num_threads()} threads"
     key = f"{device}, {model.d_model} x {model.d_mlp}, torch {torch.__version__}"
-    path = cache_dir() / "half_precision.json"
+    path = cache_dir() / "bfloat16.json"
     known = _read(path)
     if key not in known:
         known[key] = _ratio(model.device, model.d_model, model.d_mlp)
-        try:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(known, indent=2))
-        except OSError:  # it is measured again next time
-            pass
+        with suppress(OSError):  # then it is measured again next time
+            write_json(known, path)
     return known[key] >= CLEARLY
 
 

@@ -17,12 +17,12 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
     colour = palette()
     colours = {"correct": colour[2], "generic": colour[7], "same_type": colour[1], "other": colour[4]}
     outcomes = [name for name in ("all", "fixed") if name in set(categories["outcome"])]
-    ratios = [len(categories[(categories["outcome"] == name)]) - 2 * (name == "fixed") for name in outcomes]
-    figure, axes = new_figure(1, len(outcomes), 2.2, sharey=True, width_ratios=ratios)
-    for ax, outcome in zip(axes.flat, outcomes, strict=True):
-        table = categories[categories["outcome"] == outcome]
-        if outcome == "fixed":  # as trained none of these is right, and under LASER all are, by definition
-            table = table[table["edit"] == "discarded"]
+    tables = {name: categories[categories["outcome"] == name] for name in outcomes}
+    if "fixed" in tables:  # as trained none of these is right, and under LASER all are, by definition
+        tables["fixed"] = tables["fixed"][tables["fixed"]["edit"] == "discarded"]
+    widths = [len(table) for table in tables.values()]
+    figure, axes = new_figure(1, len(outcomes), 2.2, sharey=True, width_ratios=widths)
+    for ax, (outcome, table) in zip(axes.flat, tables.items(), strict=True):
         labels = [
             {"base": "as trained", "edit": "LASER"}.get(e, f"{s:.0%}")
             for e, s in zip(table["edit"], table["share"], strict=True)

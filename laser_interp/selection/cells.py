@@ -111,9 +111,8 @@ class Cell:
         (blocks, *others) = {edit.parts[site].spectrum.blocks for site in edit.sites}
         if others:
             raise ValueError(f"{edit!r} divides its matrices in several ways: a cell describes one")
-        first = {site: part.gains.nonzero()[-1, 0] for site, part in edit.parts.items()}
-        places = {site: part.spectrum.place for site, part in edit.parts.items()}
-        ranks = [int(first[site] if (place := places[site]) is None else place[first[site]]) + 1 for site in edit.sites]
+        parts = [edit.parts[site] for site in edit.sites]
+        ranks = [int(part.spectrum.place_in_block[part.gains != 0].max()) + 1 for part in parts]
         return cls(edit.sites, "laser", rho=edit.rho, ranks=tuple(ranks), blocks=blocks)
 
     def of_kind(self, kind: str, **numbers: Any) -> Cell:

@@ -7,7 +7,7 @@ from typing import Any
 from laser_interp.edits.sites import Site, resolve_layers, resolve_matrices
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
-from laser_interp.models.half_precision import half_is_faster
+from laser_interp.models.bfloat16 import bfloat16_is_faster
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import encode_answers
 from laser_interp.scoring.memory import parse_memory
@@ -83,8 +83,9 @@ class Plan:
         # Only what a race chooses is ranked among the answers of its relation
         plainly = [i for i in range(len(self.shards)) if self.method != "grid" and self.validates(i)]
         self.worker = Worker(model, self.task, self.shards, WorkerOptions.of(settings), without_candidates=plainly)
-        self.screens = settings.screen == "bfloat16" or (
-            settings.screen == "auto" and self.method in ("race", "learned") and half_is_faster(model)
+        races = self.method in ("race", "learned")
+        self.screens = races and (
+            settings.screen == "bfloat16" or (settings.screen == "auto" and bfloat16_is_faster(model))
         )
         self.prompts = [sum(len(fact.prompts) for fact in shard) for shard in self.shards]
         self._check()

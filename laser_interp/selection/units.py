@@ -14,7 +14,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.placement import positions, subjects_of
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import Task
-from laser_interp.models.half_precision import half_precision
+from laser_interp.models.bfloat16 import in_bfloat16
 from laser_interp.models.model import Model
 from laser_interp.scoring.answer_rules import DETAILED_RULES
 from laser_interp.scoring.memory import parse_memory
@@ -135,7 +135,7 @@ class Worker:
         scorer = self._scorer(unit.shard, screened=unit.screened)
         labelled = scorer.run(edits, tick=tick, engine=self.options.engine, memory=self.options.memory)
         frames = []
-        with half_precision(self.model) if unit.screened else nullcontext():
+        with in_bfloat16(self.model) if unit.screened else nullcontext():
             for name, frame in labelled:
                 frame = frame.assign(cell=name)
                 if self.lean:

@@ -8,8 +8,8 @@ import torch
 from families import FAMILIES, MASKED, PROMPTS, loaded
 
 import laser_interp as li
-from laser_interp.models import half_precision as half
-from laser_interp.models.half_precision import half_is_faster, half_precision
+from laser_interp.models import bfloat16 as bf16
+from laser_interp.models.bfloat16 import bfloat16_is_faster, in_bfloat16
 from laser_interp.scoring.engine import Engine
 from laser_interp.storage.cache import cache_dir
 
@@ -26,7 +26,7 @@ def test_every_family_runs_in_it(family):
 
     asked = [p.requires_grad for p in model.bridge.parameters()]
     exact = logprobs()
-    with half_precision(model):
+    with in_bfloat16(model):
         near = logprobs()
     assert [p.requires_grad for p in model.bridge.parameters()] == asked
     error = torch.stack([(near[key] - exact[key]).abs().mean() for key in exact])
@@ -37,18 +37,18 @@ def test_every_family_runs_in_it(family):
 def test_measured_once(organism, monkeypatch, tmp_path):
     monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path))
     asked = []
-    monkeypatch.setattr(half, "_ratio", lambda *a: asked.append(a) or 2.1)
-    assert half_is_faster(organism)
-    assert half_is_faster(organism)
+    monkeypatch.setattr(bf16, "_ratio", lambda *a: asked.append(a) or 2.1)
+    assert bfloat16_is_faster(organism)
+    assert bfloat16_is_faster(organism)
     assert len(asked) == 1
-    (cache_dir() / "half_precision.json").write_text("{broken")
-    assert half_is_faster(organism)
+    (cache_dir() / "bfloat16.json").write_text("{broken")
+    assert bfloat16_is_faster(organism)
     assert len(asked) == 2
-    assert list(json.loads((cache_dir() / "half_precision.json").read_text()).values()) == [2.1]
+    assert list(json.loads((cache_dir() / "bfloat16.json").read_text()).values()) == [2.1]
 
 
 def test_the_measurement_is_a_ratio_of_times():
-    assert 0 < half._ratio(torch.device("cpu"), 64, 256) < 100
+    assert 0 < bf16._ratio(torch.device("cpu"), 64, 256) < 100
 
 
 def test_a_screened_race_reports_what_the_exact_one_does(organism, facts, tmp_path):

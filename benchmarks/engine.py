@@ -35,6 +35,7 @@ from torch import Tensor
 import laser_interp as li
 from benchmarks import models
 from laser_interp.edits.constructors import rank_of
+from laser_interp.scoring.kept_streams import kept_streams
 from laser_interp.scoring.operations import operations
 from laser_interp.scoring.scorer import Scorer
 
@@ -83,8 +84,13 @@ def scaling(name: str, args: argparse.Namespace) -> list[tuple[str, float]]:
             for matrix in model.matrices
             for rho in chosen
         }
-        scorer = Scorer(model, models.facts(prompts, model.d_vocab), generic=["4"], candidates=False, keep=0)
-        return lambda: list(scorer.run(cells))
+        scorer = Scorer(model, models.facts(prompts, model.d_vocab), generic=["4"], candidates=False)
+
+        def run() -> list[Any]:
+            kept_streams(model).forget()
+            return list(scorer.run(cells))
+
+        return run
 
     works = {size: work(*size) for size in ((n_prompts, 4), (n_prompts, 8), (2 * n_prompts, 4))}
     times: dict[Any, list[float]] = {size: [] for size in works}
@@ -160,6 +166,7 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
             wanted += operations(model, site, ranks, [len(row) for row in plain.rows])
         if place == 0:  # warm up all three
             list(scorer.run(dict(list(edits.items())[:2])))
+            kept_streams(model).forget()
             plain.logprobs(answers)
         rate.measure()
         seconds, frames = _timed(device, lambda edits=edits: dict(scorer.run(edits)))

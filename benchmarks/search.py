@@ -29,6 +29,7 @@ import torch
 
 import laser_interp as li
 from laser_interp.choices import SearchMethod
+from laser_interp.scoring.kept_streams import kept_streams
 from laser_interp.storage.run_folder import FACTS, PARTS
 
 _FACTS = {"organism": "organism", "smollm2": "wikidata"}
@@ -88,6 +89,7 @@ def compare(model: li.Model, facts: li.FactSet, args: argparse.Namespace, folder
     """One row a method: medians over the seeds, and what it chose each time."""
     where = {"matrices": args.matrices, "layers": args.layers, "candidates": False, "progress": False}
     warnings.filterwarnings("ignore", message=".*lifted to rank 1 or dropped")
+    kept_streams(model).forget()
     started = time.perf_counter()
     grid = li.search(model, facts, method="grid", out=folder, **where)
     grid_seconds = time.perf_counter() - started
@@ -106,6 +108,7 @@ def compare(model: li.Model, facts: li.FactSet, args: argparse.Namespace, folder
         found["grid"].append(_row(best, validated, cost, share * grid_seconds, 1.0, tested, model, test))
         half = facts.keep([fact for fact in facts if fact.split == "test" or fact.fact_id in chosen_ids])
         for method in args.methods:
+            kept_streams(model).forget()
             started = time.perf_counter()
             result = li.search(model, _with_few_tests(half), method=method, seed=seed, **where)
             seconds = time.perf_counter() - started

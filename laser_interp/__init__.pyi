@@ -11,6 +11,7 @@ from .discarded.continued_text import continuations as continuations
 from .discarded.paths import path_effects as path_effects
 from .discarded.selective_edits import choose_selective as choose_selective
 from .discarded.selective_edits import selective as selective
+from .edits.adapter import export_adapter as export_adapter
 from .edits.blocks import Blocks as Blocks
 from .edits.compression import compress as compress
 from .edits.compression import export_dense as export_dense
@@ -48,6 +49,7 @@ from .frequency.shipped_counts import load_counts as load_counts
 from .models.loading import load_model as load_model
 from .models.loading import load_tokenizer as load_tokenizer
 from .models.model import Model as Model
+from .report.model_card import write_model_card as write_model_card
 from .report.notebook_panel import explore as explore
 from .report.page import write_report as write_report
 from .scoring.generic_words import answer_words as answer_words
@@ -80,3 +82,5 @@ from .studies.pipeline import Study as Study
 from .studies.pipeline import study as study
 from .studies.settings import StudySettings as StudySettings
 from .studies.task_transfer import transfer as transfer
+from .verification.check import Check as Check
+from .verification.check import check as check

@@ -391,6 +391,16 @@ def loaded(family, dtype):
     return _loaded[family, dtype]
 
 
+def numbers_tokenizer():
+    """A real tokenizer whose words are numbers, so that it can be saved with any random model."""
+    words = {"<mask>" if i == 3 else str(i): i for i in range(VOCAB)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tf.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="0", pad_token="0", eos_token="1", mask_token="<mask>"
+    )
+
+
 def build(family):
     """A tiny random model of a family, with words for tokens."""
     words = [

@@ -42,7 +42,7 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     dense: dict[tuple[int, str], Any] = {}
     rows = []
     edit.check(model)
-    _check_plain(edit)
+    check_plain(edit)
     for site, part in sorted(edit.parts.items()):
         d_in, d_out = part.spectrum.U.shape[0], part.spectrum.Vh.shape[1]
         rank = int(part.gains.count_nonzero())
@@ -83,7 +83,12 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _check_plain(edit: Edit) -> None:
+def check_plain(edit: Edit) -> None:
+    """Refuse an edit that no other weight could stand for.
+
+    Raises:
+        ValueError: it acts at chosen positions, or on one path.
+    """
     if not edit.is_plain:
         raise ValueError("an edit at chosen positions, or on one path, is no other weight: it cannot be stored")
 
@@ -96,7 +101,7 @@ def export_dense(model: Model, edit: Edit, out: str | Path) -> Path:
         ValueError: the edit was made from another model.
     """
     edit.check(model)
-    _check_plain(edit)
+    check_plain(edit)
     dense = {at: model.weight(*at) for at in sites_of_model(model)}
     dense |= {(site.layer, site.matrix): part.weight for site, part in edit.parts.items()}
     return model.save_checkpoint(out, dense=dense)

@@ -24,6 +24,7 @@ from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import Batch, Compute, Record, Reuse, has_mlp_module, make_batch, run
 from laser_interp.models.residual_stream import is_parallel
+from laser_interp.scoring.kept_streams import KeptStreams, kept_streams, key_of
 from laser_interp.scoring.side_by_side import Pass, SharedLayer, group_edits
 
 Read = tuple[int, int]  # (row, position)
@@ -58,14 +59,11 @@ class Engine:
     Args:
         rows: token ids.
         reads: (row, position) pairs whose next-token logits are wanted. Rows nobody reads are not run.
-        memory: bytes that activations may take.
-        keep: bytes that residual streams may take between one `run` and the next; with enough for all
-            rows, a run of edits in a layer goes on from the layer of the run before.
+        memory: bytes that activations may take; as many as half of them may be kept from one run to the next, see
+            `laser_interp.scoring.kept_streams`.
     """
 
-    def __init__(
-        self, model: Model, rows: Sequence[Sequence[int]], reads: Sequence[Read], *, memory: int, keep: int = 0
-    ) -> None:
+    def __init__(self, model: Model, rows: Sequence[Sequence[int]], reads: Sequence[Read], *, memory: int) -> None:
         self.model = model
         self.rows, self.reads = rows, reads
         self.memory = memory
@@ -75,10 +73,9 @@ class Engine:
         self._token_bytes = 4 * (12 * model.d_model + 5 * model.d_mlp)
         self._attention_bytes = 4 * 3 * model.n_heads
         self._logits_bytes = 12 * model.d_vocab
+        self._kept = KeptStreams()
         self._edits_at_once: int | None = None  # lowered where memory ran out
         self._chunks = [self._chunk(*part) for part in self._parts(CPU_CHUNK_TOKENS if on_cpu else DEVICE_CHUNK_TOKENS)]
-        places = sum(chunk.batch.ids.numel() for chunk in self._chunks)
-        self._keeps = places * model.d_model * model.dtype.itemsize <= keep
 
     # --- which rows run together ----------------------------------------------------------------
 
@@ -141,6 +138,7 @@ class Engine:
             MemoryError: one prompt under one edit does not fit.
         """
         refuse_inside_edit(self.model, "running edits side by side")
+        self._kept = kept_streams(self.model)
         groups = group_edits(self.model, edits)
         in_layer = Counter(group.layer for group in groups for _ in group.edits)
         tasks = [(chunk, self._passes(chunk, groups)) for chunk in reversed(self._chunks)]
@@ -161,9 +159,10 @@ class Engine:
                     yield done.group.edits[i][0], chunk.reads, logits[place * n : (place + 1) * n]
                 del logits
             else:
+                if chunk.residual is not None:
+                    self._kept.keep(key_of(chunk.batch), chunk.layer, chunk.residual, self.memory // 2)
+                chunk.layer, chunk.residual = 0, None
                 chunk.record = chunk.next_residual = None
-                if not self._keeps:
-                    chunk.layer, chunk.residual = 0, None
                 finished.append(chunk)
         self._chunks = finished
 
@@ -198,6 +197,7 @@ class Engine:
         """Logits under the edits of one pass, edit by edit."""
         group = edits.group
         if group.layer is None:
+            self._look_up(chunk, self.model.n_layers)
             return run(self.model, chunk.batch, start=chunk.layer, residual=chunk.residual)
         self._reach(chunk, group.layer, record)
         copies = len(edits.which)
@@ -231,6 +231,7 @@ class Engine:
             chunk.record = chunk.next_residual = None
         if chunk.layer > layer:
             chunk.layer, chunk.residual = 0, None
+        self._look_up(chunk, layer)
         if chunk.layer < layer:
             chunk.residual = run(self.model, chunk.batch, start=chunk.layer, residual=chunk.residual, stop=layer)
             chunk.layer = layer
@@ -240,6 +241,12 @@ class Engine:
                 self.model, chunk.batch, start=layer, residual=chunk.residual, stop=layer + 1, record=record_of_layer
             )
             chunk.record = record_of_layer
+
+    def _look_up(self, chunk: _Chunk, layer: int) -> None:
+        """Go on from what an earlier run kept, where that is nearer to a layer."""
+        if chunk.layer < layer and (kept := self._kept.nearest(key_of(chunk.batch), layer, chunk.layer)):
+            chunk.layer, chunk.residual = kept
+            chunk.record = chunk.next_residual = None
 
 
 def _matrices_of(model: Model, name: str) -> list[str]:

@@ -65,7 +65,6 @@ class Scorer:
             answer does is then no rival.
         top_k: also keep the k most probable first tokens of the answer, as `top_answers` and `top_probs`; 0: only
             the first.
-        keep: bytes of residual streams that may be kept from one `run` to the next; None: half of the memory.
 
     Raises:
         ValueError: an answer the tokenizer cannot represent, an empty prompt, or generic words none of which is one
@@ -81,7 +80,6 @@ class Scorer:
         candidates: bool = True,
         rank_by: RankBy = "answers",
         top_k: int = 0,
-        keep: int | None = None,
     ) -> None:
         if not 0 <= top_k <= model.d_vocab:
             raise ValueError(f"top_k is {top_k}: expected 0 to {model.d_vocab}, the size of the vocabulary")
@@ -102,7 +100,6 @@ class Scorer:
         self._categories = Categories(right, first[:, :2], self.generic_ids.tolist(), model.d_vocab)
         self._fact_columns = self.facts.prompts_frame()
         self._engine: Engine | None = None
-        self._keep = keep
 
     def run(
         self,
@@ -168,8 +165,7 @@ class Scorer:
             return
         budget = parse_memory(memory, model)
         if self._engine is None or self._engine.memory != budget:
-            keep = budget // 2 if self._keep is None else self._keep
-            self._engine = Engine(model, rows, places, memory=budget, keep=keep)
+            self._engine = Engine(model, rows, places, memory=budget)
         for i, read, logits in self._engine.run([edits[i] for i in plain]):
             yield plain[i], read, logits
 

@@ -17,7 +17,6 @@ from laser_interp.facts.tasks import Task
 from laser_interp.models.bfloat16 import in_bfloat16
 from laser_interp.models.model import Model
 from laser_interp.scoring.answer_rules import DETAILED_RULES
-from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.settings import SearchSettings
@@ -96,8 +95,7 @@ class Worker:
         self.model, self.task, self.shards, self.options, self.lean = model, task, shards, options, lean
         self.without_candidates = frozenset(without_candidates)
         self.made: dict[Cell, Edit] = {}  # edits that a cell's text does not describe
-        # What a scorer keeps of the layers below an edit is in the numbers that it ran in
-        self._scorers: dict[tuple[int, bool], Scorer] = {}
+        self._scorers: dict[int, Scorer] = {}
 
     def check(self) -> None:
         """Tokenise every answer of every part, and look for every place at which edits act.
@@ -110,18 +108,16 @@ class Worker:
             if self.options.at is not None:
                 positions(self.model, self.options.at, subjects_of(facts))
 
-    def _scorer(self, shard: int, *, screened: bool = False) -> Scorer:
-        key = shard, screened
-        if key not in self._scorers:
-            self._scorers[key] = Scorer(
+    def _scorer(self, shard: int) -> Scorer:
+        if shard not in self._scorers:
+            self._scorers[shard] = Scorer(
                 self.model,
                 self.task.keep(self.shards[shard]),
                 generic=self.options.generic,
                 candidates=self.options.candidates and shard not in self.without_candidates,
                 rank_by=self.options.rank_by if self.task.rule not in DETAILED_RULES else "answers",
-                keep=parse_memory(self.options.memory, self.model) // 2 // len(self.shards),
             )
-        return self._scorers[key]
+        return self._scorers[shard]
 
     def placed(self, edit: Edit, shard: int) -> Edit:
         """The edit where the options want it."""
@@ -132,7 +128,7 @@ class Worker:
         edits: dict[str, Edit | None] = {
             str(cell): self.placed(self.made.get(cell) or cell.edit(self.model), unit.shard) for cell in unit.cells
         } or {"": None}
-        scorer = self._scorer(unit.shard, screened=unit.screened)
+        scorer = self._scorer(unit.shard)
         labelled = scorer.run(edits, tick=tick, engine=self.options.engine, memory=self.options.memory)
         frames = []
         with in_bfloat16(self.model) if unit.screened else nullcontext():

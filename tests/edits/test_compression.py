@@ -3,9 +3,8 @@
 import pytest
 import torch
 import transformers
-from families import FAMILIES, LAYERS, make
+from families import FAMILIES, LAYERS, make, numbers_tokenizer
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 import laser_interp as li
 from laser_interp.cli.app import main
@@ -18,13 +17,7 @@ PROMPTS = ["5 9 17 33 60 4 8", "7 2 22", "50 51 52 53"]
 
 @pytest.fixture(scope="module")
 def numbers():
-    """A real tokenizer whose words are numbers, so that it can be saved with any random model."""
-    words = {"<mask>" if i == 3 else str(i): i for i in range(96)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="0", pad_token="0", eos_token="1", mask_token="<mask>"
-    )
+    return numbers_tokenizer()
 
 
 def answers(model):

@@ -28,7 +28,7 @@ ROOMS = [
     {"frequency", "scoring"},
     {"discarded"},
     {"selection"},
-    {"studies", "report"},
+    {"studies", "report", "verification", "lm_eval"},
     {"cli"},
     {"__main__"},
 ]

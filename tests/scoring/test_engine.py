@@ -16,6 +16,7 @@ from laser_interp.models.hooks import count_hooks
 from laser_interp.models.residual_stream import is_parallel
 from laser_interp.models.weights import linear
 from laser_interp.scoring.engine import Engine
+from laser_interp.scoring.kept_streams import KeptStreams, kept_streams
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.operations import operations
 
@@ -151,16 +152,44 @@ def test_only_what_changes_is_computed(monkeypatch):
     assert [found[2, m] for m in ("q", "o", "in", "out")] == [3 * 3] * 4  # three different places are read
 
 
-def test_a_run_goes_on_from_the_layer_of_the_run_before():
+def test_a_run_goes_on_from_what_runs_before_kept():
     _, model = loaded("gpt2", torch.float32)
-    engine = Engine(model, ROWS, READS, memory=1 << 30, keep=1 << 20)
-    run_engine(engine, [li.laser(model, "1.in", rank=k) for k in (2, 3)])
-    found = counted(model, lambda: run_engine(engine, [li.laser(model, "2.in", rank=k) for k in (2, 3)]))
+    two = lambda site: [li.laser(model, site, rank=k) for k in (2, 3)]  # noqa: E731
+    kept_streams(model).forget()
+    run_engine(Engine(model, ROWS, READS, memory=1 << 30), two("1.in"))
+    another = Engine(model, ROWS, READS, memory=1 << 30)  # as the next call of li.score has
+    found = counted(model, lambda: run_engine(another, two("2.in")))
     assert all(found[0, m] == 0 for m in model.matrices)
-    forgets = Engine(model, ROWS, READS, memory=1 << 30)
-    run_engine(forgets, [li.laser(model, "1.in", rank=k) for k in (2, 3)])
-    found = counted(model, lambda: run_engine(forgets, [li.laser(model, "2.in", rank=k) for k in (2, 3)]))
+    assert any(found[1, m] > 0 for m in model.matrices)
+    found = counted(model, lambda: run_engine(another, two("2.in")))  # from layer 2
+    assert all(found[layer, m] == 0 for layer in (0, 1) for m in model.matrices)
+    with torch.autocast("cpu", torch.bfloat16):  # nothing passes from one precision to another
+        found = counted(model, lambda: run_engine(another, two("2.in")))
     assert all(found[0, m] > 0 for m in model.matrices)
+    others = Engine(model, [row[::-1] for row in ROWS], READS, memory=1 << 30)
+    found = counted(model, lambda: run_engine(others, two("2.in")))
+    assert all(found[0, m] > 0 for m in model.matrices)
+
+
+def test_what_is_kept_goes_with_a_changed_weight_and_without_room():
+    _, model = loaded("gpt2", torch.float32)
+    edits = [li.laser(model, "2.in", rank=k) for k in (2, 3)]
+    engine = Engine(model, ROWS, READS, memory=1 << 30)
+    before = run_engine(engine, edits)
+    weight = model.weight(0, "out")
+    weight *= 2
+    changed = run_engine(engine, edits)
+    kept_streams(model).forget()
+    assert torch.equal(changed, run_engine(engine, edits))
+    assert not torch.allclose(changed, before, atol=1e-3)
+    weight /= 2
+    streams = KeptStreams()
+    for layer in range(4):
+        streams.keep(("a", False), layer, torch.zeros(100), most_bytes=1000)
+    assert streams.nearest(("a", False), 9, 0)[0] == 3
+    assert streams.nearest(("a", False), 1, -1) is None  # 400 bytes each: two have room
+    streams.keep(("b", False), 0, torch.zeros(1000), most_bytes=1000)
+    assert streams.nearest(("b", False), 9, -1) is None
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5])

@@ -1,0 +1,119 @@
+"""An edit as a PEFT adapter: the difference between the edited and the trained weight, as two LoRA factors.
+
+What LASER discards is a matrix of its own, of as many directions as LASER removes. A LoRA adapter (Hu et al. 2021)
+adds a product of two factors to a weight, so that minus the discarded directions are an adapter of that rank. A low
+rank kept is a high rank removed: the table of `export_adapter` says what the adapter costs beside the dense weight.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from laser_interp.edits.compression import check_plain
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.site_edit import SiteEdit
+from laser_interp.extras import require
+from laser_interp.models.model import Model
+from laser_interp.models.weights import factored_sites, stored_at, stored_tensors
+from laser_interp.storage.atomic import new_folder
+
+_BYTES = 4  # of a number: adapters are stored in float32
+
+
+def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
+    """Write an edit as a LoRA adapter, for `peft.PeftModel.from_pretrained` on the model as trained.
+
+    Args:
+        out: folder; it appears only when it is complete.
+
+    Returns:
+        One row a site: `site, module, rank` (of the difference, and so of the adapter), `bytes_adapter`, and
+        `bytes_dense` of the whole weight in float32.
+
+    Raises:
+        ModuleNotFoundError: peft is not installed.
+        FileExistsError: `out` is there and not empty.
+        ValueError: the edit was made from another model; it acts at chosen positions or on one path; it changes
+            nothing; or the model stores a matrix as factors already.
+
+    Example:
+        >>> li.export_adapter(model, li.laser(model, "3.in", rho=0.9), "adapter")
+    """
+    require("peft", "peft", what="a LoRA adapter")
+    edit.check(model)
+    check_plain(edit)
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    rows, transposed = [], set()
+    factored = factored_sites(model)
+    for site, part in sorted(edit.parts.items()):
+        if (site.layer, site.matrix) in factored:
+            raise ValueError(f"{site} is stored as factors: export the adapter from the model as trained")
+        down, up = difference(part)
+        if down.shape[1] == 0:
+            continue
+        name, index = stored_at(model, site.layer, site.matrix)
+        transposed.add(name.startswith("~"))
+        module = name.removeprefix("~").removesuffix(".weight")
+        (stored,) = (p for p in stored_tensors(model, site.layer, site.matrix) if p.ndim == 2)
+        n_outputs = model._state.parameters[name.removeprefix("~")].shape[1 if name.startswith("~") else 0]
+        lora_b = torch.zeros(n_outputs, down.shape[1])
+        lora_b[index] = up.T.float().cpu()
+        parts.setdefault(module, []).append((down.T.float().cpu(), lora_b))
+        rows.append(
+            {
+                "site": str(site),
+                "module": module,
+                "rank": down.shape[1],
+                "bytes_adapter": down.shape[1] * (down.shape[0] + n_outputs) * _BYTES,
+                "bytes_dense": stored.numel() * _BYTES,
+            }
+        )
+    if not parts:
+        raise ValueError("this edit changes no weight: there is nothing to write as an adapter")
+    with new_folder(Path(out)) as folder:
+        _write(model, folder, parts, transposed == {True})
+    return pd.DataFrame(rows)
+
+
+def difference(part: SiteEdit) -> tuple[Float[Tensor, "d_in n"], Float[Tensor, "n d_out"]]:
+    """Factors of the edited weight minus the weight, in fp64: one direction for each gain other than 1."""
+    changed = (part.gains != 1).nonzero().squeeze(1)
+    scale = part.spectrum.S[changed] * (part.gains[changed] - 1)
+    root = scale.abs().sqrt()
+    down = part.spectrum.U[:, changed].double() * root
+    up = (scale.sign() * root)[:, None] * part.spectrum.Vh[changed].double()
+    if part.added is not None:
+        down = torch.cat([down, part.added[0].double()], dim=1)
+        up = torch.cat([up, part.added[1].double()], dim=0)
+    return down, up
+
+
+def _write(model: Model, folder: Path, parts: dict[str, list[tuple[Tensor, Tensor]]], transposed: bool) -> None:
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    tensors, ranks = {}, {}
+    for module, factors in parts.items():
+        # Several matrices that are stored as one add up in one adapter
+        lora_a, lora_b = torch.cat([a for a, _ in factors]), torch.cat([b for _, b in factors], dim=1)
+        tensors[f"base_model.model.{module}.lora_A.weight"] = lora_a.contiguous()
+        tensors[f"base_model.model.{module}.lora_B.weight"] = lora_b.contiguous()
+        ranks[module] = len(lora_a)
+    largest = max(ranks.values())
+    config: Any = LoraConfig(
+        r=largest,
+        lora_alpha=largest,  # a scale of 1
+        rank_pattern=dict(ranks),
+        alpha_pattern=dict(ranks),
+        target_modules=sorted(ranks),
+        fan_in_fan_out=transposed,
+        bias="none",
+        inference_mode=True,
+        base_model_name_or_path=str((model.source or {}).get("source", model.name)),
+    )
+    config.save_pretrained(folder)
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})

@@ -1,0 +1,103 @@
+"""The model card of an exported edit: what was changed, how to load it, and what a study found of it."""
+
+from pathlib import Path
+from typing import Literal
+
+from laser_interp.edits.edit import Edit
+from laser_interp.models.model import Model
+from laser_interp.storage.atomic import write_text
+from laser_interp.storage.run_folder import REPORT
+
+CARD = "README.md"
+Form = Literal["factors", "dense", "adapter"]
+
+_LOAD = {
+    "factors": 'import laser_interp as li\n\nmodel = li.load_model("{folder}")',
+    "dense": (
+        'from transformers import AutoModelForCausalLM\n\nmodel = AutoModelForCausalLM.from_pretrained("{folder}")'
+    ),
+    "adapter": (
+        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+        'model = AutoModelForCausalLM.from_pretrained("{base}")\n'
+        'model = PeftModel.from_pretrained(model, "{folder}")'
+    ),
+}
+_LIBRARY = {"factors": "laser-interp", "dense": "transformers", "adapter": "peft"}
+_WHAT = {
+    "factors": "The edited matrices are stored as two thin factors each, which laser-interp reads.",
+    "dense": "The edited matrices are stored as dense weights, which every program reads.",
+    "adapter": "The difference between the edited and the trained weights is stored as a LoRA adapter for PEFT.",
+}
+
+
+def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, run: str | Path | None = None) -> Path:
+    """Write the card as `README.md` into the folder of an export.
+
+    Args:
+        form: how the edit was exported.
+        run: a study's folder, whose numbers, controls and limits the card quotes; None says that none were measured.
+
+    Raises:
+        FileNotFoundError: the run has no report.
+
+    Example:
+        >>> li.export_dense(model, edit, "edited")
+        >>> li.write_model_card(model, edit, "edited", "dense", run="runs/organism")
+    """
+    base = str((model.source or {}).get("source", model.name))
+    folder = Path(folder)
+    found = None if run is None else _report(Path(run))
+    lines = [
+        "---",
+        f"base_model: {base}",
+        f"library_name: {_LIBRARY[form]}",
+        "tags: [laser, low-rank, interpretability]",
+        "---",
+        "",
+        f"# {model.name}, edited by LASER",
+        "",
+        "Some weight matrices of this model were replaced by a part of their singular value decomposition (LASER, "
+        f"Sharma, Ash & Misra 2023, arXiv 2312.13558). {_WHAT[form]} Nothing was trained.",
+        "",
+        "| matrix | directions kept | change of its squared norm |",
+        "|---|---|---|",
+        *(
+            f"| {site} | {int(part.gains.count_nonzero())} of {part.spectrum.max_rank} | {part.removed_energy:.1%} |"
+            for site, part in sorted(edit.parts.items())
+        ),
+        "",
+        f"The model as trained is `{base}`; the hash of its weights is `{model.weights_sha256}`."
+        + (f" Its weights were dequantised from {model.quantisation}." if model.quantisation else ""),
+        "",
+        "## Load it",
+        "",
+        "```python",
+        _LOAD[form].format(folder=folder.name, base=base),
+        "```",
+        "",
+        "## What was found",
+        "",
+    ]
+    lines += [
+        "Nothing was measured for this card. `laser-interp study` measures an edit beside its controls; an export of "
+        "that study's edit.json quotes what it found."
+        if found is None
+        else found
+    ]
+    return write_text("\n".join(lines).rstrip() + "\n", folder / CARD)
+
+
+def run_of(edit: str | Path) -> Path | None:
+    """The study that wrote an edit's file, where its report lies beside it."""
+    path = Path(edit)
+    return path.parent if path.suffix == ".json" and (path.parent / REPORT).is_file() else None
+
+
+def _report(run: Path) -> str:
+    """A study's report without its list of figures, its headings two levels down."""
+    try:
+        text = (run / REPORT).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{run} holds no {REPORT}: expected the folder of a study") from None
+    text = text.partition("\n## Figures")[0]
+    return "\n".join(f"##{line}" if line.startswith("#") else line for line in text.splitlines())

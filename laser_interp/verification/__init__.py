@@ -1,0 +1,1 @@
+"""Is what this package computes right on your model, your device and your dtype?"""

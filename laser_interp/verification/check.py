@@ -1,0 +1,207 @@
+"""Checking this package on a model, a device and a dtype: edits against edited weights, batches, the engine, speed."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from laser_interp.edits.constructors import laser
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.sites import Site
+from laser_interp.facts.fact_set import Fact, FactSet
+from laser_interp.models.families import FAMILIES
+from laser_interp.models.model import Model
+from laser_interp.scoring.scores import score
+from laser_interp.verification.plain_model import PlainModel
+
+# Nats by which a log-probability may differ. Sixteen-bit models round each product to 8 or 11 bits: two ways to compute
+# the same differ by that.
+ALLOWED = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}
+_LENGTHS = (2, 4, 7, 12, 3, 9)  # of the prompts, in words: no two of a batch should be padded alike
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found.
+
+    Attributes:
+        table: one row a comparison: `compared, where, difference` (the largest, in nats), `allowed, right`.
+        speed: seconds a prompt and edit of the engine and of full passes, their ratio, and the peak memory in bytes.
+        about: model, architecture, device, dtype, and whether the architecture is in the tested table.
+    """
+
+    table: pd.DataFrame
+    speed: Mapping[str, float]
+    about: Mapping[str, Any]
+
+    @property
+    def right(self) -> bool:
+        """Whether every comparison came out within what is allowed."""
+        return bool(self.table["right"].all())
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: right, or what is wrong."""
+        where = (
+            f"{self.about['model']} ({self.about['architecture']}) on {self.about['device']} in {self.about['dtype']}"
+        )
+        if self.right:
+            largest = self.table["difference"].max()
+            return (
+                f"Right: on {where} all {len(self.table)} comparisons agree; the largest difference is {largest:.1e}."
+            )
+        wrong = self.table[~self.table["right"]]
+        first = wrong.iloc[0]
+        return (
+            f"WRONG: on {where} {len(wrong)} of {len(self.table)} comparisons differ, first {first['compared']} at "
+            f"{first['where']} by {first['difference']:.2g} where {first['allowed']:g} is allowed: do not trust "
+            "results of this model here, and please report this table."
+        )
+
+    def __repr__(self) -> str:
+        shown = self.table.to_string(index=False, float_format=lambda x: f"{x:.1e}")
+        speed = self.speed
+        return (
+            f"{shown}\n\nThe engine takes {1e3 * speed['seconds_engine']:.2f} ms a prompt and edit, full passes "
+            f"{1e3 * speed['seconds_full']:.2f} ms: {speed['ratio']:.1f} times. Peak memory: "
+            f"{speed['peak_bytes'] / 1e9:.2f} GB.\n{self.verdict}"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"{self.table.to_html(index=False, float_format=lambda x: f'{x:.1e}')}<p>{self.verdict}</p>"
+
+
+def check(
+    model: Model, *, layers: Sequence[int] | None = None, rho: float = 0.1, seed: int = 0, progress: bool = True
+) -> Check:
+    """Compare what this package computes on a model with what plain transformers computes.
+
+    Every matrix of a few layers is truncated, and its discarded part taken, by hooks here and by edited weights in a
+    model that transformers loaded from a checkpoint; batches are compared with single prompts, and the engine with full
+    passes. The prompts are random words of the model's own vocabulary.
+
+    Args:
+        layers: which; the first, one in the middle and the last if left out.
+        rho: fraction of the rank that is kept.
+        seed: of the words.
+
+    Returns:
+        `print` shows the table, speed and verdict.
+
+    Raises:
+        ValueError: no such layer, or a model whose vocabulary has no words.
+
+    Example:
+        >>> li.check(li.load_model("organism")).right
+        True
+    """
+    layers = sorted({0, model.n_layers // 2, model.n_layers - 1}) if layers is None else list(layers)
+    facts = _facts(model, seed)
+    prompts = [fact.prompt for fact in facts]
+    allowed = ALLOWED[model.dtype]
+    edits = {
+        Site(layer, matrix): laser(model, Site(layer, matrix), rho=rho) for layer in layers for matrix in model.matrices
+    }
+    rows: list[dict[str, Any]] = []
+
+    def compare(compared: str, where: str, one: Any, other: Any) -> None:
+        difference = float(np.nanmax(np.abs(np.asarray(one, float) - np.asarray(other, float))))
+        unequal = bool((np.isnan(np.asarray(one, float)) != np.isnan(np.asarray(other, float))).any())
+        difference = float("inf") if unequal or np.isnan(difference) else difference
+        rows.append(
+            {
+                "compared": compared,
+                "where": where,
+                "difference": difference,
+                "allowed": allowed,
+                "right": difference <= allowed,
+            }
+        )
+
+    plain = PlainModel(model)
+    alone = _each(model, prompts)
+    compare("the model with plain transformers", "as trained", alone, plain.next_token_logprobs(prompts).cpu())
+    compare("a batch with single prompts", "as trained", model.next_token_logprobs(prompts).cpu(), alone)
+    for site, edit in tqdm(edits.items(), "checking", unit="matrix", disable=not progress):
+        for name, part in (("LASER", edit), ("discarded part", edit.discarded())):
+            with plain.edited(part):
+                expected = plain.next_token_logprobs(prompts).cpu()
+            alone, batch = _each(model, prompts, part), model.next_token_logprobs(prompts, part).cpu()
+            compare("an edit with edited weights", f"{site} {name}", alone, expected)
+            compare("a batch with single prompts", f"{site} {name}", batch, alone)
+    del plain
+    speed = _engine(model, facts, edits, compare)
+    about = {
+        "model": model.name,
+        "architecture": model.architecture,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "tested_family": model.architecture in {family.transformers_class for family in FAMILIES},
+    }
+    table = pd.DataFrame(rows)
+    return Check(table, speed, about)
+
+
+def _engine(model: Model, facts: FactSet, edits: Mapping[Site, Edit], compare: Any) -> dict[str, float]:
+    """Compare the engine with full passes, and measure both."""
+    runs: dict[str, Edit | None] = {"base": None} | {str(site): edit for site, edit in edits.items()}
+    found, seconds = {}, {}
+    for engine in ("fast", "reference"):
+        started = time.perf_counter()
+        found[engine] = score(model, facts, runs, candidates=False, engine=engine, progress=False)
+        seconds[engine] = (time.perf_counter() - started) / (len(facts) * len(runs))
+    for label in runs:
+        one, other = (found[engine].loc[found[engine]["edit"] == label, "logprob"] for engine in found)
+        compare("the engine with full passes", "as trained" if label == "base" else label, one, other)
+    return {
+        "seconds_engine": seconds["fast"],
+        "seconds_full": seconds["reference"],
+        "ratio": seconds["reference"] / seconds["fast"],
+        "peak_bytes": float(_peak(model)),
+    }
+
+
+def _peak(model: Model) -> int:
+    """The most memory that was taken: of the model's CUDA device, or of this process."""
+    if model.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(model.device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _each(model: Model, prompts: Sequence[str], edit: Edit | None = None) -> torch.Tensor:
+    return torch.cat([model.next_token_logprobs(prompt, edit).cpu() for prompt in prompts])
+
+
+def _facts(model: Model, seed: int) -> FactSet:
+    """Random words of the vocabulary as prompts, and one more as the answer."""
+    draw = np.random.default_rng(seed)
+    words: list[str] = []
+    special = set(model.tokenizer.all_special_ids)
+    n_words = sum(_LENGTHS) + len(_LENGTHS)
+    for token in draw.permutation(min(model.d_vocab, len(model.tokenizer))).tolist():
+        word = model.decode(token).strip()
+        if token not in special and word.isalnum() and word not in words:
+            words.append(word)
+        if len(words) == n_words:
+            break
+    else:
+        if not words:
+            raise ValueError(f"the tokenizer of {model.name!r} has no words to ask: give it one with a vocabulary")
+        words = [words[i % len(words)] for i in range(n_words)]
+    facts = []
+    for number, length in enumerate(_LENGTHS):
+        *asked, answer = words[: length + 1]
+        words = words[length + 1 :]
+        facts.append(
+            Fact(fact_id=f"check-{number}", subject=asked[0], relation="check", object=answer, prompt=" ".join(asked))
+        )
+    return FactSet(tuple(facts), name="check")

@@ -44,6 +44,7 @@ from .frequency.index import build_index as build_index
 from .frequency.infinigram import count_infinigram as count_infinigram
 from .frequency.infinigram_sources import HostedInfiniGram as HostedInfiniGram
 from .frequency.infinigram_sources import LocalInfiniGram as LocalInfiniGram
+from .frequency.known_corpora import corpus_of as corpus_of
 from .frequency.scan import count as count
 from .frequency.shipped_counts import load_counts as load_counts
 from .models.loading import load_model as load_model

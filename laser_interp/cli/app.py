@@ -47,8 +47,12 @@ COMMANDS = {
         "laser-interp index --corpus 'data/*.jsonl.zst' --out index",
     ),
     "models": ("List the models that a short name loads, and the families that are supported.", "laser-interp models"),
+    "check": (
+        "Compare this package with plain transformers on your model, device and dtype.",
+        "laser-interp check --model organism",
+    ),
     "compress": (
-        "Store an edited model smaller, as factors, or export it dense.",
+        "Store an edited model smaller, as factors, or export it dense or as an adapter.",
         "laser-interp compress --model organism --edit 3.in:0.05 --out smaller",
     ),
     "report": ("Write a run as one HTML page to explore.", "laser-interp report runs/organism -o report.html"),

@@ -1,10 +1,16 @@
 """`laser-interp count`."""
 
+from __future__ import annotations
+
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from laser_interp.choices import Executor
 from laser_interp.cli.options import CorpusOptions, Output, note
+
+if TYPE_CHECKING:
+    from laser_interp.facts.fact_set import FactSet
 
 
 def count(
@@ -12,6 +18,9 @@ def count(
     facts: str,
     corpus: tuple[str, ...] | None = None,
     index: Path | None = None,
+    model: str | None = None,
+    tokenizer: str | None = None,
+    url: str | None = None,
     out: Path,
     window: int | None = None,
     reading: CorpusOptions = CorpusOptions(),
@@ -24,9 +33,13 @@ def count(
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or organism.
+            infini-gram asks the service for the training corpus of --model, infini-gram:INDEX for one of its indexes.
         index: Ask this index, which laser-interp index made, instead of scanning.
+        model: Hub id of a model whose training corpus is asked for; docs/frequency.md lists them.
+        tokenizer: Name or folder of the tokenizer that the index was made with; Llama 2's, if left out.
+        url: Address of another infini-gram service.
         out: A .parquet file. The same command goes on if it was stopped.
-        window: Also count both with at most so many words between them.
+        window: Also count both with at most so many words between them; of infini-gram, tokens.
         executor: Run on this machine, or on a Ray cluster.
         workers: Processes, or Ray tasks at a time.
     """
@@ -41,6 +54,10 @@ def count(
         raise ValueError("expected either --corpus, to scan, or --index, to ask one that `laser-interp index` made")
     check_output(out, "counts", suffixes=(".parquet",), force=None)
     fact_set = load_facts(facts)
+    if corpus is not None and corpus[0].partition(":")[0] == "infini-gram":
+        return _ask_infinigram(fact_set, corpus, model, tokenizer, url, window, out, output)
+    if model or tokenizer or url:
+        raise ValueError("--model, --tokenizer and --url belong to --corpus infini-gram")
     if index is not None:
         asked = Index(index)
         if out.is_file():
@@ -71,4 +88,44 @@ def count(
         f"{len(frame)} facts in {n_docs} documents: {seen['both']} have a document with subject and object, "
         f"{seen['subject']} one with the subject, {seen['object']} one with the object.\n"
         f"Documents with both, quartiles and most: {', '.join(map(str, quartiles))}.\nAll counts: {out}",
+    )
+
+
+def _ask_infinigram(
+    facts: FactSet,
+    corpus: tuple[str, ...],
+    model: str | None,
+    tokenizer: str | None,
+    url: str | None,
+    window: int | None,
+    out: Path,
+    output: Output,
+) -> None:
+    """Counts of the service, as a table and in words."""
+    from laser_interp.frequency.infinigram import WINDOW, count_infinigram
+    from laser_interp.frequency.infinigram_sources import HOSTED, HostedInfiniGram
+    from laser_interp.frequency.known_corpora import TOKENIZER, corpus_of
+    from laser_interp.models.loading import load_tokenizer
+    from laser_interp.storage.tables import write_table
+
+    name = corpus[0].partition(":")[2]
+    if len(corpus) > 1 or (not name) == (model is None):
+        raise ValueError(
+            "expected --corpus infini-gram --model HUB_ID, which looks up the model's training corpus, or "
+            "--corpus infini-gram:INDEX"
+        )
+    if not name:
+        known = corpus_of(str(model))
+        name = known.index
+        note(f"{model} was trained on {known.corpus}{f': {known.note}' if known.note else ''}")
+    source = HostedInfiniGram(name, HOSTED if url is None else url)
+    frame = count_infinigram(
+        facts, source, load_tokenizer(tokenizer or TOKENIZER), window=window or WINDOW, progress=output.progress
+    )
+    write_table(frame, out, "counts", frame.attrs["provenance"])
+    with_both, uncertain = int((frame["n_both"] > 0).sum()), int(frame["uncertain_zero"].sum())
+    output.say(
+        {"n_facts": len(frame), "n_with_both": with_both, "n_uncertain_zero": uncertain, "counts": str(out)},
+        f"{len(frame)} facts in {source.name}: {with_both} occur with subject and object near each other; {uncertain} "
+        f"are zero in a sample alone and flagged.\nAll counts: {out}",
     )

@@ -65,7 +65,8 @@ def count_infinigram(
     Returns:
         The columns of `laser_interp.count`, with `unit` "occurrence" and, of `n_both`, `unit_both` "occurrences
         within a window"; `window` in tokens; `approximate`, true where anything was estimated, or an answer
-        has more than four spellings and an occurrence near two of them may count twice. `n_docs` is not known.
+        has more than four spellings and an occurrence near two of them may count twice; `uncertain_zero`, true where a
+        sample held none of two frequent names together, which `li.associate` refuses. `n_docs` is not known.
 
     Raises:
         ValueError: a window out of range, or a name without tokens; before anything is asked.
@@ -137,6 +138,7 @@ def count_infinigram(
                 "unit_both": "occurrences within a window",
                 "normaliser": NORMALISER,
                 "approximate": any(a.approx for a in (*subject, *objects, *both)) or len(both) > 1,
+                "uncertain_zero": sum(a.count for a in both) == 0 and any(a.approx for a in both),
                 "window": window,
             }
         )

@@ -12,6 +12,7 @@ from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
 from laser_interp.models.complete_weights import check_complete, check_finite, check_readable
 from laser_interp.models.families import refuse_experts
+from laser_interp.models.first_load import check_untested
 from laser_interp.models.gguf_files import find_gguf, read_gguf
 from laser_interp.models.library_internals import build_bridge, first_line
 from laser_interp.models.model import Model
@@ -70,7 +71,9 @@ def load_model(
             hf_model = hf_model.to(device)
         if dtype != "auto":
             hf_model = hf_model.to(dtype)
-        return _wrap(hf_model, tokenizer, name=name, revision=None, generic_words=None)
+        model = _wrap(hf_model, tokenizer, name=name, revision=None, generic_words=None)
+        check_untested(model)
+        return model
 
     if str(source) in NAMED_MODELS:
         return _load_named(
@@ -116,6 +119,7 @@ def load_model(
     if factors is not None:
         use_factors(model, factors)
     check_finite(model)
+    check_untested(model)
     if own_tokenizer:
         return model  # another process could load these weights, but not this tokenizer
     model.source = {
@@ -152,6 +156,7 @@ def _load_gguf(path: Path, tokenizer: Any, device: str, dtype: torch.dtype | str
     )
     model.quantisation = quantisation
     check_finite(model)
+    check_untested(model)
     if tokenizer is None:
         model.source = {"source": str(path.resolve()), "dtype": dtype}
     return model

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 COUNTS = ("n_both", "n_subject", "n_object")
+UNCERTAIN = "uncertain_zero"  # a zero that was estimated from a sample
 HALF = float(np.log(0.5))
 
 
@@ -21,7 +22,7 @@ def as_table(counts: Counts) -> pd.DataFrame:
     """Counts as a table with `fact_id` and `n_both`.
 
     Raises:
-        ValueError: there is no such column, or a fact is there more than once.
+        ValueError: there is no such column, a fact is there more than once, or a count is a zero of a sample.
     """
     if not isinstance(counts, pd.DataFrame):
         by_id = counts if isinstance(counts, pd.Series) else pd.Series(dict(counts))
@@ -31,6 +32,11 @@ def as_table(counts: Counts) -> pd.DataFrame:
         raise ValueError(f"the counts have no column {missing[0]!r}: they have {has}")
     if counts["fact_id"].duplicated().any():
         raise ValueError("the counts hold a fact more than once: expected one row a fact_id")
+    if UNCERTAIN in counts.columns and (n := int(counts[UNCERTAIN].sum())):
+        raise ValueError(
+            f"{n} counts are zero in a sample alone, which says nothing of names that are frequent by themselves: "
+            f"drop them, as in counts[~counts[{UNCERTAIN!r}]], or count with a larger max_clause_freq"
+        )
     return counts
 
 

@@ -14,9 +14,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from laser_interp.edits.constructors import laser
+from laser_interp.edits.constructors import laser, rank_of
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.sites import Site
+from laser_interp.edits.sites import Site, resolve
+from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.models.families import FAMILIES
 from laser_interp.models.model import Model
@@ -85,9 +86,9 @@ def check(
 ) -> Check:
     """Compare what this package computes on a model with what plain transformers computes.
 
-    Every matrix of a few layers is truncated, and its discarded part taken, by hooks here and by edited weights in a
-    model that transformers loaded from a checkpoint; batches are compared with single prompts, and the engine with full
-    passes. The prompts are random words of the model's own vocabulary.
+    Every matrix of a few layers is truncated, and its discarded part taken: by hooks here, and by other weights in a
+    model that transformers loaded from a checkpoint, made by torch's own decomposition in fp64. Batches are compared
+    with single prompts, and the engine with full passes. The prompts are random words of the model's vocabulary.
 
     Args:
         layers: which; the first, one in the middle and the last if left out.
@@ -108,9 +109,10 @@ def check(
     facts = _facts(model, seed)
     prompts = [fact.prompt for fact in facts]
     allowed = ALLOWED[model.dtype]
-    edits = {
-        Site(layer, matrix): laser(model, Site(layer, matrix), rho=rho) for layer in layers for matrix in model.matrices
-    }
+    sites = [Site(layer, matrix) for layer in layers for matrix in model.matrices]
+    edits = {}
+    for site in resolve(model, sites):
+        edits[site] = laser(model, site, rank=max(rank_of(rho, spectrum(model, site).max_rank), 1))
     rows: list[dict[str, Any]] = []
 
     def compare(compared: str, where: str, one: Any, other: Any) -> None:
@@ -132,8 +134,10 @@ def check(
     compare("the model with plain transformers", "as trained", alone, plain.next_token_logprobs(prompts).cpu())
     compare("a batch with single prompts", "as trained", model.next_token_logprobs(prompts).cpu(), alone)
     for site, edit in tqdm(edits.items(), "checking", unit="matrix", disable=not progress):
-        for name, part in (("LASER", edit), ("discarded part", edit.discarded())):
-            with plain.edited(part):
+        factors, rank = plain.factors(site), edit.rank
+        parts = (("LASER", edit, slice(None, rank)), ("discarded part", edit.discarded(), slice(rank, None)))
+        for name, part, kept in parts:
+            with plain.edited(factors, kept):
                 expected = plain.next_token_logprobs(prompts).cpu()
             alone, batch = _each(model, prompts, part), model.next_token_logprobs(prompts, part).cpu()
             compare("an edit with edited weights", f"{site} {name}", alone, expected)
@@ -201,7 +205,6 @@ def _facts(model: Model, seed: int) -> FactSet:
     for number, length in enumerate(_LENGTHS):
         *asked, answer = words[: length + 1]
         words = words[length + 1 :]
-        facts.append(
-            Fact(fact_id=f"check-{number}", subject=asked[0], relation="check", object=answer, prompt=" ".join(asked))
-        )
+        prompt = " ".join([*asked, model.tokenizer.mask_token] if model.masked else asked)
+        facts.append(Fact(fact_id=f"check-{number}", subject=asked[0], relation="check", object=answer, prompt=prompt))
     return FactSet(tuple(facts), name="check")

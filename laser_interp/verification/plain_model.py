@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.edits.edit import Edit
+from laser_interp.edits.sites import Site
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import questions
@@ -41,18 +41,22 @@ class PlainModel:
                 out.append(logits.to(score_dtype(logits.dtype)).log_softmax(-1))
         return torch.stack(out)
 
+    def factors(self, site: Site) -> tuple[str, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Where a site's weight is (see `stored_at`), and its factors by torch's own decomposition, in fp64."""
+        name, index = stored_at(self._model, site.layer, site.matrix)
+        parameter = self.hf_model.get_parameter(name.removeprefix("~")).data
+        rows = parameter.T if name.startswith("~") else parameter
+        return name, index, torch.linalg.svd(rows[index.to(rows.device)].double(), full_matrices=False)
+
     @contextmanager
-    def edited(self, edit: Edit) -> Iterator[None]:
-        """While the block runs, the edit's weights stand in the place of the trained ones."""
-        before: dict[str, Tensor] = {}
+    def edited(self, where: tuple[str, Tensor, tuple[Tensor, Tensor, Tensor]], kept: slice) -> Iterator[None]:
+        """While the block runs, the weight of `factors` is made of some of its singular directions alone."""
+        name, index, (U, S, Vh) = where
+        parameter = self.hf_model.get_parameter(name.removeprefix("~"))
+        before = parameter.detach().clone()
+        rows = parameter.data.T if name.startswith("~") else parameter.data
         try:
-            for site, part in edit.parts.items():
-                name, index = stored_at(self._model, site.layer, site.matrix)
-                parameter = self.hf_model.get_parameter(name.removeprefix("~"))
-                before.setdefault(name.removeprefix("~"), parameter.detach().clone())
-                rows = parameter.data.T if name.startswith("~") else parameter.data
-                rows[index.to(parameter.device)] = part.weight.T.to(parameter)
+            rows[index.to(rows.device)] = ((U[:, kept] * S[kept]) @ Vh[kept]).to(rows)
             yield
         finally:
-            for name, values in before.items():
-                self.hf_model.get_parameter(name).data.copy_(values)
+            parameter.data.copy_(before)

@@ -219,6 +219,46 @@ def test_the_hosted_service(service, organism, facts, tmp_path):
     assert roughly["approximate"].any()
 
 
+def test_a_zero_of_a_sample_is_flagged_and_refused(service, organism, facts, tmp_path):
+    """Names that are frequent by themselves, and a sample that holds no pair of them."""
+    some = facts.keep(facts.facts[:40])
+    source, _ = hosted(service)
+    counted = count_infinigram(
+        some, source, organism.tokenizer, cache=tmp_path / "a", window=1, max_clause_freq=1, progress=False
+    )
+    flagged = counted["uncertain_zero"]
+    assert flagged.any()
+    assert (counted.loc[flagged, "n_both"] == 0).all()
+    assert counted.loc[flagged, "approximate"].all()
+    scores = li.score(organism, some, {"base": None, "laser": li.laser(organism, "3.in", rho=0.05)}, progress=False)
+    with pytest.raises(ValueError, match=f"{flagged.sum()} counts are zero in a sample alone"):
+        li.associate(scores, counted)
+
+
+def test_the_command_looks_up_the_models_corpus(service, tmp_path, capsys, monkeypatch):
+    from laser_interp.cli.app import main
+    from laser_interp.facts.shipped import shipped_dir
+
+    monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path))
+    some = tmp_path / "facts.jsonl"
+    li.load_facts("organism").keep(li.load_facts("organism").facts[:5]).save(some)
+    asked = ["count", "--facts", str(some), "--tokenizer", str(shipped_dir("organism")), "--quiet"]
+    asked += ["--url", f"http://127.0.0.1:{service.server_port}/", "--out", str(tmp_path / "counts.parquet")]
+    assert main([*asked, "--corpus", "infini-gram", "--model", "EleutherAI/pythia-1.4b-deduped"]) == 0
+    out, err = capsys.readouterr()
+    assert "the Pile, training set: Pythia's models named -deduped" in err
+    assert "v4_piletrain_llama" in out
+    assert len(pd.read_parquet(tmp_path / "counts.parquet")) == 5
+    for more, why in (
+        (["--corpus", "infini-gram"], "--model HUB_ID"),
+        (["--corpus", "infini-gram", "--model", "smollm2"], "SmolLM's training data has no public index"),
+        (["--corpus", "organism"], "belong to --corpus infini-gram"),
+    ):
+        assert main([*asked[:-1], str(tmp_path / "other.parquet"), *more]) == 2
+        assert why in capsys.readouterr().err
+    assert li.corpus_of("allenai/OLMo-7B-0424-hf").index == "v4_dolma-v1_7_llama"
+
+
 def test_the_block_of_the_documentation(service, organism, facts, tmp_path, monkeypatch):
     """As docs/frequency.md writes it; only the two addresses are those of stand-ins."""
     import re

@@ -1,0 +1,24 @@
+"""`laser-interp check`."""
+
+from laser_interp.cli.options import ModelOptions, Output, records
+
+
+def check(
+    *, model: ModelOptions, layers: tuple[int, ...] | None = None, rho: float = 0.1, output: Output = Output()
+) -> None:
+    """Compare this package with plain transformers on your model, your device and your dtype.
+
+    It takes as much memory as two of the model. The last line is the verdict; a model that fails ends the command with
+    an error.
+
+    Args:
+        layers: Which layers' matrices are edited; the first, one in the middle and the last, if left out.
+        rho: Fraction of the rank that the edits keep.
+    """
+    from laser_interp.verification.check import check as run
+
+    found = run(model.load(), layers=layers, rho=rho, progress=output.progress)
+    result = {"right": found.right, "verdict": found.verdict, "table": records(found.table)}
+    output.say(result | {"speed": dict(found.speed)} | dict(found.about), repr(found))
+    if not found.right:
+        raise ValueError("the check failed; the table above says where")

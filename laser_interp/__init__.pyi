@@ -33,6 +33,7 @@ from .edits.spectra import spectrum as spectrum
 from .facts.fact_set import Fact as Fact
 from .facts.fact_set import FactSet as FactSet
 from .facts.files import load_facts as load_facts
+from .facts.lm_eval_task import write_lm_eval_task as write_lm_eval_task
 from .facts.published import load_task as load_task
 from .facts.tasks import Task as Task
 from .facts.tasks import own_task as own_task

@@ -7,8 +7,9 @@ The results are good to about .02 nats of a mean log-probability: enough to drop
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from laser_interp.storage.cache import cache_dir
 
 CLEARLY = 1.4  # times as fast; casting the weights takes a part of what is won
 _TOKENS, _REPEATS = 256, 7
+_DEVICES = ("cpu", "cuda")
 
 
 @contextmanager
@@ -35,12 +37,22 @@ def in_bfloat16(model: LoadedModel) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
+def is_in_bfloat16(device: torch.device) -> bool:
+    """Whether matrices are multiplied in bfloat16 there right now."""
+    return device.type in _DEVICES and torch.is_autocast_enabled(device.type)
+
+
+def in_own_numbers(device: torch.device) -> AbstractContextManager[Any]:
+    """While open, matrices are multiplied in the model's own numbers again."""
+    return torch.autocast(device.type, enabled=False) if device.type in _DEVICES else nullcontext()
+
+
 def bfloat16_is_faster(model: LoadedModel) -> bool:
     """Whether products of the model's own shapes are clearly faster in bfloat16 than in fp32.
 
     It is measured once for a device, a number of threads and a shape, and kept, so that later searches screen alike.
     """
-    if model.dtype != torch.float32 or model.device.type not in ("cpu", "cuda"):
+    if model.dtype != torch.float32 or model.device.type not in _DEVICES:
         return False
     on_gpu = model.device.type == "cuda"
     device = torch.cuda.get_device_name(model.device) if on_gpu else f"cpu, {torch.get_num_threads()} threads"

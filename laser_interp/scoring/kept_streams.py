@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from laser_interp.models.bfloat16 import is_in_bfloat16
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import Batch
 from laser_interp.models.weights import derived, tensor_bytes
@@ -58,4 +58,4 @@ def key_of(batch: Batch) -> Key:
     digest = hashlib.sha256(repr(batch.shape).encode())
     digest.update(tensor_bytes(batch.ids))
     digest.update(tensor_bytes(batch.mask))
-    return digest.hexdigest(), torch.is_autocast_enabled(batch.ids.device.type)
+    return digest.hexdigest(), is_in_bfloat16(batch.ids.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import GROUPS, Site
+from laser_interp.models.bfloat16 import in_own_numbers
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.hooks import Rewrite
 from laser_interp.models.model import Model
@@ -126,8 +127,11 @@ class SharedFactors:
     def of(self, which: Sequence[int]) -> Compute:
         """From one input, the outputs under some of the edits, one after the other."""
 
-        @torch.autocast(self._up.device.type, enabled=False)  # what is edited stays exact where the rest is screened
         def compute(x: Tensor, original: Any) -> Tensor:
+            with in_own_numbers(x.device):  # what is edited stays exact where the rest is screened
+                return products(x)
+
+        def products(x: Tensor) -> Tensor:
             n = len(x)
             x0 = x.to(self._dtype)
             stop = max(self._kept[i][0].stop for i in which)

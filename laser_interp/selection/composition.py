@@ -120,7 +120,7 @@ def compose(
         else:
             shared = {name: getattr(settings, name) for name in GridSettings.__dataclass_fields__}
             plan = Plan(model, task, SearchSettings(**shared, method="race", candidates=False))
-            ranks, tried = compose_by_gradients(plan, first, folder, progress)
+            ranks, tried = compose_by_gradients(plan, first, folder, progress, most=settings.most_edits)
         steps = check(tried, "steps")
         scores, by_step = _tested(model, task, ranks, settings)
         if folder is not None:

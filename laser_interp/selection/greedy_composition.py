@@ -35,6 +35,8 @@ def compose_greedily(
     best = (float(base["score"]), -float(base["loss"]))
     frames: list[pd.DataFrame] = []
     for site in tqdm(sites, desc="composing", unit="site", disable=not progress):
+        if len(ranks) == settings.most_edits:
+            break
         frame = folder.read_part(str(site), "steps") if folder is not None else None
         if frame is None:
             of_rank, _ = ranks_of(site, min(model.weight(site.layer, site.matrix).shape), settings.rhos)

@@ -19,13 +19,14 @@ from laser_interp.storage.run_folder import RunFolder
 
 
 def compose_by_gradients(
-    plan: Plan, start: dict[Site, int], folder: RunFolder | None, progress: bool
+    plan: Plan, start: dict[Site, int], folder: RunFolder | None, progress: bool, *, most: int | None = None
 ) -> tuple[dict[Site, int], pd.DataFrame]:
     """What is kept at each site, and the finalists of every step, the chosen one last.
 
     Args:
         plan: of a race, with the facts and the sites.
         start: what was chosen before and is kept.
+        most: edits, those of the start among them.
     """
     from tqdm.auto import tqdm
 
@@ -44,7 +45,7 @@ def compose_by_gradients(
             *_, (last, rank) = ranks.items()
             rho = rank / min(plan.model.weight(last.layer, last.matrix).shape)
             frames.append(pd.DataFrame([step_row(last, rho, rank, now, True, ranks)]))
-        for number in range(len(plan.by_site) - len(ranks)):
+        for number in range((len(plan.by_site) if most is None else most) - len(ranks)):
             free = [site for site in plan.by_site if site not in ranks]
             edit = combined(plan.model, ranks) if ranks else None
             single, _ = proposed(plan, folder, progress, sites=free, edit=edit, name=f"proposal-{number}")

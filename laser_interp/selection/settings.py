@@ -184,14 +184,18 @@ class CompositionSettings(GridSettings):
     Attributes:
         method: guided proposes by gradients at the edited model and lets the proposals race; greedy is the paper's
             order, from the last layer down and from the smallest rho up.
+        most_edits: Stop at so many edits, also where one more would help.
     """
 
     matrices: tuple[str, ...] = ("mlp",)
     method: CompositionMethod = "guided"
+    most_edits: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("method", self.method, CompositionMethod)
+        if self.most_edits is not None and self.most_edits < 1:
+            raise ValueError(f"most_edits is {self.most_edits}: expected 1 or more, or nothing")
 
 
 def _listed(choices: object) -> str:

@@ -227,7 +227,7 @@ class StudyContext:
         shared = {name: getattr(self.settings, name) for name in GridSettings.__dataclass_fields__}
         if self.settings.matrices == ("all",):
             del shared["matrices"]  # the paper composes MLP matrices
-        settings = CompositionSettings(**shared, method=self.settings.composition)
+        settings = CompositionSettings(**shared, method=self.settings.composition, most_edits=self.settings.most_edits)
         guided = settings.method == "guided"
         start = self.cell if guided and self.chosen is None and self.selection.improves else None
         return compose(

@@ -48,7 +48,10 @@ EXAMPLES = {
         "wikidata",
         None,
         None,
-        StudySettings(prompts="first", n_draws=2, rank_by="first_tokens", strengths=(), shares=(0.2, 1.0)),
+        # Few draws and one further edit, so that a laptop takes minutes
+        StudySettings(
+            prompts="first", n_draws=2, rank_by="first_tokens", strengths=(), shares=(0.2, 1.0), most_edits=2
+        ),
         text=True,
     ),
 }

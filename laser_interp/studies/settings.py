@@ -19,6 +19,7 @@ class StudySettings(SearchSettings):
         strengths: Strengths at which the discarded part is injected at the chosen site.
         compose: Whether edits are composed; by default where the rule is next_token.
         composition: How: guided by gradients, or greedy, in the paper's order.
+        most_edits: At most so many edits are composed.
         attribute: Whether the directions that help and harm are attributed; by default where the rule is next_token.
         n_permutations: Permutations of subjects behind each p-value.
         study_seed: Seed of the controls and the permutations.
@@ -30,6 +31,7 @@ class StudySettings(SearchSettings):
     strengths: tuple[float, ...] = (-0.5, 0.25, 0.5, 0.75, 1.5)
     compose: bool | None = None
     composition: CompositionMethod = "guided"
+    most_edits: int | None = None
     attribute: bool | None = None
     n_permutations: int = 1999
     study_seed: int = 0

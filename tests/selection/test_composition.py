@@ -148,3 +148,13 @@ def test_gradients_at_an_edited_model_are_those_of_its_weights(organism, facts):
         both = edit + li.gains(organism, {"2.out": values})
         losses.append(li.score(organism, some, {"x": both}, candidates=False, progress=False)["logprob"].to_numpy())
     assert found[:, direction] == pytest.approx((losses[0] - losses[1]) / (2 * step), abs=2e-3)
+
+
+def test_it_stops_at_so_many_edits(organism, some, found):
+    assert len(found.ranks) > 1
+    one = li.compose(organism, some, **SETTINGS, most_edits=1)
+    assert list(one.ranks.items()) == list(found.ranks.items())[:1]
+    guided = li.compose(organism, some, **SETTINGS | {"method": "guided"}, most_edits=1)
+    assert len(guided.ranks) == 1
+    with pytest.raises(ValueError, match="most_edits is 0"):
+        li.compose(organism, some, **SETTINGS, most_edits=0)

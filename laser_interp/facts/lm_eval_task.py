@@ -1,0 +1,56 @@
+"""Facts as a task of lm-evaluation-harness, so that its models are asked what this package asks."""
+
+import json
+import re
+from pathlib import Path
+
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.storage.atomic import write_text
+
+
+def write_lm_eval_task(facts: FactSet, folder: str | Path, name: str | None = None) -> Path:
+    """Write facts as a task of the harness: how often is the answer what the model would write?
+
+    The harness's `acc` of the task is the share of prompts whose answer greedy decoding writes out, as `top1` of
+    `li.score` is; each prompt is a row of its own, and aliases are not asked.
+
+    Args:
+        facts: every prompt of every one of them; give `facts.split("test")` for the test half.
+        folder: for NAME.jsonl and NAME.yaml; give it to the harness as `--include_path`.
+        name: of the task; the facts' own with "_facts" after it, if left out.
+
+    Returns:
+        The task's file.
+
+    Raises:
+        ValueError: a name that is none of letters, digits, "_" and "-".
+
+    Example:
+        >>> li.write_lm_eval_task(li.load_facts("organism").split("test"), "tasks")
+    """
+    name = f"{facts.name}_facts" if name is None else name
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"the task's name is {name!r}: expected letters, digits, '_' and '-'")
+    folder = Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        json.dumps(
+            {"prompt": prompt, "answer": ("" if prompt[-1:].isspace() else " ") + fact.object}, ensure_ascii=False
+        )
+        for fact in facts
+        for prompt in fact.prompts
+    ]
+    data = write_text("\n".join(rows) + "\n", folder / f"{name}.jsonl")
+    task = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}},
+        "output_type": "loglikelihood",
+        "test_split": "test",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{answer}}",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1.0},
+    }
+    return write_text(json.dumps(task, indent=2) + "\n", folder / f"{name}.yaml")  # JSON is YAML too

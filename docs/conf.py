@@ -24,6 +24,7 @@ ROOMS = {
     "statistics": "statistics: tables in, findings out",
     "discarded": "discarded: what the removed components say",
     "studies": "studies: all questions, one after the other",
+    "verification": "verification: is it right on your model and device?",
     "plots": "plots: tables to figures",
     "report": "report: the page and the notebook panel",
     "organism": "organism: the small trained model",

@@ -84,5 +84,5 @@ from .studies.pipeline import Study as Study
 from .studies.pipeline import study as study
 from .studies.settings import StudySettings as StudySettings
 from .studies.task_transfer import transfer as transfer
-from .verification.check import Check as Check
-from .verification.check import check as check
+from .verification.model_check import Check as Check
+from .verification.model_check import check as check

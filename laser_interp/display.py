@@ -6,6 +6,7 @@ Statistics and scores know nothing of figures. Classes that can be drawn inherit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,39 @@ if TYPE_CHECKING:
 
 
 class Drawable:
-    """A result with a figure."""
+    """A result with a figure.
+
+    Attributes:
+        figure_name: of the figure that `plot` draws; a name in `li.plots.FIGURES`.
+        figure_tables: the tables that figures draw, by name.
+    """
+
+    figure_name: str
+
+    @property
+    def figure_tables(self) -> Mapping[str, Any]:
+        raise NotImplementedError
 
     @cached_property
     def figure(self) -> Figure:
         """This result as a figure, in the style for papers."""
         return self.plot()
 
-    def plot(self, **options: Any) -> Any:
-        """Draw this result; the options are those of its function in `laser_interp.plots`."""
+    def plot(self, figure: str | None = None, *, interactive: bool = False, **options: Any) -> Any:
+        """Draw this result.
+
+        Args:
+            figure: another figure that its tables allow, by name.
+            interactive: as a Plotly figure (`pip install 'laser-interp[page]'`).
+            options: `ax`, `palette`, `figsize`, `title`, `style`, `columns`, and those of the figure's function in
+                `laser_interp.plots`, as `metric`.
+
+        Returns:
+            The matplotlib figure; the axes, where `ax` was given; or a Plotly figure.
+
+        Example:
+            >>> search.plot(metric="top1", title="Which layers help")
+        """
         from laser_interp.plots.registry import draw
 
-        return draw(self, **options)
+        return draw(self, figure, interactive=interactive, **options)

@@ -54,7 +54,7 @@ class EditedModel(HFLM):
         chosen = None if edit is None else read_edit(model, edit)
         if chosen is not None and not chosen.is_plain:
             raise ValueError("an edit at chosen positions, or on one path, cannot be scored on other prompts")
-        hf_model: Any = model.bridge.original_model
+        hf_model: Any = model.hf_model
         super().__init__(pretrained=hf_model, tokenizer=model.tokenizer, **options)  # pyright: ignore[reportCallIssue]
         self._edited = ExitStack()  # the edit stays on for as long as the harness has this model
         if chosen is not None:

@@ -1,9 +1,9 @@
 """A device that is not the processor, without having one: real values behind tensors that say that they are elsewhere.
 
-A CUDA device refuses to compute with a tensor of the processor's memory. Here that refusal is imitated: a model's weights
-are wrapped, so that their device is torch's "meta", and every operation runs on what is inside. An operation that mixes
-wrapped and plain tensors raises, as on a GPU. So whatever runs here takes every device from the model or the data, and
-its results can be compared with those of the processor.
+A CUDA device refuses to compute with a tensor of the processor's memory. Here that refusal is imitated: a model's
+weights are wrapped, so that their device is torch's "meta", and every operation runs on what is inside. An operation
+that mixes wrapped and plain tensors raises, as on a GPU. So whatever runs here takes every device from the model or the
+data, and its results can be compared with those of the processor.
 """
 
 import torch

@@ -15,7 +15,7 @@ def check(
         layers: Which layers' matrices are edited; the first, one in the middle and the last, if left out.
         rho: Fraction of the rank that the edits keep.
     """
-    from laser_interp.verification.check import check as run
+    from laser_interp.verification.model_check import check as run
 
     found = run(model.load(), layers=layers, rho=rho, progress=output.progress)
     result = {"right": found.right, "verdict": found.verdict, "table": records(found.table)}

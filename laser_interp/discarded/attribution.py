@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 
 from laser_interp.choices import RHOS
+from laser_interp.display import Drawable
 from laser_interp.edits.blocks import AnyBlocks, Blocks
 from laser_interp.edits.constructors import band, rank_of
 from laser_interp.edits.edit import Edit
@@ -34,7 +35,7 @@ from laser_interp.statistics.rank_correlation import spearman
 
 
 @dataclass(frozen=True, eq=False)
-class Attribution:
+class Attribution(Drawable):
     """Gradients of log p(answer) by the gains.
 
     Attributes:
@@ -48,6 +49,16 @@ class Attribution:
     gradients: Mapping[Site, Float[np.ndarray, "n_prompts r"]]
     blocks: Blocks | None = None
     places: Mapping[Site, Int[np.ndarray, " r"]] = field(default_factory=dict)
+
+    figure_name = "attribution_map"
+
+    @property
+    def figure_tables(self) -> dict[str, pd.DataFrame]:
+        return {"directions_gradients": self.summary()}
+
+    def __repr__(self) -> str:
+        n, sites = len(self.prompts), len(self.gradients)
+        return f"Attribution({n} prompts, {sites} sites; summary() is its table, plot() its figure)"
 
     @property
     def sites(self) -> tuple[Site, ...]:

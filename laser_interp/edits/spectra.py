@@ -7,6 +7,7 @@ model or revision can be served a wrong one.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from laser_interp.display import Drawable
 from laser_interp.edits import spectrum_files
 from laser_interp.edits.blocks import AnyBlocks, Blocks
 from laser_interp.edits.factorisation import factorise, factorise_blocks
@@ -29,7 +31,7 @@ KEPT_IN_MEMORY = 2 << 30  # bytes of spectra a model keeps at hand; those of GPT
 
 
 @dataclass(frozen=True, eq=False)
-class Spectrum:
+class Spectrum(Drawable):
     """`weight = U @ diag(S) @ Vh`, singular values descending.
 
     Attributes:
@@ -50,6 +52,14 @@ class Spectrum:
     metric: str = "weights"
     blocks: Blocks | None = None
     place: Int[Tensor, " r"] | None = None
+
+    figure_name = "spectrum"
+
+    @property
+    def figure_tables(self) -> dict[str, pd.DataFrame]:
+        edge = self.noise_edge if self.is_orthonormal else math.nan
+        table = pd.DataFrame({"direction": range(self.max_rank), "singular_value": self.S.numpy()})
+        return {"spectrum": table.assign(site="", noise_edge=edge)}
 
     @property
     def max_rank(self) -> int:

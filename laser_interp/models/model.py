@@ -56,6 +56,11 @@ class Model(LoadedModel):
         """Hash of all parameters with their names, dtypes and shapes."""
         return weights.weights_sha256(self)
 
+    @property
+    def hf_model(self) -> Any:
+        """The transformers model inside the bridge; edits that are on act in it too."""
+        return self.bridge.original_model
+
     def weights_changed(self) -> None:
         """Forget everything that was computed from the weights.
 

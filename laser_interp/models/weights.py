@@ -113,6 +113,11 @@ def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]
     raise ValueError(f"cannot tell where {model.name!r} stores {layer}.{matrix}: it is in none of the layer's weights")
 
 
+def parameters(model: LoadedModel) -> dict[str, Tensor]:
+    """All parameters, by their names in the checkpoint; tied ones once."""
+    return model._state.parameters
+
+
 def is_fused(model: LoadedModel, layer: int, matrix: str) -> bool:
     """Whether the checkpoint stores a matrix in one parameter with others."""
     if (layer, matrix) in model._state.factored:

@@ -7,7 +7,7 @@ from laser_interp.plots.control_bars import controls
 from laser_interp.plots.edit_comparison import compared_edits
 from laser_interp.plots.frequency_panels import accuracy_by_frequency, rare_facts
 from laser_interp.plots.gradient_map import attribution_map
-from laser_interp.plots.loss_by_layer import layer_sweep
+from laser_interp.plots.loss_by_layer import loss_by_layer
 from laser_interp.plots.paraphrase_bars import robustness
 from laser_interp.plots.registry import FIGURES, draw, draw_all
 from laser_interp.plots.relation_changes import relations
@@ -31,7 +31,7 @@ __all__ = [
     "draw_all",
     "frequency_simulation",
     "frequency_trap",
-    "layer_sweep",
+    "loss_by_layer",
     "paper_style",
     "rare_facts",
     "relations",

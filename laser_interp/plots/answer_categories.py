@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.marks import whiskers
 from laser_interp.plots.names import CATEGORIES
-from laser_interp.plots.style import new_figure, palette
+from laser_interp.plots.style import legend, new_figure, palette
 
 
+@figure_function("discarded_categories")
 def discarded_answers(categories: pd.DataFrame) -> Figure:
     """What is answered, by category: on all prompts, and by the discarded part on those that the edit fixed.
 
@@ -42,14 +44,5 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
     figure.supxlabel("as trained, under LASER, and by shares of the discarded part", fontsize=7)
     handles, names = axes[0, 0].get_legend_handles_labels()
     names = [f"{name} (whisker)" if name == CATEGORIES["generic"] else name for name in names]
-    figure.legend(
-        handles,
-        names,
-        loc="outside upper center",
-        ncols=4,
-        columnspacing=0.6,
-        handlelength=0.9,
-        handletextpad=0.3,
-        fontsize=6,
-    )
+    legend(figure, handles, names, ncols=4, columnspacing=0.6, handlelength=0.9, handletextpad=0.3, fontsize=6)
     return figure

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 CAPTIONS = {
-    "layer_sweep": (
+    "loss_by_layer": (
         "Change of the loss (mean −log p of the answer, nats) when one matrix keeps the fraction ρ of its rank, by"
         " layer and matrix; below zero is better. The axis is linear to ±.5 and logarithmic beyond. Bands are 95 % "
         "intervals, errors clustered by subject."
@@ -105,7 +105,7 @@ def _sample(name: str, tables: Mapping[str, pd.DataFrame], needed: Sequence[str]
     if name == "transfer":
         lo, hi = int(first["n"].min()), int(first["n"].max())
         return f"n = {lo if lo == hi else f'{lo} to {hi}'} prompts a task, test split"
-    if name == "layer_sweep":  # the split that it draws
+    if name == "loss_by_layer":  # the split that it draws
         split = "test" if "test" in set(first["split"]) else str(first["split"].iloc[0])
         return f"n = {int(first.loc[first['split'] == split, 'n'].max())} prompts, {split} split"
     n = f"n = {int(first['n'].sum() if name == 'rare_facts' else first['n'].max())} prompts, " if "n" in first else ""

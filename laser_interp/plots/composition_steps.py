@@ -3,9 +3,11 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.plots.style import new_figure, palette
+from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.style import legend, new_figure, palette
 
 
+@figure_function("composition", "composition_scores")
 def composition(steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Composition: accuracy and loss on validation after each edit that was kept, and on test before and after.
 
@@ -27,5 +29,5 @@ def composition(steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         ax.set_ylabel(label)
     figure.supxlabel("edit added", fontsize=7)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, columnspacing=1.0)
+    legend(figure, handles, labels, ncols=2, columnspacing=1.0)
     return figure

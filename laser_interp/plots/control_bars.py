@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.marks import interval_ends
 from laser_interp.plots.names import EDITS
 from laser_interp.plots.style import new_figure, palette
 
 
+@figure_function("controls")
 def controls(table: pd.DataFrame) -> Figure:
     """Top-1 of the edit beside its controls; a range where a control was drawn several times.
 

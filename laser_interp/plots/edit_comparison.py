@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.names import EDITS
 from laser_interp.plots.style import new_figure, palette
 
 SHOWN = 50.0  # odds ratios; an interval may reach anywhere where little was fixed
 
 
+@figure_function("rare_facts_placebo")
 def compared_edits(table: pd.DataFrame) -> Figure:
     """Several edits: change of accuracy, and odds ratio of being fixed per tenfold frequency.
 

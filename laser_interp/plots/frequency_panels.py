@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.marks import frequency_axis, points
-from laser_interp.plots.style import new_figure, palette
+from laser_interp.plots.style import legend, new_figure, palette
 
 _SHARES = ("p_fixed_given_wrong", "p_broken_given_right")
 
 
+@figure_function("rare_facts_bins", "rare_facts_cumulative", "rare_facts_paper_ratio")
 def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.DataFrame) -> Figure:
     """The paper's two frequency plots above, what is fixed and broken by frequency below."""
     colour = palette()
@@ -52,8 +54,8 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
         frequency_axis(ax, bins)
         ax.set_ylim(*_limits(bins, columns))
     entries = [entry for ax in (axes[0, 0], axes[1, 1]) for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
-    figure.legend(
-        [handle for handle, _ in entries], [label for _, label in entries], loc="outside upper center", ncols=3,
+    legend(
+        figure, [handle for handle, _ in entries], [label for _, label in entries], ncols=3,
         columnspacing=1.0, handlelength=1.6, handletextpad=0.4,
     )  # fmt: skip
     return figure
@@ -67,6 +69,7 @@ def _limits(bins: pd.DataFrame, columns: Sequence[str]) -> tuple[float, float]:
     return -0.03 * top, top
 
 
+@figure_function("rare_facts_bins")
 def accuracy_by_frequency(bins: pd.DataFrame) -> Figure:
     """How well a model knows facts, by how often training showed them."""
     figure, axes = new_figure(1, 1, 2.0)

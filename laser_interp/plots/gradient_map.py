@@ -4,11 +4,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.plots.style import new_figure
+from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.loss_by_layer import MATRICES
+from laser_interp.plots.style import diverging, new_figure
+
+_MOST_LABELS, _TALLEST = 60, 8.0  # rows that are named, and inches
 
 
+@figure_function("directions_gradients")
 def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:
     """Mean gradient of log p(answer) to the gain of each direction: a row a site, directions from large to small.
+
+    Rows are in the model's order. Where there are many, the first matrix of some layers is named. The colours end at
+    the 98th percentile, and the colour bar's arrows say so.
 
     Args:
         table: `Attribution.summary()`: `site, direction, gradient, n`, also by groups.
@@ -20,14 +28,28 @@ def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:
     mean["bin"] = (mean["direction"] * n_bins // rank).clip(upper=n_bins - 1)
     mean["value"] = mean["total"] / mean["n"]
     wide = mean.pivot_table(index="site", columns="bin", values="value", aggfunc="sum")
-    order = sorted(wide.index, key=lambda site: (site.partition(".")[2], int(site.partition(".")[0])))
-    wide = wide.loc[order]
-    figure, axes = new_figure(1, 1, 0.8 + 0.11 * len(wide))
+    wide = wide.loc[sorted(wide.index, key=_place)]
+    figure, axes = new_figure(1, 1, min(0.8 + 0.11 * len(wide), _TALLEST))
     ax = axes[0, 0]
     most = max(float(np.nanquantile(np.abs(wide.to_numpy()), 0.98)), 1e-9)
-    image = ax.imshow(wide, cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
-    ax.set_yticks(range(len(wide)), list(wide.index), fontsize=5.5)
-    ax.set_xticks([-0.5, n_bins - 0.5], ["largest", "smallest"])
-    ax.set_xlabel("directions, by singular value")
-    figure.colorbar(image, ax=ax, label="∂ log p(answer) / ∂ gain", fraction=0.05)
+    image = ax.imshow(wide, cmap=diverging("PuOr"), vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
+    named = _named(list(wide.index))
+    ax.set_yticks(named, [wide.index[row] for row in named], fontsize=5)
+    ax.set_xticks([-0.5, n_bins / 2 - 0.5, n_bins - 0.5], ["0 %\nlargest", "50 %", "100 %\nsmallest"])
+    ax.set_xlabel("place of the direction, by singular value")
+    figure.colorbar(image, ax=ax, label="∂ log p(answer) / ∂ gain", fraction=0.05, extend="both")
     return figure
+
+
+def _place(site: str) -> tuple[int, int]:
+    layer, _, matrix = site.partition(".")
+    return int(layer), MATRICES.index(matrix) if matrix in MATRICES else len(MATRICES)
+
+
+def _named(sites: list[str]) -> list[int]:
+    """Rows with a label: all, or where they are many the first of each layer, or of some layers."""
+    if len(sites) <= _MOST_LABELS:
+        return list(range(len(sites)))
+    layers = [_place(site)[0] for site in sites]
+    first = [row for row, layer in enumerate(layers) if row == 0 or layers[row - 1] != layer]
+    return first[:: -(-len(first) // (_MOST_LABELS // 2))]

@@ -1,46 +1,73 @@
-"""Change of loss by layer, matrix and ρ."""
+"""Change of loss, or of another mean, by layer, matrix and ρ."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.plots.style import new_figure
+from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.style import legend, new_figure, sequence
+
+MATRICES = ("q", "k", "v", "o", "in", "gate", "out")
+METRICS = {"loss": "change of loss (nats)", "top1": "change of top-1", "score": "change of score"}
+_MARKERS = "os^Dv<>P"
 
 
-def layer_sweep(cells: pd.DataFrame) -> Figure:
-    """Change of loss against layer: one panel a matrix, one line a ρ (below 0 is better)."""
-    import seaborn as sns
+@figure_function("cells")
+def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
+    """Change of loss against layer: one panel a matrix, one line a ρ (below 0 is better).
+
+    Args:
+        cells: of a search: `split, kind, layer, matrix, rho` and the metric. Test rows are drawn, where there are some.
+        metric: "loss", or "top1" or "score", of which more is better.
+
+    Raises:
+        ValueError: another metric.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    cells = cells[cells["split"] == "test"] if "test" in set(cells["split"]) else cells
-    base = float(cells.loc[cells["kind"] == "base", "loss"].iloc[0])
+    if metric not in METRICS:
+        raise ValueError(f"metric is {metric!r}: expected one of {', '.join(METRICS)}")
+    with_test = cells.loc[(cells["split"] == "test") & (cells["kind"] == "laser"), "site"].nunique() > 1
+    cells = cells[cells["split"] == ("test" if with_test else "validation")] if cells["split"].nunique() > 1 else cells
+    base = float(cells.loc[cells["kind"] == "base", metric].iloc[0])
     edited = cells[cells["kind"] == "laser"]
-    matrices = [m for m in ("q", "k", "v", "o", "in", "gate", "out") if m in set(edited["matrix"])]
+    matrices = [m for m in MATRICES if m in set(edited["matrix"])]
     rhos = sorted(set(edited["rho"]), reverse=True)
-    colours = dict(zip(rhos, sns.color_palette("viridis_r", len(rhos)), strict=True))
-    n_columns = 3
+    colours = dict(zip(rhos, sequence(len(rhos)), strict=True))
+    n_columns = min(3, len(matrices))
     n_rows = -(-len(matrices) // n_columns)
-    figure, axes = new_figure(n_rows, n_columns, 0.4 + 1.15 * n_rows, sharex=True, sharey=True)
+    size = 2.2 if edited["layer"].nunique() <= 12 else 1.2
+    figure, axes = new_figure(n_rows, n_columns, 0.6 + 1.15 * n_rows, sharex=True, sharey=True)
     for ax, matrix in zip(axes.flat, matrices, strict=False):
         ax.axhline(0, color="0.6", linewidth=0.5)
-        for rho in rhos:
+        for number, rho in enumerate(rhos):
             line = edited[(edited["matrix"] == matrix) & (edited["rho"] == rho)].sort_values("layer")
-            change = line["loss"] - base
-            ax.plot(line["layer"], change, marker="o", color=colours[rho], label=f"{rho:g}")
-            error = 1.96 * line["loss_change_se"]
-            ax.fill_between(line["layer"], change - error, change + error, color=colours[rho], alpha=0.25, linewidth=0)
+            change = line[metric] - base
+            ax.plot(
+                line["layer"], change, marker=_MARKERS[number % len(_MARKERS)], markersize=size, color=colours[rho],
+                label=f"{rho:g}",
+            )  # fmt: skip
+            if metric == "loss":
+                error = 1.96 * line["loss_change_se"]
+                ax.fill_between(
+                    line["layer"], change - error, change + error, color=colours[rho], alpha=0.25, linewidth=0
+                )
         ax.set_title(f"$W_{{\\mathrm{{{matrix}}}}}$")
-        ax.set_yscale("symlog", linthresh=0.5, linscale=1.5)
-        ax.set_yticks([-0.5, 0, 0.5, 2, 8], ["−.5", "0", ".5", "2", "8"])
-        ax.minorticks_off()
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if metric == "loss":
+            ax.set_yscale("symlog", linthresh=0.1, linscale=1.0)
+            ax.set_yticks([-1, -0.1, 0, 0.1, 1, 10], ["−1", "−.1", "0", ".1", "1", "10"])
+            ax.minorticks_off()
+            for edge in (-0.1, 0.1):
+                ax.axhline(edge, color="0.85", linewidth=0.4, linestyle=":", zorder=0)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     for ax in axes.flat[len(matrices) :]:
         ax.set_visible(False)
     for ax in axes[-1]:
         ax.set_xlabel("layer")
-    figure.supylabel("change of loss (nats)", fontsize=7.5)
+    note = ", linear between ±.1 (dotted),\nlogarithmic beyond" if metric == "loss" else ""
+    figure.supylabel(METRICS[metric] + note, fontsize=6.5)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, title="fraction of rank kept, ρ", loc="outside upper center", ncols=min(8, len(labels)),
-        columnspacing=0.8, handlelength=1.0, handletextpad=0.3, title_fontsize=6.5,
+    legend(
+        figure, handles, labels, title="fraction of rank kept, ρ", ncols=min(8, len(labels)), columnspacing=0.8,
+        handlelength=1.0, handletextpad=0.3, title_fontsize=6.5,
     )  # fmt: skip
     return figure

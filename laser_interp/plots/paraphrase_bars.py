@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.marks import whiskers
 from laser_interp.plots.names import EDITS
-from laser_interp.plots.style import new_figure, palette
+from laser_interp.plots.style import legend, new_figure, palette
 
 
+@figure_function("robustness")
 def robustness(table: pd.DataFrame) -> Figure:
     """Facts right on every paraphrase, on any, and how far paraphrases agree, under each edit."""
     colour = palette()
@@ -25,5 +27,5 @@ def robustness(table: pd.DataFrame) -> Figure:
     ax.set_xticks(x, [EDITS.get(str(e), str(e)) for e in table["edit"]])
     ax.set_ylim(0, 1.03)
     ax.set_ylabel("share of facts")
-    figure.legend(loc="outside upper center", ncols=2, columnspacing=1.0)
+    legend(figure, *ax.get_legend_handles_labels(), ncols=2, columnspacing=1.0)
     return figure

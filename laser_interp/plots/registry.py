@@ -13,7 +13,7 @@ from laser_interp.plots.control_bars import controls
 from laser_interp.plots.edit_comparison import compared_edits
 from laser_interp.plots.frequency_panels import accuracy_by_frequency, rare_facts
 from laser_interp.plots.gradient_map import attribution_map
-from laser_interp.plots.loss_by_layer import layer_sweep
+from laser_interp.plots.loss_by_layer import loss_by_layer
 from laser_interp.plots.paraphrase_bars import robustness
 from laser_interp.plots.relation_changes import relations
 from laser_interp.plots.simulated_errors import frequency_simulation
@@ -22,38 +22,49 @@ from laser_interp.plots.style import paper_style, style_of
 from laser_interp.plots.transfer_map import transfer
 from laser_interp.plots.trap_simulation import frequency_trap
 
+_FUNCTIONS = (
+    loss_by_layer,
+    spectrum,
+    rare_facts,
+    discarded_answers,
+    controls,
+    relations,
+    robustness,
+    composition,
+    transfer,
+    attribution_map,
+    compared_edits,
+    frequency_simulation,
+    frequency_trap,
+)
 # name -> (function, the tables it draws, in order)
 FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
-    "layer_sweep": (layer_sweep, ("cells",)),
-    "spectrum": (spectrum, ("spectrum",)),
-    "rare_facts": (rare_facts, ("rare_facts_bins", "rare_facts_cumulative", "rare_facts_paper_ratio")),
-    "discarded_answers": (discarded_answers, ("discarded_categories",)),
-    "controls": (controls, ("controls",)),
-    "relations": (relations, ("relations",)),
-    "robustness": (robustness, ("robustness",)),
-    "composition": (composition, ("composition", "composition_scores")),
-    "transfer": (transfer, ("transfer",)),
-    "attribution_map": (attribution_map, ("directions_gradients",)),
-    "compared_edits": (compared_edits, ("rare_facts_placebo",)),
-    "frequency_simulation": (frequency_simulation, ("frequency_simulation",)),
-    "frequency_trap": (frequency_trap, ("trap_bins", "trap_rates")),
+    function.__name__: (function, function.needed)  # type: ignore[attr-defined]
+    for function in _FUNCTIONS
 }
 
 
-def draw(result: Any, **options: Any) -> Any:
-    """Draw a result by its own parts; see `laser_interp.display.Drawable`.
+def draw(result: Any, figure: str | None = None, *, interactive: bool = False, **options: Any) -> Any:
+    """Draw a result; see `laser_interp.display.Drawable`.
+
+    Args:
+        figure: which, by its name in `FIGURES`; the result's own if left out.
+        interactive: as a Plotly figure, whose values are read by pointing at them.
+        options: of the function that draws it; see `laser_interp.plots.figure_functions`.
 
     Raises:
-        TypeError: nothing here draws such a result.
+        ValueError: no such figure, or one that has no interactive form.
     """
-    with paper_style():
-        if hasattr(result, "paper_ratio"):
-            if result.edit is None:
-                return accuracy_by_frequency(result.bins, **options)
-            return rare_facts(result.bins, result.cumulative, result.paper_ratio, **options)
-        if hasattr(result, "table") and "placebo" in result.table:
-            return compared_edits(result.table, **options)
-    raise TypeError(f"there is no figure for a {type(result).__name__}")
+    name = result.figure_name if figure is None else figure
+    known: dict[str, Callable[..., Any]] = {name: function for name, (function, _) in FIGURES.items()}
+    known["accuracy_by_frequency"] = accuracy_by_frequency
+    if name not in known:
+        raise ValueError(f"there is no figure {name!r}: expected one of {', '.join(known)}")
+    if interactive:
+        from laser_interp.plots.interactive import draw_interactive
+
+        return draw_interactive(name, result, known[name].needed, **options)  # type: ignore[attr-defined]
+    return known[name](result, **options)
 
 
 def required_tables() -> list[str]:
@@ -91,7 +102,10 @@ def draw_all(
     for name, (draw, needed) in FIGURES.items():
         if not all(table in tables and len(tables[table]) for table in needed):
             continue
-        if name == "layer_sweep" and tables["cells"].query("kind == 'laser' and split == 'test'")["site"].nunique() < 2:
+        if (
+            name == "loss_by_layer"
+            and tables["cells"].query("kind == 'laser' and split == 'test'")["site"].nunique() < 2
+        ):
             continue  # a search that tests the chosen cell alone makes no map
         with paper_style(style, columns):
             figure = draw(*(tables[table] for table in needed))

@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.plots.style import new_figure, palette
+from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.style import legend, new_figure, palette
 
 
+@figure_function("relations")
 def relations(table: pd.DataFrame) -> Figure:
     """One row a relation, the largest gain first: accuracy as trained, and under the edit.
 
@@ -28,5 +30,5 @@ def relations(table: pd.DataFrame) -> Figure:
     ax.set_xlim(left=min(-0.02, ax.get_xlim()[0]))
     ax.set_xlabel("accuracy on test prompts (their number in brackets)")
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    legend(figure, handles, labels, ncols=2)
     return figure

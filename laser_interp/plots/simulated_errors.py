@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.plots.style import new_figure, palette
+from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.style import legend, new_figure, palette
 
 _REPLACED = "rejected_dummies"
 
 
+@figure_function("frequency_simulation")
 def frequency_simulation(table: pd.DataFrame) -> Figure:
     """How often the frequency report finds something: where there is nothing, and where there is something."""
     colour = palette()
@@ -40,6 +42,6 @@ def frequency_simulation(table: pd.DataFrame) -> Figure:
         ax.set_xticks(np.arange(len(events)), [f"{n:g}" for n in events], fontsize=6, rotation=45)
         ax.set_xlabel("fixed facts, expected")
     handles = [entry for ax in axes.flat for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
-    figure.legend([h for h, _ in handles], [label for _, label in handles], loc="outside upper center", ncols=1,
+    legend(figure, [h for h, _ in handles], [label for _, label in handles], ncols=1,
                   handlelength=1.6, handletextpad=0.4)  # fmt: skip
     return figure

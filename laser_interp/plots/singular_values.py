@@ -3,9 +3,11 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.plots.style import new_figure, palette
+from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.style import legend, new_figure, palette
 
 
+@figure_function("spectrum")
 def spectrum(table: pd.DataFrame) -> Figure:
     """Singular values of each site, the largest value that noise alone would have, and where LASER cuts.
 
@@ -15,15 +17,20 @@ def spectrum(table: pd.DataFrame) -> Figure:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     sites = list(dict.fromkeys(table["site"]))
-    figure, axes = new_figure(1, len(sites), 2.0, sharey=True)
+    n_columns = min(len(sites), 3)
+    n_rows = -(-len(sites) // n_columns)
+    figure, axes = new_figure(n_rows, n_columns, 0.5 + 1.5 * n_rows, sharey=True)
     colour = palette()
-    for ax, site in zip(axes.flat, sites, strict=True):
+    for ax in axes.flat[len(sites) :]:
+        ax.set_visible(False)
+    for ax, site in zip(axes.flat, sites, strict=False):
         of = table[table["site"] == site].sort_values("direction")
         ax.plot(of["direction"] + 1, of["singular_value"], color=colour[0], label="singular values")
         ax.axhline(of["noise_edge"].iloc[0], color=colour[7], linestyle="--", linewidth=0.8, label="edge of noise")
-        ax.axvline(
-            of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="LASER keeps what is left of it"
-        )
+        if "rank_kept" in of:
+            ax.axvline(
+                of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="LASER keeps what is left of it"
+            )
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
@@ -32,5 +39,5 @@ def spectrum(table: pd.DataFrame) -> Figure:
         ax.set_title(site)
     axes[0, 0].set_ylabel("singular value")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles[1:], labels[1:], loc="outside upper center", ncols=2, handlelength=1.4, columnspacing=1.0)
+    legend(figure, handles[1:], labels[1:], ncols=2, handlelength=1.4, columnspacing=1.0)
     return figure

@@ -1,7 +1,9 @@
 """Styles and widths of venues, and the figure that every function starts from."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,10 +40,50 @@ PAPER_STYLE: dict[str, Any] = {
 }
 
 
-def palette() -> list[Any]:
+@dataclass(frozen=True)
+class Canvas:
+    """What a caller wants of the next figure: where it is drawn, in which colours, and how large; None is ours."""
+
+    ax: Any = None
+    palette: Any = None
+    figsize: tuple[float, float] | None = None
+
+
+_OURS = Canvas()
+_canvas: ContextVar[Canvas] = ContextVar("canvas", default=_OURS)
+_in_style: ContextVar[bool] = ContextVar("in_style", default=False)
+
+
+@contextmanager
+def drawing_on(canvas: Canvas) -> Iterator[None]:
+    """Figures made inside are made as the caller wants them."""
+    before = _canvas.set(canvas)
+    try:
+        yield
+    finally:
+        _canvas.reset(before)
+
+
+def palette(n: int | None = None) -> list[Any]:
+    """The caller's colours, else seaborn's for colour-blind readers; they begin again where there are too few."""
     import seaborn as sns
 
-    return list(sns.color_palette("colorblind"))
+    asked = _canvas.get().palette
+    return list(sns.color_palette("colorblind" if asked is None else asked, max(n or 0, 10)))
+
+
+def sequence(n: int) -> list[Any]:
+    """Colours of an ordered quantity: the caller's, else from light to dark."""
+    import seaborn as sns
+
+    asked = _canvas.get().palette
+    return list(sns.color_palette("viridis_r" if asked is None else asked, n))
+
+
+def diverging(default: str) -> Any:
+    """The colour map of a signed quantity: the caller's, else this one."""
+    asked = _canvas.get().palette
+    return default if asked is None else asked
 
 
 def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:
@@ -96,8 +138,17 @@ def paper_style(style: str = "paper", columns: int = 1) -> Iterator[None]:
     import matplotlib as mpl
 
     settings: Any = style_of(style, columns)
-    with _quiet_fonts(), mpl.rc_context(settings):
-        yield
+    before = _in_style.set(True)
+    try:
+        with _quiet_fonts(), mpl.rc_context(settings):
+            yield
+    finally:
+        _in_style.reset(before)
+
+
+def in_a_style() -> AbstractContextManager[None]:
+    """The style of the block that this is in, else the one for papers."""
+    return nullcontext() if _in_style.get() else paper_style()
 
 
 @contextmanager
@@ -115,7 +166,18 @@ def _quiet_fonts() -> Iterator[None]:
 
 
 def new_figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of the style's width; `height` in inches. A notebook shows it, in its style, without `%matplotlib`."""
+    """A figure of the style's width; `height` in inches. A notebook shows it, in its style, without `%matplotlib`.
+
+    Where the caller gave axes, these are taken, and their figure.
+
+    Raises:
+        ValueError: axes were given, and the figure has several panels.
+    """
+    asked = _canvas.get()
+    if asked.ax is not None:
+        if (rows, columns) != (1, 1):
+            raise ValueError(f"this figure has {rows * columns} panels: leave ax out, and give figsize")
+        return asked.ax.figure, np.array([[asked.ax]])
     import io
 
     import matplotlib as mpl
@@ -132,6 +194,15 @@ def new_figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[F
                 self.savefig(data, format="png", dpi=220, metadata={"Software": None})
             return data.getvalue(), {"width": round(110 * self.get_figwidth())}
 
-    figure = Shown(figsize=(mpl.rcParams["figure.figsize"][0], height))
+    figure = Shown(figsize=asked.figsize or (mpl.rcParams["figure.figsize"][0], height))
     FigureCanvasAgg(figure)  # no global state, no window
     return figure, np.atleast_2d(figure.subplots(rows, columns, squeeze=False, **kwargs))
+
+
+def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
+    """A legend above the figure's panels; inside the caller's own axes, where these were given."""
+    asked = _canvas.get()
+    if asked.ax is not None:
+        asked.ax.legend(handles, labels, fontsize=options.get("fontsize", 6), title=options.get("title"))
+    else:
+        figure.legend(handles, labels, loc="outside upper center", **options)

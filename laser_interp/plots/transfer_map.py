@@ -2,11 +2,14 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from laser_interp.plots.style import new_figure
+from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.style import diverging, new_figure
 
 
+@figure_function("transfer")
 def transfer(table: pd.DataFrame) -> Figure:
     """Change of each task's score under the edit chosen for each, as a heat map."""
     wide = 100 * table.pivot(index="edit", columns="task", values="change")
@@ -18,8 +21,11 @@ def transfer(table: pd.DataFrame) -> Figure:
     )
     figure, axes = new_figure(1, 1, 0.9 + 0.3 * len(wide))
     ax = axes.flat[0]
-    most = max(float(np.nanmax(np.abs(wide.to_numpy()))), 1e-9)
-    image = ax.imshow(wide, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    lowest, highest = min(float(wide.min().min()), -1e-9), max(float(wide.max().max()), 1e-9)
+    most = max(-lowest, highest)
+    scale = Normalize(-most, most)
+    # The scale ends where the values do: equal distances from 0 have equal colours
+    image = ax.imshow(wide, cmap=diverging("RdBu"), norm=scale, aspect="auto")
     for (i, j), value in np.ndenumerate(wide.to_numpy(float)):
         ink = "w" if abs(value) > 0.6 * most else "k"
         ax.text(j, i - 0.17, f"{value:+.1f}", ha="center", va="center", fontsize=6, color=ink)
@@ -27,5 +33,6 @@ def transfer(table: pd.DataFrame) -> Figure:
         ax.text(j, i + 0.25, interval, ha="center", va="center", fontsize=4.8, color=ink)
     ax.set_xticks(range(wide.shape[1]), list(wide.columns), rotation=30, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(wide.shape[0]), [f"edit for {name}" for name in wide.index])
-    figure.colorbar(image, ax=ax, label="points", fraction=0.05)
+    bar = figure.colorbar(image, ax=ax, label="points", fraction=0.05)
+    bar.ax.set_ylim(lowest, highest)
     return figure

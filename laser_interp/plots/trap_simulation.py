@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.plots.style import new_figure, palette
+from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.style import legend, new_figure, palette
 
 
+@figure_function("trap_bins", "trap_rates")
 def frequency_trap(bins: pd.DataFrame, rates: pd.DataFrame) -> Figure:
     """Simulated: an edit that ignores frequency, in the paper's plot and ours; and how often each finds an effect."""
     colour = palette()
@@ -37,6 +39,6 @@ def frequency_trap(bins: pd.DataFrame, rates: pd.DataFrame) -> Figure:
     ax.set_xlabel("significant, % of data sets")
     ax.set_title("(b) what finds it")
     handles = [entry for ax in axes.flat for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
-    figure.legend([h for h, _ in handles], [label for _, label in handles], loc="outside upper center", ncols=1,
+    legend(figure, [h for h, _ in handles], [label for _, label in handles], ncols=1,
                   handlelength=1.6, handletextpad=0.4)  # fmt: skip
     return figure

@@ -14,7 +14,7 @@ from torch import Tensor
 from laser_interp.models.bfloat16 import is_in_bfloat16
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import Batch
-from laser_interp.models.weights import derived, tensor_bytes
+from laser_interp.models.weights import derived, parameters, tensor_bytes
 
 Key = tuple[str, bool]
 
@@ -50,7 +50,7 @@ class KeptStreams:
 
 def kept_streams(model: Model) -> KeptStreams:
     """Those of a model; none once a weight has changed."""
-    return derived(model, "kept streams", KeptStreams, of=list(model._state.parameters.values()))
+    return derived(model, "kept streams", KeptStreams, of=list(parameters(model).values()))
 
 
 def key_of(batch: Batch) -> Key:

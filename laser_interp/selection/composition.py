@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from laser_interp.display import Drawable
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
 from laser_interp.facts.fact_set import FactSet
@@ -30,7 +31,7 @@ from laser_interp.storage.schemas import check
 
 
 @dataclass(frozen=True)
-class Composition:
+class Composition(Drawable):
     """LASER on several sites, each added to those before.
 
     Attributes:
@@ -48,6 +49,17 @@ class Composition:
     steps: pd.DataFrame
     scores: pd.DataFrame
     by_step: pd.DataFrame
+
+    figure_name = "composition"
+
+    @property
+    def figure_tables(self) -> dict[str, pd.DataFrame]:
+        return {"composition": self.steps, "composition_scores": self.scores}
+
+    def __repr__(self) -> str:
+        columns = ["n_edits", "edit", "validation_score", "test_score", "change"]
+        shown = self.by_step[[name for name in columns if name in self.by_step]]
+        return f"Composition of {len(self.ranks)} edits\n{shown.to_string(index=False, na_rep='–')}"
 
     def __str__(self) -> str:
         return in_one_line(self.ranks)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from laser_interp.display import Drawable
 from laser_interp.edits.constructors import gains as make_gains
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
@@ -75,8 +76,8 @@ class Spent:
         )
 
 
-@dataclass(frozen=True)
-class Search:
+@dataclass(frozen=True, repr=False)
+class Search(Drawable):
     """A finished search.
 
     Attributes:
@@ -99,19 +100,37 @@ class Search:
     spent: Spent | None = None
     gains: Mapping[Site, tuple[float, ...]] = field(default_factory=dict)
 
-    def _repr_html_(self) -> str:
+    figure_name = "loss_by_layer"
+
+    @property
+    def figure_tables(self) -> dict[str, pd.DataFrame]:
+        return {"cells": self.cells}
+
+    def _best(self) -> tuple[pd.DataFrame, str]:
+        """The model as trained and the best cells, test beside what selects, and which split that is."""
         edits = self.cells[self.cells["kind"] == "laser"]
         splits = sorted(set(self.cells["split"]), key=lambda name: (name != "validation", name))
         chosen = edits[edits["split"] == splits[0]].sort_values(
             ["score", "loss"], ascending=[False, True], kind="stable"
         )
         shown = pd.DataFrame({"cell": ["", *chosen["cell"].head(3)]})
-        for split in splits:  # test stands beside what selects
+        for split in splits:
             means = self.cells[self.cells["split"] == split].set_index("cell")
             for metric in ("score", "loss"):
                 shown[f"{split}: {metric}"] = means[metric].reindex(shown["cell"]).to_numpy()
-        table = shown.replace({"cell": {"": "as trained"}}).to_html(index=False, float_format=lambda v: f"{v:.3f}")
-        return f"<p>Search over {edits['site'].nunique()} sites; the best cells by {splits[0]}:</p>{table}"
+        return shown.replace({"cell": {"": "as trained"}}), splits[0]
+
+    def __repr__(self) -> str:
+        shown, split = self._best()
+        sites = self.cells.loc[self.cells["kind"] == "laser", "site"].nunique()
+        table = shown.to_string(index=False, float_format=lambda v: f"{v:.3f}", na_rep="–")
+        return f"Search over {sites} sites; the best cells by {split}:\n{table}"
+
+    def _repr_html_(self) -> str:
+        shown, split = self._best()
+        sites = self.cells.loc[self.cells["kind"] == "laser", "site"].nunique()
+        table = shown.to_html(index=False, float_format=lambda v: f"{v:.3f}", na_rep="–")
+        return f"<p>Search over {sites} sites; the best cells by {split}:</p>{table}"
 
     def changes(self, split: str) -> pd.DataFrame:
         """Each cell's change against the model as trained: `d_top1`, `d_loss`, `d_p_generic`."""

@@ -81,6 +81,15 @@ class Association(Drawable):
     threshold: bool = False
 
     @property
+    def figure_name(self) -> str:  # type: ignore[override]
+        return "accuracy_by_frequency" if self.edit is None else "rare_facts"
+
+    @property
+    def figure_tables(self) -> dict[str, pd.DataFrame]:
+        tables = {"bins": self.bins, "cumulative": self.cumulative, "paper_ratio": self.paper_ratio}
+        return {f"rare_facts_{name}": table for name, table in tables.items()}
+
+    @property
     def p_value(self) -> float | None:
         """Of the association of *fixed, given wrong before* with frequency; without an edit, of accuracy with
         frequency; None where the data cannot answer, and `effects` says why."""

@@ -30,6 +30,12 @@ class Comparison(Drawable):
     table: pd.DataFrame
     baseline: str
 
+    figure_name = "compared_edits"
+
+    @property
+    def figure_tables(self) -> dict[str, pd.DataFrame]:
+        return {"rare_facts_placebo": self.table}
+
     @property
     def paragraph(self) -> str:
         """What was found, in plain English."""

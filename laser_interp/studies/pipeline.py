@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from laser_interp.choices import AnswerRule
+from laser_interp.display import Drawable
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
@@ -50,7 +51,7 @@ _SCHEMAS = {
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Drawable):
     """A finished study, all of it also in its folder where it has one.
 
     Attributes:
@@ -78,6 +79,12 @@ class Study:
     def edit(self, model: Model) -> Edit:
         """The edit that was studied, made for a model with the same weights."""
         return self.cell.edit(model)
+
+    figure_name = "controls"
+
+    @property
+    def figure_tables(self) -> Mapping[str, pd.DataFrame]:
+        return self.tables
 
     @cached_property
     def figures(self) -> dict[str, Figure]:

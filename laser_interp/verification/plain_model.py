@@ -20,7 +20,7 @@ class PlainModel:
     """A model as transformers loads it from a checkpoint: it takes as much memory again as the model itself."""
 
     def __init__(self, model: Model) -> None:
-        original: Any = model.bridge.original_model
+        original: Any = model.hf_model
         with tempfile.TemporaryDirectory(prefix="laser-interp-check-") as folder:
             model.save_checkpoint(folder + "/model")
             self.hf_model = type(original).from_pretrained(

@@ -63,7 +63,7 @@ def test_the_command(capsys, monkeypatch):
     assert said["speed"]["ratio"] > 0
     assert main(["check", "--model", "organism", "--layers", "9", "--quiet"]) == 2
     assert "9" in capsys.readouterr().err
-    monkeypatch.setattr("laser_interp.verification.check.ALLOWED", {torch.float32: 0.0})
+    monkeypatch.setattr("laser_interp.verification.model_check.ALLOWED", {torch.float32: 0.0})
     assert main(["check", "--model", "organism", "--layers", "3", "--quiet"]) == 2
     said = capsys.readouterr()
     assert "WRONG" in said.out

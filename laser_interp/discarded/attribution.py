@@ -34,7 +34,7 @@ from laser_interp.scoring.scorer import Scorer
 from laser_interp.statistics.rank_correlation import spearman
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attribution(Drawable):
     """Gradients of log p(answer) by the gains.
 

@@ -43,7 +43,7 @@ def controls(table: pd.DataFrame) -> Figure:
     ax.set_yticks(y, [EDITS.get(name, name) for name in order["control"]], fontsize=6, linespacing=0.9)
     highest = float(np.nanmax(table[["accuracy", "accuracy_hi", "accuracy_highest"]].to_numpy(float)))
     ax.set_xlim(0, 1 if highest > 0.5 else 1.1 * highest)
-    drawn_often = "; dots: lowest and highest draw" if drawn.any() else ""
+    drawn_often = ";\ndots: lowest and highest draw" if drawn.any() else ""
     ax.set_xlabel(f"top-1 on test prompts\n(whiskers: 95 % interval{drawn_often})")
     return figure
 

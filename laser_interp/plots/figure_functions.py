@@ -48,6 +48,9 @@ def figure_function(*needed: str) -> Callable[[Callable[..., Any]], Callable[...
                     figure = draw(*tables, **options)
                 if title is not None and ax is not None:
                     ax.set_title(title)
+                elif title is not None and figure.legends:  # there is one place above the panels
+                    known = figure.legends[0].get_title().get_text()
+                    figure.legends[0].set_title(f"{title}\n{known}" if known else title)
                 elif title is not None:
                     figure.suptitle(title)
             return figure if ax is None else ax

@@ -36,7 +36,7 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
     n_columns = min(3, len(matrices))
     n_rows = -(-len(matrices) // n_columns)
     size = 2.2 if edited["layer"].nunique() <= 12 else 1.2
-    figure, axes = new_figure(n_rows, n_columns, 0.6 + 1.15 * n_rows, sharex=True, sharey=True)
+    figure, axes = new_figure(n_rows, n_columns, 0.75 + 1.15 * n_rows, sharex=True, sharey=True)
     for ax, matrix in zip(axes.flat, matrices, strict=False):
         ax.axhline(0, color="0.6", linewidth=0.5)
         for number, rho in enumerate(rhos):
@@ -61,10 +61,13 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     for ax in axes.flat[len(matrices) :]:
         ax.set_visible(False)
-    for ax in axes[-1]:
-        ax.set_xlabel("layer")
-    note = ", linear between ±.1 (dotted),\nlogarithmic beyond" if metric == "loss" else ""
-    figure.supylabel(METRICS[metric] + note, fontsize=6.5)
+    for column in axes.T:
+        lowest = [ax for ax in column if ax.get_visible()][-1]
+        lowest.set_xlabel("layer")
+        lowest.tick_params(labelbottom=True)
+    figure.supylabel(METRICS[metric], fontsize=7)
+    if metric == "loss":
+        figure.supxlabel("scale: linear between the dotted lines at ±.1, logarithmic beyond", fontsize=5.5)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     legend(
         figure, handles, labels, title="fraction of rank kept, ρ", ncols=min(8, len(labels)), columnspacing=0.8,

@@ -6,11 +6,11 @@ EDITS = {
     "discarded": "discarded part alone",
     "same_spectrum_random": "same-spectrum random\nmatrix subtracted",
     "random_subspace": "random subspace of\nequal norm removed",
-    "random_kept": "as many directions kept,\ndrawn at random",
+    "random_kept": "random directions\nkept instead",
     "random_equal_energy": "random directions of\nequal energy removed",
-    "bottom_kept": "as many kept,\nthe smallest",
+    "bottom_kept": "the smallest directions\nkept instead",
     "zeroed": "matrix zeroed",
-    "layer_0": "same edit in layer 0",
+    "layer_0": "the same edit\nin layer 0",
     "generic_masked": "no edit, generic\nwords masked",
 }
 CATEGORIES = {"correct": "correct", "generic": "generic word", "same_type": "wrong, same type", "other": "other"}

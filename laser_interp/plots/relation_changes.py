@@ -28,7 +28,7 @@ def relations(table: pd.DataFrame) -> Figure:
     ax.set_yticks(y, names, fontsize=6)
     ax.set_ylim(-0.7, len(order) - 0.3)
     ax.set_xlim(left=min(-0.02, ax.get_xlim()[0]))
-    ax.set_xlabel("accuracy on test prompts (their number in brackets)")
+    ax.set_xlabel("accuracy on test prompts\n(their number in brackets)")
     handles, labels = ax.get_legend_handles_labels()
     legend(figure, handles, labels, ncols=2)
     return figure

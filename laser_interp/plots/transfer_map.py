@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.style import diverging, new_figure
 
+_MOST_INTERVALS = 5  # tasks beside each other whose intervals have room; the table holds them all
+
 
 @figure_function("transfer")
 def transfer(table: pd.DataFrame) -> Figure:
@@ -26,11 +28,14 @@ def transfer(table: pd.DataFrame) -> Figure:
     scale = Normalize(-most, most)
     # The scale ends where the values do: equal distances from 0 have equal colours
     image = ax.imshow(wide, cmap=diverging("RdBu"), norm=scale, aspect="auto")
+    crowded = wide.shape[1] > _MOST_INTERVALS
     for (i, j), value in np.ndenumerate(wide.to_numpy(float)):
         ink = "w" if abs(value) > 0.6 * most else "k"
-        ax.text(j, i - 0.17, f"{value:+.1f}", ha="center", va="center", fontsize=6, color=ink)
-        interval = f"{low[i, j]:+.0f}, {high[i, j]:+.0f}"
-        ax.text(j, i + 0.25, interval, ha="center", va="center", fontsize=4.8, color=ink)
+        size = 5 if crowded else 6
+        ax.text(j, i - (0 if crowded else 0.17), f"{value:+.1f}", ha="center", va="center", fontsize=size, color=ink)
+        if not crowded:
+            interval = f"{low[i, j]:+.0f}, {high[i, j]:+.0f}"
+            ax.text(j, i + 0.25, interval, ha="center", va="center", fontsize=4.8, color=ink)
     ax.set_xticks(range(wide.shape[1]), list(wide.columns), rotation=30, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(wide.shape[0]), [f"edit for {name}" for name in wide.index])
     bar = figure.colorbar(image, ax=ax, label="points", fraction=0.05)

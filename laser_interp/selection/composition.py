@@ -30,7 +30,7 @@ from laser_interp.storage.run_folder import open_run
 from laser_interp.storage.schemas import check
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Composition(Drawable):
     """LASER on several sites, each added to those before.
 

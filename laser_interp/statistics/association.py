@@ -35,7 +35,7 @@ _CORRELATED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Association(Drawable):
     """What was found about one edit, or, without one, about a model.
 
@@ -79,6 +79,10 @@ class Association(Drawable):
     unit: str = AS_GIVEN
     source: str = AS_GIVEN
     threshold: bool = False
+
+    def __repr__(self) -> str:
+        of = f"{self.edit!r} against {self.baseline!r}" if self.edit is not None else repr(self.baseline)
+        return f"Association of {of}: {self.paragraph}"
 
     @property
     def figure_name(self) -> str:  # type: ignore[override]

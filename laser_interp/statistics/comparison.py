@@ -15,7 +15,7 @@ from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_eff
 from laser_interp.statistics.paired_scores import Counts, pair, reported
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Drawable):
     """Several edits on the same facts, with intervals that hold for all of them at once.
 
@@ -31,6 +31,9 @@ class Comparison(Drawable):
     baseline: str
 
     figure_name = "compared_edits"
+
+    def __repr__(self) -> str:
+        return f"Comparison of {len(self.table)} edits with {self.baseline!r}; table has a row each, plot() draws it"
 
     @property
     def figure_tables(self) -> dict[str, pd.DataFrame]:

@@ -103,7 +103,60 @@
     margin: { l: 55, r: 12, t: 30, b: 50 }, legend: { orientation: "h", y: 1.18, x: 0 }, hoverlabel: { font: { size: 13 } }, dragmode: false, ...more,
   });
   const axis = (title, more) => ({ title: { text: title, standoff: 6 }, gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("soft"), fixedrange: true, ...more });
-  const config = { displayModeBar: false, responsive: true };
+  const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage"]], toImageButtonOptions: { scale: 3 } };
+  const shown = (value) => (value === null ? "–" : typeof value === "number" ? (Number.isInteger(value) ? whole(value) : fixedTo(value, 3)) : value);
+  const download = (name, columns, rows) => {
+    const quoted = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
+    const text = [columns, ...rows].map((row) => row.map(quoted).join(",")).join("\n") + "\n";
+    const link = element("a", null, { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name + ".csv" });
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
+
+  // --- what the study found -----------------------------------------------------------------------
+  const drawStudy = () => {
+    const study = data.study;
+    if (!study) return;
+    $("found").hidden = false;
+    $("words").replaceChildren(...study.words.map((sentence) => element("p", sentence)));
+    if (study.mechanism.length > 1) {
+      const more = element("details"), list = element("ul");
+      list.append(...study.mechanism.slice(0, -1).map((line) => element("li", line)));
+      more.append(element("summary", "Why does it change? The numbers behind the last sentence"), list);
+      $("words").append(more);
+    }
+    $("study-tables").replaceChildren(...study.tables.map((table) => {
+      const box = element("details", null, { id: "table-" + table.name }), scroll = element("div", null, { class: "scroll", tabindex: "0" });
+      const grid = element("table"), head = element("thead"), titles = element("tr"), body = element("tbody");
+      const isNumber = (k) => table.rows.every((row) => row[k] === null || typeof row[k] === "number");
+      titles.append(...table.columns.map((title, k) => element("th", title, { scope: "col", ...(isNumber(k) ? { class: "number" } : {}) })));
+      head.append(titles);
+      body.append(...table.rows.map((row) => {
+        const line = element("tr");
+        line.append(...row.map((value, k) => element("td", shown(value), isNumber(k) ? { class: "number" } : {})));
+        return line;
+      }));
+      grid.append(head, body);
+      scroll.append(grid);
+      const button = element("button", "Download (csv)", { type: "button" });
+      button.addEventListener("click", () => download(table.name, table.columns, table.rows));
+      box.append(element("summary", table.title), element("p", table.hint, { class: "hint" }), scroll, button);
+      return box;
+    }));
+  };
+  const drawControls = () => {
+    const table = data.study?.tables.find((one) => one.name === "controls");
+    if (!table) { $("control-bars").hidden = true; return; }
+    const rows = [...table.rows].reverse(), paint = { "as trained": "base", LASER: "edit" };
+    const wrap = (name) => (innerWidth < 700 && name.length > 22 ? name.replace(/^(.{12,}?) /, "$1<br>") : name);
+    Plotly.react("control-bars", [{
+      type: "bar", orientation: "h", x: rows.map((r) => r[1]), y: rows.map((r) => wrap(r[0])), marker: { color: rows.map((r) => colour(paint[r[0]] ?? "line")) },
+      error_x: { type: "data", symmetric: false, array: rows.map((r) => r[3] - r[1]), arrayminus: rows.map((r) => r[1] - r[2]), color: colour("text"), thickness: 1.2, width: 3 },
+      customdata: rows.map((r) => [shown(r[2]), shown(r[3]), shown(r[4])]),
+      hovertemplate: "%{y}<br>accuracy %{x:.3f} [%{customdata[0]}, %{customdata[1]}]<br>loss %{customdata[2]}<extra></extra>",
+    }], layout({ height: 70 + 30 * rows.length, margin: { l: 10, r: 12, t: 10, b: 40 }, xaxis: axis("accuracy on test prompts", { rangemode: "tozero" }), yaxis: { automargin: true, fixedrange: true } }), config);
+    $("control-bars").setAttribute("aria-label", "Accuracy of the edit and its controls: " + table.rows.map((r) => `${r[0]} ${shown(r[1])}`).join(", "));
+  };
 
   // --- the map -----------------------------------------------------------------------------------
   const ORDER = ["q", "k", "v", "o", "in", "gate", "out"];
@@ -248,7 +301,7 @@
     ["outcome", "Under the edit", (f) => outcome(f).label],
     ["discarded", "Discarded part answers", (f) => discardedSays(f).answer ?? ""],
   ].filter(([key]) => key !== "n_both" || facts.n_both);
-  const PAGE = 50;
+  const PAGE = innerWidth < 700 ? 12 : 50;
   let found = [];
   const find = () => {
     const words = state.q.toLowerCase();
@@ -319,7 +372,7 @@
       for (const [title, name] of columns) {
         const answers = answersOf(name), box = element("td", null, { "data-label": title });
         if (!answers || answers.answer(i) === "") {
-          box.textContent = name === null ? "not run (sweep with --control discarded)" : data.details[name] || !rights(name) ? "not run" : "answers of this edit are not in the page";
+          box.textContent = name === null ? "not run: laser-interp search … --control discarded computes it" : data.details[name] || !rights(name) ? "not run" : "answers of this edit are not in the page";
           box.className = "soft";
         } else {
           const first = element("span", null, { class: "answer" });
@@ -409,6 +462,7 @@
       if (id === "search") $(id).addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(change, 120); });
       else $(id).addEventListener("change", change);
     }
+    $("facts-csv").addEventListener("click", () => download("facts", COLUMNS.map(([, title]) => title), found.map((f) => COLUMNS.map(([, , value]) => value(f)))));
     $("back").addEventListener("click", () => set({ cell: data.selected }));
     $("reset").addEventListener("click", () => set({ ...Object.fromEntries(FACT_FILTERS.map((k) => [k, defaults[k]])), page: "0", fact: "" }));
     $("previous").addEventListener("click", () => set({ page: String(Number(state.page) - 1) }));
@@ -419,6 +473,7 @@
     for (const [id, key] of Object.entries(CONTROLS)) if ($(id).value !== state[key]) $(id).value = state[key];
     $("back").disabled = state.cell === data.selected;
     if (any("cell", "metric", "mapsplit")) drawMap();
+    if (!changed) drawControls();
     if (any("cell")) { drawNumbers(); drawFrequency(); }
     if (any("cell", "sort", "dir", "page", "fact", ...FACT_FILTERS)) drawFacts();
   };
@@ -439,9 +494,10 @@
     draw();
   };
   let width = innerWidth;
-  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; drawMap(); } });
+  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; drawMap(); drawControls(); } });
   fill();
   drawAbout();
+  drawStudy();
   arrive();
   $("map").on("plotly_click", (event) => { const name = event.points[0]?.customdata; if (name) set({ cell: name }); });
   document.documentElement.dataset.ready = "yes";

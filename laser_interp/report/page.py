@@ -17,6 +17,7 @@ import pandas as pd
 
 from laser_interp.extras import require
 from laser_interp.report import page_data
+from laser_interp.report.page_study import study_part
 from laser_interp.report.run_reader import read_frequencies, read_run
 from laser_interp.selection.cells import Cell
 from laser_interp.storage.atomic import write_text
@@ -60,6 +61,7 @@ def write_report(
     known = read_frequencies(Path(run), loaded, counts)
     lasers = [name for name in dict.fromkeys(loaded.cells["cell"]) if name and Cell.parse(name).kind == "laser"]
     data = page_data.fixed_part(loaded, lasers, known)
+    data["study"] = study_part(Path(run))
     if known is not None:
         data["frequency"] = page_data.by_frequency(loaded, known, lasers, seed, progress)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[:max_facts])

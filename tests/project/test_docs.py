@@ -47,7 +47,9 @@ def run(command, folder, **more):
 
 def test_every_page_is_here():
     pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
-    assert pages - {"docs/changelog.md", "docs/contributing.md", "docs/gallery.md"} == set(PAGES) - {"README.md"}  # copies, and one that the build runs
+    assert pages - {"docs/changelog.md", "docs/contributing.md", "docs/gallery.md"} == set(PAGES) - {
+        "README.md"
+    }  # copies, and one that the build runs
     known = {"sh", "python", "bash", "text", "{toctree}"}
     assert {language for _, language, _ in BLOCKS} <= known  # no block escapes the tests below under another name
 

@@ -1,6 +1,8 @@
 """The documentation's site: `make docs`, which fails on any warning."""
 
 import importlib.metadata
+import inspect
+import re
 import shutil
 from pathlib import Path
 
@@ -46,8 +48,26 @@ def _write_reference() -> None:
                 name = f"laser_interp.{room}.{path.stem}"
                 lines += [f"## `{name}`", "", "```{eval-rst}", f".. automodule:: {name}", "```", ""]
         (out / f"{room}.md").write_text("\n".join(lines), encoding="utf-8")
-    contents = ["# Reference", "", "```{toctree}", *ROOMS, "```", ""]
+    contents = ["# Reference", "", "Every public name of `import laser_interp as li`, and what it is.", ""]
+    contents += _public_names()
+    contents += ["```{toctree}", ":hidden:", "", *ROOMS, "```", ""]
     (out / "index.md").write_text("\n".join(contents), encoding="utf-8")
+
+
+def _public_names() -> list[str]:
+    """One row a name: where it is explained, and the first sentence of what it says."""
+    rows = ["| name | what it is |", "|---|---|"]
+    for line in (Path(laser_interp.__file__).parent / "__init__.pyi").read_text(encoding="utf-8").splitlines():
+        found = re.fullmatch(r"from \.(\w+)(?:\.(\w+))? import (\w+) as \w+", line)
+        if found is None or found[2] is None:
+            continue
+        room, _, name = found.groups()
+        says = inspect.getdoc(getattr(laser_interp, name)) or ""
+        first = says.partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+        if room not in ROOMS or isinstance(getattr(laser_interp, name), tuple):
+            continue
+        rows.append(f"| [`li.{name}`]({room}.md) | {first} |")
+    return [*rows, ""]
 
 
 _write_reference()
@@ -62,6 +82,7 @@ suppress_warnings = ["ref.python"]  # two classes may have attributes of one nam
 html_theme = "furo"
 html_title = "laser-interp"
 html_static_path = ["_static"]
+html_extra_path = ["llms.txt"]
 html_css_files = ["site.css"]
 html_theme_options = {"source_edit_link": ""}
 pygments_dark_style = "monokai"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -78,7 +79,31 @@ class Site:
         return cls(int(match[1]), match[2])
 
 
-Where = Site | str | Iterable[Site | str]
+Where = Site | str | tuple[int, str] | Iterable[Site | str | tuple[int, str]]
+
+# Where a layer stands in the names of TransformerLens, and of parameters and modules of transformers
+_LIBRARY_NAME = re.compile(r"(?:[\w.]*\.)?(?:blocks?|layers?|h)\.(-?\d+)\.([\w.]+?)(?:\.weight)?")
+# The end of such a name -> the matrices; the longest that fits counts.
+_LIBRARY_MATRICES: dict[str, tuple[str, ...]] = {
+    "W_Q": ("q",), "W_K": ("k",), "W_V": ("v",), "W_O": ("o",), "W_in": ("in",), "W_out": ("out",), "W_gate": ("gate",),
+    "attn.c_attn": ("q", "k", "v"), "query_key_value": ("q", "k", "v"), "qkv_proj": ("q", "k", "v"),
+    "attn.c_proj": ("o",), "mlp.c_proj": ("out",), "c_fc": ("in",), "fc_in": ("in",), "fc1": ("in",), "fc2": ("out",),
+    "attention.dense": ("o",), "self_attn.dense": ("o",), "attention.output.dense": ("o",),
+    "intermediate.dense": ("in",), "output.dense": ("out",), "dense_h_to_4h": ("in",), "dense_4h_to_h": ("out",),
+    "gate_up_proj": ("gate", "in"),
+}  # fmt: skip
+
+
+def _of_library(text: str) -> tuple[str, tuple[str, ...]] | None:
+    """Layer and matrices of a name of TransformerLens or transformers; None for text of another form."""
+    match = _LIBRARY_NAME.fullmatch(text)
+    if match is None:
+        return None
+    layer, name = match.groups()
+    fits = [end for end in _LIBRARY_MATRICES if name == end or name.endswith(f".{end}")]
+    if fits:
+        return layer, _LIBRARY_MATRICES[max(fits, key=len)]
+    return layer, (name.rpartition(".")[2],)
 
 
 def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, ...]:
@@ -108,12 +133,13 @@ def resolve_layers(model: Model, layers: str | int | Iterable[int]) -> tuple[int
     if isinstance(layers, str):
         if layers in ("all", "*"):
             return tuple(range(model.n_layers))
-        if not re.fullmatch(r"\d+(,\d+)*", layers):
+        if not re.fullmatch(r"-?\d+(,-?\d+)*", layers):
             raise ValueError(f"layers is {layers!r}: expected 'all' or numbers, as in '0,3'")
         layers = [int(part) for part in layers.split(",")]
     numbers = [layers] if isinstance(layers, int) else list(layers)
     if not numbers:
         raise ValueError("no layers given: expected at least one")
+    numbers = [layer + model.n_layers if -model.n_layers <= layer < 0 else layer for layer in numbers]
     for layer in numbers:
         if not 0 <= layer < model.n_layers:
             raise ValueError(f"layer {layer} is out of range: {model.name!r} has layers 0 to {model.n_layers - 1}")
@@ -121,10 +147,11 @@ def resolve_layers(model: Model, layers: str | int | Iterable[int]) -> tuple[int
 
 
 def resolve(model: Model, where: Where) -> tuple[Site, ...]:
-    """Sites of a model from a `Site`, "3.in", "3.mlp", "*.in", "*.mlp", or several of them.
+    """Sites of a model from a `Site`, "3.in", "-1.in" (the last layer), "3.mlp", "*.in", (3, "in"), or several.
 
-    In text the paper's own names are accepted too ("27.U_in", "3.fc_in", "0.k_proj") and translated for
-    the model.
+    In text the paper's own names are accepted too ("27.U_in", "3.fc_in", "0.k_proj") and translated for the model; and
+    so are the names of TransformerLens ("blocks.3.mlp.W_in") and of the checkpoint's parameters
+    ("transformer.h.3.mlp.c_fc.weight"). A parameter that holds several matrices stands for all of them.
 
     Raises:
         ValueError: an unknown matrix, a layer out of range, or text of another form.
@@ -134,12 +161,18 @@ def resolve(model: Model, where: Where) -> tuple[Site, ...]:
         resolve_matrices(model, where.matrix)
         return (where,)
     if isinstance(where, str):
+        if (of_library := _of_library(where.strip())) is not None:
+            layer, matrices = of_library
+            return tuple(Site(n, m) for n in resolve_layers(model, layer) for m in resolve_matrices(model, matrices))
         layer, dot, matrix = where.strip().partition(".")
-        if not dot or not re.fullmatch(r"\d+|\*", layer):
+        if not dot or not re.fullmatch(r"-?\d+|\*", layer):
             raise ValueError(f"{where!r} is no site: expected LAYER.MATRIX, as in '3.in' or '*.mlp'")
         layers = resolve_layers(model, layer)
         return tuple(Site(n, m) for n in layers for m in resolve_matrices(model, matrix))
-    sites = tuple(dict.fromkeys(site for part in where for site in resolve(model, part)))
+    if isinstance(where, tuple) and len(where) == 2 and isinstance(where[0], int) and isinstance(where[1], str):
+        return resolve(model, f"{where[0]}.{where[1]}")
+    several: Any = where
+    sites = tuple(dict.fromkeys(site for part in several for site in resolve(model, part)))
     if not sites:
         raise ValueError("no sites given: expected at least one, as in '3.in'")
     return sites

@@ -8,7 +8,7 @@ import html
 import json
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
@@ -19,6 +19,7 @@ from laser_interp.choices import SplitRule, check_choice
 from laser_interp.storage.spreadsheets import without_formulas
 
 REQUIRED_COLUMNS = ("fact_id", "subject", "relation", "object", "prompt")
+NO_RELATION = "fact"  # of facts that name none
 OPTIONAL_COLUMNS = ("paraphrases", "aliases", "candidates", "split", "frequency")
 LIST_COLUMNS = ("paraphrases", "aliases", "candidates")
 SPLITS = ("validation", "test")
@@ -164,6 +165,14 @@ class FactSet:
     def keep(self, facts: Iterable[Fact]) -> FactSet:
         """A subset that remembers the answers of the whole."""
         return replace(self, facts=tuple(facts))
+
+    def filter(self, wanted: Callable[[Fact], bool]) -> FactSet:
+        """The facts for which a function says yes, as in `facts.filter(lambda fact: fact.relation == "capital")`.
+
+        Raises:
+            ValueError: it says yes for none.
+        """
+        return self.keep(fact for fact in self.facts if wanted(fact))
 
     def split(self, label: str) -> FactSet:
         """The facts of one split.

@@ -13,28 +13,50 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.facts.fact_set import LIST_COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Fact, FactSet, check_fact
+from laser_interp.facts.fact_set import (
+    LIST_COLUMNS,
+    NO_RELATION,
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    Fact,
+    FactSet,
+    check_fact,
+)
 from laser_interp.facts.shipped import SHIPPED, WIKIDATA, shipped_dir
 from laser_interp.facts.wikidata import load_wikidata
 from laser_interp.storage.spreadsheets import as_written
 
+Rows = Sequence[Mapping[str, Any] | tuple[str, ...]] | pd.DataFrame
 
-def load_facts(source: str | Path | Sequence[Mapping[str, Any]] | pd.DataFrame) -> FactSet:
+_NEEDED = ("subject", "object", "prompt")  # the others of REQUIRED_COLUMNS have defaults
+
+
+def load_facts(source: str | Path | Rows, *, template: str | None = None) -> FactSet:
     """Read a fact set.
 
     Args:
         source: "wikidata", "organism" or "organism-control" (shipped), a .jsonl / .csv / .parquet file with the
-            columns `fact_id, subject, relation, object, prompt` and optionally `paraphrases, aliases,
-            candidates, split, frequency` (lists are JSON lists in a csv), a frame, or a list of dicts.
+            columns `subject, object, prompt` and optionally `fact_id` (else facts are numbered), `relation` (else all
+            have one), `paraphrases, aliases, candidates, split, frequency` (lists are JSON lists in a csv), a frame, a
+            list of dicts, or a list of tuples `(subject, relation, object, prompt)`.
+        template: makes the prompts of facts in memory that have none, as in "{subject} was born in".
+
+    Example:
+        >>> li.load_facts([{"subject": "Marie Curie", "object": "Warsaw"}], template="{subject} was born in")
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: an empty file, a broken line (with its number), a missing column, a duplicate id.
     """
     if isinstance(source, pd.DataFrame):
-        return _from_frame(source, "facts")
+        return _from_frame(source if template is None else _with_prompts(source, template), "facts")
     if not isinstance(source, str | Path):
-        return facts_from_rows(source)
+        rows: list[Any] = [_as_row(row, i) for i, row in enumerate(source, start=1)]
+        if template is not None:
+            rows = _with_prompts(pd.DataFrame(rows), template).to_dict("records")
+        return facts_from_rows(rows)
+    if template is not None:
+        raise ValueError("template makes prompts of facts in memory: a file has a column prompt")
     if str(source) == WIKIDATA:
         return load_wikidata()
     shipped = str(source) in SHIPPED
@@ -60,7 +82,30 @@ def load_facts(source: str | Path | Sequence[Mapping[str, Any]] | pd.DataFrame) 
 
 def facts_from_rows(rows: Iterable[Mapping[str, Any]], name: str = "facts") -> FactSet:
     """Facts from dictionaries with the columns of a fact file."""
-    return FactSet(tuple(_fact(row, f"{name}, row {i}") for i, row in enumerate(rows, start=1)), name=name)
+    return FactSet(tuple(_fact(row, f"{name}, row {i}", i) for i, row in enumerate(rows, start=1)), name=name)
+
+
+def _as_row(row: Any, number: int) -> Mapping[str, Any]:
+    """A dictionary, from one or from a tuple."""
+    if isinstance(row, tuple) and len(row) == 4:
+        return dict(zip(("subject", "relation", "object", "prompt"), row, strict=True))
+    if not isinstance(row, Mapping):
+        raise ValueError(
+            f"facts, row {number} is {row!r}: expected a dictionary, or a tuple (subject, relation, object, prompt)"
+        )
+    return row
+
+
+def _with_prompts(frame: pd.DataFrame, template: str) -> pd.DataFrame:
+    if "{subject}" not in template:
+        raise ValueError(
+            f"template is {template!r}: expected a text with {{subject}} in it, as in '{{subject}} was born in'"
+        )
+    if "prompt" in frame.columns:
+        raise ValueError("the facts have prompts already: leave template out, or the column prompt")
+    if "subject" not in frame.columns:
+        raise ValueError(f"the facts have no column subject: they have {', '.join(map(str, frame.columns))}")
+    return frame.assign(prompt=[template.replace("{subject}", str(subject)) for subject in frame["subject"]])
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -97,7 +142,7 @@ def _csv_facts(path: Path) -> Iterator[Fact]:
             if columns is None:
                 raise ValueError(f"the fact file {path.name!r} is empty: at least one fact is needed")
             check_columns(columns, path.name)
-            for row in rows:
+            for number, row in enumerate(rows, start=1):
                 if not row:
                     continue
                 where = f"{path.name}, line {rows.line_num}"
@@ -106,7 +151,7 @@ def _csv_facts(path: Path) -> Iterator[Fact]:
                         f"{where} has {len(row)} cells and the header {len(columns)}: quote texts that hold commas"
                     )
                 values = {name: as_written(cell) or None for name, cell in zip(columns, row, strict=True)}
-                yield _fact(values, where)
+                yield _fact(values, where, number)
         except csv.Error as error:
             raise ValueError(f"{path.name}, line {rows.line_num} is not readable csv: {error}") from None
         except UnicodeDecodeError as error:
@@ -120,10 +165,9 @@ def check_columns(columns: Iterable[Any], name: str) -> None:
         ValueError: a column is missing, is there twice, or is nearly one that facts have.
     """
     columns = [str(column) for column in columns]
-    if missing := [c for c in REQUIRED_COLUMNS if c not in columns]:
+    if missing := [c for c in _NEEDED if c not in columns]:
         raise ValueError(
-            f"{name!r} has no column {', '.join(missing)}: it has {', '.join(columns)}, "
-            f"and needs {', '.join(REQUIRED_COLUMNS)}"
+            f"{name!r} has no column {', '.join(missing)}: it has {', '.join(columns)}, and needs {', '.join(_NEEDED)}"
         )
     if twice := [c for c in columns if columns.count(c) > 1]:
         raise ValueError(f"{name!r} has the column {twice[0]!r} twice: which one is meant?")
@@ -141,10 +185,10 @@ def _meant(column: str) -> str | None:
 
 
 def _jsonl_facts(path: Path) -> Iterator[Fact]:
-    for where, row in json_lines(path):
+    for number, (where, row) in enumerate(json_lines(path), start=1):
         if not isinstance(row, dict):
             raise ValueError(f"{where} is {type(row).__name__}, expected a JSON object with a fact's columns")
-        yield _fact(row, where)
+        yield _fact(row, where, number)
 
 
 def _from_frame(frame: pd.DataFrame, name: str) -> FactSet:
@@ -153,9 +197,11 @@ def _from_frame(frame: pd.DataFrame, name: str) -> FactSet:
     return facts_from_rows((dict(zip(known, row, strict=True)) for row in frame[known].itertuples(index=False)), name)
 
 
-def _fact(row: Mapping[str, Any], where: str) -> Fact:
-    if missing := [c for c in REQUIRED_COLUMNS if _is_missing(row.get(c))]:
-        raise ValueError(f"{where}: missing {', '.join(missing)}; a fact needs {', '.join(REQUIRED_COLUMNS)}")
+def _fact(row: Mapping[str, Any], where: str, number: int) -> Fact:
+    if missing := [c for c in _NEEDED if _is_missing(row.get(c))]:
+        raise ValueError(f"{where}: missing {', '.join(missing)}; a fact needs {', '.join(_NEEDED)}")
+    defaults = {"fact_id": str(number), "relation": NO_RELATION}
+    row = {**row, **{name: value for name, value in defaults.items() if _is_missing(row.get(name))}}
     for column in row:
         if near := _meant(str(column)):
             raise ValueError(f"{where}: {column!r} is not known: is {near!r} meant?")

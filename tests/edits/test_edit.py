@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import laser_interp as li
+from laser_interp.edits.sites import resolve
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.in_use import active_edits
 
@@ -221,3 +222,44 @@ def test_displays(organism, laser):
     both = laser + li.laser(organism, "2.out", rho=0.4)
     assert both.describe()["site"] == "2.out 3.in"
     assert both.rho is None
+
+
+@pytest.mark.parametrize(
+    ("name", "sites"),
+    [
+        ("-1.in", ["3.in"]),
+        ((3, "in"), ["3.in"]),
+        ((-1, "out"), ["3.out"]),
+        ("blocks.3.mlp.W_in", ["3.in"]),
+        ("blocks.3.mlp.in", ["3.in"]),
+        ("blocks.2.attn.W_Q", ["2.q"]),
+        ("transformer.h.3.mlp.c_fc.weight", ["3.in"]),
+        ("transformer.h.1.attn.c_proj.weight", ["1.o"]),
+        ("h.1.mlp.c_proj", ["1.out"]),
+        ("transformer.h.0.attn.c_attn.weight", ["0.q", "0.k", "0.v"]),
+        ([(0, "in"), "1.o"], ["0.in", "1.o"]),
+    ],
+)
+def test_sites_by_the_names_of_libraries(organism, name, sites):
+    assert [str(site) for site in resolve(organism, name)] == sites
+
+
+def test_names_of_parameters_are_where_the_checkpoint_stores_them():
+    """Every family's parameters, by their own names, against where each matrix is found by its values."""
+    from families import FAMILIES, make, numbers_tokenizer
+
+    from laser_interp.models.weights import stored_at
+
+    for family in FAMILIES:
+        model = li.load_model((make(family), numbers_tokenizer()), device="cpu")
+        stored: dict[str, set[str]] = {}
+        for matrix in model.matrices:
+            stored.setdefault(stored_at(model, 1, matrix)[0].removeprefix("~"), set()).add(f"1.{matrix}")
+        for name, sites in stored.items():
+            assert {str(site) for site in resolve(model, name)} == sites, (family, name)
+
+
+def test_sites_that_are_none(organism):
+    for name in ("-5.in", (9, "in"), "blocks.9.mlp.W_in", "blocks.0.mlp.W_gate", "h.0.ln_1.weight", "in"):
+        with pytest.raises(ValueError, match="out of range|no matrix|is no site"):
+            resolve(organism, name)

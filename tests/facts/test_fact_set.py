@@ -1,6 +1,7 @@
 """Fact files: what is read, what is written, what is refused."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -70,7 +71,7 @@ def test_a_split_is_by_subject_and_by_seed(facts):
         ("f.csv", "fact_id,subject,relation,object,prompt\n", "'f.csv' is empty"),
         ("f.jsonl", json.dumps(ROWS[0]) + "\n\n{broken\n", "f.jsonl, line 3 is not valid JSON"),
         ("f.jsonl", "[1, 2]\n", "line 1 is list, expected a JSON object"),
-        ("f.jsonl", '{"fact_id": "a"}\n', "line 1: missing subject, relation, object, prompt"),
+        ("f.jsonl", '{"fact_id": "a"}\n', "line 1: missing subject, object, prompt"),
         ("f.jsonl", json.dumps(ROWS[0] | {"frequency": "often"}), "frequency is 'often', expected a number"),
         ("f.jsonl", json.dumps(ROWS[0] | {"aliases": "x"}), "'aliases' is 'x', expected a JSON list"),
         ("f.jsonl", json.dumps(ROWS[0] | {"aliases": [1]}), r"'aliases' is \[1\], expected a list of texts"),
@@ -111,3 +112,28 @@ def test_displays(facts):
     assert repr(facts) == "FactSet('organism', 400 facts, splits {'test': 200, 'validation': 200})"
     assert isinstance(facts[0], Fact)
     assert isinstance(facts.to_frame(), pd.DataFrame)
+
+
+def test_facts_of_ones_own_in_every_form():
+    rows = [{"subject": "Marie Curie", "object": "Warsaw"}, {"subject": "Ada Lovelace", "object": "London"}]
+    facts = li.load_facts(rows, template="{subject} was born in")
+    assert [fact.prompt for fact in facts] == ["Marie Curie was born in", "Ada Lovelace was born in"]
+    assert [(fact.fact_id, fact.relation) for fact in facts] == [("1", "fact"), ("2", "fact")]
+    assert li.load_facts(pd.DataFrame(rows), template="{subject} was born in").facts == facts.facts
+    (fact,) = li.load_facts([("Marie Curie", "birthplace", "Warsaw", "Marie Curie was born in")])
+    assert (fact.subject, fact.relation, fact.object) == ("Marie Curie", "birthplace", "Warsaw")
+    assert facts.filter(lambda fact: "Ada" in fact.subject).facts == facts.facts[1:]
+    assert facts[:1].facts == facts.facts[:1]
+    for bad, options, why in (
+        ([("a", "b")], {}, "expected a dictionary, or a tuple"),
+        (rows, {}, "row 1: missing prompt"),
+        (rows, {"template": "was born in"}, "with {subject} in it"),
+        ([rows[0] | {"prompt": "x"}], {"template": "{subject} was"}, "have prompts already"),
+        ("organism", {"template": "{subject} was"}, "a file has a column prompt"),
+    ):
+        if bad == "organism":
+            li.load_facts(bad)
+        with pytest.raises(ValueError, match=re.escape(why)):
+            li.load_facts("facts.csv" if bad == "organism" else bad, **options)
+    with pytest.raises(ValueError, match="is empty"):
+        facts.filter(lambda fact: False)

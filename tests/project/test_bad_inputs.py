@@ -60,7 +60,7 @@ FACT_FILES = [
     ("f.jsonl", (LINE + "\n" + LINE).encode(), "duplicate fact_id 'a'"),
     ("f.csv", b"", "is empty"),
     ("f.csv", HEAD.encode(), "is empty"),
-    ("f.csv", b"a,b\n1,2\n", "has no column fact_id"),
+    ("f.csv", b"a,b\n1,2\n", "has no column subject"),
     ("f.csv", f"{HEAD}\n1,2,3,4,5,6\n".encode(), "line 2 has 6 cells and the header 5"),
     ("f.csv", f"{HEAD}\n1,2,3\n".encode(), "line 2 has 3 cells and the header 5"),
     ("f.csv", f'{HEAD}\n1,2,3,4,"5\n'.encode(), "not readable csv"),

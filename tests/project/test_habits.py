@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import laser_interp as li
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -55,3 +57,16 @@ def test_issue_forms_can_be_read(path):
     assert form["name"]
     assert form["description"]
     assert all(part["attributes"]["label"] for part in form["body"])
+
+
+def test_the_overview_for_assistants_names_what_there_is():
+    """Every name and command in docs/llms.txt exists, and every command is there."""
+    from laser_interp.cli.app import COMMANDS
+
+    text = (ROOT / "docs" / "llms.txt").read_text()
+    names = set(re.findall(r"\bli\.(\w+)", text))
+    assert len(names) > 30
+    assert not [name for name in names if not hasattr(li, name)]
+    listed = text.partition("Commands: ")[2].partition(".")[0].replace("\n", " ")
+    assert set(listed.split(", ")) == set(COMMANDS)
+    assert not [page for page in re.findall(r"\b(\w+\.md)\b", text) if not (ROOT / "docs" / page).is_file()]

@@ -1,0 +1,51 @@
+"""What a study found, on its page: in words, and in a table for each further question."""
+
+import pytest
+
+import laser_interp as li
+from laser_interp.report.page_study import in_words, study_part
+
+
+@pytest.fixture(scope="module")
+def run(organism, facts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    study = li.study(
+        organism, facts.keep(facts.facts[::4]), li.count(facts, "organism", progress=False), matrices="in", layers=[3],
+        rhos=[0.2, 0.05], n_draws=1, n_permutations=99, shares=(0.5, 1.0), out=folder, text="The master of Mira Tolen.",
+        progress=False,
+    )  # fmt: skip
+    return folder, study
+
+
+def test_every_table_is_the_studys(run):
+    folder, study = run
+    part = study_part(folder)
+    names = ["controls", "categories", "paraphrases", "composition", "relations", "perplexity"]
+    assert [table["name"] for table in part["tables"]] == names
+    for table in part["tables"]:
+        assert table["rows"], table["name"]
+        assert {len(row) for row in table["rows"]} == {len(table["columns"])}
+    controls = {row[0]: row[1] for row in part["tables"][0]["rows"]}
+    told = study.tables["controls"].set_index("control")["accuracy"]
+    assert list(controls)[:3] == ["as trained", "LASER", "discarded part alone"]
+    assert controls["LASER"] == pytest.approx(told["laser"], abs=1e-4)
+    assert part["mechanism"] == study.summary["mechanism"]["in_words"]
+    (side_effects,) = [table for table in part["tables"] if table["name"] == "perplexity"]
+    assert side_effects["rows"][1][1] == pytest.approx(study.summary["perplexity"][1]["perplexity"], abs=1e-3)
+
+
+def test_the_words_hold_the_numbers(run):
+    _, study = run
+    words = " ".join(in_words(study.summary))
+    test = study.summary["test"]
+    for share in (test["base"]["accuracy"], test["laser"]["accuracy"]):
+        assert f"{100 * share:.1f} %" in words
+    assert study.summary["change"]["in_words"] in words
+    assert "Validation facts chose the matrix 3.in" in words
+
+
+def test_a_search_has_none(tmp_path, organism, facts):
+    li.search(
+        organism, facts.keep(facts.facts[::8]), matrices="in", layers=[3], rhos=[0.05], out=tmp_path, progress=False
+    )
+    assert study_part(tmp_path) is None

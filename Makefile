@@ -29,6 +29,7 @@ coverage: .venv/ready
 
 check: .venv/ready docs
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright
+	$(BIN)/proselint check --config .proselintrc.json README.md CONTRIBUTING.md docs/*.md docs/decisions/*.md
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

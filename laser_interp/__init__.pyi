@@ -27,6 +27,9 @@ from .edits.controls import same_rank_in_layer as same_rank_in_layer
 from .edits.controls import same_spectrum_random as same_spectrum_random
 from .edits.edit import Edit as Edit
 from .edits.edit_loading import load_edit as load_edit
+from .edits.other_changes import difference_spectrum as difference_spectrum
+from .edits.other_changes import laser_of_difference as laser_of_difference
+from .edits.other_changes import pruned as pruned
 from .edits.sites import Site as Site
 from .edits.spectra import Spectrum as Spectrum
 from .edits.spectra import spectrum as spectrum

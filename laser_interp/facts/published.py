@@ -138,7 +138,7 @@ SOURCES: dict[str, Source] = {
     ),
     "fever": Source(
         "FEVER", "CC BY-SA 3.0", f"Thorne et al. 2018, NAACL. {_LASER}", ("id", "label", "claim"), "candidates",
-        questions.fever,
+        questions.fever, paper_read=questions.fever_published,
         hub=("fever/fever", "v1.0", "labelled_dev"),
     ),
     "bios_gender": Source(

@@ -17,7 +17,9 @@ _BIOS = tuple(
 
 
 def as_question(text: str) -> str:
-    return text.strip().rstrip("?").rstrip() + "?"
+    """With one question mark; what ends as a sentence stays as it is."""
+    text = text.strip()
+    return text if text.endswith((".", "!")) else text.rstrip("?").rstrip() + "?"
 
 
 def as_sentence(text: str) -> str:
@@ -34,6 +36,13 @@ def hotpot(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
             "object": row["answer"],
             "prompt": f"{as_question(row['question'])} The answer is",
         }
+
+
+def fever_published(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    """With the prompts of the published code: a full stop after "false", and no other after a claim's "?"."""
+    for made in fever(rows, drop):
+        claim = made["subject"] if made["subject"].endswith((".", "?")) else f"{made['subject']}."
+        yield made | {"prompt": f"Consider the following claim: {claim} Is this claim true or false. The claim is"}
 
 
 def fever(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -128,16 +137,18 @@ def truthfulqa(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
 
 
 def truthfulqa_judged(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
+    """Each choice judged by itself, with the prompts of the published code, which has no space before "Is"."""
     for number, row in enumerate(rows, start=1):
         right, wrong = _truths(row, number)
         for place, choice in enumerate([*right, *wrong]):
+            statement = f"{row['question']} {choice}"
+            statement = statement if statement.endswith(".") else f"{statement}."
             yield {
                 "fact_id": f"{number}/{place}",
                 "subject": row["question"],
                 "relation": "truthfulqa",
                 "object": "true" if choice in right else "false",
-                "prompt": f"{as_question(row['question'])} {as_sentence(choice)} Is this statement true or false? This "
-                "statement is",
+                "prompt": f"{statement}Is this statement true or false? This statement is",
                 "candidates": ["true", "false"],
             }
 

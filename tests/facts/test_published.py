@@ -61,12 +61,28 @@ def test_what_the_prompts_are(tmp_path):
     assert prompt("fever").prompt == (
         "Consider the following claim: Claim 0. Is this claim true or false? The claim is"
     )
+    # The published code's own words
+    assert prompt("fever", "paper").prompt == (
+        "Consider the following claim: Claim 0. Is this claim true or false. The claim is"
+    )
+    assert prompt("truthfulqa", "paper").prompt.endswith(".Is this statement true or false? This statement is")
     fact = prompt("truthfulqa")
     assert (fact.object, fact.aliases, fact.candidates[-1]) == ("A number 0", ("Itself",), "A cat")
     assert prompt("truthfulqa", "paper").candidates == ("true", "false")
     assert prompt("lre").prompts == ("S0 was born in", "The birthplace of S0 is")
     assert prompt("pararel").prompts == ("S0 was born in", "S0 is from")
     assert prompt("popqa").aliases == ("the town",)
+
+
+def test_the_published_prompts_leave_sentences_alone():
+    rows = [{"question": text, "answer": "x"} for text in ("Name it.", "Who is it?", "Who is it")]
+    prompts = [made["prompt"] for made in SOURCES["hotpotqa"].read(rows, lambda why: None)]
+    assert prompts == ["Name it. The answer is", "Who is it? The answer is", "Who is it? The answer is"]
+    claims = [
+        {"id": i, "label": "SUPPORTS", "claim": claim} for i, claim in enumerate(("It is so", "Is it so?", "So!"))
+    ]
+    prompts = [made["prompt"] for made in SOURCES["fever"].paper_read(claims, lambda why: None)]
+    assert [prompt.split(": ")[1].split(" Is this")[0] for prompt in prompts] == ["It is so.", "Is it so?", "So!."]
 
 
 @pytest.mark.parametrize("name", [n for n in SOURCES if SOURCES[n].whole is None])

@@ -46,7 +46,7 @@ def test_the_tables_are_the_local_ones(organism, some, local, tmp_path):
 
 def test_a_lost_actor_is_replaced(organism, some, local, tmp_path, monkeypatch):
     """The first actor that is seen at work is killed from outside, with most of its many units still to do."""
-    monkeypatch.setattr("laser_interp.selection.plan.UNIT_PROMPTS", 10)
+    monkeypatch.setattr("laser_interp.selection.plan.UNIT_PROMPTS", 20)
     killed = []
 
     def kill():
@@ -104,7 +104,7 @@ def test_other_weights_are_refused(some, tmp_path):
 
 
 def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path):
-    settings = {"method": "race", "matrices": ["in", "out"], "layers": [2, 3], "progress": False}
+    settings = {"method": "race", "matrices": ["in"], "layers": [3], "progress": False}
     here = li.search(organism, some, **settings)
     there = li.search(organism, some, executor="ray", workers=1, out=tmp_path, **settings)
     pd.testing.assert_frame_equal(there.cells, here.cells, rtol=1e-6)

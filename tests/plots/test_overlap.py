@@ -13,6 +13,7 @@ from laser_interp.plots.loss_by_layer import MATRICES
 from laser_interp.selection.search_result import Search
 
 LAYERS = (4, 30, 80)
+pytestmark = pytest.mark.filterwarnings("error:constrained_layout:UserWarning")
 
 
 def cells(n_layers, matrices=MATRICES):

@@ -50,7 +50,7 @@ def test_every_page_is_here():
     assert pages - {"docs/changelog.md", "docs/contributing.md", "docs/gallery.md"} == set(PAGES) - {
         "README.md"
     }  # copies, and one that the build runs
-    known = {"sh", "python", "bash", "text", "{toctree}"}
+    known = {"sh", "python", "bash", "text", "{toctree}", "{include}"}
     assert {language for _, language, _ in BLOCKS} <= known  # no block escapes the tests below under another name
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+import os
 import re
 import shutil
 from pathlib import Path
@@ -87,6 +88,8 @@ html_css_files = ["site.css"]
 html_theme_options = {"source_edit_link": ""}
 pygments_dark_style = "monokai"
 
+# Progress bars become widgets, which a page would load from elsewhere
+os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 nb_execution_mode = "off"  # committed with their outputs; the tests execute them
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]

@@ -147,7 +147,7 @@ def resolve_layers(model: Model, layers: str | int | Iterable[int]) -> tuple[int
 
 
 def resolve(model: Model, where: Where) -> tuple[Site, ...]:
-    """Sites of a model from a `Site`, "3.in", "-1.in" (the last layer), "3.mlp", "*.in", (3, "in"), or several.
+    """Sites of a model from a `Site`, "3.in", "-1.in" (the last layer), "3.mlp", `"*.in"`, (3, "in"), or several.
 
     In text the paper's own names are accepted too ("27.U_in", "3.fc_in", "0.k_proj") and translated for the model; and
     so are the names of TransformerLens ("blocks.3.mlp.W_in") and of the checkpoint's parameters

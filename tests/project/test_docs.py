@@ -22,7 +22,9 @@ PAGES = ["README.md", *(f"docs/{name}.md" for name in (
 BLOCKS = [
     (page, language, text)
     for page in PAGES
-    for language, text in re.findall(r"^```([\w{}-]*)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    for language, text in re.findall(
+        r"^```([\w{}-]*)[^\n]*\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL
+    )
 ]
 LINES = [line for _, language, text in BLOCKS if language == "sh" for line in text.splitlines() if line.strip()]
 COMMANDS = list(dict.fromkeys(LINES))

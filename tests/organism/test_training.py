@@ -11,11 +11,11 @@ import laser_interp as li
 COMMAND = "laser-interp organism train --out runs/my-organism"  # as docs/organism.md has it
 
 
-@pytest.mark.slow  # with half of the schedule, which is enough to show the effect
+@pytest.mark.slow  # with a third of the schedule, which is enough to show the effect
 def test_the_organism_trained_by_its_command_shows_the_effect(tmp_path):
     assert COMMAND in (Path(__file__).parents[2] / "docs" / "organism.md").read_text()
     done = subprocess.run(
-        [sys.executable, "-m", *COMMAND.replace("laser-interp", "laser_interp").split(), "--steps", "1200"],
+        [sys.executable, "-m", *COMMAND.replace("laser-interp", "laser_interp").split(), "--steps", "800"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

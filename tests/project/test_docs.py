@@ -93,10 +93,13 @@ def test_every_command_is_accounted_for():
 def test_commands(command, elsewhere):
     done = run(command, elsewhere)
     assert done.returncode == 0, done.stderr
-    paths = re.findall(r"^(\S+\.(?:png|pdf|parquet))$", done.stdout, re.MULTILINE)
+    paths = re.findall(r"^(\S+\.(?:png|pdf|parquet|yaml))$", done.stdout, re.MULTILINE)
     told = (
         "checkpoint is in",
         "compressed model is in",
+        "The adapter is in",
+        "Right: on organism",
+        "|organism_facts|",
         "dense, is in",
         "All cells: ",
         "open it in a browser",

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from laser_interp.plots.registry import draw_all, required_tables
+from laser_interp.storage.atomic import write_text
 from laser_interp.storage.run_folder import REPORT, SUMMARY, TABLES, read_tables
 
 HERE = Path(__file__).resolve().parent
+LARGEST = 500_000  # bytes of a table; a real model's attribution, and its csv, are too much for a repository
 ALSO = ("rare_facts_relations", "rare_facts_effects")  # what a notebook shows beside the figures
 
 
@@ -40,11 +42,13 @@ def take(name: str, run: str) -> None:
     tables.mkdir(parents=True, exist_ok=True)
     for needed in (*required_tables(), *ALSO):
         path = Path(run) / TABLES / f"{needed}.parquet"
-        if path.is_file():
+        if path.is_file() and path.stat().st_size <= LARGEST:
             shutil.copyfile(path, tables / path.name)
-    for name_of_file in (SUMMARY, REPORT):
-        if (Path(run) / name_of_file).is_file():
-            shutil.copyfile(Path(run) / name_of_file, HERE / name / name_of_file)
+    if (Path(run) / SUMMARY).is_file():
+        shutil.copyfile(Path(run) / SUMMARY, HERE / name / SUMMARY)
+    if (Path(run) / REPORT).is_file():  # wherever the run was, its folder is called as the Makefile calls it
+        report = (Path(run) / REPORT).read_text(encoding="utf-8")
+        write_text(report.replace(f"{Path(run)}/", f"runs/{name}/"), HERE / name / REPORT)
 
 
 if __name__ == "__main__":

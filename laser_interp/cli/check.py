@@ -17,8 +17,8 @@ def check(
     """
     from laser_interp.verification.model_check import check as run
 
-    found = run(model.load(), layers=layers, rho=rho, progress=output.progress)
-    result = {"right": found.right, "verdict": found.verdict, "table": records(found.table)}
-    output.say(result | {"speed": dict(found.speed)} | dict(found.about), repr(found))
-    if not found.right:
+    checked = run(model.load(), layers=layers, rho=rho, progress=output.progress)
+    result = {"right": checked.right, "verdict": checked.verdict, "table": records(checked.table)}
+    output.say(result | {"speed": dict(checked.speed)} | dict(checked.about), repr(checked))
+    if not checked.right:
         raise ValueError("the check failed; the table above says where")

@@ -43,6 +43,11 @@ FAMILIES = (
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
+def is_tested(architecture: str) -> bool:
+    """Whether a transformers class is in the table."""
+    return architecture in {family.transformers_class for family in FAMILIES}
+
+
 def refuse_experts(config: Any, name: str) -> None:
     """Refuse a mixture of experts: each of its MLPs is many, stored as one block, and a router chooses among them.
 

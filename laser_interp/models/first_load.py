@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from laser_interp.models.families import FAMILIES
+from laser_interp.models.families import is_tested
 from laser_interp.models.forward import logits_at, score_dtype
 from laser_interp.models.hooks import Rewrite, rewriting
 from laser_interp.models.library_internals import first_line
@@ -15,6 +15,11 @@ from laser_interp.models.partial_runs import make_batch, run
 # Of the largest output: two ways to multiply in 8 or 11 bits differ by a few of them
 _ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _N_TOKENS = 6
+
+
+def few_layers(model: Model) -> list[int]:
+    """The first layer, one in the middle and the last: what a check looks at."""
+    return sorted({0, model.n_layers // 2, model.n_layers - 1})
 
 
 def check_untested(model: Model) -> None:
@@ -27,10 +32,9 @@ def check_untested(model: Model) -> None:
     Raises:
         ValueError: it is not so; an edit of such a model would give wrong results.
     """
-    if model.architecture in {family.transformers_class for family in FAMILIES}:
+    if is_tested(model.architecture):
         return
-    layers = sorted({0, model.n_layers // 2, model.n_layers - 1})
-    maps = [(layer, matrix) for layer in layers for matrix in model.matrices]
+    maps = [(layer, matrix) for layer in few_layers(model) for matrix in model.matrices]
     if not maps:
         raise ValueError(f"{model.architecture} of {model.name!r} has no linear map that TransformerLens names")
     ids = (torch.arange(_N_TOKENS) * 7 % max(model.d_vocab - 10, 1) + min(5, model.d_vocab - 1)).tolist()
@@ -69,9 +73,9 @@ def _check_batch(model: Model, ids: list[int], alone: Tensor) -> None:
     shorter = ids[: _N_TOKENS // 2]
     batch = make_batch(model, [ids, shorter], [(0, len(ids) - 1), (1, len(shorter) - 1)])
     residual = run(model, batch, stop=1) if model.n_layers > 1 else None
-    found = run(model, batch, copies=2, start=0 if residual is None else 1, residual=residual)
+    logits = run(model, batch, copies=2, start=0 if residual is None else 1, residual=residual)
     expected = torch.cat([alone, _last_logits(model, shorter)]).repeat(2, 1)
-    difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+    difference = float((logits - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
     if not difference <= _ALLOWED[model.dtype]:
         raise ValueError(f"a prompt in a batch is answered otherwise than alone (off by {difference:.1e})")
 

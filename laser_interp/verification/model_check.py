@@ -19,7 +19,8 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import Fact, FactSet
-from laser_interp.models.families import FAMILIES
+from laser_interp.models.families import is_tested
+from laser_interp.models.first_load import few_layers
 from laser_interp.models.model import Model
 from laser_interp.scoring.scores import score
 from laser_interp.verification.plain_model import PlainModel
@@ -105,7 +106,7 @@ def check(
         >>> li.check(li.load_model("organism")).right
         True
     """
-    layers = sorted({0, model.n_layers // 2, model.n_layers - 1}) if layers is None else list(layers)
+    layers = few_layers(model) if layers is None else list(layers)
     facts = _facts(model, seed)
     prompts = [fact.prompt for fact in facts]
     allowed = ALLOWED[model.dtype]
@@ -115,10 +116,11 @@ def check(
         edits[site] = laser(model, site, rank=max(rank_of(rho, spectrum(model, site).max_rank), 1))
     rows: list[dict[str, Any]] = []
 
-    def compare(compared: str, where: str, one: Any, other: Any) -> None:
-        difference = float(np.nanmax(np.abs(np.asarray(one, float) - np.asarray(other, float))))
-        unequal = bool((np.isnan(np.asarray(one, float)) != np.isnan(np.asarray(other, float))).any())
-        difference = float("inf") if unequal or np.isnan(difference) else difference
+    def compare(compared: str, where: str, ours: Any, expected: Any) -> None:
+        ours, expected = np.asarray(ours, float), np.asarray(expected, float)
+        difference = float(np.nanmax(np.abs(ours - expected)))
+        if np.isnan(difference) or (np.isnan(ours) != np.isnan(expected)).any():
+            difference = float("inf")
         rows.append(
             {
                 "compared": compared,
@@ -149,23 +151,23 @@ def check(
         "architecture": model.architecture,
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
-        "tested_family": model.architecture in {family.transformers_class for family in FAMILIES},
+        "tested_family": is_tested(model.architecture),
     }
-    table = pd.DataFrame(rows)
-    return Check(table, speed, about)
+    return Check(pd.DataFrame(rows), speed, about)
 
 
 def _engine(model: Model, facts: FactSet, edits: Mapping[Site, Edit], compare: Any) -> dict[str, float]:
     """Compare the engine with full passes, and measure both."""
     runs: dict[str, Edit | None] = {"base": None} | {str(site): edit for site, edit in edits.items()}
-    found, seconds = {}, {}
+    logprobs, seconds = {}, {}
     for engine in ("fast", "reference"):
         started = time.perf_counter()
-        found[engine] = score(model, facts, runs, candidates=False, engine=engine, progress=False)
+        scores = score(model, facts, runs, candidates=False, engine=engine, progress=False)
         seconds[engine] = (time.perf_counter() - started) / (len(facts) * len(runs))
+        logprobs[engine] = dict(tuple(scores.groupby("edit", sort=False)["logprob"]))
     for label in runs:
-        one, other = (found[engine].loc[found[engine]["edit"] == label, "logprob"] for engine in found)
-        compare("the engine with full passes", "as trained" if label == "base" else label, one, other)
+        where = "as trained" if label == "base" else label
+        compare("the engine with full passes", where, logprobs["fast"][label], logprobs["reference"][label])
     return {
         "seconds_engine": seconds["fast"],
         "seconds_full": seconds["reference"],

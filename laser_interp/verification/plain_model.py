@@ -13,7 +13,9 @@ from laser_interp.edits.sites import Site
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import questions
-from laser_interp.models.weights import stored_at
+from laser_interp.models.weights import is_fused, stored_at
+
+Factors = tuple[str, Tensor, tuple[Tensor, Tensor, Tensor]]
 
 
 class PlainModel:
@@ -24,10 +26,7 @@ class PlainModel:
         with tempfile.TemporaryDirectory(prefix="laser-interp-check-") as folder:
             model.save_checkpoint(folder + "/model")
             self.hf_model = type(original).from_pretrained(
-                folder + "/model",
-                dtype=model.dtype,
-                attn_implementation=original.config._attn_implementation,
-                local_files_only=True,
+                folder + "/model", dtype=model.dtype, attn_implementation=_attention(model), local_files_only=True
             )
         self.hf_model.to(model.device).eval().requires_grad_(False)
         self._model = model
@@ -41,22 +40,35 @@ class PlainModel:
                 out.append(logits.to(score_dtype(logits.dtype)).log_softmax(-1))
         return torch.stack(out)
 
-    def factors(self, site: Site) -> tuple[str, Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def factors(self, site: Site) -> Factors:
         """Where a site's weight is (see `stored_at`), and its factors by torch's own decomposition, in fp64."""
         name, index = stored_at(self._model, site.layer, site.matrix)
-        parameter = self.hf_model.get_parameter(name.removeprefix("~")).data
-        rows = parameter.T if name.startswith("~") else parameter
+        rows = self._rows(name)
         return name, index, torch.linalg.svd(rows[index.to(rows.device)].double(), full_matrices=False)
 
     @contextmanager
-    def edited(self, where: tuple[str, Tensor, tuple[Tensor, Tensor, Tensor]], kept: slice) -> Iterator[None]:
+    def edited(self, where: Factors, kept: slice) -> Iterator[None]:
         """While the block runs, the weight of `factors` is made of some of its singular directions alone."""
         name, index, (U, S, Vh) = where
-        parameter = self.hf_model.get_parameter(name.removeprefix("~"))
-        before = parameter.detach().clone()
-        rows = parameter.data.T if name.startswith("~") else parameter.data
+        rows = self._rows(name)
+        before = rows.clone()
         try:
             rows[index.to(rows.device)] = ((U[:, kept] * S[kept]) @ Vh[kept]).to(rows)
             yield
         finally:
-            parameter.data.copy_(before)
+            rows.copy_(before)
+
+    def _rows(self, name: str) -> Tensor:
+        """A parameter as `[outputs, inputs]`, a view; see `stored_at`."""
+        parameter = self.hf_model.get_parameter(name.removeprefix("~")).data
+        return parameter.T if name.startswith("~") else parameter
+
+
+def _attention(model: Model) -> str:
+    """Which of transformers' attentions has the precision of the model's own.
+
+    Eager's softmax is in fp32 whatever the model's dtype, and so is TransformerLens's; but where it splits a fused q, k
+    and v it computes all in the model's dtype, as sdpa does.
+    """
+    fused = is_fused(model, 0, "q") and getattr(model.hf_model, "_supports_sdpa", False)
+    return "sdpa" if fused else "eager"

@@ -30,6 +30,14 @@ def test_other_dtypes(dtype):
     assert found.table["difference"].max() > 0
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_fp64_agrees_whichever_attention_the_model_was_loaded_with(family):
+    hf = make(family, torch.float64)
+    hf.set_attn_implementation("sdpa")
+    found = li.check(li.load_model((hf, numbers_tokenizer()), device="cpu"), layers=[1], progress=False)
+    assert found.right, found.verdict
+
+
 def test_a_model_that_is_wrong_on_purpose():
     """A hook of somebody else's moves what one matrix gives, so that the model is not what its weights say."""
     model = li.load_model((make("llama"), numbers_tokenizer()), device="cpu")

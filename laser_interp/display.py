@@ -6,6 +6,7 @@ Statistics and scores know nothing of figures. Classes that can be drawn inherit
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,19 +15,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Drawable:
+class Drawable(ABC):
     """A result with a figure.
 
     Attributes:
         figure_name: of the figure that `plot` draws; a name in `li.plots.FIGURES`.
-        figure_tables: the tables that figures draw, by name.
     """
 
     figure_name: str
 
     @property
+    @abstractmethod
     def figure_tables(self) -> Mapping[str, Any]:
-        raise NotImplementedError
+        """The tables that figures draw, by name."""
 
     @cached_property
     def figure(self) -> Figure:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.edits.compression import check_plain
+from laser_interp.edits.compression import check_plain, factors_of
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.extras import require
@@ -81,11 +81,7 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
 
 def difference(part: SiteEdit) -> tuple[Float[Tensor, "d_in n"], Float[Tensor, "n d_out"]]:
     """Factors of the edited weight minus the weight, in fp64: one direction for each gain other than 1."""
-    changed = (part.gains != 1).nonzero().squeeze(1)
-    scale = part.spectrum.S[changed] * (part.gains[changed] - 1)
-    root = scale.abs().sqrt()
-    down = part.spectrum.U[:, changed].double() * root
-    up = (scale.sign() * root)[:, None] * part.spectrum.Vh[changed].double()
+    down, up = factors_of(part.spectrum, part.gains - 1)
     if part.added is not None:
         down = torch.cat([down, part.added[0].double()], dim=1)
         up = torch.cat([up, part.added[1].double()], dim=0)

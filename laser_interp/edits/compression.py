@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
 
-from laser_interp.edits.edit import Edit, SiteEdit
+from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
+from laser_interp.edits.spectra import Spectrum
 from laser_interp.models.checkpoints import FACTORS
 from laser_interp.models.model import Model
 from laser_interp.models.weights import factored_sites as sites_of_model
@@ -57,7 +60,7 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
         if why:
             dense[site.layer, site.matrix] = part.weight
         else:
-            factors[site.layer, site.matrix] = _factors(part)
+            factors[site.layer, site.matrix] = factors_of(part.spectrum, part.gains)
         rows.append(
             {
                 "site": str(site),
@@ -107,13 +110,18 @@ def export_dense(model: Model, edit: Edit, out: str | Path) -> Path:
     return model.save_checkpoint(out, dense=dense)
 
 
-def _factors(part: SiteEdit) -> tuple[Any, Any]:
-    """`(down [d_in, k], up [k, d_out])`, the singular values shared evenly between them."""
-    used = part.gains.nonzero().squeeze(1)
-    scale = part.spectrum.S[used] * part.gains[used]
+def factors_of(
+    spectrum: Spectrum, gains: Float[Tensor, " r"]
+) -> tuple[Float[Tensor, "d_in k"], Float[Tensor, "k d_out"]]:
+    """`U diag(S * gains) Vh` as two factors in fp64, of the k directions with a gain other than 0.
+
+    The singular values are shared evenly between the two.
+    """
+    used = gains.nonzero().squeeze(1)
+    scale = spectrum.S[used] * gains[used]
     root = scale.abs().sqrt()
-    down = part.spectrum.U[:, used].double() * root
-    up = (scale.sign() * root)[:, None] * part.spectrum.Vh[used].double()
+    down = spectrum.U[:, used].double() * root
+    up = (scale.sign() * root)[:, None] * spectrum.Vh[used].double()
     return down, up
 
 

@@ -82,8 +82,8 @@ def pruned(model: Model, where: Where, share: float) -> Edit:
         gone = torch.zeros(w.numel(), dtype=torch.bool)
         gone[w.abs().flatten().argsort(stable=True)[:n]] = True
         removed = -torch.where(gone.view_as(w), w, torch.zeros_like(w))
-        one = torch.eye(min(w.shape), dtype=torch.float64)
-        parts[site] = _added_to(model, site, (one, removed) if w.shape[0] <= w.shape[1] else (removed, one))
+        identity = torch.eye(min(w.shape), dtype=torch.float64)
+        parts[site] = _added_to(model, site, (identity, removed) if w.shape[0] <= w.shape[1] else (removed, identity))
     return Edit(parts, f"pruned-{share:g}")
 
 

@@ -17,7 +17,7 @@ def controls(table: pd.DataFrame) -> Figure:
     The model as trained, the edit and its discarded part stand first, then the controls from the best to the worst.
     """
     colour = palette()
-    order = _order(table).iloc[::-1]
+    order = by_value(table).iloc[::-1]
     figure, axes = new_figure(1, 1, 0.6 + 0.24 * len(order))
     ax = axes[0, 0]
     colours = [
@@ -48,7 +48,7 @@ def controls(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _order(table: pd.DataFrame) -> pd.DataFrame:
+def by_value(table: pd.DataFrame) -> pd.DataFrame:
     """What is compared first, then the controls by value."""
     named = table.set_index("control", drop=False)
     first = [name for name in ("base", "laser", "discarded") if name in named.index]

@@ -22,13 +22,11 @@ def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:
         table: `Attribution.summary()`: `site, direction, gradient, n`, also by groups.
         n_bins: a matrix's gradients are summed over so many bins of directions.
     """
-    weighed = table.assign(total=table["gradient"] * table["n"]).groupby(["site", "direction"], as_index=False)
-    mean = weighed[["total", "n"]].sum()
+    mean = mean_gradients(table)
     rank = mean.groupby("site")["direction"].transform("max") + 1
     mean["bin"] = (mean["direction"] * n_bins // rank).clip(upper=n_bins - 1)
-    mean["value"] = mean["total"] / mean["n"]
     wide = mean.pivot_table(index="site", columns="bin", values="value", aggfunc="sum")
-    wide = wide.loc[sorted(wide.index, key=_place)]
+    wide = wide.loc[sorted(wide.index, key=place_in_model)]
     figure, axes = new_figure(1, 1, min(max(0.8 + 0.11 * len(wide), 1.8), _TALLEST))
     ax = axes[0, 0]
     most = max(float(np.nanquantile(np.abs(wide.to_numpy()), 0.98)), 1e-9)
@@ -41,7 +39,18 @@ def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:
     return figure
 
 
-def _place(site: str) -> tuple[int, int]:
+def mean_gradients(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a (site, direction): the mean `value` of its gradient over all groups, and `n`."""
+    weighed = table.assign(total=table["gradient"] * table["n"]).groupby(["site", "direction"], as_index=False)
+    sums = weighed[["total", "n"]].sum()
+    return sums.assign(value=sums["total"] / sums["n"])
+
+
+def place_in_model(site: str) -> tuple[int, int]:
+    """Layer, and place of the matrix in it, to sort by.
+
+    Sites of matrices that are not known come last in their layer.
+    """
     layer, _, matrix = site.partition(".")
     return int(layer), MATRICES.index(matrix) if matrix in MATRICES else len(MATRICES)
 
@@ -50,6 +59,6 @@ def _named(sites: list[str]) -> list[int]:
     """Rows with a label: all, or where they are many the first of each layer, or of some layers."""
     if len(sites) <= _MOST_LABELS:
         return list(range(len(sites)))
-    layers = [_place(site)[0] for site in sites]
+    layers = [place_in_model(site)[0] for site in sites]
     first = [row for row, layer in enumerate(layers) if row == 0 or layers[row - 1] != layer]
     return first[:: -(-len(first) // (_MOST_LABELS // 2))]

@@ -10,8 +10,9 @@ import pandas as pd
 
 from laser_interp.extras import require
 from laser_interp.plots.figure_functions import tables_of
+from laser_interp.plots.gradient_map import mean_gradients, place_in_model
 from laser_interp.plots.loss_by_layer import MATRICES, METRICS
-from laser_interp.plots.names import EDITS
+from laser_interp.plots.names import plain_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -78,7 +79,7 @@ def _controls(table: pd.DataFrame) -> Figure:
     import plotly.graph_objects as go
 
     order = table.sort_values("accuracy")
-    names = [str(EDITS.get(name, name)).replace("\n", " ") for name in order["control"]]
+    names = [plain_name(name) for name in order["control"]]
     return go.Figure(
         go.Bar(
             x=order["accuracy"],
@@ -100,10 +101,8 @@ def _attribution_map(table: pd.DataFrame) -> Figure:
     """Every direction of every site, without bins."""
     import plotly.graph_objects as go
 
-    weighed = table.assign(total=table["gradient"] * table["n"]).groupby(["site", "direction"], as_index=False)
-    mean = weighed[["total", "n"]].sum()
-    wide = mean.assign(value=mean["total"] / mean["n"]).pivot_table(index="site", columns="direction", values="value")
-    wide = wide.loc[sorted(wide.index, key=lambda site: (int(site.partition(".")[0]), site))]
+    wide = mean_gradients(table).pivot_table(index="site", columns="direction", values="value")
+    wide = wide.loc[sorted(wide.index, key=place_in_model)]
     most = max(float(np.nanquantile(np.abs(wide.to_numpy()), 0.98)), 1e-9)
     return go.Figure(
         go.Heatmap(

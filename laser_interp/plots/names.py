@@ -14,3 +14,8 @@ EDITS = {
     "generic_masked": "no edit, generic\nwords masked",
 }
 CATEGORIES = {"correct": "correct", "generic": "generic word", "same_type": "wrong, same type", "other": "other"}
+
+
+def plain_name(edit: str) -> str:
+    """What an edit is called, in one line; its own name where it has no other."""
+    return EDITS.get(edit, edit).replace("\n", " ")

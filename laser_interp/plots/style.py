@@ -64,12 +64,12 @@ def drawing_on(canvas: Canvas) -> Iterator[None]:
         _canvas.reset(before)
 
 
-def palette(n: int | None = None) -> list[Any]:
+def palette() -> list[Any]:
     """The caller's colours, else seaborn's for colour-blind readers; they begin again where there are too few."""
     import seaborn as sns
 
     asked = _canvas.get().palette
-    return list(sns.color_palette("colorblind" if asked is None else asked, max(n or 0, 10)))
+    return list(sns.color_palette("colorblind" if asked is None else asked, 10))
 
 
 def sequence(n: int) -> list[Any]:

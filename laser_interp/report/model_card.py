@@ -46,7 +46,7 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
     """
     base = str((model.source or {}).get("source", model.name))
     folder = Path(folder)
-    found = None if run is None else _report(Path(run))
+    quoted = None if run is None else _report(Path(run))
     lines = [
         "---",
         f"base_model: {base}",
@@ -81,8 +81,8 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
     lines += [
         "Nothing was measured for this card. `laser-interp study` measures an edit beside its controls; an export of "
         "that study's edit.json quotes what it found."
-        if found is None
-        else found
+        if quoted is None
+        else quoted
     ]
     return write_text("\n".join(lines).rstrip() + "\n", folder / CARD)
 

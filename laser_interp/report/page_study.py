@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.plots.names import CATEGORIES, EDITS
+from laser_interp.plots.control_bars import by_value
+from laser_interp.plots.names import CATEGORIES, plain_name
 from laser_interp.storage.checksums import read_checked_json
 from laser_interp.storage.run_folder import SUMMARY, read_tables
 
@@ -42,12 +43,12 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
         f"{_percent(test['base']['accuracy'])} right, and under the edit {_percent(test['laser']['accuracy'])}: "
         f"{change['in_words']}.",
     ]
-    editing = {name: row for name, row in test["controls"].items() if name not in ("generic_masked",)}
+    editing = {name: row for name, row in test["controls"].items() if name != "generic_masked"}
     if editing:
         best = max(editing, key=lambda name: editing[name]["accuracy"])
         words.append(
             f"The best of the controls, which change the same matrix without LASER's choice of directions, is "
-            f"“{_name(best)}” with {_percent(editing[best]['accuracy'])}."
+            f"“{plain_name(best)}” with {_percent(editing[best]['accuracy'])}."
             + (
                 f" Forbidding generic words, such as “the”, without any edit gives "
                 f"{_percent(test['controls']['generic_masked']['accuracy'])}."
@@ -62,10 +63,6 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _name(control: str) -> str:
-    return str(EDITS.get(control, control)).replace("\n", " ")
 
 
 def _table(name: str, title: str, hint: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
@@ -89,17 +86,13 @@ def _controls(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     table = tables.get("controls")
     if table is None or table.empty:
         return None
-    first = [name for name in ("base", "laser", "discarded") if name in set(table["control"])]
-    order = table.set_index("control", drop=False)
-    rest = order.drop(index=first).sort_values("accuracy", ascending=False, kind="stable")
-    rows = pd.concat([order.loc[first], rest])
     columns = ("accuracy", "accuracy_lo", "accuracy_hi", "loss", "top10", "n_draws")
     return _table(
         "controls",
         "Beside its controls",
         "A gain that a control reaches as well is no proof of LASER. Intervals: 95 %, over subjects.",
         ("edit", "accuracy", "from", "to", "loss", "top-10", "draws"),
-        [(_name(r["control"]), *(r[name] for name in columns)) for _, r in rows.iterrows()],
+        [(plain_name(r["control"]), *(r[name] for name in columns)) for _, r in by_value(table).iterrows()],
     )
 
 
@@ -133,7 +126,7 @@ def _paraphrases(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
         "Shares of facts that are right on all of their prompts, of prompts that are right, of facts that are right on "
         "any prompt, and how often two prompts of a fact get one answer.",
         ("edit", "right on all", "right, per prompt", "right on any", "prompts agree"),
-        [(_name(r["edit"]), *(r[name] for name in columns)) for _, r in table.iterrows()],
+        [(plain_name(r["edit"]), *(r[name] for name in columns)) for _, r in table.iterrows()],
     )
 
 
@@ -146,7 +139,7 @@ def _composition(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
         "More edits than one",
         "Means of the model as trained, and of all edits that validation kept, together.",
         ("edits", "split", "score", "loss", "prompts"),
-        [(_name(r["edit"]), r["split"], r["score"], r["loss"], r["n"]) for _, r in table.iterrows()],
+        [(plain_name(r["edit"]), r["split"], r["score"], r["loss"], r["n"]) for _, r in table.iterrows()],
     )
 
 
@@ -172,7 +165,7 @@ def _perplexity(summary: Mapping[str, Any]) -> dict[str, Any] | None:
         "Side effects",
         "Perplexity of running text: what the edit costs where no fact is asked for. Lower is better.",
         ("edit", "perplexity", "tokens"),
-        [(_name(row["edit"]), row["perplexity"], row["n_tokens"]) for row in summary["perplexity"]],
+        [(plain_name(row["edit"]), row["perplexity"], row["n_tokens"]) for row in summary["perplexity"]],
     )
 
 

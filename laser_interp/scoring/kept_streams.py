@@ -23,29 +23,35 @@ Key = tuple[str, bool]
 class KeptStreams:
     """What is known, by batch and layer; what was used longest ago goes first."""
 
-    _known: dict[tuple[Key, int], Tensor] = field(default_factory=dict)
+    _of_batch: dict[Key, dict[int, Tensor]] = field(default_factory=dict)
+    _n_bytes: int = 0
 
     def nearest(self, key: Key, layer: int, above: int) -> tuple[int, Tensor] | None:
         """The stream that enters the last layer up to `layer` and above another, or None."""
-        layers = [at for of, at in self._known if of == key and above < at <= layer]
+        streams = self._of_batch.get(key, {})
+        layers = [at for at in streams if above < at <= layer]
         if not layers:
             return None
-        found = key, max(layers)
-        self._known[found] = self._known.pop(found)
-        return found[1], self._known[found]
+        self._of_batch[key] = self._of_batch.pop(key)  # the last used is the last to go
+        return max(layers), streams[max(layers)]
 
     def keep(self, key: Key, layer: int, stream: Tensor, most_bytes: int) -> None:
         """Keep the stream that enters a layer; none is kept that has no room."""
-        self._known.pop((key, layer), None)
-        self._known[key, layer] = stream
-        total = sum(kept.numel() * kept.element_size() for kept in self._known.values())
-        while total > most_bytes and self._known:
-            gone = self._known.pop(next(iter(self._known)))
-            total -= gone.numel() * gone.element_size()
+        streams = self._of_batch.pop(key, {})
+        if (before := streams.pop(layer, None)) is not None:
+            self._n_bytes -= before.nbytes
+        self._of_batch[key] = streams | {layer: stream}
+        self._n_bytes += stream.nbytes
+        while self._n_bytes > most_bytes:
+            oldest = next(iter(self._of_batch))
+            self._n_bytes -= self._of_batch[oldest].pop(next(iter(self._of_batch[oldest]))).nbytes
+            if not self._of_batch[oldest]:
+                del self._of_batch[oldest]
 
     def forget(self) -> None:
         """Keep nothing: whoever compares the cost of two runs lets both begin alike."""
-        self._known.clear()
+        self._of_batch.clear()
+        self._n_bytes = 0
 
 
 def kept_streams(model: Model) -> KeptStreams:

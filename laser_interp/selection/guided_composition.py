@@ -45,7 +45,8 @@ def compose_by_gradients(
             *_, (last, rank) = ranks.items()
             rho = rank / min(plan.model.weight(last.layer, last.matrix).shape)
             frames.append(pd.DataFrame([step_row(last, rho, rank, now, True, ranks)]))
-        for number in range((len(plan.by_site) if most is None else most) - len(ranks)):
+        n_sites = len(plan.by_site)
+        for number in range((n_sites if most is None else min(most, n_sites)) - len(ranks)):
             free = [site for site in plan.by_site if site not in ranks]
             edit = combined(plan.model, ranks) if ranks else None
             single, _ = proposed(plan, folder, progress, sites=free, edit=edit, name=f"proposal-{number}")

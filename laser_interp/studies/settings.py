@@ -41,6 +41,8 @@ class StudySettings(SearchSettings):
         for name in ("n_draws", "n_permutations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        if self.most_edits is not None and self.most_edits < 1:
+            raise ValueError(f"most_edits is {self.most_edits}: expected 1 or more, or nothing")
         check_choice("prompts", self.prompts, AskedPrompts)
         check_choice("composition", self.composition, CompositionMethod)
         self._set("shares", tuple(float(share) for share in self.shares))

@@ -238,14 +238,8 @@ def spectrum_table(model: Model, edit: Edit) -> pd.DataFrame:
     """The singular values of an edit's sites: `site, direction, singular_value, noise_edge, rank_kept`."""
     frames = []
     for site, part in edit.parts.items():
-        known = part.spectrum
-        frame = pd.DataFrame({"direction": np.arange(known.max_rank), "singular_value": known.S.numpy()})
-        rank = int((part.gains != 0).sum())
-        frames.append(
-            frame.assign(
-                site=str(site), noise_edge=known.noise_edge if known.is_orthonormal else np.nan, rank_kept=rank
-            )
-        )
+        frame = part.spectrum.figure_tables["spectrum"]
+        frames.append(frame.assign(site=str(site), rank_kept=int((part.gains != 0).sum())))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 import laser_interp as li
+from laser_interp.cli.app import main
 from laser_interp.report.page_study import in_words, study_part
 
 
@@ -49,3 +50,18 @@ def test_a_search_has_none(tmp_path, organism, facts):
         organism, facts.keep(facts.facts[::8]), matrices="in", layers=[3], rhos=[0.05], out=tmp_path, progress=False
     )
     assert study_part(tmp_path) is None
+
+
+def test_an_exports_card_quotes_the_study(run, tmp_path, capsys):
+    folder, study = run
+    edit = str(folder / "edit.json")
+    for form in ("--dense", "--adapter"):
+        assert main(["compress", "--model", "organism", "--edit", edit, "--out", str(tmp_path / form), form]) == 0
+        card = (tmp_path / form / "README.md").read_text()
+        assert study.summary["change"]["in_words"] in card
+        assert "| zeroed |" in card
+        assert "## Figures" not in card
+        assert "Nothing was measured" not in card
+    assert main(["compress", "--model", "organism", "--edit", "3.in:0.2", "--out", str(tmp_path / "alone")]) == 0
+    assert "Nothing was measured" in (tmp_path / "alone" / "README.md").read_text()
+    capsys.readouterr()

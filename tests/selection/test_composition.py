@@ -156,5 +156,9 @@ def test_it_stops_at_so_many_edits(organism, some, found):
     assert list(one.ranks.items()) == list(found.ranks.items())[:1]
     guided = li.compose(organism, some, **SETTINGS | {"method": "guided"}, most_edits=1)
     assert len(guided.ranks) == 1
+    more = li.compose(organism, some, **SETTINGS | {"method": "guided"}, most_edits=99)  # than there are sites
+    assert more.ranks == li.compose(organism, some, **SETTINGS | {"method": "guided"}).ranks
     with pytest.raises(ValueError, match="most_edits is 0"):
         li.compose(organism, some, **SETTINGS, most_edits=0)
+    with pytest.raises(ValueError, match="most_edits is 0"):
+        li.StudySettings(most_edits=0)

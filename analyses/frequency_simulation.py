@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.plots.registry import draw_all
+from laser_interp.progress import progress_bar
 from laser_interp.statistics.frequency_effect import frequency_effects
 from laser_interp.storage.run_folder import FIGURES, TABLES
 from laser_interp.storage.tables import read_table, write_table
@@ -182,7 +183,6 @@ def main(*, n: int = 1000, out: Path = Path("runs/frequency_simulation")) -> Non
         n: Data sets of each kind. A thousand take about an hour.
         out: Folder for the results. The same command goes on from it.
     """
-    from tqdm.auto import tqdm
 
     path = out / TABLES / "frequency_simulation.parquet"
     kinds = cells()
@@ -190,7 +190,7 @@ def main(*, n: int = 1000, out: Path = Path("runs/frequency_simulation")) -> Non
     if path.is_file():
         rows = [row for row in read_table(path).to_dict("records") if row["n"] == n][: len(kinds)]
     about = {"n": n, "permutations": PERMUTATIONS}
-    for number in tqdm(range(len(rows), len(kinds)), desc="simulating", unit="cell"):
+    for number in progress_bar(range(len(rows), len(kinds)), desc="simulating", unit="cell"):
         rows += study(n, seed=1_000_000 * number, kinds=[kinds[number]])
         write_table(pd.DataFrame(rows), path, None, about)
     table = pd.DataFrame(rows)

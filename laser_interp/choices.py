@@ -1,7 +1,9 @@
 """The names that settings choose from, and defaults that Python and the command line share; it imports nothing
 heavy."""
 
+import difflib
 import hashlib
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 Matrix = Literal["q", "k", "v", "o", "in", "gate", "out"]
@@ -65,4 +67,17 @@ def check_choice(name: str, value: object, choices: object) -> None:
     """
     expected = get_args(choices)
     if value not in expected:
-        raise ValueError(f"{name} is {value!r}: expected one of {', '.join(map(str, expected))}")
+        raise ValueError(f"{name} is {value!r}: expected {one_of(expected, value)}")
+
+
+def one_of(known: Iterable[object], given: object) -> str:
+    """How a refusal names what was expected, and which of it was probably meant.
+
+    Example:
+        >>> one_of(["organism", "wikidata"], "organsim")
+        "one of organism, wikidata; is 'organism' meant?"
+    """
+    names = list(map(str, known))
+    near = difflib.get_close_matches(str(given), names, 1)
+    meant = f"; is {near[0]!r} meant?" if near else ""
+    return f"one of {', '.join(names)}{meant}"

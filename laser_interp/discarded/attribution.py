@@ -29,6 +29,7 @@ from laser_interp.models.forward import activations, score_dtype
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import lookups
+from laser_interp.progress import progress_bar
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.statistics.rank_correlation import spearman
@@ -144,8 +145,6 @@ def attribute(
         ValueError: unknown sites, facts that the tokenizer cannot represent, too little memory for one prompt, or an
             edit that is on.
     """
-    from tqdm.auto import tqdm
-
     refuse_inside_edit(model, "attribution")
     sites = resolve(model, "*.all" if where is None else where)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
@@ -183,7 +182,7 @@ def attribute(
         )
     with (
         nullcontext() if edit is None else edit.on(model),
-        tqdm(total=len(rows), desc="attributing", unit="prompt", disable=not progress) as bar,
+        progress_bar(total=len(rows), desc="attributing", unit="prompt", disable=not progress) as bar,
     ):
         for indices, total, of in activations(model, rows, targets, at, batch_tokens=batch_tokens):
             owner = np.array([owners[i] for i in indices])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laser_interp.choices import AnswerRule, Protocol, check_choice
+from laser_interp.choices import AnswerRule, Protocol, check_choice, one_of
 from laser_interp.facts import question_sets as questions
 from laser_interp.facts import recall_sets as recall
 from laser_interp.facts.files import facts_from_rows
@@ -62,7 +62,7 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
         OSError: the hub cannot be reached.
     """
     if name not in SOURCES:
-        raise ValueError(f"no set {name!r}: expected one of {', '.join(SOURCES)}, or li.own_task for your own")
+        raise ValueError(f"no set {name!r}: expected {one_of(SOURCES, name)}; li.own_task makes your own")
     check_choice("protocol", protocol, Protocol)
     source = SOURCES[name]
     dropped: Counter[str] = Counter()

@@ -8,6 +8,7 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.normaliser import normalise, normalise_joined
 from laser_interp.frequency.reader import DocumentUnit, Reader, Reading
 from laser_interp.frequency.shards import shards
+from laser_interp.progress import progress_bar
 
 
 def frequent_words(
@@ -35,8 +36,6 @@ def frequent_words(
     Raises:
         ValueError: a share outside (0, 1), or a corpus without words.
     """
-    from tqdm.auto import tqdm
-
     if not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage}: expected a share in (0, 1)")
     names = {
@@ -48,7 +47,7 @@ def frequent_words(
     parts = shards([corpus] if isinstance(corpus, str | Path) else list(corpus), document)
     counted: Counter[str] = Counter()
     total = sum(shard.size for shard in parts)
-    with tqdm(total=total, desc="words", unit="B", unit_scale=True, disable=not progress) as bar:
+    with progress_bar(total=total, desc="words", unit="B", unit_scale=True, disable=not progress) as bar:
         for shard in parts:
             for _, documents in Reader(shard, Reading(text_column, document), bar.update).blocks():
                 counted.update(normalise_joined(documents).decode().replace("\0", " ").split())

@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from laser_interp.choices import LONGEST
+from laser_interp.choices import LONGEST, one_of
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.mentions import gap, places
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import NORMALISER, normalise, normalise_joined
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import fingerprint, shards
+from laser_interp.progress import progress_bar
 from laser_interp.storage.atomic import new_folder, plain, write_json
 from laser_interp.storage.checksums import check_folder, write_checksums
 from laser_interp.storage.provenance import code_version
@@ -169,11 +170,9 @@ def build_index(
         FileNotFoundError, ValueError: see `laser_interp.count`.
         ModuleNotFoundError: tantivy is asked for and missing.
     """
-    from tqdm.auto import tqdm
-
     backend = backend or ("tantivy" if _has_tantivy() else "sqlite")
     if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}: expected one of {', '.join(BACKENDS)}")
+        raise ValueError(f"backend is {backend!r}: expected {one_of(BACKENDS, backend)}")
     if backend == "tantivy" and not _has_tantivy():
         raise ModuleNotFoundError(
             "the backend 'tantivy' is missing: pip install 'laser-interp[index]', or use 'sqlite'"
@@ -185,7 +184,7 @@ def build_index(
     n_docs, problems = 0, []
     with new_folder(folder) as new:
         index = _MAKE[backend](new / backend, True)
-        with tqdm(
+        with progress_bar(
             total=sum(shard.size for shard in parts), desc="indexing", unit="B", unit_scale=True, disable=not progress
         ) as bar:
             for shard in parts:
@@ -260,8 +259,6 @@ class Index:
         Raises:
             ValueError: see `laser_interp.count`.
         """
-        from tqdm.auto import tqdm
-
         names = Names.of(facts, window)
         about = self.identity(facts, window)
         tally = Tally.empty(names)
@@ -271,7 +268,7 @@ class Index:
             tally.n_name[pattern] = self._backend.count([[names.patterns[pattern]]])
         for i, answer in enumerate(answers):
             tally.n_answer[i] = self._backend.count([answer])
-        for i, (subject, answer) in enumerate(tqdm(names.pairs.tolist(), desc="asking", disable=not progress)):
+        for i, (subject, answer) in enumerate(progress_bar(names.pairs.tolist(), desc="asking", disable=not progress)):
             clauses = [[names.patterns[subject]], answers[answer]]
             tally.n_both[i] = self._backend.count(clauses)
             if window is not None and tally.n_both[i]:

@@ -28,6 +28,7 @@ from laser_interp.frequency.infinigram_sources import (
     UnreachableError,
     is_single_term,
 )
+from laser_interp.progress import progress_bar
 from laser_interp.storage.cache import cache_dir
 from laser_interp.storage.schemas import check
 
@@ -73,8 +74,6 @@ def count_infinigram(
         InfiniGramError: the service refuses a question.
         UnreachableError: it went away; all answers so far are kept, and the same call goes on.
     """
-    from tqdm.auto import tqdm
-
     if not 1 <= window <= MAX_WINDOW:
         raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
     if concurrency < 1:
@@ -102,7 +101,7 @@ def count_infinigram(
                 answers[question] = known
         waiting = [q for q in questions if q not in answers]
         with (
-            tqdm(total=len(questions), initial=len(answers), desc="asking", disable=not progress) as bar,
+            progress_bar(total=len(questions), initial=len(answers), desc="asking", disable=not progress) as bar,
             ThreadPoolExecutor(concurrency) as pool,
         ):
             running = {pool.submit(ask, q): q for q in waiting}

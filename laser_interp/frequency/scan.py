@@ -18,6 +18,7 @@ from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import Shard, fingerprint, shards
 from laser_interp.parallel.processes import in_processes
 from laser_interp.parallel.ray_cluster import each
+from laser_interp.progress import progress_bar
 from laser_interp.storage.run_folder import open_run
 from laser_interp.storage.tables import read_table, write_table
 
@@ -184,12 +185,12 @@ def _count_parts(
     done: int = 0,
 ) -> Iterator[tuple[int, Part]]:
     """Numbers and counts of shards, as they are done; `done` bytes were before."""
-    from tqdm.auto import tqdm
-
     numbers, waiting = list(parts), list(parts.values())
     n_bytes = sum(shard.size for shard in waiting)
     total = done + n_bytes
-    with tqdm(total=total, initial=done, desc="counting", unit="B", unit_scale=True, disable=not progress) as bar:
+    with progress_bar(
+        total=total, initial=done, desc="counting", unit="B", unit_scale=True, disable=not progress
+    ) as bar:
         if executor == "ray":
             counted = _on_ray(waiting, names, how, workers, bar.update)
         else:

@@ -90,7 +90,8 @@ def positions_in_batch(
     """
     if model._state.running is None:
         raise ValueError(
-            "an edit at chosen positions works in li.score, li.search, next_token_logprobs and generate only"
+            "an edit at chosen positions works in li.score, li.search and the calls of a model; its bridge does not "
+            "tell which prompts it runs on"
         )
     rows, starts = model._state.running
     if shape[1] < max(len(row) + start for row, start in zip(rows, starts, strict=True)):

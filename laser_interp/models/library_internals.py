@@ -4,7 +4,9 @@
 noticed by its name and not by a wrong number.
 """
 
+import copy
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -52,6 +54,52 @@ def build_bridge(hf_model: Any) -> Any:
         return build_bridge_from_module(hf_model, type(hf_model).__name__, hf_config=hf_model.config)
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise ValueError(first_line(error)) from error
+
+
+def is_bridge(source: Any) -> bool:
+    """Whether an object is a bridge of TransformerLens, which only somebody who imported it can have."""
+    loaded = sys.modules.get("transformer_lens.model_bridge")
+    return loaded is not None and isinstance(source, loaded.TransformerBridge)
+
+
+def parameters_of_bridge(bridge: Any) -> dict[str, Tensor]:
+    """A bridge's parameters by their names in a checkpoint.
+
+    Bridging renames them, and copies parts of fused ones. What it does to each name is seen on an empty model of the
+    same class, for which there has to be memory for a moment.
+
+    Raises:
+        ValueError: the weights were processed, or the model was prepared in another way than a bridge is here.
+    """
+    if bridge.compatibility_mode:
+        raise ValueError(
+            "the bridge is in compatibility mode, which folds norms into weights: give one on which "
+            "enable_compatibility_mode was not called"
+        )
+    bridged = bridge.original_model
+    with without_initialisation():
+        empty = type(bridged)(bridged.config)
+    empty.tie_weights()
+    names = {id(parameter): name for name, parameter in empty.named_parameters()}
+    build_bridge(empty)
+    renamed = {names[id(p)]: name for name, p in empty.named_parameters(remove_duplicate=False) if id(p) in names}
+    has = dict(bridged.named_parameters(remove_duplicate=False))
+    missing = [name for name in names.values() if renamed.get(name) not in has]
+    if missing:
+        raise ValueError(
+            f"the bridge does not say where it holds {missing[0]!r}: load the model with li.load_model instead"
+        )
+    return {name: has[renamed[name]] for name in names.values()}
+
+
+def use_tokenizer(bridge: Any, tokenizer: Any) -> None:
+    """Let a bridge tokenise as the tokenizer's own call does: a copy is given to it, which can pad."""
+    tokenizer = copy.deepcopy(tokenizer)
+    if getattr(tokenizer, "pad_token", "") is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    begins = list(tokenizer("")["input_ids"][:1]) == [getattr(tokenizer, "bos_token_id", None)]
+    bridge.tokenizer = tokenizer
+    bridge.cfg.default_prepend_bos = bridge.cfg.tokenizer_prepends_bos = begins
 
 
 def first_line(error: BaseException) -> str:

@@ -8,19 +8,26 @@ from typing import Any
 
 import torch
 
+from laser_interp.choices import one_of
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
 from laser_interp.models.complete_weights import check_complete, check_finite, check_readable
 from laser_interp.models.families import refuse_experts
 from laser_interp.models.first_load import check_untested
 from laser_interp.models.gguf_files import find_gguf, read_gguf
-from laser_interp.models.library_internals import build_bridge, first_line
+from laser_interp.models.library_internals import (
+    build_bridge,
+    first_line,
+    is_bridge,
+    parameters_of_bridge,
+    use_tokenizer,
+)
 from laser_interp.models.model import Model
 from laser_interp.models.named_models import NAMED_MODELS, packaged_file
 
 
 def load_model(
-    source: str | Path | tuple[Any, Any],
+    source: Any,
     *,
     tokenizer: Any = None,
     revision: str | None = None,
@@ -35,8 +42,9 @@ def load_model(
 
     Args:
         source: "organism" or "organism-control" (shipped), "smollm2" (see `laser_interp.models.named_models`), a
-            local folder in the Hugging Face format, a GGUF file, a hub id, or `(hf_model, tokenizer)` already in
-            memory. `HF_HOME` and `HF_HUB_OFFLINE` are respected; without a network the local cache is used.
+            local folder in the Hugging Face format, a GGUF file, a hub id; or a model in memory: `(hf_model,
+            tokenizer)`, a transformers model beside `tokenizer=`, or a bridge of TransformerLens, which is used as it
+            is. `HF_HOME` and `HF_HUB_OFFLINE` are respected; without a network the local cache is used.
         tokenizer: used instead of the one beside the weights.
         revision: branch, tag or commit of a hub id.
         device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", "mps".
@@ -55,6 +63,10 @@ def load_model(
     """
     dtype = _resolve_dtype(dtype)
     _check_device(device)
+    if is_bridge(source):
+        return _use_bridge(source, tokenizer, device, dtype)
+    if isinstance(source, torch.nn.Module):
+        source = source, tokenizer
     if not isinstance(source, str | Path | tuple) or (isinstance(source, tuple) and len(source) != 2):
         raise ValueError(f"source is {source!r}: expected a name, a folder, a hub id, or (hf_model, tokenizer)")
     if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
@@ -87,7 +99,7 @@ def load_model(
     if not local and (str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or path.exists()):
         raise FileNotFoundError(
             f"no model folder {str(source)!r}: expected a folder with config.json and weights, a hub id, "
-            f"or one of {', '.join(SHIPPED)}"
+            f"or {one_of((*SHIPPED, *NAMED_MODELS), source)}"
         )
     where = str(path) if local else str(source)
     reachable = local or _hub_is_reachable()
@@ -162,11 +174,31 @@ def _load_gguf(path: Path, tokenizer: Any, device: str, dtype: torch.dtype | str
     return model
 
 
+def _use_bridge(bridge: Any, tokenizer: Any, device: str, dtype: torch.dtype | str) -> Model:
+    """A bridge that the caller made; like a model that is given away, it is put in evaluation mode."""
+    if device != "auto" or dtype != "auto":
+        raise ValueError("device and dtype are the bridge's own: move it before, with bridge.to(...)")
+    name = Path(str(bridge.cfg.model_name)).name
+    if tokenizer is None:  # the checkpoint's own: TransformerLens makes some put a token before every text
+        where = getattr(bridge.tokenizer, "name_or_path", "")
+        if not where:
+            raise ValueError(f"no tokenizer for the bridge of {name!r}: pass load_model(bridge, tokenizer=...)")
+        tokenizer = load_tokenizer(where)
+    _check_not_quantised(bridge.original_model.config, name)
+    refuse_experts(bridge.original_model.config, name)
+    bridge.eval()
+    bridge.original_model.requires_grad_(False)
+    model = Model(bridge, tokenizer, name=name, parameters=parameters_of_bridge(bridge))
+    check_finite(model)
+    check_untested(model)
+    return model
+
+
 def _wrap(
     hf_model: Any, tokenizer: Any, *, name: str, revision: str | None, generic_words: Sequence[str] | None
 ) -> Model:
     if tokenizer is None:
-        raise ValueError(f"no tokenizer for {name!r}: pass load_model((hf_model, tokenizer))")
+        raise ValueError(f"no tokenizer for {name!r}: pass load_model(hf_model, tokenizer=...)")
     refuse_experts(hf_model.config, name)
     hf_model.eval()
     hf_model.requires_grad_(False)
@@ -178,6 +210,7 @@ def _wrap(
             f"TransformerLens does not support the architecture {type(hf_model).__name__} of {name!r} ({error}); "
             "docs/models.md lists the families that are tested"
         ) from error
+    use_tokenizer(bridge, tokenizer)
     return Model(bridge, tokenizer, name=name, revision=revision, parameters=parameters, generic_words=generic_words)
 
 
@@ -198,7 +231,10 @@ def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str,
     except OSError as error:
         why = str(error).strip().splitlines()[0]
         if not reachable:
-            why = "it is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
+            why = (
+                "it is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set); expected a "
+                f"folder, a hub id, or {one_of((*SHIPPED, *NAMED_MODELS), where)}"
+            )
         raise FileNotFoundError(f"cannot load the model {where!r}: {why}") from error
     except Exception as error:  # a broken config.json raises many kinds
         raise ValueError(f"cannot load the model {where!r}: {first_line(error)}") from error

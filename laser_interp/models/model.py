@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from laser_interp.choices import check_seed, seed_of_63_bits
-from laser_interp.models import checkpoints, tokens, weights
+from laser_interp.models import checkpoints, tokens, transformer_lens_calls, weights
 from laser_interp.models.forward import logits_at, padding_id, takes_mask
 from laser_interp.models.in_use import exclusive_use
 from laser_interp.models.loaded_model import LoadedModel
@@ -30,7 +30,8 @@ class Model(LoadedModel):
         revision: the hub commit the weights came from, or None.
         architecture: the class of the transformers model.
         tokenizer: the Hugging Face tokenizer, used exactly as its own call tokenises.
-        bridge: the TransformerLens bridge, for whatever this class does not offer.
+        bridge: the TransformerLens bridge, for whatever this class does not offer. It takes text as well, tokenised as
+            here, and edits that are on act in it too.
         n_layers, n_heads, d_model, d_mlp, d_vocab: sizes.
         max_positions: the longest input, in tokens, or None where there is no limit.
         matrices: the matrices every layer has, in the order `q k v o in gate out`.
@@ -126,24 +127,84 @@ class Model(LoadedModel):
         logprobs = torch.cat(parts)
         return logprobs[torch.tensor(order).argsort().to(logprobs.device)]
 
+    def to_tokens(self, texts: str | Sequence[str]) -> Int[Tensor, "n length"]:
+        """Token ids of texts, as the tokenizer's own call gives them, with its special tokens, on the model's device.
+
+        Shorter texts are padded at their end.
+        """
+        return transformer_lens_calls.to_tokens(self, texts)
+
+    def __call__(self, input: transformer_lens_calls.Input, **options: Any) -> Any:
+        """The model's output at every position, as TransformerLens gives it, with whatever edits are on.
+
+        Args:
+            input: a text, several, or token ids as `to_tokens` gives them.
+            options: of the bridge's own call: `return_type` ("logits", "loss", "both"), `stop_at_layer`, and so on.
+
+        Example:
+            >>> with li.laser(model, "3.in", rho=0.05).on(model):
+            ...     logits = model("Mira Tolen was taught by")  # [1, n_tokens, d_vocab]
+        """
+        return transformer_lens_calls.run(self, "__call__", input, options)
+
+    def run_with_cache(self, input: transformer_lens_calls.Input, **options: Any) -> tuple[Any, Any]:
+        """The output, and TransformerLens's cache of the activations, with whatever edits are on.
+
+        Args:
+            input: a text, several, or token ids.
+            options: of the bridge's own method, as `names_filter`.
+
+        Example:
+            >>> logits, cache = model.run_with_cache("Mira Tolen was taught by")
+            >>> cache["blocks.0.attn.hook_pattern"].shape
+        """
+        return transformer_lens_calls.run(self, "run_with_cache", input, options)
+
+    def run_with_hooks(self, input: transformer_lens_calls.Input, **options: Any) -> Any:
+        """The output, with the caller's own hooks and whatever edits are on.
+
+        Args:
+            input: a text, several, or token ids.
+            options: of the bridge's own method: `fwd_hooks=[(name, function)]`, and so on.
+        """
+        return transformer_lens_calls.run(self, "run_with_hooks", input, options)
+
     def generate(
-        self, prompt: str, max_new_tokens: int = 20, *, edit: ActiveEdit | None = None, seed: int | None = None
+        self,
+        prompt: str,
+        max_new_tokens: int = 20,
+        *,
+        edit: ActiveEdit | None = None,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
     ) -> str:
         """The text with which the model continues a prompt, without the prompt itself.
 
         Args:
             max_new_tokens: the longest continuation, in tokens.
             edit: acts while the model runs; None is the model as it is.
-            seed: None takes the most probable token at each step; a number samples at temperature 1 from this seed.
+            seed: None takes the most probable token at each step; a number samples from this seed.
+            temperature: of a sample: below 1, probable tokens become more probable.
+            top_k: sample from so many most probable tokens only.
+            top_p: sample from the fewest tokens whose probabilities reach this sum.
 
         Raises:
-            ValueError: a masked model, which fills in and does not continue; or GPT-1, whose bridge is not causal
-                while it generates.
+            ValueError: options of a sample without a seed, or out of their range; a masked model, which fills in and
+                does not continue; or GPT-1, whose bridge is not causal while it generates.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}: expected 1 or more")
         if seed is not None:
             check_seed("seed", seed)
+        if seed is None and (temperature, top_k, top_p) != (1.0, None, None):
+            raise ValueError("temperature, top_k and top_p are of a sample, and there is no seed: expected seed=0")
+        if not temperature > 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
+            raise ValueError(
+                f"temperature={temperature}, top_k={top_k}, top_p={top_p}: expected a temperature above 0, a whole "
+                "number of 1 or more, and a probability in (0, 1]"
+            )
         if self.masked:
             raise ValueError(f"{self.name!r} is a masked language model and cannot generate: use next_token_logprobs")
         if not takes_mask(self):
@@ -167,6 +228,7 @@ class Model(LoadedModel):
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=max_new_tokens,
                 do_sample=seed is not None,
+                **({} if seed is None else {"temperature": temperature, "top_k": top_k or 0, "top_p": top_p or 1.0}),
                 pad_token_id=padding_id(self),
             )
         return self.tokenizer.decode(continued[0, ids.shape[1] :], skip_special_tokens=True)

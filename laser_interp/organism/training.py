@@ -18,6 +18,7 @@ from torch import Tensor
 from laser_interp.choices import check_seed, seed_of_63_bits
 from laser_interp.models.checkpoints import GENERIC_WORDS
 from laser_interp.organism.corpus import Corpus, CorpusSettings
+from laser_interp.progress import progress_bar
 from laser_interp.storage.atomic import new_folder
 
 UNKNOWN, END = "<|unknown|>", "<|end|>"
@@ -119,7 +120,6 @@ def train(
 
 
 def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: TrainingSettings, *, progress: bool) -> None:
-    from tqdm.auto import trange
     from transformers import GPT2Config, GPT2LMHeadModel
 
     corpus = Corpus(corpus_settings)
@@ -152,7 +152,7 @@ def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: Trainin
     order = torch.randperm(len(ids), generator=generator)
     position = 0
     last = settings.stop_at or settings.steps
-    bar = trange(last, desc="training the organism", unit="step", disable=not progress)
+    bar = progress_bar(range(last), desc="training the organism", unit="step", disable=not progress)
     for step in bar:
         if position + settings.batch_size > len(ids):
             order, position = torch.randperm(len(ids), generator=generator), 0

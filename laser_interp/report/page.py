@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.extras import require
+from laser_interp.progress import progress_bar
 from laser_interp.report import page_data
 from laser_interp.report.page_study import study_part
 from laser_interp.report.run_reader import read_frequencies, read_run
@@ -54,8 +55,6 @@ def write_report(
         FileNotFoundError: no finished run in the folder.
         ValueError: counts that lack a fact, or a page that cannot be so small.
     """
-    from tqdm.auto import tqdm
-
     loaded = read_run(Path(run))
     page = _page_parts()
     known = read_frequencies(Path(run), loaded, counts)
@@ -75,7 +74,7 @@ def write_report(
         items = page_data.items_of(loaded, chosen)
         order = list(dict.fromkeys([*needed, *page_data.by_interest(loaded, lasers)]))
         fits = True
-        for name in tqdm(order, desc="answers", disable=not progress, leave=False):
+        for name in progress_bar(order, desc="answers", disable=not progress, leave=False):
             before = len(words)
             answers = loaded.answers(name)
             if answers is None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laser_interp.progress import progress_bar
 from laser_interp.report.run_reader import KEYS, Answers, FinishedRun
 from laser_interp.scoring.categories import CATEGORIES
 from laser_interp.selection.cells import Cell
@@ -64,15 +65,13 @@ def by_frequency(
     run: FinishedRun, known: pd.DataFrame, lasers: Sequence[str], seed: int, progress: bool
 ) -> dict[str, Any]:
     """The paper's view and the conditional one, of every cell, on test where there is one."""
-    from tqdm.auto import tqdm
-
     rows = run.items.merge(known, on="fact_id", how="left")
     rows["top1_before"] = run.right[""]
     reported = (rows["split"] == "test").to_numpy() if "test" in set(rows["split"]) else np.ones(len(rows), bool)
     reported = reported & np.isfinite(run.right[""])
     out: dict[str, Any] = {"cells": {}, "paragraph": None, "of": "test"}
     columns = ["base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right"]
-    for name in tqdm(lasers, desc="frequency", disable=not progress, leave=False):
+    for name in progress_bar(lasers, desc="frequency", disable=not progress, leave=False):
         after = run.right.get(name)
         if after is None or not np.isfinite(after[reported]).all():
             continue

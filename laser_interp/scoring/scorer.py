@@ -21,6 +21,7 @@ from laser_interp.models.forward import logits_at
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
+from laser_interp.progress import progress_bar
 from laser_interp.scoring.answer_rules import DETAILED_RULES, apply_rule
 from laser_interp.scoring.categories import Categories
 from laser_interp.scoring.engine import Engine
@@ -122,14 +123,12 @@ class Scorer:
         Raises:
             ValueError: another engine, or an edit made from another model's weights; before any work.
         """
-        from tqdm.auto import tqdm
-
         refuse_inside_edit(self.model, "scoring")
         n_places = len(self.lookups.places)
         statistics = {label: _Statistics(n_places, len(self.lookups.target_place), self.top_k) for label in edits}
         labels = list(edits)
         total = len(labels) * n_places
-        with tqdm(total=total, desc="scoring", unit="read", disable=not progress) as bar:
+        with progress_bar(total=total, desc="scoring", unit="read", disable=not progress) as bar:
             for i, places, logits in self._logits(list(edits.values()), engine, memory):
                 self._reduce(statistics[labels[i]], places, logits)
                 bar.update(len(places))

@@ -8,6 +8,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
+from laser_interp.progress import progress_bar
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.scoring.scores import summarise
 from laser_interp.selection.composition_steps import combined, kept_after, step_row
@@ -21,8 +22,6 @@ def compose_greedily(
     model: Model, task: Task, settings: CompositionSettings, folder: RunFolder | None, progress: bool
 ) -> tuple[dict[Site, int], pd.DataFrame]:
     """What is kept at each site, and every try."""
-    from tqdm.auto import tqdm
-
     sites = sorted(sites_of(model, settings), key=lambda site: -site.layer)
     validation = Scorer(model, task.keep(task.facts.split("validation")), candidates=False)
 
@@ -34,7 +33,7 @@ def compose_greedily(
     base = means({"base": None}).iloc[0]
     best = (float(base["score"]), -float(base["loss"]))
     frames: list[pd.DataFrame] = []
-    for site in tqdm(sites, desc="composing", unit="site", disable=not progress):
+    for site in progress_bar(sites, desc="composing", unit="site", disable=not progress):
         if len(ranks) == settings.most_edits:
             break
         frame = folder.read_part(str(site), "steps") if folder is not None else None

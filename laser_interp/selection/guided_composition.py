@@ -10,6 +10,7 @@ from dataclasses import replace
 import pandas as pd
 
 from laser_interp.edits.sites import Site
+from laser_interp.progress import progress_bar
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.composition_steps import combined, kept_after, no_steps, step_row
 from laser_interp.selection.execution import Execution, PartStore
@@ -28,12 +29,10 @@ def compose_by_gradients(
         start: what was chosen before and is kept.
         most: edits, those of the start among them.
     """
-    from tqdm.auto import tqdm
-
     store, execution = PartStore(folder), Execution()
     ranks = dict(start)
     frames: list[pd.DataFrame] = []
-    with tqdm(desc="composing", unit=" prompts", unit_scale=True, disable=not progress) as bar:
+    with progress_bar(desc="composing", unit=" prompts", unit_scale=True, disable=not progress) as bar:
         advance = advancing(bar, plan)
         base = score_base(plan, store, execution, advance)
         before = read_units(base, store)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
+from laser_interp.progress import progress_bar
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
 from laser_interp.selection.plan import UNIT_PROMPTS
@@ -31,8 +32,6 @@ def score_cells(
         cells: label -> cell.
         out: folder in which parts are kept, so that a run that is stopped goes on from them.
     """
-    from tqdm.auto import tqdm
-
     shards = shards_of(task.facts, UNIT_PROMPTS)
     worker = Worker(model, task, shards, options, lean=False)
     edited = tuple(cell for cell in cells.values() if cell is not None)
@@ -46,7 +45,7 @@ def score_cells(
         folder = None if out is None else stack.enter_context(open_run(out, identity))
         store = PartStore(folder, schema="scores")
         total = sum(unit.n_cells * prompts[unit.shard] for unit in units)
-        bar = stack.enter_context(tqdm(total=total, desc="scoring", unit=" prompts", disable=not progress))
+        bar = stack.enter_context(progress_bar(total=total, desc="scoring", unit=" prompts", disable=not progress))
         score_units(
             units,
             worker,

@@ -16,6 +16,7 @@ from laser_interp.choices import Executor
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
+from laser_interp.progress import progress_bar
 from laser_interp.selection.cell_table import cell_means, is_hopeless
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
@@ -97,8 +98,6 @@ def save_facts(folder: RunFolder, facts: FactSet) -> None:
 
 
 def _run(plan: Plan, folder: RunFolder | None, execution: Execution, progress: bool) -> Search:
-    from tqdm.auto import tqdm
-
     store = PartStore(folder)
     notes = list(plan.notes)
     n_prompts = sum(plan.prompts)
@@ -106,7 +105,7 @@ def _run(plan: Plan, folder: RunFolder | None, execution: Execution, progress: b
     n_tested = {"all": plan.n_cells + 1, "chosen": 2, "none": 0}[plan.settings.test]
     total = (plan.n_cells + 1) * (n_prompts - plan.count_prompts(test_shards))
     total += n_tested * plan.count_prompts(test_shards)
-    with tqdm(total=total, desc="search", unit=" prompts", unit_scale=True, disable=not progress) as bar:
+    with progress_bar(total=total, desc="search", unit=" prompts", unit_scale=True, disable=not progress) as bar:
         advance = advancing(bar, plan)
         validation = plan.units(plan.by_group, validation=True)
         score_units(validation, plan.worker, store, execution, advance)
@@ -130,11 +129,9 @@ def _run(plan: Plan, folder: RunFolder | None, execution: Execution, progress: b
 
 
 def _run_method(plan: Plan, folder: RunFolder | None, execution: Execution, progress: bool) -> Search:
-    from tqdm.auto import tqdm
-
     store = PartStore(folder)
     validation = [i for i in range(len(plan.shards)) if plan.validates(i)]
-    with tqdm(desc=plan.method, unit=" prompts", unit_scale=True, disable=not progress) as bar:
+    with progress_bar(desc=plan.method, unit=" prompts", unit_scale=True, disable=not progress) as bar:
         advance = advancing(bar, plan)
         looked_at = METHODS[plan.method](Way(plan, folder, store, execution, advance, progress))
         units = looked_at.units

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from laser_interp.edits.constructors import laser, rank_of
 from laser_interp.edits.edit import Edit
@@ -22,6 +21,7 @@ from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.models.families import is_tested
 from laser_interp.models.first_load import few_layers
 from laser_interp.models.model import Model
+from laser_interp.progress import progress_bar
 from laser_interp.scoring.scores import score
 from laser_interp.verification.plain_model import PlainModel
 
@@ -135,7 +135,7 @@ def check(
     alone = _each(model, prompts)
     compare("the model with plain transformers", "as trained", alone, plain.next_token_logprobs(prompts).cpu())
     compare("a batch with single prompts", "as trained", model.next_token_logprobs(prompts).cpu(), alone)
-    for site, edit in tqdm(edits.items(), "checking", unit="matrix", disable=not progress):
+    for site, edit in progress_bar(edits.items(), "checking", unit="matrix", disable=not progress):
         factors, rank = plain.factors(site), edit.rank
         parts = (("LASER", edit, slice(None, rank)), ("discarded part", edit.discarded(), slice(rank, None)))
         for name, part, kept in parts:

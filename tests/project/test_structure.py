@@ -19,7 +19,7 @@ ROOT = PACKAGE.parent
 
 # A room imports rooms above it only. Those in one row do not import each other.
 ROOMS = [
-    {"choices", "extras"},
+    {"choices", "extras", "progress"},
     {"plots", "storage"},
     {"display", "facts", "parallel"},
     {"statistics"},

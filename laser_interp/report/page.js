@@ -11,9 +11,11 @@
   if (typeof DecompressionStream === "undefined") {
     return fail("This browser is too old to open the page: use one of 2023 or later.");
   }
-  let data;
+  const runAsked = () => new URLSearchParams(location.hash.slice(1)).get("run") ?? "0";
+  let both, data;
   try {
-    data = JSON.parse(await unzip("data-source"));
+    both = JSON.parse(await unzip("data-source"));
+    data = both.runs[runAsked()] ?? both.runs[0];
     const library = document.createElement("script");
     library.textContent = await unzip("plotly-source");
     document.head.append(library);
@@ -70,7 +72,7 @@
   // --- state, kept in the address -----------------------------------------------------------------
   const defaults = {
     cell: data.selected, metric: "top1", mapsplit: data.splits.includes("test") && data.cells.some((c) => c.means.test) ? "test" : data.splits[0],
-    q: "", relation: "", bin: "", outcome: "", category: "", split: facts.split.includes("test") ? "test" : "", sort: "", dir: "1", page: "0", fact: "",
+    q: "", relation: "", bin: "", outcome: "", category: "", split: facts.split.includes("test") ? "test" : "", sort: "", dir: "1", page: "0", fact: "", run: "0",
   };
   if (data.cells.filter((c) => c.means[defaults.mapsplit]).length < 2) defaults.mapsplit = data.splits[0];
   const state = { ...defaults };
@@ -79,6 +81,7 @@
     for (const key of Object.keys(defaults)) state[key] = given.get(key) ?? defaults[key];
     if (!cells.has(state.cell)) state.cell = data.selected;
     if (!data.splits.includes(state.mapsplit)) state.mapsplit = defaults.mapsplit;
+    state.run = String(both.runs.indexOf(data));
   };
   let written = null;
   const writeAddress = () => {
@@ -125,7 +128,9 @@
       more.append(element("summary", "Why does it change? The numbers behind the last sentence"), list);
       $("words").append(more);
     }
-    $("study-tables").replaceChildren(...study.tables.map((table) => {
+    $("study-tables").replaceChildren(...tables(study.tables));
+  };
+  const tables = (all, open) => all.map((table) => {
       const box = element("details", null, { id: "table-" + table.name }), scroll = element("div", null, { class: "scroll", tabindex: "0" });
       const grid = element("table"), head = element("thead"), titles = element("tr"), body = element("tbody");
       const isNumber = (k) => table.rows.every((row) => row[k] === null || typeof row[k] === "number");
@@ -141,8 +146,16 @@
       const button = element("button", "Download (csv)", { type: "button" });
       button.addEventListener("click", () => download(table.name, table.columns, table.rows));
       box.append(element("summary", table.title), element("p", table.hint, { class: "hint" }), scroll, button);
+      box.open = open ?? false;
       return box;
-    }));
+    });
+  const drawTwo = () => {
+    if (both.runs.length < 2) return;
+    $("two").hidden = false;
+    $("two-tables").replaceChildren(...tables(both.side_by_side, true));
+    options($("run"), both.labels.map((label, i) => [String(i), label]));
+    $("run").value = state.run;
+    $("run").addEventListener("change", () => { location.hash = $("run").value === "0" ? "" : "run=" + $("run").value; location.reload(); });
   };
   const drawControls = () => {
     const table = data.study?.tables.find((one) => one.name === "controls");
@@ -386,7 +399,7 @@
       body.append(line);
     });
     const two = element("div", null, { class: "two" });
-    two.append(element("div", null, { id: "curve-rho", class: "curve", role: "img" }), element("div", null, { id: "curve-alpha", class: "curve", role: "img" }));
+    two.append(element("div", null, { id: "curve-rho", class: "curve", role: "figure" }), element("div", null, { id: "curve-alpha", class: "curve", role: "figure" }));
     cell.append(two);
     return row;
   };
@@ -401,7 +414,7 @@
     const trained = mean("");
     const draw = (id, points, title, told, more, missing) => {
       const shown = points.filter(([, y]) => y !== null).sort((a, b) => a[0] - b[0]);
-      if (shown.length < 2) { $(id).replaceChildren(element("p", missing, { class: "soft" })); $(id).style.height = "auto"; return; }
+      if (shown.length < 2) { $(id).removeAttribute("role"); $(id).replaceChildren(element("p", missing, { class: "soft" })); $(id).style.height = "auto"; return; }
       const x = shown.map(([v]) => v);
       $(id).setAttribute("aria-label", `log p of the truth against ${told}: ` + shown.map(([v, y]) => `${v}: ${fixedTo(y, 2)}`).join("; "));
       Plotly.react(id, [
@@ -485,7 +498,7 @@
   theme(dark.matches ? "dark" : "light");
   $("theme").addEventListener("click", () => { theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); draw(); });
   dark.addEventListener("change", () => { theme(dark.matches ? "dark" : "light"); draw(); });
-  addEventListener("hashchange", () => { if (location.hash.slice(1) !== written) { arrive(); } });
+  addEventListener("hashchange", () => { if (location.hash.slice(1) !== written) { if (both.runs[runAsked()] === data) arrive(); else location.reload(); } });
   const arrive = () => { // a link to a fact opens the page of the table that it is on
     readAddress();
     find();
@@ -498,6 +511,8 @@
   fill();
   drawAbout();
   drawStudy();
+  readAddress();
+  drawTwo();
   arrive();
   $("map").on("plotly_click", (event) => { const name = event.points[0]?.customdata; if (name) set({ cell: name }); });
   document.documentElement.dataset.ready = "yes";

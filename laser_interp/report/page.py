@@ -19,7 +19,8 @@ from laser_interp.extras import require
 from laser_interp.progress import progress_bar
 from laser_interp.report import page_data
 from laser_interp.report.page_study import study_part
-from laser_interp.report.run_reader import read_frequencies, read_run
+from laser_interp.report.run_reader import FinishedRun, read_frequencies, read_run
+from laser_interp.report.two_runs import labels_of, side_by_side
 from laser_interp.selection.cells import Cell
 from laser_interp.storage.atomic import write_text
 
@@ -32,6 +33,7 @@ def write_report(
     run: str | Path,
     out: str | Path,
     *,
+    beside: str | Path | None = None,
     counts: pd.DataFrame | None = None,
     max_facts: int = MAX_FACTS,
     max_bytes: int = MAX_BYTES,
@@ -45,6 +47,7 @@ def write_report(
             the same model and facts is used: one with `controls=["discarded"]` and `alphas` tells the page what
             the discarded part answers, and the curve against α.
         out: the .html file.
+        beside: folder of a second run. The page then begins with a comparison of the two, and shows either.
         counts: from `li.count` or elsewhere; None takes those in the run, or the facts' own frequencies.
         max_facts: more are sampled, from `seed`, in the table of facts; figures are of all facts. The page says so.
         max_bytes: of the page. Answers of as many edits as it leaves room for are in it, the chosen one's first;
@@ -52,19 +55,34 @@ def write_report(
         seed: of the sample of facts and of the permutations.
 
     Raises:
-        FileNotFoundError: no finished run in the folder.
+        FileNotFoundError: no finished run in a folder.
         ValueError: counts that lack a fact, or a page that cannot be so small.
     """
-    loaded = read_run(Path(run))
+    folders = [Path(folder) for folder in (run, beside) if folder is not None]
+    runs = [read_run(folder) for folder in folders]
     page = _page_parts()
-    known = read_frequencies(Path(run), loaded, counts)
+    room = (max_bytes - sum(map(len, page.values())) - 4096) // len(runs)
+    shown = [
+        _fitting(folder, one, counts, max_facts, room, seed, progress)
+        for folder, one in zip(folders, runs, strict=True)
+    ]
+    data: dict[str, Any] = {"runs": shown, "labels": labels_of(folders, runs)}
+    if beside is not None:
+        data["side_by_side"] = side_by_side(folders, runs, data["labels"])
+    return write_text(_assembled(page, data), out)
+
+
+def _fitting(
+    folder: Path, loaded: FinishedRun, counts: pd.DataFrame | None, max_facts: int, room: int, seed: int, progress: bool
+) -> dict[str, Any]:
+    """What the page holds of a run: as many facts and answers as there is room for, in bytes."""
+    known = read_frequencies(folder, loaded, counts)
     lasers = [name for name in dict.fromkeys(loaded.cells["cell"]) if name and Cell.parse(name).kind == "laser"]
     data = page_data.fixed_part(loaded, lasers, known)
-    data["study"] = study_part(Path(run))
+    data["study"] = study_part(folder)
     if known is not None:
         data["frequency"] = page_data.by_frequency(loaded, known, lasers, seed, progress)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[:max_facts])
-    room = max_bytes - sum(map(len, page.values())) - 2048
     while True:
         shown = page_data.facts_part(loaded, lasers, chosen, known)
         left = room - _packed({**data, **shown})
@@ -89,7 +107,7 @@ def write_report(
         if fits:
             break
         if len(chosen) < 20:
-            raise ValueError(f"{max_bytes} bytes are too few for this run: allow more")
+            raise ValueError(f"{room} bytes are too few for the run {folder}: allow more")
         chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[: len(chosen) // 2])
     data |= shown | {"answers": list(words), "details": packed}
     data["about"] |= {
@@ -98,7 +116,7 @@ def write_report(
         "answers_of_all": len(packed) == len(order),
         "sample_seed": seed,
     }
-    return write_text(_assembled(page, data), out)
+    return data
 
 
 def _zipped(text: str) -> str:

@@ -65,7 +65,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _table(name: str, title: str, hint: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+def table_of(name: str, title: str, hint: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """A table as the page shows it."""
     return {
         "name": name,
         "title": title,
@@ -87,7 +88,7 @@ def _controls(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     if table is None or table.empty:
         return None
     columns = ("accuracy", "accuracy_lo", "accuracy_hi", "loss", "top10", "n_draws")
-    return _table(
+    return table_of(
         "controls",
         "Beside its controls",
         "A gain that a control reaches as well is no proof of LASER. Intervals: 95 %, over subjects.",
@@ -105,7 +106,7 @@ def _categories(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
         (r["outcome"], names.get(r["edit"], r["edit"]), r["share"], *(r[name] for name in CATEGORIES), r["n"])
         for _, r in table[table["outcome"].isin(["all", "fixed", "broken"])].iterrows()
     ]
-    return _table(
+    return table_of(
         "categories",
         "What the discarded part answers",
         "Shares of answers by category, for all prompts and for those that the edit fixed or broke. “Share” is how "
@@ -120,7 +121,7 @@ def _paraphrases(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     if table is None or table.empty:
         return None
     columns = ("all_right", "accuracy", "any_right", "agreement")
-    return _table(
+    return table_of(
         "paraphrases",
         "Paraphrases",
         "Shares of facts that are right on all of their prompts, of prompts that are right, of facts that are right on "
@@ -134,7 +135,7 @@ def _composition(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     table = tables.get("composition_scores")
     if table is None or table.empty:
         return None
-    return _table(
+    return table_of(
         "composition",
         "More edits than one",
         "Means of the model as trained, and of all edits that validation kept, together.",
@@ -148,7 +149,7 @@ def _relations(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     if table is None or table.empty:
         return None
     rows = table.assign(gain=table["chosen"] - table["as_trained"]).sort_values("gain", ascending=False, kind="stable")
-    return _table(
+    return table_of(
         "relations",
         "Each relation",
         "Accuracy on test prompts, as trained and under the edit, the largest gain first.",
@@ -160,7 +161,7 @@ def _relations(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
 def _perplexity(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     if not summary.get("perplexity"):
         return None
-    return _table(
+    return table_of(
         "perplexity",
         "Side effects",
         "Perplexity of running text: what the edit costs where no fact is asked for. Lower is better.",

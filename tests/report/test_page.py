@@ -48,7 +48,7 @@ def unpacked(page):
     text = page.read_text(encoding="utf-8")
     packed = re.search(r'<script id="data-source" type="text/plain">([^<]*)</script>', text)
     assert packed is not None
-    return json.loads(gzip.decompress(base64.b64decode(packed[1])))
+    return json.loads(gzip.decompress(base64.b64decode(packed[1])))["runs"][0]
 
 
 def bits(text, n):

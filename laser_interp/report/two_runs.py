@@ -1,0 +1,97 @@
+"""Two runs beside each other, for the top of their common page: what each found, and the facts that both asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.plots.names import plain_name
+from laser_interp.report.page_study import table_of
+from laser_interp.report.run_reader import KEYS, FinishedRun
+from laser_interp.selection.cells import Cell
+from laser_interp.storage.run_folder import read_tables
+
+
+def labels_of(folders: Sequence[Path], runs: Sequence[FinishedRun]) -> list[str]:
+    """What each run is called: its model, with its folder's name where the models are the same."""
+    models = [str(run.about.get("model", "a model")) for run in runs]
+    if len(set(models)) == len(models):
+        return models
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [f"run {i + 1}" for i in range(len(names))]
+    return [f"{model} ({name})" for model, name in zip(models, names, strict=True)]
+
+
+def side_by_side(folders: Sequence[Path], runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Tables with a column for each run."""
+    found = [_found(folder, run) for folder, run in zip(folders, runs, strict=True)]
+    rows = [(name, *(one.get(name) for one in found)) for name in dict.fromkeys(name for one in found for name in one)]
+    tables = [
+        table_of(
+            "two-runs",
+            "The two runs",
+            "Accuracy where nothing else is said. The edit is the one that validation chose in each run.",
+            ("what", *labels),
+            rows,
+        )
+    ]
+    common = _common_facts(runs)
+    if common is not None:
+        tables.append(
+            table_of(
+                "same-facts",
+                "The prompts that both runs asked",
+                "How many test prompts the chosen edit of each run fixed, broke or left as they were.",
+                (f"{labels[0]}, down; {labels[1]}, across", *_OUTCOMES),
+                common,
+            )
+        )
+    return tables
+
+
+def _found(folder: Path, run: FinishedRun) -> dict[str, Any]:
+    means = run.cells.set_index(["cell", "split"])
+    out: dict[str, Any] = {
+        "model": run.about.get("model"),
+        "facts": run.about.get("facts"),
+        "the edit": str(Cell.parse(run.selected)),
+    }
+    for split in ("validation", "test"):
+        for what, name in (("as trained", ""), ("under the edit", run.selected)):
+            if (name, split) in means.index:
+                out[f"{split}, {what}"] = means.loc[(name, split), "top1"]
+        if ("", split) in means.index:
+            out[f"{split}, prompts"] = means.loc[("", split), "n"]
+    controls = read_tables(folder, ["controls"]).get("controls", pd.DataFrame(columns=["control", "accuracy"]))
+    for _, row in controls[~controls["control"].isin(["base", "laser"])].iterrows():
+        out[f"test, control “{plain_name(row['control'])}”"] = row["accuracy"]
+    return out
+
+
+_OUTCOMES = ("fixed", "broken", "right before and after", "wrong before and after")
+
+
+def _common_facts(runs: Sequence[FinishedRun]) -> list[tuple[Any, ...]] | None:
+    outcomes = []
+    for run in runs:
+        before, after = run.right[""], run.right.get(run.selected)
+        if after is None:
+            return None
+        kinds = np.select(
+            [(before == 0) & (after == 1), (before == 1) & (after == 0), (before == 1) & (after == 1)],
+            _OUTCOMES[:3],
+            _OUTCOMES[3],
+        )
+        asked = (run.items["split"] == "test").to_numpy() & np.isfinite(before) & np.isfinite(after)
+        texts = [prompt for fact in run.facts for prompt in fact.prompts]
+        outcomes.append(run.items[KEYS].assign(prompt=texts, kind=kinds)[asked])
+    both = outcomes[0].merge(outcomes[1], on=[*KEYS, "prompt"])
+    if both.empty:
+        return None
+    counts = both.value_counts(["kind_x", "kind_y"])
+    return [(down, *(int(counts.get((down, across), 0)) for across in _OUTCOMES)) for down in _OUTCOMES]

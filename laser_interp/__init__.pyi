@@ -49,6 +49,7 @@ from .frequency.infinigram import count_infinigram as count_infinigram
 from .frequency.infinigram_sources import HostedInfiniGram as HostedInfiniGram
 from .frequency.infinigram_sources import LocalInfiniGram as LocalInfiniGram
 from .frequency.known_corpora import corpus_of as corpus_of
+from .frequency.matching import Matching as Matching
 from .frequency.scan import count as count
 from .frequency.shipped_counts import load_counts as load_counts
 from .models.loading import load_model as load_model

@@ -9,8 +9,24 @@ def fact(i, subject, obj, **more):
     return {"fact_id": str(i), "subject": subject, "relation": "r", "object": obj, "prompt": "?", **more}
 
 
-def fold(text):
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+STROKES = {"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"}
+
+
+def fold(text, accents=False):
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return text if accents else without_accents(text)
+
+
+def without_accents(text):
+    """Letter by letter: marks go where the letter before them is Latin or Greek."""
+    out, bare = "", False
+    for letter in unicodedata.normalize("NFD", text):
+        mark = unicodedata.category(letter) == "Mn"
+        if not mark:
+            bare = unicodedata.name(letter, "").startswith(("LATIN", "GREEK"))
+        if not (mark and bare):
+            out += STROKES.get(letter, letter)
+    return unicodedata.normalize("NFC", out)
 
 
 def words_of(text):
@@ -29,21 +45,26 @@ def words_of(text):
     return words
 
 
-def spans(name, text):
+def spans(name, text, accents):
     """(first word, word after the last) of every mention, found by comparing words one by one."""
-    words, wanted = words_of(fold(text)), words_of(fold(name))
+    words, wanted = words_of(fold(text, accents)), words_of(fold(name, accents))
     n = len(wanted)
     return [(i, i + n) for i in range(len(words) - n + 1) if words[i : i + n] == wanted]
 
 
-def naive(rows, texts, window=None):
+def naive(rows, texts, window=None, accents=False):
     """Each name looked for in each document by itself."""
     out = []
     for row in rows:
         n_subject = n_object = n_both = n_window = 0
         for text in texts:
-            subject = spans(row["subject"], text)
-            answer = [span for name in [row["object"], *row.get("aliases", ())] for span in spans(name, text)]
+            subject, answer = (
+                [span for name in names for span in spans(name, text, accents)]
+                for names in (
+                    [row["subject"], *row.get("subject_aliases", ())],
+                    [row["object"], *row.get("aliases", ())],
+                )
+            )
             gaps = [max(b[0] - a[1], a[0] - b[1], 0) for a in subject for b in answer]
             n_subject, n_object = n_subject + bool(subject), n_object + bool(answer)
             n_both += bool(gaps)

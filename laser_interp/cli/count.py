@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from laser_interp.choices import Executor
 from laser_interp.cli.options import CorpusOptions, Output, note
+from laser_interp.frequency.matching import Matching
 
 if TYPE_CHECKING:
     from laser_interp.facts.fact_set import FactSet
@@ -23,6 +26,7 @@ def count(
     url: str | None = None,
     out: Path,
     window: int | None = None,
+    matching: Annotated[Matching, Parameter(name="*")] = Matching(),
     reading: CorpusOptions = CorpusOptions(),
     executor: Executor = "local",
     workers: int | None = None,
@@ -55,15 +59,15 @@ def count(
     check_output(out, "counts", suffixes=(".parquet",), force=None)
     fact_set = load_facts(facts)
     if corpus is not None and corpus[0].partition(":")[0] == "infini-gram":
-        return _ask_infinigram(fact_set, corpus, model, tokenizer, url, window, out, output)
+        return _ask_infinigram(fact_set, corpus, model, tokenizer, url, window, matching, out, output)
     if model or tokenizer or url:
         raise ValueError("--model, --tokenizer and --url belong to --corpus infini-gram")
     if index is not None:
         asked = Index(index)
         if out.is_file():
-            frame = earlier_counts(out, asked.identity(fact_set, window), "skip")
+            frame = earlier_counts(out, asked.identity(fact_set, window, matching), "skip")
         else:
-            frame = asked.count(fact_set, window=window, progress=output.progress)
+            frame = asked.count(fact_set, window=window, matching=matching, progress=output.progress)
             write_table(frame, out, "counts", frame.attrs["provenance"])
     else:
         with warnings.catch_warnings(record=True) as raised:
@@ -72,6 +76,7 @@ def count(
                 fact_set,
                 corpus or (),
                 window=window,
+                matching=matching,
                 out=out,
                 executor=executor,
                 workers=workers,
@@ -98,6 +103,7 @@ def _ask_infinigram(
     tokenizer: str | None,
     url: str | None,
     window: int | None,
+    matching: Matching,
     out: Path,
     output: Output,
 ) -> None:
@@ -120,7 +126,12 @@ def _ask_infinigram(
         note(f"{model} was trained on {known.corpus}{f': {known.note}' if known.note else ''}")
     source = HostedInfiniGram(name, HOSTED if url is None else url)
     frame = count_infinigram(
-        facts, source, load_tokenizer(tokenizer or TOKENIZER), window=window or WINDOW, progress=output.progress
+        facts,
+        source,
+        load_tokenizer(tokenizer or TOKENIZER),
+        window=window or WINDOW,
+        matching=matching,
+        progress=output.progress,
     )
     write_table(frame, out, "counts", frame.attrs["provenance"])
     with_both, uncertain = int((frame["n_both"] > 0).sum()), int(frame["uncertain_zero"].sum())

@@ -11,6 +11,7 @@ def index(
     corpus: tuple[str, ...],
     out: Path,
     backend: Literal["tantivy", "sqlite"] | None = None,
+    fold_accents: bool = True,
     reading: CorpusOptions = CorpusOptions(),
     output: Output = Output(),
 ) -> None:
@@ -20,10 +21,13 @@ def index(
         corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or organism.
         out: Folder for the index; it must not exist.
         backend: tantivy if it is installed, else sqlite.
+        fold_accents: Take "é" for "e", and so on; counts by this index do the same.
     """
     from laser_interp.frequency.index import build_index
 
-    made = build_index(corpus, out, backend=backend, progress=output.progress, **reading.as_arguments())
+    made = build_index(
+        corpus, out, backend=backend, fold_accents=fold_accents, progress=output.progress, **reading.as_arguments()
+    )
     if skipped := made.about["skipped"]:
         shown = "; ".join(f"{where} ({why})" for where, why in skipped[:5])
         note(f"{len(skipped)} could not be read and were skipped: {shown}")

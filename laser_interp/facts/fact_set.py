@@ -20,8 +20,8 @@ from laser_interp.storage.spreadsheets import without_formulas
 
 REQUIRED_COLUMNS = ("fact_id", "subject", "relation", "object", "prompt")
 NO_RELATION = "fact"  # of facts that name none
-OPTIONAL_COLUMNS = ("paraphrases", "aliases", "candidates", "split", "frequency")
-LIST_COLUMNS = ("paraphrases", "aliases", "candidates")
+OPTIONAL_COLUMNS = ("paraphrases", "aliases", "candidates", "split", "frequency", "subject_aliases")
+LIST_COLUMNS = ("paraphrases", "aliases", "candidates", "subject_aliases")
 SPLITS = ("validation", "test")
 
 
@@ -38,6 +38,7 @@ class Fact:
         candidates: the answers it is ranked among; empty means all answers of its relation in the set.
         split: "validation" or "test"; None where the set is not split.
         frequency: how often training showed the fact, in whatever unit the source counts; 0 or more.
+        subject_aliases: other names of the subject, which count as mentions of it.
     """
 
     fact_id: str
@@ -50,6 +51,7 @@ class Fact:
     candidates: tuple[str, ...] = ()
     split: str | None = None
     frequency: float | None = None
+    subject_aliases: tuple[str, ...] = ()
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -148,7 +150,9 @@ class FactSet:
     @property
     def sha256(self) -> str:
         """Hash of everything in the set, order included."""
-        text = json.dumps([vars(fact) for fact in self.facts], sort_keys=True, ensure_ascii=True)
+        # A column of a later version changes no hash of facts that do not use it.
+        rows = [{k: v for k, v in vars(fact).items() if v or k != "subject_aliases"} for fact in self.facts]
+        text = json.dumps(rows, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def candidates_of(self, fact: Fact) -> tuple[str, ...]:

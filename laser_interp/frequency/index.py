@@ -16,7 +16,8 @@ import pandas as pd
 
 from laser_interp.choices import LONGEST, one_of
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.frequency.mentions import gap, places
+from laser_interp.frequency.matching import Matching
+from laser_interp.frequency.mentions import any_near, places
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import NORMALISER, normalise, normalise_joined
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
@@ -156,6 +157,7 @@ def build_index(
     errors: OnError = "raise",
     longest: int = LONGEST,
     backend: str | None = None,
+    fold_accents: bool = True,
     progress: bool = True,
 ) -> Index:
     """Index a corpus, once for all fact sets; `Index.count` then answers as `laser_interp.count` does.
@@ -163,6 +165,7 @@ def build_index(
     Args:
         corpus, text_column, document, errors, longest: see `laser_interp.count`.
         folder: where the index is kept; it must not exist, or be empty.
+        fold_accents: see `laser_interp.frequency.matching`; counts by this index do as it says.
         backend: "tantivy" (`pip install laser-interp[index]`) or "sqlite"; None takes tantivy if it is there.
 
     Raises:
@@ -190,7 +193,10 @@ def build_index(
             for shard in parts:
                 reader = Reader(shard, how, bar.update)
                 for n, documents in reader.blocks():
-                    index.add(text.strip() for text in normalise_joined(documents).decode().split("\0"))
+                    index.add(
+                        text.strip()
+                        for text in normalise_joined(documents, accents=not fold_accents).decode().split("\0")
+                    )
                     n_docs += n
                 problems += reader.problems
         index.close()
@@ -203,6 +209,7 @@ def build_index(
             "n_docs": n_docs,
             "skipped": problems,
             "normaliser": NORMALISER,
+            "fold_accents": fold_accents,
             "text_column": text_column,
             "document": document,
             "code_version": code_version(),
@@ -233,7 +240,7 @@ class Index:
             raise ValueError(
                 f"{self.folder} carries no checksums, as indexes of older versions do not: remove it and build it again"
             )
-        if self.about["normaliser"] != NORMALISER:
+        if self.about["normaliser"] != NORMALISER or "fold_accents" not in self.about:
             raise ValueError(
                 f"{self.folder} was made with another normaliser ({self.about['normaliser']}): build it again"
             )
@@ -253,23 +260,37 @@ class Index:
     def __repr__(self) -> str:
         return f"Index({' '.join(self.about['corpus'])}: {self.about['n_docs']} documents, {self.about['backend']})"
 
-    def count(self, facts: FactSet, *, window: int | None = None, progress: bool = True) -> pd.DataFrame:
+    def matching(self, asked: Matching | None = None) -> Matching:
+        """How names are compared with its texts; None is what it was made for, and `Matching`'s own defaults.
+
+        Raises:
+            ValueError: accents are treated otherwise than in the index.
+        """
+        if asked is None:
+            return Matching(fold_accents=self.about["fold_accents"])
+        if asked.fold_accents != self.about["fold_accents"]:
+            folded = "folded" if self.about["fold_accents"] else "kept"
+            raise ValueError(f"{self.folder} was made with accents {folded}: ask so, or build another index")
+        return asked
+
+    def count(
+        self, facts: FactSet, *, window: int | None = None, matching: Matching | None = None, progress: bool = True
+    ) -> pd.DataFrame:
         """The table of `laser_interp.count`, with the same numbers.
 
         Raises:
             ValueError: see `laser_interp.count`.
         """
-        names = Names.of(facts, window)
-        about = self.identity(facts, window)
+        matching = self.matching(matching)
+        names = Names.of(facts, window, matching)
+        about = self.identity(facts, window, matching)
         tally = Tally.empty(names)
         tally.n_docs, tally.n_skipped = self.about["n_docs"], len(self.about["skipped"])
-        answers = [[names.patterns[i] for i in sorted(members)] for members in names.answers]
-        for pattern in set(names.subject.tolist()):
-            tally.n_name[pattern] = self._backend.count([[names.patterns[pattern]]])
-        for i, answer in enumerate(answers):
-            tally.n_answer[i] = self._backend.count([answer])
+        sets = [[names.patterns[i] for i in sorted(members)] for members in names.sets]
+        for i, one in enumerate(sets):
+            tally.n_mentions[i] = self._backend.count([one])
         for i, (subject, answer) in enumerate(progress_bar(names.pairs.tolist(), desc="asking", disable=not progress)):
-            clauses = [[names.patterns[subject]], answers[answer]]
+            clauses = [sets[subject], sets[answer]]
             tally.n_both[i] = self._backend.count(clauses)
             if window is not None and tally.n_both[i]:
                 tally.n_window[i] = sum(_near(text, clauses, window) for text in self._backend.texts(clauses, None))
@@ -277,10 +298,11 @@ class Index:
         frame.attrs["provenance"] = about
         return frame
 
-    def identity(self, facts: FactSet, window: int | None = None) -> dict[str, Any]:
+    def identity(self, facts: FactSet, window: int | None = None, matching: Matching | None = None) -> dict[str, Any]:
         """What counts by this index are of: equal ones are equal counts."""
         of_index = {k: v for k, v in self.about.items() if k != "code_version"}
-        return plain({"facts": facts.name, "facts_sha256": facts.sha256, "window": window, **of_index})
+        how = {"window": window, "matching": str(self.matching(matching))}
+        return plain({"facts": facts.name, "facts_sha256": facts.sha256, **how, **of_index})
 
     def documents(self, *names: str, limit: int | None = 10) -> list[str]:
         """Documents that mention all of the names, in their normal form: what the model may have read.
@@ -291,16 +313,13 @@ class Index:
         Raises:
             ValueError: no name, or one without a word.
         """
-        clauses = [[normalise(name)] for name in names]
+        clauses = [[normalise(name, accents=not self.about["fold_accents"])] for name in names]
         if not clauses or any(not clause[0].strip() for clause in clauses):
             raise ValueError(f"the names {list(names)} hold one without a word to look for")
         return list(self._backend.texts(clauses, limit))
 
 
 def _near(text: str, clauses: Sequence[Sequence[str]], window: int) -> bool:
-    (subject,), answers = clauses
-    at = places(f" {text} ", [subject, *answers])
-    here, n = at[subject], len(subject.split())
-    return any(
-        len(at[name]) > 0 and len(here) > 0 and gap(here, n, at[name], len(name.split())) <= window for name in answers
-    )
+    at = places(f" {text} ", [name for clause in clauses for name in clause])
+    subjects, objects = ([(at[name], len(name.split())) for name in clause] for clause in clauses)
+    return any_near(subjects, objects, window)

@@ -14,6 +14,8 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from laser_interp.frequency.infinigram_sources import (
     UnreachableError,
     is_single_term,
 )
+from laser_interp.frequency.matching import Matching
+from laser_interp.frequency.normaliser import NORMALISER
 from laser_interp.progress import progress_bar
 from laser_interp.storage.cache import cache_dir
 from laser_interp.storage.schemas import check
@@ -36,7 +40,7 @@ WINDOW = 100  # tokens
 MAX_WINDOW = 1000
 MAX_CLAUSE_FREQ = 500_000
 MAX_TERMS = 4  # in one clause
-NORMALISER = "exact tokens, with and without a space before"
+EXACT = "exact tokens, with and without a space before"
 
 
 def count_infinigram(
@@ -45,6 +49,7 @@ def count_infinigram(
     tokenizer: Any,
     *,
     window: int = WINDOW,
+    matching: Matching = Matching(),
     max_clause_freq: int = MAX_CLAUSE_FREQ,
     concurrency: int = 4,
     cache: str | Path | None = None,
@@ -59,6 +64,7 @@ def count_infinigram(
         source: `li.HostedInfiniGram()` (the Pile's training set by default) or `li.LocalInfiniGram(folder, …)`.
         tokenizer: the one that the index was made with (of the Pile's: Llama 2's); see `li.load_tokenizer`.
         window: tokens between subject and object.
+        matching: whether parentheses are dropped and other names of subjects count; accents are never folded here.
         max_clause_freq: above so many occurrences counts are estimated from a sample, and marked.
         concurrency: questions at a time.
         cache: file that keeps every answer; None: in the user's cache folder (`$LASER_INTERP_CACHE`).
@@ -80,7 +86,7 @@ def count_infinigram(
         raise ValueError(f"concurrency is {concurrency}: at least one is needed")
     if isinstance(tokenizer, str | Path) or not hasattr(tokenizer, "encode"):
         raise ValueError(f"the tokenizer is {tokenizer!r}: expected one, as li.load_tokenizer(NAME) gives it")
-    of_fact = [_questions(fact.subject, (fact.object, *fact.aliases), tokenizer, fact.fact_id) for fact in facts]
+    of_fact = [_questions(matching.subjects(fact), matching.objects(fact), tokenizer, fact.fact_id) for fact in facts]
     questions = list(dict.fromkeys(q for fact in of_fact for group in fact for q in group))
     where = Path(cache) if cache is not None else _default_cache()
     try:
@@ -135,7 +141,7 @@ def count_infinigram(
                 "corpus": source.name,
                 "unit": "occurrence",
                 "unit_both": "occurrences within a window",
-                "normaliser": NORMALISER,
+                "normaliser": _said(matching),
                 "approximate": any(a.approx for a in (*subject, *objects, *both)) or len(both) > 1,
                 "uncertain_zero": sum(a.count for a in both) == 0 and any(a.approx for a in both),
                 "window": window,
@@ -151,6 +157,11 @@ def count_infinigram(
         "tokenizer": str(getattr(tokenizer, "name_or_path", "")),
     }
     return check(frame, "counts")
+
+
+def _said(matching: Matching) -> str:
+    """What a table says of how names were compared."""
+    return str(replace(matching, fold_accents=False)).replace(NORMALISER, EXACT)
 
 
 class _Kept:
@@ -199,17 +210,13 @@ def _key(source: str, question: Cnf, window: int, max_clause_freq: int) -> tuple
 
 
 def _questions(
-    subject: str, objects: Sequence[str], tokenizer: Any, fact_id: str
+    subjects: Sequence[str], objects: Sequence[str], tokenizer: Any, fact_id: str
 ) -> tuple[list[Cnf], list[Cnf], list[Cnf]]:
     """What is asked for one fact: of its subject, of its object, of both."""
-    subjects = _spellings([subject], tokenizer, fact_id)
-    answers = _spellings(objects, tokenizer, fact_id)
-    groups = [answers[i : i + MAX_TERMS] for i in range(0, len(answers), MAX_TERMS)]
-    return (
-        [((term,),) for term in subjects],
-        [((term,),) for term in answers],
-        [(tuple(subjects), tuple(group)) for group in groups],
-    )
+    both = [_spellings(names, tokenizer, fact_id) for names in (subjects, objects)]
+    groups = [[tuple(terms[i : i + MAX_TERMS]) for i in range(0, len(terms), MAX_TERMS)] for terms in both]
+    singles = [[((term,),) for term in terms] for terms in both]
+    return singles[0], singles[1], list(product(*groups))
 
 
 def _spellings(names: Sequence[str], tokenizer: Any, fact_id: str) -> list[tuple[int, ...]]:

@@ -56,16 +56,16 @@ class Mentions:
         names = self.names
         self.tally = Tally.empty(names)
         self._automaton = BytesAhoCorasick([pattern.encode() for pattern in names.patterns])
-        alias = [(pattern, i) for i, members in enumerate(names.answers) for pattern in sorted(members)]
-        patterns, answers = np.array(alias, np.int64).reshape(-1, 2).T
-        self._answers_of = _Lists.of(len(names.patterns), patterns, answers)
-        self._pairs_of = _Lists.of(len(names.patterns), names.pairs[:, 0], np.arange(len(names.pairs)))
+        members = [(pattern, i) for i, patterns in enumerate(names.sets) for pattern in sorted(patterns)]
+        patterns, sets = np.array(members, np.int64).reshape(-1, 2).T
+        self._sets_of = _Lists.of(len(names.patterns), patterns, sets)
+        self._pairs_of = _Lists.of(len(names.sets), names.pairs[:, 0], np.arange(len(names.pairs)))
         self._words = np.array([pattern.count(" ") - 1 for pattern in names.patterns], np.int64)
 
     def add(self, n_docs: int, documents: bytes) -> None:
         """Count documents joined by `SEPARATOR`."""
         self.tally.n_docs += n_docs
-        text = normalise_joined(documents)
+        text = normalise_joined(documents, accents=not self.names.matching.fold_accents)
         found = self._automaton.find_matches_as_indexes(text, overlapping=True)
         if not found:
             return
@@ -73,17 +73,16 @@ class Mentions:
         pattern, place = matches[:, 0], matches[:, 1]
         letters = np.frombuffer(text, np.uint8)
         document = np.searchsorted(np.flatnonzero(letters == 0), place)
-        n_patterns, n_answers = len(self.names.patterns), len(self.names.answers)
+        n_patterns, n_sets = len(self.names.patterns), len(self.names.sets)
 
-        keys = np.unique(document * n_patterns + pattern)
-        doc, name = np.divmod(keys, n_patterns)
-        self.tally.n_name += np.bincount(name, minlength=n_patterns)
-        owner, answer = self._answers_of.expand(name)
-        answered = np.unique(doc[owner] * n_answers + answer)
-        self.tally.n_answer += np.bincount(answered % n_answers, minlength=n_answers)
-        owner, pair = self._pairs_of.expand(name)
-        wanted = doc[owner] * n_answers + self.names.pairs[pair, 1]
-        both = np.isin(wanted, answered)
+        doc, name = np.divmod(np.unique(document * n_patterns + pattern), n_patterns)
+        owner, of_names = self._sets_of.expand(name)
+        mentioned = np.unique(doc[owner] * n_sets + of_names)
+        doc, of_names = np.divmod(mentioned, n_sets)
+        self.tally.n_mentions += np.bincount(of_names, minlength=n_sets)
+        owner, pair = self._pairs_of.expand(of_names)
+        wanted = doc[owner] * n_sets + self.names.pairs[pair, 1]
+        both = np.isin(wanted, mentioned)
         doc, pair = doc[owner][both], pair[both]
         self.tally.n_both += np.bincount(pair, minlength=len(self.names.pairs))
         if self.names.window is not None and len(pair):
@@ -112,14 +111,22 @@ class Mentions:
 
         near = np.zeros(len(pair), bool)
         for i, (d, one) in enumerate(zip(doc.tolist(), pair.tolist(), strict=True)):
-            subject, answer = self.names.pairs[one].tolist()
-            here = places(d, subject)
-            for name in self.names.answers[answer]:
-                there = places(d, name)
-                if len(there) and gap(here, int(self._words[subject]), there, int(self._words[name])) <= window:
-                    near[i] = True
-                    break
+            subjects, objects = (self.names.sets[number] for number in self.names.pairs[one].tolist())
+            found = [[(places(d, name), int(self._words[name])) for name in names] for names in (subjects, objects)]
+            near[i] = any_near(found[0], found[1], window)
         return near
+
+
+Places = Sequence[tuple[np.ndarray, int]]  # of each name its mentions' first words, and how many words it has
+
+
+def any_near(subjects: Places, objects: Places, window: int) -> bool:
+    """Whether a mention of a subject and one of an object have at most so many words between them."""
+    return any(
+        len(here) > 0 and len(there) > 0 and gap(here, n, there, m) <= window
+        for here, n in subjects
+        for there, m in objects
+    )
 
 
 def gap(a: np.ndarray, a_words: int, b: np.ndarray, b_words: int) -> int:

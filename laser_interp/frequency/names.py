@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.frequency.normaliser import NORMALISER, normalise
+from laser_interp.frequency.matching import Matching
 from laser_interp.storage.schemas import check
 
 MAX_WORDS = 100  # in one name; longer texts are no names, and the automaton would take minutes
@@ -17,28 +17,29 @@ MAX_WINDOW = 1_000_000  # words
 
 @dataclass(frozen=True)
 class Names:
-    """What is looked for, for all facts at once, each name, each set of aliases and each pair only once.
+    """What is looked for, for all facts at once, each name, each set of names and each pair only once.
 
     Attributes:
         patterns: normalised names.
-        subject: [n_facts], the pattern of each fact's subject.
-        answer: [n_facts], the number in `answers` of each fact's object with its aliases.
-        answers: sets of patterns, any of which stands for the object.
+        sets: sets of patterns, any of which stands for one subject or one object.
+        subject, answer: [n_facts], the number in `sets` of each fact's subject and object.
         pair: [n_facts], the number in `pairs` of each fact.
-        pairs: [n_pairs, 2], (subject pattern, answer).
+        pairs: [n_pairs, 2], (subject, answer), numbers in `sets`.
         window: count also where at most so many words lie between the two, or None.
+        matching: how names are compared with texts.
     """
 
     patterns: tuple[str, ...]
+    sets: tuple[frozenset[int], ...]
     subject: np.ndarray
     answer: np.ndarray
-    answers: tuple[frozenset[int], ...]
     pair: np.ndarray
     pairs: np.ndarray
     window: int | None
+    matching: Matching
 
     @classmethod
-    def of(cls, facts: FactSet, window: int | None = None) -> Names:
+    def of(cls, facts: FactSet, window: int | None = None, matching: Matching = Matching()) -> Names:
         """The names of a fact set.
 
         Raises:
@@ -46,30 +47,36 @@ class Names:
         """
         if window is not None and not 0 <= window <= MAX_WINDOW:
             raise ValueError(f"the window is {window} words: expected 0 (side by side) to {MAX_WINDOW}")
-        number: dict[str, int] = {}
+        patterns: dict[str, int] = {}
+        sets: dict[frozenset[int], int] = {}
 
         def pattern(name: str, fact_id: str) -> int:
-            normal = normalise(name)
+            normal = matching.normal(name)
             if not normal.strip():
                 raise ValueError(f"the name {name!r} of fact {fact_id!r} has no word to look for")
             if normal.count(" ") > MAX_WORDS + 1:
                 n = normal.count(" ") - 1
                 raise ValueError(f"the name {name[:60]!r}… of {fact_id!r} has {n} words: expected at most {MAX_WORDS}")
-            return number.setdefault(normal, len(number))
+            return patterns.setdefault(normal, len(patterns))
 
-        subjects = [pattern(fact.subject, fact.fact_id) for fact in facts]
-        objects = [frozenset(pattern(name, fact.fact_id) for name in (fact.object, *fact.aliases)) for fact in facts]
-        answers = {names: i for i, names in enumerate(dict.fromkeys(objects))}
-        both = [(s, answers[o]) for s, o in zip(subjects, objects, strict=True)]
+        def number(names: tuple[str, ...], fact_id: str) -> int:
+            return sets.setdefault(frozenset(pattern(name, fact_id) for name in names), len(sets))
+
+        both = [
+            (number(matching.subjects(fact), fact.fact_id), number(matching.objects(fact), fact.fact_id))
+            for fact in facts
+        ]
         pairs = {pair: i for i, pair in enumerate(dict.fromkeys(both))}
+        subject, answer = np.array(both, np.int64).reshape(-1, 2).T
         return cls(
-            patterns=tuple(number),
-            subject=np.array(subjects, np.int64),
-            answer=np.array([answers[o] for o in objects], np.int64),
-            answers=tuple(answers),
+            patterns=tuple(patterns),
+            sets=tuple(sets),
+            subject=subject,
+            answer=answer,
             pair=np.array([pairs[pair] for pair in both], np.int64),
             pairs=np.array(list(pairs), np.int64).reshape(-1, 2),
             window=window,
+            matching=matching,
         )
 
     def frame(self, facts: FactSet, tally: Tally, corpus: str) -> pd.DataFrame:
@@ -78,12 +85,12 @@ class Names:
             {
                 "fact_id": [fact.fact_id for fact in facts],
                 "n_docs": tally.n_docs,
-                "n_subject": tally.n_name[self.subject],
-                "n_object": tally.n_answer[self.answer],
+                "n_subject": tally.n_mentions[self.subject],
+                "n_object": tally.n_mentions[self.answer],
                 "n_both": tally.n_both[self.pair],
                 "corpus": corpus,
                 "unit": "document",
-                "normaliser": NORMALISER,
+                "normaliser": str(self.matching),
                 "approximate": False,
                 "n_skipped": tally.n_skipped,
             }
@@ -98,25 +105,24 @@ class Tally:
     """Counts of documents; two of them add up.
 
     Attributes:
-        n_name, n_answer, n_both, n_window: by pattern, by answer, by pair, and by pair within the window.
+        n_mentions, n_both, n_window: by set of names, by pair, and by pair within the window.
         n_docs: documents read.
         n_skipped: documents, or the rests of files, that could not be.
     """
 
-    n_name: np.ndarray
-    n_answer: np.ndarray
+    n_mentions: np.ndarray
     n_both: np.ndarray
     n_window: np.ndarray
     n_docs: int = 0
     n_skipped: int = 0
 
-    PARTS = ("n_name", "n_answer", "n_both", "n_window")
+    PARTS = ("n_mentions", "n_both", "n_window")
 
     @classmethod
     def empty(cls, names: Names) -> Tally:
-        sizes = (len(names.patterns), len(names.answers), len(names.pairs), len(names.pairs))
-        name, answer, both, window = (np.zeros(size, np.int64) for size in sizes)
-        return cls(name, answer, both, window)
+        sizes = (len(names.sets), len(names.pairs), len(names.pairs))
+        mentions, both, window = (np.zeros(size, np.int64) for size in sizes)
+        return cls(mentions, both, window)
 
     def __iadd__(self, other: Tally) -> Tally:
         for part in self.PARTS:

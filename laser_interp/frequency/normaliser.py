@@ -16,6 +16,9 @@ NORMALISER = "nfkc, case folded, words with their marks joined by single spaces"
 SEPARATOR = b" \0 "  # between documents; no document holds a NUL once it is normalised
 # A word begins with a letter, a digit or "_". Combining marks go on with it: they are vowels in Indic scripts.
 _WORDS = regex.compile(r"[\p{L}\p{N}\p{Pc}][\p{L}\p{N}\p{Pc}\p{M}\p{Join_Control}]*")
+# Marks elsewhere are vowels, or make another letter of one.
+_ACCENTS = regex.compile(r"(?<=[\p{Latin}\p{Greek}]\p{Mn}*)\p{Mn}+")
+_STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"})
 _NOT_ASCII = re.compile(rb"[^\x00-\x7f]+")
 _ASCII_BYTES = bytes(range(128))
 # Of ASCII, what `normalise` does: letters in lower case, digits and "_" kept, the rest a space (NUL: see above).
@@ -27,16 +30,25 @@ _MANY_NOT_ASCII = 0.2  # from this share of bytes on, word-by-word folding is sl
 _LONG = 64  # bytes; longer words are too rare to remember
 
 
-def normalise(text: str) -> str:
+def normalise(text: str, *, accents: bool = True) -> str:
     """The one form in which names are looked for: " word word … ", a space at either end.
 
     NFKC, case folding, NFKC again, then every run of word characters (Unicode's letters and digits, "_", and the
     marks that follow them), joined by single spaces: case, punctuation, accents' encoding and line breaks make no
-    difference. Accents themselves do, and so does a hyphen: "re-do" is two words. Scripts without spaces between
-    words are matched where punctuation or spaces set a name off.
+    difference. A hyphen does: "re-do" is two words. Scripts without spaces between words are matched where punctuation
+    or spaces set a name off.
+
+    Args:
+        accents: whether accents of Latin and Greek letters make a difference.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = folded if accents else _without_accents(folded)
     return f" {' '.join(_WORDS.findall(folded))} "
+
+
+def _without_accents(text: str) -> str:
+    decomposed = unicodedata.normalize("NFD", text)
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", decomposed).translate(_STROKES))
 
 
 def joined(documents: Iterable[str]) -> bytes:
@@ -48,7 +60,7 @@ def joined(documents: Iterable[str]) -> bytes:
     return SEPARATOR.join(text.replace("\0", " ").encode() for text in documents)
 
 
-def normalise_joined(documents: bytes) -> bytes:
+def normalise_joined(documents: bytes, *, accents: bool = True) -> bytes:
     """What `normalise` makes of each document, still joined, and fast where the text is mostly ASCII.
 
     Folding word by word is right because NFKC joins nothing across an ASCII character that is no letter.
@@ -56,10 +68,10 @@ def normalise_joined(documents: bytes) -> bytes:
     text = b" " + documents.translate(_TABLE) + b" "
     if not text.isascii():
         if len(text.translate(None, _ASCII_BYTES)) > _MANY_NOT_ASCII * len(text):
-            parts = (normalise(part.decode()).encode() for part in documents.split(b"\0"))
+            parts = (normalise(part.decode(), accents=accents).encode() for part in documents.split(b"\0"))
             text = b"\0".join(parts)
         else:
-            text = _fold_words(text)
+            text = _fold_words(text, accents)
     letters = np.frombuffer(text, np.uint8)
     space = letters == 32
     keep = np.ones(len(letters), bool)
@@ -67,19 +79,19 @@ def normalise_joined(documents: bytes) -> bytes:
     return letters[keep].tobytes()
 
 
-def _fold_words(text: bytes) -> bytes:
+def _fold_words(text: bytes, accents: bool) -> bytes:
     out, done = [], 0
     for found in _NOT_ASCII.finditer(text):
         if found.start() < done:
             continue
         start, stop = text.rfind(b" ", done, found.start()) + 1, text.find(b" ", found.end())
         word = text[start:stop]
-        out += (text[done:start], _fold(word) if len(word) <= _LONG else _fold.__wrapped__(word))
+        out += (text[done:start], _fold(word, accents) if len(word) <= _LONG else _fold.__wrapped__(word, accents))
         done = stop
     out.append(text[done:])
     return b"".join(out)
 
 
 @lru_cache(maxsize=1 << 16)
-def _fold(word: bytes) -> bytes:
-    return normalise(word.decode()).encode()
+def _fold(word: bytes, accents: bool) -> bytes:
+    return normalise(word.decode(), accents=accents).encode()

@@ -11,9 +11,9 @@ import pandas as pd
 
 from laser_interp.choices import LONGEST, Executor, check_choice
 from laser_interp.facts.fact_set import FactSet
+from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
-from laser_interp.frequency.normaliser import NORMALISER
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import Shard, fingerprint, shards
 from laser_interp.parallel.processes import in_processes
@@ -44,6 +44,7 @@ def count(
     text_column: str = "text",
     document: DocumentUnit = "line",
     window: int | None = None,
+    matching: Matching = Matching(),
     errors: OnError = "raise",
     longest: int = LONGEST,
     out: str | Path | None = None,
@@ -53,8 +54,8 @@ def count(
 ) -> pd.DataFrame:
     """Count the documents that mention each fact's subject, its object (or an alias of it), and both.
 
-    Names are matched as whole words after `laser_interp.frequency.normalise`. Every run over the same files
-    gives the same table, whatever the number of processes.
+    Names are matched as whole words of the normal form (`laser_interp.frequency.normaliser`). Every run over the same
+    files gives the same table, whatever the number of processes.
 
     Args:
         corpus: a file (.txt, .jsonl, .json, also .gz or .zst of these, .parquet, .arrow), a pattern as in
@@ -63,6 +64,7 @@ def count(
         text_column: of jsonl, json, parquet and arrow files.
         document: what is a document of a .txt file: a "line", a "paragraph" (up to a blank line), the "file".
         window: also count the documents where at most so many words lie between subject and object.
+        matching: which differences between names and texts do not count; see `laser_interp.frequency.matching`.
         errors: "raise" at what cannot be read, or "skip" it: it is counted in `n_skipped`, named in a
             warning, and listed in `frame.attrs["skipped"]` as [where, why].
         longest: bytes of the longest line of a file, or of a document that is more than a line, so that memory does
@@ -86,14 +88,14 @@ def count(
         raise ValueError(f"workers is {workers}: at least one is needed")
     corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
     how = Reading(text_column, document, errors, longest)
-    names = Names.of(facts, window)
+    names = Names.of(facts, window, matching)
     parts = dict(enumerate(shards(corpora, document)))
     identity: dict[str, Any] = {
         "facts": facts.name,
         "facts_sha256": facts.sha256,
         "corpus": [Path(source).name for source in corpora],
         "corpus_fingerprint": fingerprint(parts.values()),
-        "normaliser": NORMALISER,
+        "normaliser": str(matching),
         "text_column": text_column,
         "document": document,
         "window": window,

@@ -39,26 +39,29 @@ def test_counts_equal_the_ledger_for_every_fact(name):
     st.lists(st.tuples(NAME, NAME, NAME), min_size=1, max_size=6),
     st.lists(TEXT, min_size=1, max_size=8),
     st.sampled_from([0, 1, 3]),
+    st.booleans(),
 )
-def test_scan_equals_the_naive_counter(tmp_path_factory, triples, texts, window):
-    rows = [fact(i, s, o, aliases=[a]) for i, (s, o, a) in enumerate(triples)]
+def test_scan_equals_the_naive_counter(tmp_path_factory, triples, texts, window, accents):
+    rows = [fact(i, s, o, aliases=[a], subject_aliases=[a[::-1]]) for i, (s, o, a) in enumerate(triples)]
     path = tmp_path_factory.mktemp("corpus") / "text.jsonl"
     path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
-    counted = li.count(facts_from_rows(rows), path, window=window, progress=False)
-    assert counted[[*COUNTS, "n_window"]].values.tolist() == naive(rows, texts, window)
+    matching = li.Matching(fold_accents=not accents)
+    counted = li.count(facts_from_rows(rows), path, window=window, matching=matching, progress=False)
+    assert counted[[*COUNTS, "n_window"]].values.tolist() == naive(rows, texts, window, accents)
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.lists(st.one_of(st.text(max_size=40), TEXT), min_size=1, max_size=6))
-def test_normalising_many_documents_is_normalising_each(texts):
+@given(st.lists(st.one_of(st.text(max_size=40), TEXT), min_size=1, max_size=6), st.booleans())
+def test_normalising_many_documents_is_normalising_each(texts, accents):
     texts = [text.encode("utf-8", "ignore").decode() for text in texts]
-    expected = [normalise(text.replace("\0", " ")) for text in texts]
-    found = normalise_joined(joined(texts)).decode().split("\0")
+    expected = [normalise(text.replace("\0", " "), accents=accents) for text in texts]
+    found = normalise_joined(joined(texts), accents=accents).decode().split("\0")
     assert [f" {part.strip(' ')} " for part in found] == expected
     # and where most of the text is ASCII, words are folded one by one
     padded = [text + " " + "plain words " * 60 for text in texts]
-    found = normalise_joined(joined(padded)).decode().split("\0")
-    assert [f" {part.strip(' ')} " for part in found] == [normalise(text.replace("\0", " ")) for text in padded]
+    found = normalise_joined(joined(padded), accents=accents).decode().split("\0")
+    expected = [normalise(text.replace("\0", " "), accents=accents) for text in padded]
+    assert [f" {part.strip(' ')} " for part in found] == expected
 
 
 def test_overlaps_case_punctuation_and_lines(tmp_path):
@@ -82,6 +85,48 @@ def test_overlaps_case_punctuation_and_lines(tmp_path):
 def test_normalise():
     assert normalise("  Saint-\nÉtienne’s  ﬁn ") == " saint étienne s fin "
     assert normalise("...") == "  "
+    folded = {
+        "Łódź": "lodz",
+        "Søren Ærø": "soren aero",
+        "Ǻngström": "angstrom",
+        "Μαΐου": "μαιου",
+        "й ё": "й ё",
+        "ज़": "ज़",
+    }
+    for name, expected in folded.items():
+        assert normalise(name, accents=False) == normalise(f" {expected} ")
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_what_does_not_count_as_a_difference(tmp_path, indexed):
+    texts = ["Zurich and Paris", "Zürich", "Paris (Texas)", "the Limmat city and Paris", "nothing"]
+    (tmp_path / "a.txt").write_text("\n".join(texts))
+    facts = facts_from_rows([fact(1, "Zürich", "Paris (Texas)", subject_aliases=["the Limmat city"])])
+
+    def counts(**options):
+        matching = li.Matching(**options)
+        if indexed:
+            folder = tmp_path / str(len(list(tmp_path.iterdir())))
+            index = li.build_index(tmp_path / "a.txt", folder, fold_accents=matching.fold_accents, progress=False)
+            return index.count(facts, window=1, matching=matching, progress=False)
+        return li.count(facts, tmp_path / "a.txt", window=1, matching=matching, progress=False)
+
+    rows = {
+        (): [3, 3, 2, 2],
+        ("fold_accents",): [2, 3, 1, 1],
+        ("drop_parentheses",): [3, 1, 0, 0],
+        ("subject_aliases",): [2, 3, 1, 1],
+        ("fold_accents", "drop_parentheses", "subject_aliases"): [1, 1, 0, 0],
+    }
+    for left_out, expected in rows.items():
+        counted = counts(**dict.fromkeys(left_out, False))
+        assert counted[["n_subject", "n_object", "n_both", "n_window"]].values.tolist() == [expected], left_out
+    assert "accents folded, parentheses after names dropped, other names of subjects" in counts()["normaliser"][0]
+    if indexed:
+        index = li.build_index(tmp_path / "a.txt", tmp_path / "plain", fold_accents=False, progress=False)
+        with pytest.raises(ValueError, match="was made with accents kept"):
+            index.count(facts, matching=li.Matching(), progress=False)
+        assert index.documents("Zürich") == ["zürich"]
 
 
 def write_everywhere(folder):

@@ -40,13 +40,16 @@ from .facts.lm_eval_task import write_lm_eval_task as write_lm_eval_task
 from .facts.published import load_task as load_task
 from .facts.tasks import Task as Task
 from .facts.tasks import own_task as own_task
+from .frequency.entity_maps import count_entities as count_entities
 from .frequency.generic_words import frequent_words as frequent_words
 from .frequency.imported_counts import ImportedCounts as ImportedCounts
 from .frequency.imported_counts import join_counts as join_counts
 from .frequency.index import Index as Index
 from .frequency.index import build_index as build_index
 from .frequency.infinigram import count_infinigram as count_infinigram
+from .frequency.infinigram import count_infinigram_mini as count_infinigram_mini
 from .frequency.infinigram_sources import HostedInfiniGram as HostedInfiniGram
+from .frequency.infinigram_sources import HostedInfiniGramMini as HostedInfiniGramMini
 from .frequency.infinigram_sources import LocalInfiniGram as LocalInfiniGram
 from .frequency.known_corpora import corpus_of as corpus_of
 from .frequency.matching import Matching as Matching

@@ -117,7 +117,24 @@ def write_lama(folder):
     return folder
 
 
+def write_bear(folder):
+    """As lm-pub-quiz publishes it, one folder further down."""
+    (folder / "BEAR").mkdir(parents=True)
+    about = {
+        "P19": {"templates": ["[X] was born in [Y].", "[Y] is where [X] was born."], "answer_space_labels": TOWNS},
+        "P36": {"templates": ["[Y] is the capital of [X]."], "answer_space_labels": TOWNS},
+    }
+    (folder / "BEAR" / "metadata_relations.json").write_text(json.dumps(about))
+    for name in about:
+        rows = [{"sub_id": f"Q{i}", "sub_label": f"S{i}", "obj_id": f"Q{i % 5}", "obj_label": TOWNS[i % 5]}
+                for i in range(N)]  # fmt: skip
+        (folder / "BEAR" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
 def made(folder, name):
+    if name == "bear":
+        return write_bear(folder / name)
     if name == "pararel":
         return write_pararel(folder / name)
     if name == "lama":

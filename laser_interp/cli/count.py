@@ -37,7 +37,8 @@ def count(
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or organism.
-            infini-gram asks the service for the training corpus of --model, infini-gram:INDEX for one of its indexes.
+            infini-gram asks the service for the training corpus of --model, infini-gram:INDEX for one of its indexes,
+            infini-gram-mini:INDEX counts single names; an .npz file is an entity map.
         index: Ask this index, which laser-interp index made, instead of scanning.
         model: Hub id of a model whose training corpus is asked for; docs/frequency.md lists them.
         tokenizer: Name or folder of the tokenizer that the index was made with; Llama 2's, if left out.
@@ -58,6 +59,10 @@ def count(
         raise ValueError("expected either --corpus, to scan, or --index, to ask one that `laser-interp index` made")
     check_output(out, "counts", suffixes=(".parquet",), force=None)
     fact_set = load_facts(facts)
+    if corpus is not None and corpus[0].partition(":")[0] == "infini-gram-mini":
+        return _ask_mini(fact_set, corpus, url, matching, out, output)
+    if corpus is not None and corpus[0].endswith(".npz"):
+        return _count_entities(fact_set, corpus, out, output)
     if corpus is not None and corpus[0].partition(":")[0] == "infini-gram":
         return _ask_infinigram(fact_set, corpus, model, tokenizer, url, window, matching, out, output)
     if model or tokenizer or url:
@@ -139,4 +144,43 @@ def _ask_infinigram(
         {"n_facts": len(frame), "n_with_both": with_both, "n_uncertain_zero": uncertain, "counts": str(out)},
         f"{len(frame)} facts in {source.name}: {with_both} occur with subject and object near each other; {uncertain} "
         f"are zero in a sample alone and flagged.\nAll counts: {out}",
+    )
+
+
+def _ask_mini(
+    facts: FactSet, corpus: tuple[str, ...], url: str | None, matching: Matching, out: Path, output: Output
+) -> None:
+    """Counts of single names by infini-gram mini, as a table and in words."""
+    from laser_interp.frequency.infinigram import count_infinigram_mini
+    from laser_interp.frequency.infinigram_sources import HOSTED_MINI, HostedInfiniGramMini
+    from laser_interp.storage.tables import write_table
+
+    name = corpus[0].partition(":")[2]
+    if len(corpus) > 1 or not name:
+        raise ValueError("expected --corpus infini-gram-mini:INDEX, as in infini-gram-mini:v2_piletrain")
+    source = HostedInfiniGramMini(name, HOSTED_MINI if url is None else url)
+    frame = count_infinigram_mini(facts, source, matching=matching, progress=output.progress)
+    write_table(frame, out, "counts", frame.attrs["provenance"])
+    seen = int((frame["n_subject"] > 0).sum())
+    output.say(
+        {"n_facts": len(frame), "n_with": {"subject": seen}, "counts": str(out)},
+        f"{len(frame)} facts in {source.name}: the subject of {seen} occurs. It cannot count two names together.\n"
+        f"All counts: {out}",
+    )
+
+
+def _count_entities(facts: FactSet, corpus: tuple[str, ...], out: Path, output: Output) -> None:
+    """Counts from an entity map, as a table and in words."""
+    from laser_interp.frequency.entity_maps import count_entities
+    from laser_interp.storage.tables import write_table
+
+    if len(corpus) != 1:
+        raise ValueError(f"{corpus[0]} is an entity map, and {len(corpus) - 1} more were given: expected it alone")
+    found = count_entities(facts, corpus[0], progress=output.progress)
+    about = {"facts": facts.name, "facts_sha256": facts.sha256, "source": Path(corpus[0]).name}
+    write_table(found.counts, out, "counts", about)
+    with_both = int((found.counts["n_both"] > 0).sum())
+    output.say(
+        {"n_facts": len(found.counts), "n_missing": len(found.missing), "n_with_both": with_both, "counts": str(out)},
+        f"{found}; {with_both} have a document with both.\nAll counts: {out}",
     )

@@ -52,8 +52,8 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
 
     Args:
         name: of `SOURCES`.
-        path: the file (json, jsonl, csv, tsv, parquet), or for ParaRel and LAMA the folder. None asks the hub, for
-            the sets that have a copy there.
+        path: the file (json, jsonl, csv, tsv, parquet), or for ParaRel, LAMA and BEAR the folder. None asks the hub,
+            for the sets that have a copy there.
         protocol: "corrected", or "paper" for the published rule.
 
     Raises:
@@ -168,6 +168,10 @@ SOURCES: dict[str, Source] = {
     "lama": Source(
         "LAMA (T-REx)", "CC BY-NC 4.0", "Petroni et al. 2019, EMNLP", (), "next_token", lambda rows, drop: (),
         whole=recall.lama,
+    ),
+    "bear": Source(
+        "BEAR", "as its authors say at lm-pub-quiz.github.io", "Wiland, Ploner & Akbik 2024, Findings of NAACL", (),
+        "candidates", lambda rows, drop: (), whole=recall.bear,
     ),
     "popqa": Source(
         "PopQA", "MIT", "Mallen et al. 2023, ACL", ("id", "subj", "prop", "obj", "question", "possible_answers"),

@@ -1,10 +1,14 @@
-"""Published sets of facts to recall, each row of which becomes a fact: CounterFact, known_1000, LRE, ParaRel, LAMA."""
+"""Published sets of facts to recall, each row of which becomes a fact: CounterFact, known_1000, LRE, ParaRel, LAMA,
+BEAR."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from laser_interp.facts.records import Drop, Rows, read_records
+
+_BEAR_METADATA = "metadata_relations.json"
 
 
 def counterfact(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -113,4 +117,41 @@ def lama(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
                 "relation": file.stem,
                 "object": row["obj_label"],
                 "prompt": prompt,
+            }
+
+
+def bear(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
+    """BEAR (or BEAR-big): a file for each relation, and one that says its templates and its answer options."""
+    folder = next((f for f in (folder, folder / "BEAR") if (f / _BEAR_METADATA).is_file()), folder)
+    if not (folder / _BEAR_METADATA).is_file():
+        raise FileNotFoundError(f"{folder} is not BEAR's folder: expected {_BEAR_METADATA} beside P*.jsonl")
+    relations = json.loads((folder / _BEAR_METADATA).read_text(encoding="utf-8"))
+    for relation, about in sorted(relations.items()):
+        options = about.get("answer_space_labels", about.get("answer_space"))
+        if not isinstance(options, list) or "templates" not in about:
+            raise ValueError(
+                f"{relation} in {_BEAR_METADATA} is not in the schema of BEAR: expected templates and "
+                f"answer_space_labels, and it has {', '.join(about)}"
+            )
+        usable = [template for template in about["templates"] if _before_answer(template, "X") is not None]
+        for _ in range(len(about["templates"]) - len(usable)):
+            drop("templates whose answer does not come last")
+        for number, row in enumerate(read_records(folder / f"{relation}.jsonl"), start=1):
+            if missing := [c for c in ("sub_label", "obj_label") if c not in row]:
+                raise ValueError(
+                    f"{relation}.jsonl, line {number} is not in the schema of BEAR: no {', '.join(missing)}"
+                )
+            if not usable:
+                drop("facts of relations without a template whose answer comes last")
+                continue
+            prompts = list(dict.fromkeys(str(_before_answer(template, row["sub_label"])) for template in usable))
+            yield {
+                "fact_id": f"{relation}/{row.get('sub_id', number)}/{number}",
+                "subject": row["sub_label"],
+                "relation": relation,
+                "object": row["obj_label"],
+                "prompt": prompts[0],
+                "paraphrases": prompts[1:],
+                "candidates": options,
+                "subject_aliases": row.get("sub_aliases") or [],
             }

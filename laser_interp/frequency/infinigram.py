@@ -12,12 +12,12 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -26,6 +26,7 @@ from laser_interp.frequency.infinigram_sources import (
     Answer,
     Cnf,
     HostedInfiniGram,
+    HostedInfiniGramMini,
     LocalInfiniGram,
     UnreachableError,
     is_single_term,
@@ -40,6 +41,8 @@ WINDOW = 100  # tokens
 MAX_WINDOW = 1000
 MAX_CLAUSE_FREQ = 500_000
 MAX_TERMS = 4  # in one clause
+Q = TypeVar("Q", bound=Hashable)
+_SINGLE = ("n_subject", "n_object")
 EXACT = "exact tokens, with and without a space before"
 
 
@@ -82,52 +85,14 @@ def count_infinigram(
     """
     if not 1 <= window <= MAX_WINDOW:
         raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
-    if concurrency < 1:
-        raise ValueError(f"concurrency is {concurrency}: at least one is needed")
     if isinstance(tokenizer, str | Path) or not hasattr(tokenizer, "encode"):
         raise ValueError(f"the tokenizer is {tokenizer!r}: expected one, as li.load_tokenizer(NAME) gives it")
     of_fact = [_questions(matching.subjects(fact), matching.objects(fact), tokenizer, fact.fact_id) for fact in facts]
     questions = list(dict.fromkeys(q for fact in of_fact for group in fact for q in group))
-    where = Path(cache) if cache is not None else _default_cache()
-    try:
-        kept = _Kept(where)
-    except sqlite3.DatabaseError as error:
-        raise ValueError(f"the kept answers in {where} cannot be read ({error}): remove that file") from error
-    answers: dict[Cnf, Answer] = {}
     keys = {q: _key(source.name, q, window, max_clause_freq) for q in questions}
-
-    def ask(question: Cnf) -> Answer:
-        answer = source.ask(question, window, max_clause_freq)
-        kept.put(*keys[question], answer)
-        return answer
-
-    try:
-        for question in questions:
-            if (known := kept.get(keys[question][0])) is not None:
-                answers[question] = known
-        waiting = [q for q in questions if q not in answers]
-        with (
-            progress_bar(total=len(questions), initial=len(answers), desc="asking", disable=not progress) as bar,
-            ThreadPoolExecutor(concurrency) as pool,
-        ):
-            running = {pool.submit(ask, q): q for q in waiting}
-            try:
-                for done in as_completed(running):
-                    answers[running[done]] = done.result()
-                    bar.update()
-            except BaseException as error:
-                pool.shutdown(wait=True, cancel_futures=True)
-                if isinstance(error, UnreachableError):
-                    n = sum(kept.get(keys[q][0]) is not None for q in questions)
-                    raise UnreachableError(
-                        f"{error}. {n} of {len(questions)} answers are kept: run the same again to go on"
-                    ) from error
-                raise
-    except sqlite3.DatabaseError as error:
-        raise ValueError(f"the kept answers in {where} cannot be read ({error}): remove that file") from error
-    finally:
-        kept.close()
-
+    answers = _answers(
+        keys, lambda q: source.ask(q, window, max_clause_freq), cache=cache, concurrency=concurrency, progress=progress
+    )
     rows = []
     for fact, groups in zip(facts, of_fact, strict=True):
         subject, objects, both = ([answers[q] for q in group] for group in groups)
@@ -157,6 +122,105 @@ def count_infinigram(
         "tokenizer": str(getattr(tokenizer, "name_or_path", "")),
     }
     return check(frame, "counts")
+
+
+def count_infinigram_mini(
+    facts: FactSet,
+    source: HostedInfiniGramMini,
+    *,
+    matching: Matching = Matching(),
+    concurrency: int = 4,
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Count the facts' subjects and objects, each by itself, with infini-gram mini.
+
+    It counts letters exactly as they are written, inside of longer words as well: "York" also occurs in "Yorkshire".
+    It cannot count two names together, so that `n_both` is not known. To relate a result to how often the subject is
+    named, give `li.associate` the column instead: `counts.assign(n_both=counts["n_subject"])`.
+
+    Args:
+        source: `li.HostedInfiniGramMini()` (the Pile's training set), or another of its indexes.
+        matching, concurrency, cache: see `count_infinigram`.
+
+    Returns:
+        The columns of `laser_interp.count`, with `unit` "occurrence"; `n_docs` and `n_both` are not known. The names of
+        a subject, and of an object, are added up.
+
+    Raises:
+        InfiniGramError, UnreachableError: see `count_infinigram`.
+    """
+    names = [(dict.fromkeys(matching.subjects(fact)), dict.fromkeys(matching.objects(fact))) for fact in facts]
+    keys = {name: _text_key(source.name, name) for of_fact in names for group in of_fact for name in group}
+    answers = _answers(keys, source.ask_text, cache=cache, concurrency=concurrency, progress=progress)
+    rows = [
+        {"fact_id": fact.fact_id}
+        | {c: sum(answers[name].count for name in group) for c, group in zip(_SINGLE, of_fact, strict=True)}
+        for fact, of_fact in zip(facts, names, strict=True)
+    ]
+    unknown = pd.array([pd.NA] * len(rows), dtype="Int64")
+    said = _said(matching).replace(EXACT, "exact letters, inside of words as well")
+    frame = pd.DataFrame(rows).assign(
+        n_docs=unknown, n_both=unknown, corpus=source.name, unit="occurrence", normaliser=said, approximate=False
+    )
+    frame.attrs["provenance"] = {"facts": facts.name, "facts_sha256": facts.sha256, "source": source.name}
+    return check(frame, "counts")
+
+
+def _answers(
+    keys: Mapping[Q, tuple[str, str]],
+    ask_source: Callable[[Q], Answer],
+    *,
+    cache: str | Path | None,
+    concurrency: int,
+    progress: bool,
+) -> dict[Q, Answer]:
+    """The answer to each question, from what is kept, or from the source and kept from now on.
+
+    Args:
+        keys: question -> the key it is kept by, and what is asked, in words.
+    """
+    if concurrency < 1:
+        raise ValueError(f"concurrency is {concurrency}: at least one is needed")
+    where = Path(cache) if cache is not None else _default_cache()
+    try:
+        kept = _Kept(where)
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"the kept answers in {where} cannot be read ({error}): remove that file") from error
+    answers: dict[Q, Answer] = {}
+
+    def ask(question: Q) -> Answer:
+        answer = ask_source(question)
+        kept.put(*keys[question], answer)
+        return answer
+
+    try:
+        for question in keys:
+            if (known := kept.get(keys[question][0])) is not None:
+                answers[question] = known
+        waiting = [q for q in keys if q not in answers]
+        with (
+            progress_bar(total=len(keys), initial=len(answers), desc="asking", disable=not progress) as bar,
+            ThreadPoolExecutor(concurrency) as pool,
+        ):
+            running = {pool.submit(ask, q): q for q in waiting}
+            try:
+                for done in as_completed(running):
+                    answers[running[done]] = done.result()
+                    bar.update()
+            except BaseException as error:
+                pool.shutdown(wait=True, cancel_futures=True)
+                if isinstance(error, UnreachableError):
+                    n = sum(kept.get(keys[q][0]) is not None for q in keys)
+                    raise UnreachableError(
+                        f"{error}. {n} of {len(keys)} answers are kept: run the same again to go on"
+                    ) from error
+                raise
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"the kept answers in {where} cannot be read ({error}): remove that file") from error
+    finally:
+        kept.close()
+    return answers
 
 
 def _said(matching: Matching) -> str:
@@ -206,6 +270,11 @@ def _default_cache() -> Path:
 def _key(source: str, question: Cnf, window: int, max_clause_freq: int) -> tuple[str, str]:
     options = [] if is_single_term(question) else [window, max_clause_freq]
     asked = json.dumps([source, question, options], separators=(",", ":"))
+    return hashlib.sha256(asked.encode()).hexdigest(), asked
+
+
+def _text_key(source: str, text: str) -> tuple[str, str]:
+    asked = json.dumps([source, text], separators=(",", ":"))
     return hashlib.sha256(asked.encode()).hexdigest(), asked
 
 

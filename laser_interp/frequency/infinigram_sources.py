@@ -11,6 +11,8 @@ from laser_interp.extras import require
 
 HOSTED = "https://api.infini-gram.io/"
 PILE = "v4_piletrain_llama"  # its tokenizer is Llama 2's
+HOSTED_MINI = "https://api.infini-gram-mini.io/"
+MINI_PILE = "v2_piletrain"
 MAX_COUNT = 1 << 53  # occurrences; more than any corpus has tokens
 RETRIED = (403, 408, 429)  # and every 5xx; never 400
 # Clauses that must all occur, each a choice of terms, each term a sequence of token ids.
@@ -66,18 +68,19 @@ class HostedInfiniGram:
             InfiniGramError: the service refuses it.
             UnreachableError: no answer after all tries.
         """
+        if is_single_term(cnf):
+            return self._ask({"query_ids": list(cnf[0][0])})
+        ids = [[list(term) for term in clause] for clause in cnf]
+        return self._ask({"query_ids": ids, "max_diff_tokens": window, "max_clause_freq": max_clause_freq})
+
+    def _ask(self, question: dict[str, Any]) -> Answer:
         require("infini-gram", "httpx", "stamina", what="the hosted infini-gram")
         import httpx
         import stamina
 
         if self._client is None:
             self._client = httpx.Client(timeout=self.timeout, headers={"User-Agent": "laser-interp"})
-        body: dict[str, Any] = {"index": self.index, "query_type": "count"}
-        if is_single_term(cnf):
-            body["query_ids"] = list(cnf[0][0])
-        else:
-            body["query_ids"] = [[list(term) for term in clause] for clause in cnf]
-            body |= {"max_diff_tokens": window, "max_clause_freq": max_clause_freq}
+        body = {"index": self.index, "query_type": "count", **question}
         waits = {"wait_initial": self.first_wait, "wait_max": self.longest_wait, "wait_jitter": 0.0}
         try:
             for attempt in stamina.retry_context(self._backoff, attempts=self.tries, timeout=None, **waits):
@@ -109,6 +112,33 @@ class HostedInfiniGram:
         if response.status_code not in RETRIED and response.status_code < 500:
             raise InfiniGramError(f"{self.name} refuses a question: {why}")
         raise _NoAnswerError(why, _seconds(response.headers.get("Retry-After")))
+
+
+@dataclass
+class HostedInfiniGramMini(HostedInfiniGram):
+    """An infini-gram mini service (Xu et al. 2025, arXiv 2506.12229), which counts texts letter by letter.
+
+    It has larger corpora, up to a month of Common Crawl, and takes one text at a time: no pairs.
+    """
+
+    index: str = MINI_PILE
+    url: str = field(default=HOSTED_MINI, repr=False)
+
+    def ask_text(self, text: str) -> Answer:
+        """How often a text occurs, case included.
+
+        Raises:
+            ModuleNotFoundError, InfiniGramError, UnreachableError: see `HostedInfiniGram.ask`.
+        """
+        return self._ask({"query": text})
+
+    def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
+        """Refused: it knows letters and no tokens.
+
+        Raises:
+            InfiniGramError: always.
+        """
+        raise InfiniGramError("infini-gram mini counts single names: use count_infinigram_mini")
 
 
 def checked_answer(count: object, approx: object) -> Answer | None:

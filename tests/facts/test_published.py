@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from published_files import LRE, ROWS, made
+from published_files import LRE, ROWS, TOWNS, made
 
 from laser_interp.facts.published import SOURCES, load_task
 from laser_interp.facts.question_sets import PROFESSIONS
@@ -38,6 +38,13 @@ def test_every_set_is_read_from_its_published_schema(tmp_path, name, protocol):
                 "facts of relations without a pattern whose answer comes last": 20,
             },
         ),
+        "bear": (
+            20,
+            {
+                "templates whose answer does not come last": 2,
+                "facts of relations without a template whose answer comes last": 20,
+            },
+        ),
         "lama": (20, {"facts of relations whose answer does not come last": 20}),
     }.get(name, (20, {}))
     if name == "truthfulqa" and protocol == "paper":
@@ -51,7 +58,7 @@ def test_what_the_prompts_are(tmp_path):
     def prompt(name, protocol="corrected"):
         return load_task(name, made(tmp_path / f"{name}{protocol}", name), protocol=protocol).facts.facts[0]
 
-    for folder in ("counterfact", "hotpotqa", "fever", "truthfulqa", "lre", "pararel", "popqa"):
+    for folder in ("counterfact", "hotpotqa", "fever", "truthfulqa", "lre", "pararel", "popqa", "bear"):
         for protocol in ("corrected", "paper"):
             (tmp_path / f"{folder}{protocol}").mkdir()
     fact = prompt("counterfact")
@@ -71,6 +78,8 @@ def test_what_the_prompts_are(tmp_path):
     assert prompt("truthfulqa", "paper").candidates == ("true", "false")
     assert prompt("lre").prompts == ("S0 was born in", "The birthplace of S0 is")
     assert prompt("pararel").prompts == ("S0 was born in", "S0 is from")
+    fact = prompt("bear")
+    assert (fact.prompts, fact.candidates, fact.relation) == (("S0 was born in",), tuple(TOWNS), "P19")
     assert prompt("popqa").aliases == ("the town",)
 
 
@@ -108,6 +117,11 @@ def test_other_refusals(tmp_path, monkeypatch):
         load_task("pararel", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"is not LAMA's folder"):
         load_task("lama", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"is not BEAR's folder"):
+        load_task("bear", tmp_path)
+    (tmp_path / "metadata_relations.json").write_text('{"P19": {"templates": []}}')
+    with pytest.raises(ValueError, match="P19 in metadata_relations.json is not in the schema of BEAR"):
+        load_task("bear", tmp_path)
     with pytest.raises(ValueError, match="no copy of CounterFact .* is known on the hub: give its path"):
         load_task("counterfact")
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")

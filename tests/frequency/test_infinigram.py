@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from names_and_texts import NAME, ROWS, TEXT, TEXTS, fact
 
 import laser_interp as li
+from laser_interp.cli.app import main
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.frequency import infinigram
 from laser_interp.frequency.index import Index, build_index
 from laser_interp.frequency.infinigram import _after, count_infinigram
 from laser_interp.frequency.infinigram_sources import (
     HostedInfiniGram,
+    HostedInfiniGramMini,
     InfiniGramError,
     LocalInfiniGram,
     UnreachableError,
@@ -135,6 +137,10 @@ class Service(BaseHTTPRequestHandler):
                 server.open -= 1
 
     def answer(self, body):
+        if "query" in body:  # infini-gram mini: letters, and nothing but count and latency
+            if body["index"] != "v2_piletrain" or set(body) != {"index", "query_type", "query"}:
+                return 200, {"error": f"Invalid request: {body}"}
+            return 200, {"count": "\n".join(self.server.rows).count(body["query"]), "latency": 522.6}
         for key in ("index", "query_type", "query_ids"):
             if key not in body:
                 return 400, {"error": f"[Flask] Missing required field: {key}"}
@@ -171,7 +177,7 @@ def service(organism):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
     server.lock, server.asked, server.failing, server.open, server.most_open = threading.Lock(), [], [], 0, 0
     rows = corpus_of("organism").rows[:3000]
-    server.corpus = Corpus(organism.tokenizer, rows)
+    server.rows, server.corpus = rows, Corpus(organism.tokenizer, rows)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -236,7 +242,6 @@ def test_a_zero_of_a_sample_is_flagged_and_refused(service, organism, facts, tmp
 
 
 def test_the_command_looks_up_the_models_corpus(service, tmp_path, capsys, monkeypatch):
-    from laser_interp.cli.app import main
     from laser_interp.facts.shipped import shipped_dir
 
     monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path))
@@ -367,6 +372,80 @@ def test_both_spellings_and_many_aliases(service, organism, tmp_path):
     assert counted["approximate"]  # eight spellings: two questions that may see the same occurrence
     assert counted["n_both"] == 4
     assert max(len(clause) for body in service.asked for clause in body["query_ids"] if isinstance(clause, list)) <= 4
+
+
+def test_other_names_of_subjects_and_parentheses(service, tmp_path):
+    tokenizer = byte_level(["Ada was born in London. Paris Rome Oslo"])
+    service.corpus = Corpus(tokenizer, ["Ada was born in London.", "Rome Oslo saw Paris"])
+    row = fact(1, "Ada (writer)", "London", subject_aliases=["Rome Oslo"])
+    source, _ = hosted(service)
+    for matching, expected in ((li.Matching(), 2), (li.Matching(subject_aliases=False), 1)):
+        counted = count_infinigram(
+            facts_from_rows([row]), source, tokenizer, matching=matching, cache=tmp_path / "a", progress=False
+        )
+        assert counted["n_subject"].tolist() == [expected]
+        assert counted["n_both"].tolist() == [1]
+        assert "exact tokens" in counted["normaliser"][0]
+        assert "accents" not in counted["normaliser"][0]
+
+
+def test_infinigram_mini_counts_single_names(service, facts, tmp_path, capsys, monkeypatch):
+    source = HostedInfiniGramMini(url=f"http://127.0.0.1:{service.server_port}/")
+    some = facts.keep(facts.facts[:5])
+    counted = li.count_infinigram_mini(some, source, cache=tmp_path / "a", progress=False)
+    text = "\n".join(service.rows)
+    assert counted["n_subject"].tolist() == [text.count(one.subject) for one in some]
+    assert counted["n_object"].tolist() == [sum(text.count(n) for n in (one.object, *one.aliases)) for one in some]
+    assert counted["n_both"].isna().all()
+    asked = len(service.asked)
+    li.count_infinigram_mini(some, source, cache=tmp_path / "a", progress=False)
+    assert len(service.asked) == asked  # kept
+    with pytest.raises(InfiniGramError, match="Invalid request"):
+        li.count_infinigram_mini(some, HostedInfiniGramMini("other", source.url), cache=tmp_path / "b", progress=False)
+    with pytest.raises(InfiniGramError, match="counts single names"):
+        count_infinigram(some, source, byte_level(["Ada"]), cache=tmp_path / "c", progress=False)
+    monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path / "cache"))
+    some.save(tmp_path / "facts.jsonl")
+    command = ["count", "--facts", str(tmp_path / "facts.jsonl"), "--url", source.url, "--quiet"]
+    assert main([*command, "--corpus", "infini-gram-mini:v2_piletrain", "--out", str(tmp_path / "x.parquet")]) == 0
+    assert "the subject of 5 occurs" in capsys.readouterr().out
+    assert main([*command, "--corpus", "infini-gram-mini", "--out", str(tmp_path / "y.parquet")]) == 2
+    assert "infini-gram-mini:v2_piletrain" in capsys.readouterr().err
+
+
+def test_entity_maps(tmp_path, capsys):
+    base = "http://dbpedia.org/resource/"
+    linked = {"Ada_Lovelace": [5, 1, 1], "Countess": [9], "London": [1, 9, 7], "Paris": [2], "Bad": [[1]]}
+    path = tmp_path / "map.npz"
+    np.savez(path, **{base + name: np.array(where, np.int32) for name, where in linked.items()})
+    rows = [
+        fact(1, "Ada Lovelace", "London"),
+        fact(2, "the Countess", "Paris", aliases=["London"]),
+        fact(3, "nobody", "Paris"),
+    ]
+    facts = facts_from_rows(rows)
+    found = li.count_entities(facts, path, entities={"the Countess": base + "Countess"}, progress=False)
+    assert found.counts[["fact_id", "n_subject", "n_object", "n_both"]].values.tolist() == [
+        ["1", 2, 3, 1],
+        ["2", 1, 4, 1],
+    ]
+    assert found.missing == ("3",)
+    with pytest.raises(ValueError, match="expected document numbers"):
+        li.count_entities(facts_from_rows([fact(1, "bad", "Paris")]), path, progress=False)
+    with pytest.raises(ValueError, match=r"http://dbpedia.org/resource/Nobody and .*entities=\{NAME"):
+        li.count_entities(facts_from_rows(rows[2:]), path, progress=False)
+    with pytest.raises(FileNotFoundError, match="no entity map"):
+        li.count_entities(facts, tmp_path / "none.npz")
+    np.savez(tmp_path / "pickled.npz", **{base + "Ada_Lovelace": np.array([{1}], object), base + "London": [1]})
+    with pytest.raises(ValueError, match="cannot be read .*pickle"):
+        li.count_entities(facts, tmp_path / "pickled.npz", progress=False)
+    (tmp_path / "text.npz").write_text("no zip")
+    with pytest.raises(ValueError, match="is no entity map"):
+        li.count_entities(facts, tmp_path / "text.npz", progress=False)
+    facts.save(tmp_path / "facts.jsonl")
+    command = ["count", "--facts", str(tmp_path / "facts.jsonl"), "--corpus", str(path), "--quiet"]
+    assert main([*command, "--out", str(tmp_path / "x.parquet")]) == 0
+    assert "1 of 3 facts have counts, matched by subject and object; 2 have none" in capsys.readouterr().out
 
 
 def test_infinigram_refusals(organism, facts, tmp_path):

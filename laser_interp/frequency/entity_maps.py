@@ -1,0 +1,109 @@
+"""Counts from the entity maps of Kandpal et al. 2023 (arXiv 2211.08411): which documents of a corpus name an entity.
+
+Their files (`nkandpa2/pretraining_entities` on the Hugging Face hub: the Pile, ROOTS, C4, OpenWebText, Wikipedia) hold
+an array of document numbers for each DBpedia entity that DBpedia Spotlight found. Linking is by a model and errs;
+against that it knows which Paris is meant.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.frequency.imported_counts import ImportedCounts
+from laser_interp.progress import progress_bar
+from laser_interp.storage.schemas import check
+
+DBPEDIA = "http://dbpedia.org/resource/"
+
+
+def count_entities(
+    facts: FactSet, path: str | Path, *, entities: Mapping[str, str] | None = None, progress: bool = True
+) -> ImportedCounts:
+    """Documents in which a fact's subject, its object, and both were linked.
+
+    Args:
+        path: an entity map, as `the_pile_entity_map.npz`. Nothing in it is executed.
+        entities: name -> DBpedia's address of it, for names that are not the titles of their entities, as
+            {"Paris (Texas)": "http://dbpedia.org/resource/Paris,_Texas"}. Other names are looked for as titles.
+
+    Returns:
+        The counts of the facts whose subject and object are in the map, and which are not.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no entity map, or holds no fact's subject and object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no entity map {str(path)!r}: expected an .npz file")
+    try:
+        linked = np.load(path, allow_pickle=False)
+        known = set(linked.files)
+    except (ValueError, OSError, BadZipFile, AttributeError) as error:
+        raise ValueError(f"{path.name} is no entity map ({error}): expected an .npz file of integer arrays") from error
+    documents: dict[str, np.ndarray] = {}
+
+    def of(names: tuple[str, ...]) -> np.ndarray | None:
+        addresses = [a for a in (address_of(name, entities or {}) for name in names) if a in known]
+        for address in addresses:
+            if address not in documents:
+                documents[address] = _documents(linked, address, path)
+        found = [documents[address] for address in addresses]
+        return np.unique(np.concatenate(found)) if found else None
+
+    rows = []
+    for fact in progress_bar(facts.facts, desc="counting", unit="fact", disable=not progress):
+        subject = of((fact.subject, *fact.subject_aliases))
+        answer = of((fact.object, *fact.aliases))
+        if subject is not None and answer is not None:
+            n_both = len(np.intersect1d(subject, answer, assume_unique=True))
+            rows.append((fact.fact_id, len(subject), len(answer), n_both))
+    if not rows:
+        first = facts.facts[0]
+        raise ValueError(
+            f"{path.name} holds the subject and object of no fact of {facts.name!r}; of the first, expected "
+            f"{address_of(first.subject, entities or {})} and {address_of(first.object, entities or {})}: name the "
+            "entities, as entities={NAME: ADDRESS}"
+        )
+    counts = pd.DataFrame(rows, columns=["fact_id", "n_subject", "n_object", "n_both"]).assign(
+        n_docs=pd.array([pd.NA] * len(rows), dtype="Int64"),
+        corpus=path.name,
+        unit="document",
+        normaliser="entities that DBpedia Spotlight linked",
+        approximate=False,
+    )
+    here = set(counts["fact_id"])
+    return ImportedCounts(
+        counts=check(counts, "counts"),
+        missing=tuple(fact.fact_id for fact in facts if fact.fact_id not in here),
+        unused=pd.DataFrame(),
+        n_facts=len(facts),
+        by=("subject", "object"),
+    )
+
+
+def address_of(name: str, entities: Mapping[str, str]) -> str:
+    """DBpedia's address of an entity, by its title.
+
+    Example:
+        >>> address_of("Barack Obama", {})
+        "http://dbpedia.org/resource/Barack_Obama"
+    """
+    if name in entities:
+        return entities[name]
+    title = "_".join(name.split())
+    return DBPEDIA + title[:1].upper() + title[1:]
+
+
+def _documents(linked: np.lib.npyio.NpzFile, address: str, path: Path) -> np.ndarray:
+    try:
+        found = linked[address]
+    except (ValueError, OSError, BadZipFile) as error:  # objects are pickles, which are never read
+        raise ValueError(f"{address} in {path.name} cannot be read ({error}): expected document numbers") from error
+    if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"{address} in {path.name} is {found.dtype} {found.shape}: expected document numbers")
+    return np.unique(found)

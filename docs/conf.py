@@ -50,6 +50,11 @@ def _write_reference() -> None:
                 lines += [f"## `{name}`", "", "```{eval-rst}", f".. automodule:: {name}", "```", ""]
         (out / f"{room}.md").write_text("\n".join(lines), encoding="utf-8")
     contents = ["# Reference", "", "Every public name of `import laser_interp as li`, and what it is.", ""]
+    contents += [
+        "Each function has an example, which the tests run. In the examples `model`, `facts`, `test`, `laser`, "
+        "`scores` and `counts` are those of [the tour](../start.md).",
+        "",
+    ]
     contents += _public_names()
     contents += ["```{toctree}", ":hidden:", "", *ROOMS, "```", ""]
     (out / "index.md").write_text("\n".join(contents), encoding="utf-8")

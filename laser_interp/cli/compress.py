@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laser_interp.cli.options import Flag, ModelOptions, Output, records
+from laser_interp.extras import require
 
 if TYPE_CHECKING:
     from laser_interp.report.model_card import Form
@@ -42,6 +43,8 @@ def compress(
         raise ValueError("--dense and --adapter are two forms of one export: give one of them")
     if adapter and measure:
         raise ValueError("--measure loads the export by itself, and an adapter is no model of its own: leave it out")
+    if adapter:
+        require("peft", "peft", what="a LoRA adapter")  # before the model is loaded, not after it
     form: Form = "dense" if dense else "adapter" if adapter else "factors"
     loaded = model.load()
     laser = read_edit(loaded, edit)

@@ -56,6 +56,10 @@ def favoured_answers(
         after subtracting the mean row. The paper's figure 5b plots such a similarity without saying
         which; this one is 1 for the same token and about 0 for unrelated ones. `top_answers` and `top_probs`
         list the most probable answers.
+
+    Example:
+        >>> answers = li.favoured_answers(model, test, laser)
+        >>> answers.groupby("edit")["category"].value_counts(normalize=True)
     """
     share_of = {f"discarded {share}": share for share in shares}
     runs: dict[str, Edit | None] = {"base": None, "edit": edit}

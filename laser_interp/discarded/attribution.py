@@ -144,6 +144,10 @@ def attribute(
     Raises:
         ValueError: unknown sites, facts that the tokenizer cannot represent, too little memory for one prompt, or an
             edit that is on.
+
+    Example:
+        >>> attribution = li.attribute(model, facts, "3.in")
+        >>> attribution.summary().nsmallest(3, "gradient")  # the most harmful directions
     """
     refuse_inside_edit(model, "attribution")
     sites = resolve(model, "*.all" if where is None else where)
@@ -232,6 +236,10 @@ def against_ablation(
 
     Raises:
         ValueError: other facts than the attribution's.
+
+    Example:
+        >>> attribution = li.attribute(model, facts, "3.in")
+        >>> li.against_ablation(model, facts, attribution, block=16)
     """
     if attribution.prompts["fact_id"].tolist() != [fact.fact_id for fact in facts for _ in fact.prompts]:
         raise ValueError("the attribution was made from other facts: give the same set, in the same order")
@@ -283,6 +291,9 @@ def propose(attribution: Attribution, *, rhos: Sequence[float] = RHOS) -> pd.Dat
     Returns:
         One row per (site, ρ), the most promising first: `site, rho, rank, predicted` (change of mean log p, nats).
         A ρ that rounds to rank 0 is lifted to 1.
+
+    Example:
+        >>> li.propose(li.attribute(model, facts, "3.mlp"), rhos=[0.2, 0.05]).head(3)
     """
     out = []
     for site, values in attribution.gradients.items():

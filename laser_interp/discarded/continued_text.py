@@ -51,6 +51,9 @@ def continuations(
 
     Raises:
         ValueError: a model that cannot generate.
+
+    Example:
+        >>> li.continuations(model, [facts.facts[0].prompt], laser, max_new_tokens=4)
     """
     runs: dict[str, Edit | None] = {"as trained": None, "LASER": edit, "discarded part": edit.discarded()}
     runs |= {f"LASER + {alpha:g} x discarded": edit.inject(alpha) for alpha in alphas}

@@ -20,6 +20,9 @@ def path_effects(model: Model, facts: FactSet, edit: Edit, *, progress: bool = T
 
     Raises:
         ValueError: a site without a direct path.
+
+    Example:
+        >>> li.path_effects(model, test, li.laser(model, "2.out", rho=0.2)).groupby("path")["d_logprob"].mean()
     """
     runs: dict[str, Edit | None] = {"base": None, "total": edit}
     paths: tuple[Path, ...] = ("direct", "indirect")

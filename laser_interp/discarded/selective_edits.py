@@ -30,6 +30,10 @@ def selective(
 
     Raises:
         ValueError: neither or both of n and energy, or a site without attribution.
+
+    Example:
+        >>> attribution = li.attribute(model, facts.split("validation"), "3.in")
+        >>> li.selective(model, attribution, "3.in", n=4)
     """
     if (n is None) == (energy is None):
         raise ValueError(f"n is {n} and energy is {energy}: give exactly one of them")
@@ -78,6 +82,10 @@ def choose_selective(
         The edits compared: "laser", "selective" (as many harmful directions as validation likes best, by accuracy,
         then loss) and "selective, equal energy" (harmful directions with the energy LASER discards). And one row
         per (edit, split): `edit, split, n_removed, energy, top1, loss`, the model as trained ("base") included.
+
+    Example:
+        >>> attribution = li.attribute(model, facts.split("validation"), "3.in")
+        >>> edits, table = li.choose_selective(model, facts, attribution, "3.in", rank=3)
     """
     validation = attribution.keep((attribution.prompts["split"] == "validation").to_numpy())
     if validation.prompts.empty:

@@ -40,6 +40,10 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     Raises:
         FileExistsError: `out` is there and not empty.
         ValueError: the edit was made from another model, or is a control that is no product of factors.
+
+    Example:
+        >>> li.compress(model, laser, "smaller")
+        >>> li.load_model("smaller")
     """
     factors: dict[tuple[int, str], tuple[Any, Any]] = {}
     dense: dict[tuple[int, str], Any] = {}
@@ -102,6 +106,9 @@ def export_dense(model: Model, edit: Edit, out: str | Path) -> Path:
     Raises:
         FileExistsError: `out` is there and not empty.
         ValueError: the edit was made from another model.
+
+    Example:
+        >>> li.export_dense(model, laser, "dense")
     """
     edit.check(model)
     check_plain(edit)

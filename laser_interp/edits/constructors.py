@@ -47,6 +47,10 @@ def laser(
 
     Raises:
         ValueError: neither or both of rho and rank; either out of range; a rho that rounds to rank 0.
+
+    Example:
+        >>> li.laser(model, "3.in", rho=0.05)
+        >>> li.laser(model, "*.mlp", rank=10)  # both matrices of every MLP
     """
     if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int)):
         raise ValueError(f"rank is {rank!r}: expected a whole number of directions; a fraction is rho")
@@ -104,7 +108,11 @@ def first_directions(r: int, k: int) -> Tensor:
 
 
 def zeroed(model: Model, where: Where) -> Edit:
-    """The matrix replaced by zero (its bias stays)."""
+    """The matrix replaced by zero (its bias stays).
+
+    Example:
+        >>> li.score(model, test, {"zeroed": li.zeroed(model, "3.in")})["correct"].mean()
+    """
     of_sites = {site: spectrum(model, site) for site in resolve(model, where)}
     return Edit({site: SiteEdit(of_site, of_site.first(0)) for site, of_site in of_sites.items()}, "zeroed")
 
@@ -114,6 +122,9 @@ def band(model: Model, where: Where, start: int, stop: int, *, keep: bool = True
 
     Raises:
         ValueError: an empty band or one outside the site's rank.
+
+    Example:
+        >>> li.band(model, "3.in", 3, 10)  # directions 3 to 9 alone
     """
     parts = {}
     for site in resolve(model, where):
@@ -130,6 +141,9 @@ def gains(model: Model, values: Mapping[Site | str, Sequence[float] | Tensor], *
 
     Raises:
         ValueError: a wrong number of gains, or one that is not finite.
+
+    Example:
+        >>> li.gains(model, {"3.in": [1.0] * 3 + [0.5] * 61})
     """
     parts: dict[Site, SiteEdit] = {}
     for where, vector in values.items():

@@ -16,7 +16,11 @@ from laser_interp.models.model import Model
 
 
 def same_spectrum_random(model: Model, edit: Edit, *, seed: int) -> Edit:
-    """W − R at each site, R with the discarded part's singular values and random singular vectors."""
+    """W − R at each site, R with the discarded part's singular values and random singular vectors.
+
+    Example:
+        >>> li.same_spectrum_random(model, laser, seed=0)
+    """
     generator = _generator(seed)
     parts = {}
     for site, part in sorted(edit.parts.items()):
@@ -37,6 +41,9 @@ def random_subspace(model: Model, edit: Edit, *, seed: int) -> Edit:
 
     Random orthonormal input directions are projected out one after the other; the last one only in
     part, so that the removed norm is the same.
+
+    Example:
+        >>> li.random_subspace(model, laser, seed=0)
     """
     generator = _generator(seed)
     parts = {}
@@ -52,7 +59,12 @@ def random_subspace(model: Model, edit: Edit, *, seed: int) -> Edit:
 
 
 def random_kept(model: Model, edit: Edit, *, seed: int) -> Edit:
-    """As many singular directions as the edit keeps, but drawn at random."""
+    """As many singular directions as the edit keeps, but drawn at random.
+
+    Example:
+        >>> controls = {f"random {seed}": li.random_kept(model, laser, seed=seed) for seed in range(3)}
+        >>> li.summarise(li.score(model, test, {"LASER": laser, **controls}))
+    """
     generator = _generator(seed)
     parts = {}
     for site, part in sorted(edit.parts.items()):
@@ -62,7 +74,11 @@ def random_kept(model: Model, edit: Edit, *, seed: int) -> Edit:
 
 
 def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
-    """Random singular directions removed, with the energy of the discarded part."""
+    """Random singular directions removed, with the energy of the discarded part.
+
+    Example:
+        >>> li.random_equal_energy(model, laser, seed=0)
+    """
     generator = _generator(seed)
     parts = {}
     for site, part in sorted(edit.parts.items()):
@@ -78,13 +94,21 @@ def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
 
 
 def bottom_kept(model: Model, edit: Edit) -> Edit:
-    """As many directions as the edit keeps, but those with the smallest singular values."""
+    """As many directions as the edit keeps, but those with the smallest singular values.
+
+    Example:
+        >>> li.bottom_kept(model, laser)
+    """
     parts = {site: replace(part, gains=part.gains.flip(0)) for site, part in edit.parts.items()}
     return Edit(parts, "control:bottom_kept", edit.rho)
 
 
 def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
-    """The edit's gains on the same matrices of another layer."""
+    """The edit's gains on the same matrices of another layer.
+
+    Example:
+        >>> li.same_rank_in_layer(model, laser, layer=0)
+    """
     parts = {}
     for site, part in sorted(edit.parts.items()):
         (there,) = resolve(model, Site(layer, site.matrix))

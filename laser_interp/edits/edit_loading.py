@@ -27,6 +27,10 @@ def load_edit(path: str | Path, model: Model, *, other_weights: bool = False) ->
         FileNotFoundError: no such file, or its tensors are missing.
         ValueError: a file of another form or a later version, a damaged one, a model without such a site, or with other
             weights.
+
+    Example:
+        >>> path = laser.save("laser.json", model=model)
+        >>> li.load_edit(path, model)
     """
     path = Path(path)
     value, tensors = read_edit_file(path)

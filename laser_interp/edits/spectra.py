@@ -153,6 +153,9 @@ def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None, cache:
         site: `Site(3, "in")` or "3.in".
         blocks: divide the matrix, as in 4 or "4-inputs-kmeans", and factorise each part; see `li.Blocks`.
         cache: read and write the disk cache.
+
+    Example:
+        >>> li.spectrum(model, "3.in").S[:3]
     """
     site, divided = resolve_site(model, site), Blocks.parse(blocks)
     kept: dict[tuple[Site, Blocks | None], Spectrum] = derived(model, "spectra", dict)

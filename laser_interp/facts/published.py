@@ -60,6 +60,9 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
         ValueError: an unknown set or protocol, or rows that are not in the published schema.
         FileNotFoundError: no such file.
         OSError: the hub cannot be reached.
+
+    Example:
+        >>> task = li.load_task("counterfact", "counterfact.json")  # doctest: +SKIP
     """
     if name not in SOURCES:
         raise ValueError(f"no set {name!r}: expected {one_of(SOURCES, name)}; li.own_task makes your own")

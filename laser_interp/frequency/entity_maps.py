@@ -36,6 +36,9 @@ def count_entities(
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no entity map, or holds no fact's subject and object.
+
+    Example:
+        >>> li.count_entities(facts, "the_pile_entity_map.npz").counts  # doctest: +SKIP
     """
     path = Path(path)
     if not path.is_file():

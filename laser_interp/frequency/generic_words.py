@@ -35,6 +35,9 @@ def frequent_words(
 
     Raises:
         ValueError: a share outside (0, 1), or a corpus without words.
+
+    Example:
+        >>> li.frequent_words("organism", coverage=0.3)
     """
     if not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage}: expected a share in (0, 1)")

@@ -63,6 +63,9 @@ def join_counts(
     Raises:
         FileNotFoundError, ValueError: no such file, no such columns, counts that are no whole numbers ≥ 0, the
             same fact twice, or not one match.
+
+    Example:
+        >>> print(li.join_counts(facts, counts[["fact_id", "n_both"]]))
     """
     name = "the frame" if isinstance(source, pd.DataFrame) else Path(source).name
     there = _read(source).rename(columns={theirs: ours for ours, theirs in (columns or {}).items()})

@@ -172,6 +172,10 @@ def build_index(
         FileExistsError: the folder holds something.
         FileNotFoundError, ValueError: see `laser_interp.count`.
         ModuleNotFoundError: tantivy is asked for and missing.
+
+    Example:
+        >>> index = li.build_index("organism", "index")
+        >>> index.count(facts)
     """
     backend = backend or ("tantivy" if _has_tantivy() else "sqlite")
     if backend not in BACKENDS:

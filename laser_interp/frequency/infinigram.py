@@ -82,6 +82,10 @@ def count_infinigram(
         ValueError: a window out of range, or a name without tokens; before anything is asked.
         InfiniGramError: the service refuses a question.
         UnreachableError: it went away; all answers so far are kept, and the same call goes on.
+
+    Example:
+        >>> tokenizer = li.load_tokenizer("meta-llama/Llama-2-7b-hf")  # doctest: +SKIP
+        >>> li.count_infinigram(facts, li.HostedInfiniGram(), tokenizer)  # doctest: +SKIP
     """
     if not 1 <= window <= MAX_WINDOW:
         raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
@@ -149,6 +153,9 @@ def count_infinigram_mini(
 
     Raises:
         InfiniGramError, UnreachableError: see `count_infinigram`.
+
+    Example:
+        >>> li.count_infinigram_mini(facts, li.HostedInfiniGramMini())  # doctest: +SKIP
     """
     names = [(dict.fromkeys(matching.subjects(fact)), dict.fromkeys(matching.objects(fact))) for fact in facts]
     keys = {name: _text_key(source.name, name) for of_fact in names for group in of_fact for name in group}

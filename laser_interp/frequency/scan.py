@@ -82,6 +82,9 @@ def count(
         FileNotFoundError: no such corpus.
         ValueError: a name without a single word character, something unreadable (`UnreadableError`), a corpus
             without a document, or an `out` that holds other counts.
+
+    Example:
+        >>> li.count(facts, "organism", window=10)[["n_subject", "n_object", "n_both", "n_window"]].describe()
     """
     check_choice("executor", executor, Executor)
     if workers is not None and workers < 1:

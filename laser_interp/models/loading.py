@@ -60,6 +60,10 @@ def load_model(
         FileNotFoundError: neither a folder nor a model the hub (or its local cache) has.
         ValueError: an unsupported architecture, quantised, missing, unexpected, damaged or not finite weights, no
             tokenizer, or a bad dtype or device.
+
+    Example:
+        >>> li.load_model("organism")
+        >>> li.load_model("EleutherAI/pythia-70m", dtype="float32")  # doctest: +SKIP
     """
     dtype = _resolve_dtype(dtype)
     _check_device(device)
@@ -219,6 +223,9 @@ def load_tokenizer(source: str | Path) -> Any:
 
     Raises:
         ValueError: there is none.
+
+    Example:
+        >>> li.load_tokenizer("meta-llama/Llama-2-7b-hf")  # doctest: +SKIP
     """
     return _read_tokenizer(str(source), {"trust_remote_code": False})
 

@@ -42,7 +42,7 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
 
     Example:
         >>> li.export_dense(model, edit, "edited")
-        >>> li.write_model_card(model, edit, "edited", "dense", run="runs/organism")
+        >>> li.write_model_card(model, edit, "edited", "dense")
     """
     base = str((model.source or {}).get("source", model.name))
     folder = Path(folder)

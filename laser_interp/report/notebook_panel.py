@@ -30,6 +30,9 @@ def explore(model: Model, prompt: str, *, top_k: int = 8, site: str | None = Non
     Raises:
         ModuleNotFoundError: without ipywidgets.
         ValueError: a site that the model does not have.
+
+    Example:
+        >>> li.explore(model, "Mira Tolen was taught by", site="3.in")
     """
     require("notebook", "ipywidgets", what="li.explore")
     import ipywidgets as widgets

@@ -57,6 +57,10 @@ def write_report(
     Raises:
         FileNotFoundError: no finished run in a folder.
         ValueError: counts that lack a fact, or a page that cannot be so small.
+
+    Example:
+        >>> search = li.search(model, facts, matrices="in", rhos=[0.05], out="searched")
+        >>> li.write_report("searched", "report.html")
     """
     folders = [Path(folder) for folder in (run, beside) if folder is not None]
     runs = [read_run(folder) for folder in folders]

@@ -44,7 +44,11 @@ def generic_tokens(model: Model, prompt: str, words: Sequence[str] | None) -> Te
 
 
 def answer_words(model: Model, words: Sequence[str]) -> tuple[str, ...]:
-    """The words that are one token of the model in the middle of a text, in lower case or else capitalised."""
+    """The words that are one token of the model in the middle of a text, in lower case or else capitalised.
+
+    Example:
+        >>> li.answer_words(model, ["the", "of", "a"])
+    """
     kept = []
     for word in words:
         for written in (word, word.capitalize()):

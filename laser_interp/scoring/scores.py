@@ -53,6 +53,10 @@ def score(
 
     Raises:
         ValueError: no edits, or facts the tokenizer cannot represent.
+
+    Example:
+        >>> scores = li.score(model, test, {"base": None, "LASER": laser, "discarded": laser.discarded()})
+        >>> scores.groupby("edit")["correct"].mean()
     """
     if not isinstance(edits, Mapping):
         edits = {"base": None} | _labelled([edits] if isinstance(edits, Edit) else list(edits))
@@ -78,7 +82,11 @@ def _labelled(edits: Sequence[Edit]) -> dict[str, Edit]:
 
 
 def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFrame:
-    """Means over facts and prompts: `n, top1, top5, top10, loss, p_generic, …`; loss is −mean log-probability."""
+    """Means over facts and prompts: `n, top1, top5, top10, loss, p_generic, …`; loss is −mean log-probability.
+
+    Example:
+        >>> li.summarise(li.score(model, test, {"base": None, "LASER": laser}))
+    """
     frame = scores.assign(loss=-scores["logprob"], n_not_finite=~np.isfinite(scores["logprob"]))
     out = frame.groupby(list(by), sort=False, dropna=False).agg(
         n=("rank", "size"),

@@ -23,6 +23,9 @@ def perplexity(
 
     Raises:
         ValueError: a masked model, a text of fewer than two tokens, or a stride that is not in [1, window].
+
+    Example:
+        >>> li.perplexity(model, "Mira Tolen was taught by the river", laser)
     """
     from contextlib import nullcontext
 

@@ -51,6 +51,9 @@ def estimate(model: Model, task: FactSet | Task, settings: SearchSettings | None
 
     Args:
         task, settings, changes: see `li.search`.
+
+    Example:
+        >>> print(li.estimate(model, facts, matrices="mlp"))
     """
     plan = Plan(model, task, replace(SearchSettings.of(settings, changes), method="grid"))
     site, cells = next(iter(plan.by_site.items()))

@@ -63,6 +63,9 @@ def change(scores: pd.DataFrame, *, baseline: str = "base", edit: str = "laser",
 
     Raises:
         ValueError: see `pair`.
+
+    Example:
+        >>> print(li.change(scores))
     """
     rows = pair(reported(scores).assign(frequency=0.0), None, baseline=baseline, edit=edit)
     return accuracy_change(rows, seed=seed)

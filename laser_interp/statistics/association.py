@@ -184,6 +184,10 @@ def associate(
 
     Raises:
         ValueError: see `pair`; edges that do not grow.
+
+    Example:
+        >>> found = li.associate(scores, counts)
+        >>> print(found.paragraph)
     """
     rows = pair(reported(scores), counts, baseline=baseline, edit=edit)
     options = _Options(n_bins, edges, n_permutations, seed)
@@ -228,6 +232,11 @@ def frequency_report(
 
     Raises:
         ValueError: a missing column or value, scores that are neither, or counts that are none.
+
+    Example:
+        >>> rows = facts.to_frame()[["fact_id", "subject", "relation"]]
+        >>> rows = rows.assign(before=[i % 2 for i in range(len(rows))], after=1, n_both=range(len(rows)))
+        >>> print(li.frequency_report(rows).paragraph)
     """
     has_after = "after" in frame.columns
     needed = ["fact_id", "subject", "relation", "before", "n_both"]

@@ -24,6 +24,10 @@ def metrics(rows: pd.DataFrame, rule: str, *, baseline: str = "base", seed: int 
 
     Raises:
         ValueError: no baseline among the edits.
+
+    Example:
+        >>> task = li.own_task("organism", "candidates")
+        >>> li.metrics(li.score(model, task, {"base": None, "laser": laser}), task.rule)
     """
     if baseline not in set(rows["edit"]):
         raise ValueError(f"no rows of the baseline {baseline!r}: the table has {sorted(set(rows['edit']))}")

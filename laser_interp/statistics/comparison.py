@@ -68,6 +68,10 @@ def compare(
 
     Raises:
         ValueError: see `pair`; a placebo that is not among the edits.
+
+    Example:
+        >>> edits = {"base": None, "laser": laser, "random": li.random_kept(model, laser, seed=0)}
+        >>> li.compare(li.score(model, test, edits), counts, placebos=["random"]).table
     """
     from statsmodels.stats.multitest import multipletests
 

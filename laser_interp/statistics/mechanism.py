@@ -122,7 +122,7 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
     Example:
         >>> scores = li.score(model, facts, {"base": None, "laser": laser, "zeroed": li.zeroed(model, "3.in")})
         >>> print(li.explain(scores).verdict)
-        The data support that generic words were suppressed and that the right answer gained on its rivals.
+        The data support that generic words were suppressed...
     """
     scores = reported(scores)
     labels = set(scores["edit"])

@@ -18,6 +18,9 @@ def robustness(rows: pd.DataFrame) -> pd.DataFrame:
         One row an edit: `n_facts`, `accuracy`, `all_right` (share of facts right on every prompt), `any_right`, and
         `agreement` (share of pairs of a fact's prompts answered alike, right or wrong); each also as `_lo` and `_hi`, a
         95 % interval over subjects.
+
+    Example:
+        >>> li.robustness(scores)
     """
     out = []
     for label, some in rows.groupby("edit", sort=False):

@@ -66,6 +66,9 @@ def reproduce(out: str | Path, name: str = "organism", *, text: str | None = Non
 
     Raises:
         ValueError: no such example, or `out` holds another run.
+
+    Example:
+        >>> study = li.reproduce("runs/organism")  # doctest: +SKIP
     """
     if name not in EXAMPLES:
         raise ValueError(f"no example {name!r}: expected {one_of(EXAMPLES, name)}")

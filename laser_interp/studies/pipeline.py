@@ -129,6 +129,10 @@ def study(
 
     Raises:
         ValueError: bad settings, a folder with another run, or one that another process is writing to.
+
+    Example:
+        >>> study = li.study(model, facts, counts, matrices="mlp", rhos=[0.05], n_draws=1, compose=False)
+        >>> print(study.report)
     """
     if not isinstance(facts, Task):
         facts = Task(facts.name, facts, task or "next_token")

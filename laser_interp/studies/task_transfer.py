@@ -17,6 +17,10 @@ def transfer(model: Model, tasks: Sequence[Task], edits: Mapping[str, Edit], *, 
     Returns:
         One row per (edit, task): `edit, task, n, before, after, change` (of the mean score, on the test split if there
         is one), and `change_lo, change_hi`, a 95 % interval over subjects.
+
+    Example:
+        >>> task = li.own_task("organism", "candidates")
+        >>> li.transfer(model, [task], {"chosen for it": laser})
     """
     table = []
     for task in tasks:

@@ -28,6 +28,7 @@ from laser_interp.verification.plain_model import PlainModel
 # Nats by which a log-probability may differ. Sixteen-bit models round each product to 8 or 11 bits: two ways to compute
 # the same differ by that.
 ALLOWED = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}
+_ROUNDINGS = 16  # as many as a difference may be, where an edit amplifies each to more than is allowed elsewhere
 _LENGTHS = (2, 7, 12, 3)  # of the prompts, in words: no two of a batch should be padded alike
 
 
@@ -58,8 +59,14 @@ class Check:
         )
         if self.right:
             largest = self.table["difference"].max()
+            raised = self.table["allowed"] > self.table["allowed"].min()
+            excused = int((raised & (self.table["difference"] > self.table["allowed"].min())).sum())
+            more = f" {excused} of them are of edits that amplify rounding as much in plain transformers." * (
+                excused > 0
+            )
             return (
                 f"Right: on {where} all {len(self.table)} comparisons agree; the largest difference is {largest:.1e}."
+                + more
             )
         wrong = self.table[~self.table["right"]]
         first = wrong.iloc[0]
@@ -91,6 +98,10 @@ def check(
     model that transformers loaded from a checkpoint, made by torch's own decomposition in fp64. Batches are compared
     with single prompts, and the engine with full passes. The prompts are random words of the model's vocabulary.
 
+    Some edits ruin a model so far that the last digit of a weight moves its answers. How far is measured in plain
+    transformers, by weights that are one rounding off. Where 16 times that is more than is allowed elsewhere, it is
+    what is allowed, and the table says so.
+
     Args:
         layers: which; the first, one in the middle and the last if left out.
         rho: fraction of the rank that is kept.
@@ -116,7 +127,8 @@ def check(
         edits[site] = laser(model, site, rank=max(rank_of(rho, spectrum(model, site).max_rank), 1))
     rows: list[dict[str, Any]] = []
 
-    def compare(compared: str, where: str, ours: Any, expected: Any) -> None:
+    def compare(compared: str, where: str, ours: Any, expected: Any, rounding: float = 0.0) -> None:
+        within = max(allowed, _ROUNDINGS * rounding)
         ours, expected = np.asarray(ours, float), np.asarray(expected, float)
         difference = float(np.nanmax(np.abs(ours - expected)))
         if np.isnan(difference) or (np.isnan(ours) != np.isnan(expected)).any():
@@ -126,13 +138,14 @@ def check(
                 "compared": compared,
                 "where": where,
                 "difference": difference,
-                "allowed": allowed,
-                "right": difference <= allowed,
+                "allowed": within,
+                "right": difference <= within,
             }
         )
 
     plain = PlainModel(model)
     alone = _each(model, prompts)
+    rounding: dict[tuple[Site, str], float] = {}
     compare("the model with plain transformers", "as trained", alone, plain.next_token_logprobs(prompts).cpu())
     compare("a batch with single prompts", "as trained", model.next_token_logprobs(prompts).cpu(), alone)
     for site, edit in progress_bar(edits.items(), "checking", unit="matrix", disable=not progress):
@@ -141,11 +154,13 @@ def check(
         for name, part, kept in parts:
             with plain.edited(factors, kept):
                 expected = plain.next_token_logprobs(prompts).cpu()
+            with plain.edited(factors, kept, nudged=True):
+                rounding[site, name] = float((plain.next_token_logprobs(prompts).cpu() - expected).abs().max())
             alone, batch = _each(model, prompts, part), model.next_token_logprobs(prompts, part).cpu()
-            compare("an edit with edited weights", f"{site} {name}", alone, expected)
-            compare("a batch with single prompts", f"{site} {name}", batch, alone)
+            compare("an edit with edited weights", f"{site} {name}", alone, expected, rounding[site, name])
+            compare("a batch with single prompts", f"{site} {name}", batch, alone, rounding[site, name])
     del plain
-    speed = _engine(model, facts, edits, compare)
+    speed = _engine(model, facts, edits, compare, {str(site): rounding[site, "LASER"] for site in edits})
     about = {
         "model": model.name,
         "architecture": model.architecture,
@@ -156,7 +171,9 @@ def check(
     return Check(pd.DataFrame(rows), speed, about)
 
 
-def _engine(model: Model, facts: FactSet, edits: Mapping[Site, Edit], compare: Any) -> dict[str, float]:
+def _engine(
+    model: Model, facts: FactSet, edits: Mapping[Site, Edit], compare: Any, rounding: Mapping[str, float]
+) -> dict[str, float]:
     """Compare the engine with full passes, and measure both."""
     runs: dict[str, Edit | None] = {"base": None} | {str(site): edit for site, edit in edits.items()}
     logprobs, seconds = {}, {}
@@ -167,7 +184,8 @@ def _engine(model: Model, facts: FactSet, edits: Mapping[Site, Edit], compare: A
         logprobs[engine] = dict(tuple(scores.groupby("edit", sort=False)["logprob"]))
     for label in runs:
         where = "as trained" if label == "base" else label
-        compare("the engine with full passes", where, logprobs["fast"][label], logprobs["reference"][label])
+        both = logprobs["fast"][label], logprobs["reference"][label]
+        compare("the engine with full passes", where, *both, rounding.get(label, 0.0))
     return {
         "seconds_engine": seconds["fast"],
         "seconds_full": seconds["reference"],

@@ -47,13 +47,21 @@ class PlainModel:
         return name, index, torch.linalg.svd(rows[index.to(rows.device)].double(), full_matrices=False)
 
     @contextmanager
-    def edited(self, where: Factors, kept: slice) -> Iterator[None]:
-        """While the block runs, the weight of `factors` is made of some of its singular directions alone."""
+    def edited(self, where: Factors, kept: slice, *, nudged: bool = False) -> Iterator[None]:
+        """While the block runs, the weight of `factors` is made of some of its singular directions alone.
+
+        Args:
+            nudged: each number of it is moved by one rounding, up or down, as another order of the same sums might.
+        """
         name, index, (U, S, Vh) = where
         rows = self._rows(name)
         before = rows.clone()
         try:
-            rows[index.to(rows.device)] = ((U[:, kept] * S[kept]) @ Vh[kept]).to(rows)
+            weight = ((U[:, kept] * S[kept]) @ Vh[kept]).to(rows)
+            if nudged:
+                signs = torch.randint(0, 2, weight.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+                weight = weight * (1 + torch.finfo(weight.dtype).eps * signs.to(weight))
+            rows[index.to(rows.device)] = weight
             yield
         finally:
             rows.copy_(before)

@@ -165,7 +165,7 @@ class TestControls:
         (lambda m: li.laser(m, "3.in", rho=0.01), r"rho = 0.01 of rank 64 at 3.in rounds to rank 0: use rho >= 0.0156"),
         (lambda m: li.laser(m, "3.in", rank=0), "rank is 0: 3.in has ranks 1 to 64"),
         (lambda m: li.laser(m, "3.in", rank=65), "rank is 65: 3.in has ranks 1 to 64"),
-        (lambda m: li.laser(m, "3.up", rho=0.1), "no matrix 'up': expected one of q k v o in out"),
+        (lambda m: li.laser(m, "3.up", rho=0.1), "no matrix 'up': expected one of q, k, v, o, in, out, attn"),
         (lambda m: li.laser(m, "3.gate", rho=0.1), "no matrix 'gate'"),
         (lambda m: li.laser(m, "4.in", rho=0.1), "layer 4 is out of range: 'organism' has layers 0 to 3"),
         (lambda m: li.laser(m, "in", rho=0.1), "'in' is no site: expected LAYER.MATRIX"),

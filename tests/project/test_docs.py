@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser_programs import CHROMIUM
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -78,6 +79,8 @@ ELSEWHERE = {
     "laser-interp reproduce --out runs/organism": "tests/studies/test_examples.py",
     "pip install .": "tests/project/test_packaging.py installs the wheel that this builds",
     "laser-interp organism train --out runs/my-organism": "tests/organism/test_training.py",
+    "laser-interp search --model organism --facts organism --matrices in --layers 2-3 --method grid --executor ray "
+    "--workers 2 --out runs/ray": "tests/parallel/test_ray_cluster.py runs the search on Ray",
 }
 
 
@@ -182,6 +185,29 @@ def test_the_site_that_make_check_built_is_whole_and_loads_nothing_from_elsewher
         assert not loaded, page
     assert 'id="laser_interp.edits.constructors.laser"' in (site / "reference" / "edits.html").read_text()
     assert "enfold frequency" in (site / "notebooks" / "rare_facts.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1300, 390])
+def test_no_page_of_the_site_is_wider_than_its_window(width):
+    site = ROOT / "docs" / "_build" / "html"
+    if not (site / "index.html").is_file() or CHROMIUM is None:
+        pytest.skip("needs Chromium, and the site that make check builds")
+    from playwright.sync_api import sync_playwright
+
+    too_wide = {}
+    with sync_playwright() as p:
+        page = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page(
+            viewport={"width": width, "height": 900}
+        )
+        for path in sorted(site.rglob("*.html")):
+            if "_modules" in path.parts or "_static" in path.parts:
+                continue
+            page.goto(path.as_uri(), wait_until="domcontentloaded")
+            found = page.evaluate("document.documentElement.scrollWidth")
+            if found > width:
+                too_wide[str(path.relative_to(site))] = found
+    assert too_wide == {}
 
 
 @pytest.mark.slow

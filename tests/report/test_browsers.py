@@ -1,16 +1,14 @@
 """The page of two runs in Chromium and in Firefox: it opens, switches, is used by keyboard, and keeps axe's rules."""
 
 import contextlib
-import shutil
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
+from browser_programs import CHROMIUM, FIREFOX
 
 import laser_interp as li
 from laser_interp.cli.app import main
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FIREFOX = next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
 # What breaks a rule, with its place.
 BROKEN = """axe.run(document, {resultTypes: ["violations"]}).then((found) => found.violations.map(
     (one) => one.id + ": " + one.nodes.map((node) => node.target.join(" ")).join("; ")))"""

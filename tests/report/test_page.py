@@ -4,12 +4,12 @@ import base64
 import gzip
 import json
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser_programs import CHROMIUM
 
 import laser_interp as li
 from laser_interp.cli.app import main
@@ -21,7 +21,6 @@ from laser_interp.storage.provenance import settings_sha256
 from laser_interp.storage.tables import read_table, write_table
 
 NASTY = '<script>window.harmed = 1</script><img src=x onerror="window.harmed = 1">'
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")

@@ -159,16 +159,16 @@ def frame(seed=0, slope=0.0, **more):
 
 @pytest.mark.slow
 def test_the_report_covers_and_errs_at_its_nominal_rates():
-    """100 simulations in which fixing is independent of frequency, and subjects stand or fall together."""
+    """200 simulations in which fixing is independent of frequency, and subjects stand or fall together."""
     from analyses.frequency_trap import study
 
-    tables = study(100, n_permutations=199, effects={"none": 0.0})
+    tables = study(200, n_permutations=199, effects={"none": 0.0})
     rates = tables["trap_rates"].set_index("statistic")["share"]
-    within = 0.05 + 2 * np.sqrt(0.05 * 0.95 / 100)
+    within = 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
     for name in ("frequency: p < .05", "confounders: p < .05", "pmi: p < .05", "Spearman, fixed: p < .05"):
         assert rates[name] <= within, (name, rates[name])
-    assert rates["frequency: interval covers"] >= 0.91
-    assert rates["change of accuracy: interval covers"] >= 0.89
+    assert rates["frequency: interval covers"] >= 0.93
+    assert rates["change of accuracy: interval covers"] >= 0.91
     assert rates["Spearman, top1: p < .05"] > 0.9  # what the paper's plot would have us believe
     bins = tables["trap_bins"]
     assert bins["gain"].iloc[0] > 3 * bins["gain"].iloc[-1]
@@ -179,8 +179,8 @@ def test_the_report_covers_and_errs_at_its_nominal_rates():
 def test_an_effect_is_found_with_the_power_that_is_stated():
     """Simulated at the least effect that the report says it shows in 80 % of cases."""
     least = np.log(np.median([li.associate(*simulate(s, 0), n_permutations=199).detectable() for s in range(10)]))
-    p = [li.associate(*simulate(1000 + s, -least), n_permutations=199).p_value for s in range(60)]
-    assert 0.65 <= np.mean(np.array(p, float) < 0.05) <= 0.92
+    p = [li.associate(*simulate(1000 + s, -least), n_permutations=199).p_value for s in range(100)]
+    assert 0.68 <= np.mean(np.array(p, float) < 0.05) <= 0.92
 
 
 def test_the_report_is_a_table_a_figure_and_a_paragraph():

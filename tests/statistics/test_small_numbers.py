@@ -104,7 +104,7 @@ def test_everything_frequent_was_fixed():
 def test_placebos_make_no_findings_where_little_is_fixed():
     """77 % of families had a Holm p below .05."""
     families = 0
-    for seed in range(15):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         n = 300
         n_both = np.where(rng.random(n) < 0.7, 0, np.round(10 ** rng.uniform(0, 4, n)))
@@ -114,7 +114,7 @@ def test_placebos_make_no_findings_where_little_is_fixed():
         edits = [base.assign(edit=f"p{i}", top1=rng.random(n) < 0.015) for i in range(6)]
         table = li.compare(pd.concat([base, *edits]), n_permutations=199).table
         families += bool((table["p_holm"] < 0.05).any())
-    assert families <= 3  # expected .75 of 15
+    assert families <= 5  # expected 1.5 of 30
 
 
 # --- few subjects

@@ -3,7 +3,7 @@ heavy."""
 
 import difflib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 Matrix = Literal["q", "k", "v", "o", "in", "gate", "out"]
@@ -67,17 +67,21 @@ def check_choice(name: str, value: object, choices: object) -> None:
     """
     expected = get_args(choices)
     if value not in expected:
-        raise ValueError(f"{name} is {value!r}: expected {one_of(expected, value)}")
+        raise ValueError(f"{name} is {value!r}: expected {names_with_suggestion(expected, value)}")
 
 
-def one_of(known: Iterable[object], given: object) -> str:
+def names_with_suggestion(known: Iterable[object], value: object) -> str:
     """How a refusal names what was expected, and which of it was probably meant.
 
     Example:
-        >>> one_of(["organism", "wikidata"], "organsim")
+        >>> names_with_suggestion(["organism", "wikidata"], "organsim")
         "one of organism, wikidata; is 'organism' meant?"
     """
     names = list(map(str, known))
-    near = difflib.get_close_matches(str(given), names, 1)
-    meant = f"; is {near[0]!r} meant?" if near else ""
-    return f"one of {', '.join(names)}{meant}"
+    return f"one of {', '.join(names)}{suggestion(names, str(value))}"
+
+
+def suggestion(known: Sequence[str], value: str) -> str:
+    """Which name was probably meant, to be put behind a refusal; nothing where none is near."""
+    near = difflib.get_close_matches(value, known, 1)
+    return f"; is {near[0]!r} meant?" if near else ""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laser_interp.cli.options import Flag, ModelOptions, Output, records
-from laser_interp.extras import require
 
 if TYPE_CHECKING:
     from laser_interp.report.model_card import Form
@@ -33,7 +32,7 @@ def compress(
         adapter: Write the difference as a LoRA adapter for PEFT instead.
         measure: Also measure the peak memory before and after.
     """
-    from laser_interp.edits.adapter import export_adapter
+    from laser_interp.edits.adapter import export_adapter, require_peft
     from laser_interp.edits.compression import compress as run
     from laser_interp.edits.compression import export_dense, peak_memory
     from laser_interp.edits.edit_loading import read_edit
@@ -44,7 +43,7 @@ def compress(
     if adapter and measure:
         raise ValueError("--measure loads the export by itself, and an adapter is no model of its own: leave it out")
     if adapter:
-        require("peft", "peft", what="a LoRA adapter")  # before the model is loaded, not after it
+        require_peft()  # before the model is loaded, not after it
     form: Form = "dense" if dense else "adapter" if adapter else "factors"
     loaded = model.load()
     laser = read_edit(loaded, edit)

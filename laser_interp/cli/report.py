@@ -10,7 +10,7 @@ from laser_interp.cli.options import Flag, Output
 
 def report(
     run: Path,
-    beside: Path | None = None,
+    compare_with: Path | None = None,
     /,
     *,
     out: Annotated[Path, Parameter(alias="-o")],
@@ -23,7 +23,7 @@ def report(
 
     Args:
         run: Folder of a search, of a study or of reproduce.
-        beside: Folder of a second run, to be compared with the first on the same page.
+        compare_with: Folder of a second run, to be compared with the first on the same page.
         out: The .html file.
         counts: Training frequencies, from laser-interp count. Those in the run if left out.
         max_facts: Sample the facts where there are more than these.
@@ -35,7 +35,9 @@ def report(
 
     check_output(out, "page", suffixes=(".html",), force=force)
     frame = None if counts is None else read_table(counts, "counts")
-    path = write_report(run, out, beside=beside, counts=frame, max_facts=max_facts, progress=output.progress)
+    path = write_report(
+        run, out, compare_with=compare_with, counts=frame, max_facts=max_facts, progress=output.progress
+    )
     n_bytes = path.stat().st_size
     output.say(
         {"page": str(path), "bytes": n_bytes},

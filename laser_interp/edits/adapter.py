@@ -24,6 +24,15 @@ from laser_interp.storage.atomic import new_folder
 _BYTES = 4  # of a number: adapters are stored in float32
 
 
+def require_peft() -> None:
+    """Refuse an adapter where peft is not installed.
+
+    Raises:
+        ModuleNotFoundError: it is not.
+    """
+    require("peft", "peft", what="a LoRA adapter")
+
+
 def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     """Write an edit as a LoRA adapter, for `peft.PeftModel.from_pretrained` on the model as trained.
 
@@ -43,7 +52,7 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     Example:
         >>> li.export_adapter(model, li.laser(model, "3.in", rho=0.9), "adapter")
     """
-    require("peft", "peft", what="a LoRA adapter")
+    require_peft()
     edit.check(model)
     check_plain(edit)
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}

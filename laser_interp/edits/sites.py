@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.choices import MATRICES, SUBLAYER_OF, one_of
+from laser_interp.choices import MATRICES, SUBLAYER_OF, names_with_suggestion
 from laser_interp.models.model import Model
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -63,7 +63,7 @@ class Site:
 
     def __post_init__(self) -> None:
         if self.matrix not in MATRICES:
-            raise ValueError(f"unknown matrix {self.matrix!r}: expected {one_of(MATRICES, self.matrix)}")
+            raise ValueError(f"unknown matrix {self.matrix!r}: expected {names_with_suggestion(MATRICES, self.matrix)}")
         if self.layer < 0:
             raise ValueError(f"layer is {self.layer}: layers count from 0")
 
@@ -121,9 +121,8 @@ def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, 
         elif name in model.matrices:
             out[name] = None
         else:
-            raise ValueError(
-                f"{model.name!r} has no matrix {given!r}: expected {one_of((*model.matrices, *GROUPS), given)}"
-            )
+            known = names_with_suggestion((*model.matrices, *GROUPS), given)
+            raise ValueError(f"{model.name!r} has no matrix {given!r}: expected {known}")
     return tuple(m for m in MATRICES if m in out)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import html
 import json
@@ -15,7 +14,7 @@ from typing import overload
 
 import pandas as pd
 
-from laser_interp.choices import SplitRule, check_choice
+from laser_interp.choices import SplitRule, check_choice, suggestion
 from laser_interp.storage.spreadsheets import without_formulas
 
 REQUIRED_COLUMNS = ("fact_id", "subject", "relation", "object", "prompt")
@@ -64,8 +63,7 @@ def check_fact(fact: Fact) -> None:
         if not getattr(fact, column).strip():
             raise ValueError(f"fact {fact.fact_id!r} has an empty {column!r}: a non-empty text is needed")
     if fact.split is not None and fact.split not in SPLITS:
-        near = difflib.get_close_matches(fact.split.strip().lower(), SPLITS, 1)
-        meant = f"; is {near[0]!r} meant?" if near else ""
+        meant = suggestion(SPLITS, fact.split.strip().lower())
         raise ValueError(f"fact {fact.fact_id!r} has the split {fact.split!r}: expected {' or '.join(SPLITS)}{meant}")
     n = fact.frequency
     if n is not None and (isinstance(n, bool) or not math.isfinite(n) or n < 0):

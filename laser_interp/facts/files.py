@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import one_of
+from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.fact_set import (
     LIST_COLUMNS,
     NO_RELATION,
@@ -64,7 +64,7 @@ def load_facts(source: str | Path | Rows, *, template: str | None = None) -> Fac
     path = shipped_dir(str(source)) / "facts.jsonl" if shipped else Path(source)
     name = str(source) if shipped else path.name
     if not path.is_file():
-        names = one_of((*SHIPPED, WIKIDATA), source)
+        names = names_with_suggestion((*SHIPPED, WIKIDATA), source)
         raise FileNotFoundError(f"no fact file {str(source)!r}: expected a .jsonl, .csv or .parquet file, or {names}")
     if path.suffix == ".jsonl":
         return FactSet(tuple(_jsonl_facts(path)), name=name)

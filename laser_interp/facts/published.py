@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laser_interp.choices import AnswerRule, Protocol, check_choice, one_of
+from laser_interp.choices import AnswerRule, Protocol, check_choice, names_with_suggestion
 from laser_interp.facts import question_sets as questions
 from laser_interp.facts import recall_sets as recall
 from laser_interp.facts.files import facts_from_rows
@@ -65,7 +65,9 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
         >>> task = li.load_task("counterfact", "counterfact.json")  # doctest: +SKIP
     """
     if name not in SOURCES:
-        raise ValueError(f"no set {name!r}: expected {one_of(SOURCES, name)}; li.own_task makes your own")
+        raise ValueError(
+            f"no set {name!r}: expected {names_with_suggestion(SOURCES, name)}; li.own_task makes your own"
+        )
     check_choice("protocol", protocol, Protocol)
     source = SOURCES[name]
     dropped: Counter[str] = Counter()

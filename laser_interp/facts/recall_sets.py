@@ -2,7 +2,7 @@
 BEAR."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,24 @@ def _before_answer(template: str, subject: str) -> str | None:
     return before.replace("[X]", subject).rstrip()
 
 
+def _usable(templates: Sequence[str], kind: str, drop: Drop) -> list[str]:
+    """The templates whose answer comes last."""
+    usable = [template for template in templates if _before_answer(template, "X") is not None]
+    for _ in range(len(templates) - len(usable)):
+        drop(f"{kind} whose answer does not come last")
+    return usable
+
+
+def _prompts(templates: Sequence[str], subject: str) -> dict[str, Any]:
+    prompts = list(dict.fromkeys(str(_before_answer(template, subject)) for template in templates))
+    return {"prompt": prompts[0], "paraphrases": prompts[1:]}
+
+
+def _check_columns(row: dict[str, Any], columns: Sequence[str], where: str, title: str) -> None:
+    if missing := [column for column in columns if column not in row]:
+        raise ValueError(f"{where} is not in the schema of {title}: no {', '.join(missing)}")
+
+
 def pararel(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
     files = sorted((folder / "facts").glob("*.jsonl")) or sorted((folder / "trex_lms_vocab").glob("*.jsonl"))
     if not files:
@@ -72,14 +90,11 @@ def pararel(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
     for file in files:
         patterns_file = folder / "patterns" / file.name
         patterns = [row["pattern"] for row in read_records(patterns_file)] if patterns_file.is_file() else []
-        usable = [pattern for pattern in patterns if _before_answer(pattern, "X") is not None]
-        for _ in range(len(patterns) - len(usable)):
-            drop("patterns whose answer does not come last")
+        usable = _usable(patterns, "patterns", drop)
         rows = read_records(file)
         seen: set[str] = set()
         for number, row in enumerate(rows, start=1):
-            if missing := [c for c in ("sub_label", "obj_label", "uuid") if c not in row]:
-                raise ValueError(f"{file.name}, line {number} is not in the schema of ParaRel: no {', '.join(missing)}")
+            _check_columns(row, ("sub_label", "obj_label", "uuid"), f"{file.name}, line {number}", "ParaRel")
             if not usable:
                 drop("facts of relations without a pattern whose answer comes last")
                 continue
@@ -87,14 +102,12 @@ def pararel(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
                 drop("facts that are there twice")
                 continue
             seen.add(row["uuid"])
-            prompts = list(dict.fromkeys(str(_before_answer(p, row["sub_label"])) for p in usable))
             yield {
                 "fact_id": f"{file.stem}/{row['uuid']}",
                 "subject": row["sub_label"],
                 "relation": file.stem,
                 "object": row["obj_label"],
-                "prompt": prompts[0],
-                "paraphrases": prompts[1:],
+                **_prompts(usable, row["sub_label"]),
             }
 
 
@@ -105,8 +118,7 @@ def lama(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
     templates = {row["relation"]: row["template"] for row in read_records(table)}
     for file in sorted(folder.glob("**/P*.jsonl")):
         for number, row in enumerate(read_records(file), start=1):
-            if missing := [c for c in ("sub_label", "obj_label") if c not in row]:
-                raise ValueError(f"{file.name}, line {number} is not in the schema of LAMA: no {', '.join(missing)}")
+            _check_columns(row, ("sub_label", "obj_label"), f"{file.name}, line {number}", "LAMA")
             prompt = _before_answer(templates.get(file.stem, ""), row["sub_label"])
             if prompt is None:
                 drop("facts of relations whose answer does not come last")
@@ -133,25 +145,17 @@ def bear(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
                 f"{relation} in {_BEAR_METADATA} is not in the schema of BEAR: expected templates and "
                 f"answer_space_labels, and it has {', '.join(about)}"
             )
-        usable = [template for template in about["templates"] if _before_answer(template, "X") is not None]
-        for _ in range(len(about["templates"]) - len(usable)):
-            drop("templates whose answer does not come last")
+        usable = _usable(about["templates"], "templates", drop)
         for number, row in enumerate(read_records(folder / f"{relation}.jsonl"), start=1):
-            if missing := [c for c in ("sub_label", "obj_label") if c not in row]:
-                raise ValueError(
-                    f"{relation}.jsonl, line {number} is not in the schema of BEAR: no {', '.join(missing)}"
-                )
+            _check_columns(row, ("sub_label", "obj_label"), f"{relation}.jsonl, line {number}", "BEAR")
             if not usable:
                 drop("facts of relations without a template whose answer comes last")
                 continue
-            prompts = list(dict.fromkeys(str(_before_answer(template, row["sub_label"])) for template in usable))
             yield {
                 "fact_id": f"{relation}/{row.get('sub_id', number)}/{number}",
                 "subject": row["sub_label"],
                 "relation": relation,
                 "object": row["obj_label"],
-                "prompt": prompts[0],
-                "paraphrases": prompts[1:],
+                **_prompts(usable, row["sub_label"]),
                 "candidates": options,
-                "subject_aliases": row.get("sub_aliases") or [],
             }

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from laser_interp.choices import LONGEST, one_of
+from laser_interp.choices import LONGEST, names_with_suggestion
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import any_near, places
@@ -179,7 +179,7 @@ def build_index(
     """
     backend = backend or ("tantivy" if _has_tantivy() else "sqlite")
     if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}: expected {one_of(BACKENDS, backend)}")
+        raise ValueError(f"backend is {backend!r}: expected {names_with_suggestion(BACKENDS, backend)}")
     if backend == "tantivy" and not _has_tantivy():
         raise ModuleNotFoundError(
             "the backend 'tantivy' is missing: pip install 'laser-interp[index]', or use 'sqlite'"
@@ -199,7 +199,7 @@ def build_index(
                 for n, documents in reader.blocks():
                     index.add(
                         text.strip()
-                        for text in normalise_joined(documents, accents=not fold_accents).decode().split("\0")
+                        for text in normalise_joined(documents, fold_accents=fold_accents).decode().split("\0")
                     )
                     n_docs += n
                 problems += reader.problems
@@ -317,7 +317,7 @@ class Index:
         Raises:
             ValueError: no name, or one without a word.
         """
-        clauses = [[normalise(name, accents=not self.about["fold_accents"])] for name in names]
+        clauses = [[normalise(name, fold_accents=self.about["fold_accents"])] for name in names]
         if not clauses or any(not clause[0].strip() for clause in clauses):
             raise ValueError(f"the names {list(names)} hold one without a word to look for")
         return list(self._backend.texts(clauses, limit))

@@ -32,7 +32,6 @@ from laser_interp.frequency.infinigram_sources import (
     is_single_term,
 )
 from laser_interp.frequency.matching import Matching
-from laser_interp.frequency.normaliser import NORMALISER
 from laser_interp.progress import progress_bar
 from laser_interp.storage.cache import cache_dir
 from laser_interp.storage.schemas import check
@@ -44,6 +43,7 @@ MAX_TERMS = 4  # in one clause
 Q = TypeVar("Q", bound=Hashable)
 _SINGLE = ("n_subject", "n_object")
 EXACT = "exact tokens, with and without a space before"
+EXACT_LETTERS = "exact letters, inside of words as well"
 
 
 def count_infinigram(
@@ -110,7 +110,7 @@ def count_infinigram(
                 "corpus": source.name,
                 "unit": "occurrence",
                 "unit_both": "occurrences within a window",
-                "normaliser": _said(matching),
+                "normaliser": replace(matching, fold_accents=False).in_words(EXACT),
                 "approximate": any(a.approx for a in (*subject, *objects, *both)) or len(both) > 1,
                 "uncertain_zero": sum(a.count for a in both) == 0 and any(a.approx for a in both),
                 "window": window,
@@ -158,7 +158,7 @@ def count_infinigram_mini(
         >>> li.count_infinigram_mini(facts, li.HostedInfiniGramMini())  # doctest: +SKIP
     """
     names = [(dict.fromkeys(matching.subjects(fact)), dict.fromkeys(matching.objects(fact))) for fact in facts]
-    keys = {name: _text_key(source.name, name) for of_fact in names for group in of_fact for name in group}
+    keys = {name: _key(source.name, name) for of_fact in names for group in of_fact for name in group}
     answers = _answers(keys, source.ask_text, cache=cache, concurrency=concurrency, progress=progress)
     rows = [
         {"fact_id": fact.fact_id}
@@ -166,9 +166,9 @@ def count_infinigram_mini(
         for fact, of_fact in zip(facts, names, strict=True)
     ]
     unknown = pd.array([pd.NA] * len(rows), dtype="Int64")
-    said = _said(matching).replace(EXACT, "exact letters, inside of words as well")
+    rule = replace(matching, fold_accents=False).in_words(EXACT_LETTERS)
     frame = pd.DataFrame(rows).assign(
-        n_docs=unknown, n_both=unknown, corpus=source.name, unit="occurrence", normaliser=said, approximate=False
+        n_docs=unknown, n_both=unknown, corpus=source.name, unit="occurrence", normaliser=rule, approximate=False
     )
     frame.attrs["provenance"] = {"facts": facts.name, "facts_sha256": facts.sha256, "source": source.name}
     return check(frame, "counts")
@@ -230,11 +230,6 @@ def _answers(
     return answers
 
 
-def _said(matching: Matching) -> str:
-    """What a table says of how names were compared."""
-    return str(replace(matching, fold_accents=False)).replace(NORMALISER, EXACT)
-
-
 class _Kept:
     """Answers on disk, by what was asked."""
 
@@ -274,14 +269,12 @@ def _default_cache() -> Path:
     return cache_dir() / "infinigram.sqlite"
 
 
-def _key(source: str, question: Cnf, window: int, max_clause_freq: int) -> tuple[str, str]:
-    options = [] if is_single_term(question) else [window, max_clause_freq]
-    asked = json.dumps([source, question, options], separators=(",", ":"))
-    return hashlib.sha256(asked.encode()).hexdigest(), asked
-
-
-def _text_key(source: str, text: str) -> tuple[str, str]:
-    asked = json.dumps([source, text], separators=(",", ":"))
+def _key(source: str, question: Cnf | str, *options: int) -> tuple[str, str]:
+    """By what an answer is kept, and what was asked: of letters, or of tokens with the options of several terms."""
+    parts: list[Any] = [source, question]
+    if not isinstance(question, str):
+        parts.append([] if is_single_term(question) else options)
+    asked = json.dumps(parts, separators=(",", ":"))
     return hashlib.sha256(asked.encode()).hexdigest(), asked
 
 

@@ -29,13 +29,17 @@ class Matching:
     subject_aliases: bool = True
 
     def __str__(self) -> str:
-        """What a table says of itself."""
+        """What a table of `li.count` says of itself."""
+        return self.in_words(NORMALISER)
+
+    def in_words(self, rule: str) -> str:
+        """A rule by which names and texts are compared, with what is done to names besides."""
         said = {
             "accents folded": self.fold_accents,
             "parentheses after names dropped": self.drop_parentheses,
             "other names of subjects": self.subject_aliases,
         }
-        return ", ".join([NORMALISER, *(text for text, is_on in said.items() if is_on)])
+        return ", ".join([rule, *(text for text, is_on in said.items() if is_on)])
 
     def subjects(self, fact: Fact) -> tuple[str, ...]:
         """The names that stand for a fact's subject."""
@@ -52,4 +56,4 @@ class Matching:
 
     def normal(self, name: str) -> str:
         """The normal form of a name."""
-        return normalise(name, accents=not self.fold_accents)
+        return normalise(name, fold_accents=self.fold_accents)

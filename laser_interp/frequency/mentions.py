@@ -65,7 +65,7 @@ class Mentions:
     def add(self, n_docs: int, documents: bytes) -> None:
         """Count documents joined by `SEPARATOR`."""
         self.tally.n_docs += n_docs
-        text = normalise_joined(documents, accents=not self.names.matching.fold_accents)
+        text = normalise_joined(documents, fold_accents=self.names.matching.fold_accents)
         found = self._automaton.find_matches_as_indexes(text, overlapping=True)
         if not found:
             return

@@ -30,7 +30,7 @@ _MANY_NOT_ASCII = 0.2  # from this share of bytes on, word-by-word folding is sl
 _LONG = 64  # bytes; longer words are too rare to remember
 
 
-def normalise(text: str, *, accents: bool = True) -> str:
+def normalise(text: str, *, fold_accents: bool = False) -> str:
     """The one form in which names are looked for: " word word … ", a space at either end.
 
     NFKC, case folding, NFKC again, then every run of word characters (Unicode's letters and digits, "_", and the
@@ -39,10 +39,10 @@ def normalise(text: str, *, accents: bool = True) -> str:
     or spaces set a name off.
 
     Args:
-        accents: whether accents of Latin and Greek letters make a difference.
+        fold_accents: take accented Latin and Greek letters for the plain ones.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    folded = folded if accents else _without_accents(folded)
+    folded = _without_accents(folded) if fold_accents else folded
     return f" {' '.join(_WORDS.findall(folded))} "
 
 
@@ -60,7 +60,7 @@ def joined(documents: Iterable[str]) -> bytes:
     return SEPARATOR.join(text.replace("\0", " ").encode() for text in documents)
 
 
-def normalise_joined(documents: bytes, *, accents: bool = True) -> bytes:
+def normalise_joined(documents: bytes, *, fold_accents: bool = False) -> bytes:
     """What `normalise` makes of each document, still joined, and fast where the text is mostly ASCII.
 
     Folding word by word is right because NFKC joins nothing across an ASCII character that is no letter.
@@ -68,10 +68,10 @@ def normalise_joined(documents: bytes, *, accents: bool = True) -> bytes:
     text = b" " + documents.translate(_TABLE) + b" "
     if not text.isascii():
         if len(text.translate(None, _ASCII_BYTES)) > _MANY_NOT_ASCII * len(text):
-            parts = (normalise(part.decode(), accents=accents).encode() for part in documents.split(b"\0"))
+            parts = (normalise(part.decode(), fold_accents=fold_accents).encode() for part in documents.split(b"\0"))
             text = b"\0".join(parts)
         else:
-            text = _fold_words(text, accents)
+            text = _fold_words(text, fold_accents)
     letters = np.frombuffer(text, np.uint8)
     space = letters == 32
     keep = np.ones(len(letters), bool)
@@ -79,19 +79,22 @@ def normalise_joined(documents: bytes, *, accents: bool = True) -> bytes:
     return letters[keep].tobytes()
 
 
-def _fold_words(text: bytes, accents: bool) -> bytes:
+def _fold_words(text: bytes, fold_accents: bool) -> bytes:
     out, done = [], 0
     for found in _NOT_ASCII.finditer(text):
         if found.start() < done:
             continue
         start, stop = text.rfind(b" ", done, found.start()) + 1, text.find(b" ", found.end())
         word = text[start:stop]
-        out += (text[done:start], _fold(word, accents) if len(word) <= _LONG else _fold.__wrapped__(word, accents))
+        out += (
+            text[done:start],
+            _fold(word, fold_accents) if len(word) <= _LONG else _fold.__wrapped__(word, fold_accents),
+        )
         done = stop
     out.append(text[done:])
     return b"".join(out)
 
 
 @lru_cache(maxsize=1 << 16)
-def _fold(word: bytes, accents: bool) -> bytes:
-    return normalise(word.decode(), accents=accents).encode()
+def _fold(word: bytes, fold_accents: bool) -> bytes:
+    return normalise(word.decode(), fold_accents=fold_accents).encode()

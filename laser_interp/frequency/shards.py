@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from laser_interp.choices import one_of
+from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.shipped import SHIPPED
 from laser_interp.organism.checkpoint_corpus import corpus_of
 
@@ -89,7 +89,7 @@ def _shards(source: str, document: str) -> Iterator[Shard]:
         if not files:
             raise FileNotFoundError(
                 f"no corpus {source!r}: expected a file ({', '.join(KINDS)}, the first three also as .gz or .zst), a "
-                f"pattern that matches some, a folder of them, or {one_of(SHIPPED, source)}"
+                f"pattern that matches some, a folder of them, or {names_with_suggestion(SHIPPED, source)}"
             )
         for file in files:
             if Path(file).is_file():

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from laser_interp.models.hooks import Rewrite, rewriting
-from laser_interp.models.in_use import exclusive_use
+from laser_interp.models.in_use import running
 from laser_interp.models.loaded_model import LoadedModel
 
 
@@ -88,6 +88,21 @@ def batches(
         start = stop
 
 
+def padded(
+    model: LoadedModel, rows: Sequence[Sequence[int]], padding: str = "right"
+) -> tuple[Int[Tensor, "n length"], Int[Tensor, "n length"], list[int]]:
+    """Token ids of rows made equally long, which places hold a row's own tokens (1) and which padding (0), and where
+    each row starts."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), padding_id(model), dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    starts = [longest - len(row) if padding == "left" else 0 for row in rows]
+    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        ids[i, start : start + len(row)] = torch.tensor(row)
+        mask[i, start : start + len(row)] = 1
+    return ids, mask, starts
+
+
 def forward(
     model: LoadedModel,
     rows: Sequence[Sequence[int]],
@@ -98,13 +113,7 @@ def forward(
     gradients: bool = False,
 ) -> Float[Tensor, "n d_vocab"]:
     """Logits at (row, position) pairs of one padded batch."""
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), padding_id(model), dtype=torch.long)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    starts = [longest - len(row) if padding == "left" else 0 for row in rows]
-    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        ids[i, start : start + len(row)] = torch.tensor(row)
-        mask[i, start : start + len(row)] = 1
+    ids, mask, starts = padded(model, rows, padding)
     row_index = torch.tensor(at)
     position_index = torch.tensor([starts[i] + p for i, p in zip(at, positions, strict=True)])
 
@@ -113,17 +122,13 @@ def forward(
 
     # Nothing of the vocabulary's size is made for positions that nobody reads.
     only = [("unembed.hook_in", only_what_is_read)]
-    with exclusive_use(model), torch.set_grad_enabled(gradients), model.bridge.hooks(fwd_hooks=only):
-        model._state.running = rows, starts
-        try:
-            logits = model.bridge(
-                ids.to(model.device),
-                attention_mask=mask.to(model.device) if takes_mask(model) else None,
-                return_type="logits",
-                prepend_bos=False,
-            )
-        finally:
-            model._state.running = None
+    with running(model, rows, starts), torch.set_grad_enabled(gradients), model.bridge.hooks(fwd_hooks=only):
+        logits = model.bridge(
+            ids.to(model.device),
+            attention_mask=mask.to(model.device) if takes_mask(model) else None,
+            return_type="logits",
+            prepend_bos=False,
+        )
     return logits[:, 0].to(score_dtype(logits.dtype))
 
 

@@ -1,6 +1,6 @@
 """Who uses a model right now: one thread at a time, and which edits are on, the one entered last on top."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +39,18 @@ def exclusive_use(model: LoadedModel) -> Iterator[None]:
         yield
     finally:
         model._state.lock.release()
+
+
+@contextmanager
+def running(model: LoadedModel, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Iterator[None]:
+    """Note which token ids a forward pass runs on, and where each row starts, and keep other threads away."""
+    with exclusive_use(model):
+        before = model._state.running
+        model._state.running = rows, starts
+        try:
+            yield
+        finally:
+            model._state.running = before
 
 
 @contextmanager

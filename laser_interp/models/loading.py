@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from laser_interp.choices import one_of
+from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
 from laser_interp.models.complete_weights import check_complete, check_finite, check_readable
@@ -103,7 +103,7 @@ def load_model(
     if not local and (str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or path.exists()):
         raise FileNotFoundError(
             f"no model folder {str(source)!r}: expected a folder with config.json and weights, a hub id, "
-            f"or {one_of((*SHIPPED, *NAMED_MODELS), source)}"
+            f"or {names_with_suggestion((*SHIPPED, *NAMED_MODELS), source)}"
         )
     where = str(path) if local else str(source)
     reachable = local or _hub_is_reachable()
@@ -240,7 +240,7 @@ def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str,
         if not reachable:
             why = (
                 "it is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set); expected a "
-                f"folder, a hub id, or {one_of((*SHIPPED, *NAMED_MODELS), where)}"
+                f"folder, a hub id, or {names_with_suggestion((*SHIPPED, *NAMED_MODELS), where)}"
             )
         raise FileNotFoundError(f"cannot load the model {where!r}: {why}") from error
     except Exception as error:  # a broken config.json raises many kinds

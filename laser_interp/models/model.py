@@ -12,7 +12,7 @@ from torch import Tensor
 from laser_interp.choices import check_seed, seed_of_63_bits
 from laser_interp.models import checkpoints, tokens, transformer_lens_calls, weights
 from laser_interp.models.forward import logits_at, padding_id, takes_mask
-from laser_interp.models.in_use import exclusive_use
+from laser_interp.models.in_use import running
 from laser_interp.models.loaded_model import LoadedModel
 
 
@@ -214,15 +214,13 @@ class Model(LoadedModel):
             )
         ids = torch.tensor([self.encode(prompt)], device=self.device)
         with ExitStack() as stack:
-            stack.enter_context(exclusive_use(self))
+            stack.enter_context(running(self, ids.tolist(), [0]))
             stack.enter_context(torch.no_grad())
             if edit is not None:
                 stack.enter_context(edit.on(self))
             if seed is not None:  # generation draws from the global generator; leave it as it was
                 stack.enter_context(torch.random.fork_rng())
                 torch.manual_seed(seed_of_63_bits(seed))
-            self._state.running = ids.tolist(), [0]
-            stack.callback(setattr, self._state, "running", None)
             continued = self.bridge.original_model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),

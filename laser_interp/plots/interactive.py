@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.choices import one_of
+from laser_interp.choices import names_with_suggestion
 from laser_interp.extras import require
 from laser_interp.plots.figure_functions import tables_of
 from laser_interp.plots.gradient_map import mean_gradients, place_in_model
@@ -41,7 +41,7 @@ def _loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
     import plotly.graph_objects as go
 
     if metric not in METRICS:
-        raise ValueError(f"metric is {metric!r}: expected {one_of(METRICS, metric)}")
+        raise ValueError(f"metric is {metric!r}: expected {names_with_suggestion(METRICS, metric)}")
     validation = cells[cells["split"] == "validation"]
     base = float(validation.loc[validation["kind"] == "base", metric].iloc[0])
     edited = validation[validation["kind"] == "laser"]

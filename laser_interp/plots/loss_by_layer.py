@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.choices import one_of
+from laser_interp.choices import names_with_suggestion
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.style import legend, new_figure, sequence
 
@@ -26,7 +26,7 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     if metric not in METRICS:
-        raise ValueError(f"metric is {metric!r}: expected {one_of(METRICS, metric)}")
+        raise ValueError(f"metric is {metric!r}: expected {names_with_suggestion(METRICS, metric)}")
     with_test = cells.loc[(cells["split"] == "test") & (cells["kind"] == "laser"), "site"].nunique() > 1
     cells = cells[cells["split"] == ("test" if with_test else "validation")] if cells["split"].nunique() > 1 else cells
     base = float(cells.loc[cells["kind"] == "base", metric].iloc[0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import one_of
+from laser_interp.choices import names_with_suggestion
 from laser_interp.plots.answer_categories import discarded_answers
 from laser_interp.plots.captions import caption
 from laser_interp.plots.composition_steps import composition
@@ -60,7 +60,7 @@ def draw(result: Any, figure: str | None = None, *, interactive: bool = False, *
     known: dict[str, Callable[..., Any]] = {name: function for name, (function, _) in FIGURES.items()}
     known["accuracy_by_frequency"] = accuracy_by_frequency
     if name not in known:
-        raise ValueError(f"there is no figure {name!r}: expected {one_of(known, name)}")
+        raise ValueError(f"there is no figure {name!r}: expected {names_with_suggestion(known, name)}")
     if interactive:
         from laser_interp.plots.interactive import draw_interactive
 

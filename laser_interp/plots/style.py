@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from laser_interp.choices import one_of
+from laser_interp.choices import names_with_suggestion
 from laser_interp.extras import require
 
 # Widths in inches of one column and of the page's text, as each venue's template has them. NeurIPS has one column:
@@ -99,7 +99,7 @@ def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:
         ValueError: another style or number of columns.
     """
     if style not in WIDTHS:
-        raise ValueError(f"style is {style!r}: expected {one_of(WIDTHS, style)}")
+        raise ValueError(f"style is {style!r}: expected {names_with_suggestion(WIDTHS, style)}")
     if columns not in (1, 2):
         raise ValueError(f"columns is {columns}: expected 1 or 2")
     venue: dict[str, Any] = {}

@@ -33,7 +33,7 @@ def write_report(
     run: str | Path,
     out: str | Path,
     *,
-    beside: str | Path | None = None,
+    compare_with: str | Path | None = None,
     counts: pd.DataFrame | None = None,
     max_facts: int = MAX_FACTS,
     max_bytes: int = MAX_BYTES,
@@ -47,7 +47,7 @@ def write_report(
             the same model and facts is used: one with `controls=["discarded"]` and `alphas` tells the page what
             the discarded part answers, and the curve against α.
         out: the .html file.
-        beside: folder of a second run. The page then begins with a comparison of the two, and shows either.
+        compare_with: folder of a second run. The page then begins with a comparison of the two, and shows either.
         counts: from `li.count` or elsewhere; None takes those in the run, or the facts' own frequencies.
         max_facts: more are sampled, from `seed`, in the table of facts; figures are of all facts. The page says so.
         max_bytes: of the page. Answers of as many edits as it leaves room for are in it, the chosen one's first;
@@ -62,7 +62,7 @@ def write_report(
         >>> search = li.search(model, facts, matrices="in", rhos=[0.05], out="searched")
         >>> li.write_report("searched", "report.html")
     """
-    folders = [Path(folder) for folder in (run, beside) if folder is not None]
+    folders = [Path(folder) for folder in (run, compare_with) if folder is not None]
     runs = [read_run(folder) for folder in folders]
     page = _page_parts()
     room = (max_bytes - sum(map(len, page.values())) - 4096) // len(runs)
@@ -71,7 +71,7 @@ def write_report(
         for folder, one in zip(folders, runs, strict=True)
     ]
     data: dict[str, Any] = {"runs": shown, "labels": labels_of(folders, runs)}
-    if beside is not None:
+    if compare_with is not None:
         data["side_by_side"] = side_by_side(folders, runs, data["labels"])
     return write_text(_assembled(page, data), out)
 

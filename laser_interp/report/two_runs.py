@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from laser_interp.plots.names import plain_name
 from laser_interp.report.page_study import table_of
 from laser_interp.report.run_reader import KEYS, FinishedRun
-from laser_interp.selection.cells import Cell
 from laser_interp.storage.run_folder import read_tables
 
 
@@ -29,8 +27,9 @@ def labels_of(folders: Sequence[Path], runs: Sequence[FinishedRun]) -> list[str]
 
 def side_by_side(folders: Sequence[Path], runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[dict[str, Any]]:
     """Tables with a column for each run."""
-    found = [_found(folder, run) for folder, run in zip(folders, runs, strict=True)]
-    rows = [(name, *(one.get(name) for one in found)) for name in dict.fromkeys(name for one in found for name in one)]
+    columns = [_column(folder, run) for folder, run in zip(folders, runs, strict=True)]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [(name, *(column.get(name) for column in columns)) for name in names]
     tables = [
         table_of(
             "two-runs",
@@ -47,33 +46,35 @@ def side_by_side(folders: Sequence[Path], runs: Sequence[FinishedRun], labels: S
                 "same-facts",
                 "The prompts that both runs asked",
                 "How many test prompts the chosen edit of each run fixed, broke or left as they were.",
-                (f"{labels[0]}, down; {labels[1]}, across", *_OUTCOMES),
+                (f"{labels[0]}, down; {labels[1]}, across", *_OUTCOMES.values()),
                 common,
             )
         )
     return tables
 
 
-def _found(folder: Path, run: FinishedRun) -> dict[str, Any]:
+def _column(folder: Path, run: FinishedRun) -> dict[str, Any]:
     means = run.cells.set_index(["cell", "split"])
-    out: dict[str, Any] = {
-        "model": run.about.get("model"),
-        "facts": run.about.get("facts"),
-        "the edit": str(Cell.parse(run.selected)),
-    }
+    out: dict[str, Any] = {"model": run.about.get("model"), "facts": run.about.get("facts"), "the edit": run.selected}
     for split in ("validation", "test"):
         for what, name in (("as trained", ""), ("under the edit", run.selected)):
             if (name, split) in means.index:
                 out[f"{split}, {what}"] = means.loc[(name, split), "top1"]
         if ("", split) in means.index:
             out[f"{split}, prompts"] = means.loc[("", split), "n"]
-    controls = read_tables(folder, ["controls"]).get("controls", pd.DataFrame(columns=["control", "accuracy"]))
-    for _, row in controls[~controls["control"].isin(["base", "laser"])].iterrows():
-        out[f"test, control “{plain_name(row['control'])}”"] = row["accuracy"]
+    for name, accuracy in _accuracy_of_controls(folder).items():
+        if name not in ("base", "laser"):
+            out[f"test, control “{plain_name(name)}”"] = accuracy
     return out
 
 
-_OUTCOMES = ("fixed", "broken", "right before and after", "wrong before and after")
+def _accuracy_of_controls(folder: Path) -> dict[str, float]:
+    controls = read_tables(folder, ["controls"]).get("controls")
+    return {} if controls is None else dict(zip(controls["control"], controls["accuracy"], strict=True))
+
+
+# (right before, right after) -> what became of a prompt
+_OUTCOMES = {(0, 1): "fixed", (1, 0): "broken", (1, 1): "right before and after", (0, 0): "wrong before and after"}
 
 
 def _common_facts(runs: Sequence[FinishedRun]) -> list[tuple[Any, ...]] | None:
@@ -82,11 +83,7 @@ def _common_facts(runs: Sequence[FinishedRun]) -> list[tuple[Any, ...]] | None:
         before, after = run.right[""], run.right.get(run.selected)
         if after is None:
             return None
-        kinds = np.select(
-            [(before == 0) & (after == 1), (before == 1) & (after == 0), (before == 1) & (after == 1)],
-            _OUTCOMES[:3],
-            _OUTCOMES[3],
-        )
+        kinds = np.array([_OUTCOMES.get(pair) for pair in zip(before.tolist(), after.tolist(), strict=True)], object)
         asked = (run.items["split"] == "test").to_numpy() & np.isfinite(before) & np.isfinite(after)
         texts = [prompt for fact in run.facts for prompt in fact.prompts]
         outcomes.append(run.items[KEYS].assign(prompt=texts, kind=kinds)[asked])
@@ -94,4 +91,5 @@ def _common_facts(runs: Sequence[FinishedRun]) -> list[tuple[Any, ...]] | None:
     if both.empty:
         return None
     counts = both.value_counts(["kind_x", "kind_y"])
-    return [(down, *(int(counts.get((down, across), 0)) for across in _OUTCOMES)) for down in _OUTCOMES]
+    kinds = _OUTCOMES.values()
+    return [(down, *(int(counts.get((down, across), 0)) for across in kinds)) for down in kinds]

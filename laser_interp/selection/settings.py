@@ -26,7 +26,7 @@ from laser_interp.choices import (
     TestedCells,
     check_choice,
     check_seed,
-    one_of,
+    names_with_suggestion,
 )
 from laser_interp.edits.blocks import Blocks
 
@@ -78,7 +78,7 @@ class GridSettings:
         """
         known = [f.name for f in fields(cls)]
         if unknown := [name for name in changes if name not in known]:
-            raise TypeError(f"there is no setting {unknown[0]!r}: expected {one_of(known, unknown[0])}")
+            raise TypeError(f"there is no setting {unknown[0]!r}: expected {names_with_suggestion(known, unknown[0])}")
         return cls(**changes) if settings is None else replace(settings, **changes)
 
     def identity(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from laser_interp.choices import one_of
+from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.files import load_facts
 from laser_interp.facts.shipped import shipped_text
 from laser_interp.frequency.scan import count
@@ -71,7 +71,7 @@ def reproduce(out: str | Path, name: str = "organism", *, text: str | None = Non
         >>> study = li.reproduce("runs/organism")  # doctest: +SKIP
     """
     if name not in EXAMPLES:
-        raise ValueError(f"no example {name!r}: expected {one_of(EXAMPLES, name)}")
+        raise ValueError(f"no example {name!r}: expected {names_with_suggestion(EXAMPLES, name)}")
     example = EXAMPLES[name]
     # The small model runs faster and the same everywhere on one thread
     with one_thread() if name == "organism" else nullcontext():

@@ -60,8 +60,10 @@ def count(
     check_output(out, "counts", suffixes=(".parquet",), force=None)
     fact_set = load_facts(facts)
     if corpus is not None and corpus[0].partition(":")[0] == "infini-gram-mini":
+        _refuse("infini-gram-mini", model=model, tokenizer=tokenizer, window=window)
         return _ask_mini(fact_set, corpus, url, matching, out, output)
     if corpus is not None and corpus[0].endswith(".npz"):
+        _refuse("an entity map", model=model, tokenizer=tokenizer, url=url, window=window)
         return _count_entities(fact_set, corpus, out, output)
     if corpus is not None and corpus[0].partition(":")[0] == "infini-gram":
         return _ask_infinigram(fact_set, corpus, model, tokenizer, url, window, matching, out, output)
@@ -99,6 +101,12 @@ def count(
         f"{seen['subject']} one with the subject, {seen['object']} one with the object.\n"
         f"Documents with both, quartiles and most: {', '.join(map(str, quartiles))}.\nAll counts: {out}",
     )
+
+
+def _refuse(source: str, **options: object) -> None:
+    """Refuse options that a source cannot respect, instead of leaving them out silently."""
+    if asked := [f"--{name}" for name, value in options.items() if value is not None]:
+        raise ValueError(f"{' and '.join(asked)} cannot be respected by {source}: leave them out")
 
 
 def _ask_infinigram(

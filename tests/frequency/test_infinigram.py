@@ -411,6 +411,17 @@ def test_infinigram_mini_counts_single_names(service, facts, tmp_path, capsys, m
     assert "the subject of 5 occurs" in capsys.readouterr().out
     assert main([*command, "--corpus", "infini-gram-mini", "--out", str(tmp_path / "y.parquet")]) == 2
     assert "infini-gram-mini:v2_piletrain" in capsys.readouterr().err
+    asked = [
+        *command,
+        "--corpus",
+        "infini-gram-mini:v2_piletrain",
+        "--window",
+        "5",
+        "--out",
+        str(tmp_path / "z.parquet"),
+    ]
+    assert main(asked) == 2
+    assert "--window cannot be respected by infini-gram-mini" in capsys.readouterr().err
 
 
 def test_entity_maps(tmp_path, capsys):
@@ -446,6 +457,8 @@ def test_entity_maps(tmp_path, capsys):
     command = ["count", "--facts", str(tmp_path / "facts.jsonl"), "--corpus", str(path), "--quiet"]
     assert main([*command, "--out", str(tmp_path / "x.parquet")]) == 0
     assert "1 of 3 facts have counts, matched by subject and object; 2 have none" in capsys.readouterr().out
+    assert main([*command, "--window", "5", "--model", "m", "--out", str(tmp_path / "y.parquet")]) == 2
+    assert "--model and --window cannot be respected by an entity map" in capsys.readouterr().err
 
 
 def test_infinigram_refusals(organism, facts, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import laser_interp as li
+from laser_interp.cli.app import main
 from laser_interp.models.weights import linear
 from laser_interp.parallel import ray_cluster
 
@@ -106,6 +107,10 @@ def test_other_weights_are_refused(some, tmp_path):
 def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path):
     settings = {"method": "race", "matrices": ["in"], "layers": [3], "progress": False}
     here = li.search(organism, some, **settings)
-    there = li.search(organism, some, executor="ray", workers=1, out=tmp_path, **settings)
+    some.save(tmp_path / "facts.jsonl")
+    words = ["--matrices", "in", "--layers", "3", "--method", "race", "--executor", "ray", "--workers", "1", "--quiet"]
+    facts = ["--facts", str(tmp_path / "facts.jsonl")]
+    assert main(["search", "--model", "organism", *facts, *words, "--out", str(tmp_path / "out")]) == 0
+    there = li.search(organism, li.load_facts(facts[1]), out=tmp_path / "out", **settings)
     pd.testing.assert_frame_equal(there.cells, here.cells, rtol=1e-6)
     pd.testing.assert_frame_equal(there.rounds, here.rounds, rtol=1e-6)

@@ -80,7 +80,7 @@ ELSEWHERE = {
     "pip install .": "tests/project/test_packaging.py installs the wheel that this builds",
     "laser-interp organism train --out runs/my-organism": "tests/organism/test_training.py",
     "laser-interp search --model organism --facts organism --matrices in --layers 2-3 --method grid --executor ray "
-    "--workers 2 --out runs/ray": "tests/parallel/test_ray_cluster.py runs the search on Ray",
+    "--workers 2 --out runs/ray": "tests/parallel/test_ray_cluster.py runs such a command",
 }
 
 

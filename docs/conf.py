@@ -96,6 +96,7 @@ pygments_dark_style = "monokai"
 # Progress bars become widgets, which a page would load from elsewhere
 os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 nb_execution_mode = "off"  # committed with their outputs; the tests execute them
+nb_execution_timeout = 600  # seconds a cell of the gallery; a fresh environment compiles every import first
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 

@@ -3,7 +3,9 @@
 # figures.  make release-check: built and tried in empty environments.  Each makes the environment first.
 PYTHON ?= python3
 BIN := .venv/bin
-# Bytecode is written when a module is first imported: compiling every file of every package takes longer than loading it
+# Bytecode is written when a module is first imported: compiling every file of every package takes longer than loading
+# it. Where Python was told not to write it, each command would compile all that it imports, for ten seconds and more.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -5,7 +5,7 @@ from laser_interp.studies import steps
 
 
 def main(*, question: Question = Question()) -> None:
-    """Score the edit beside random, zeroed and displaced controls, and generic words masked.
+    """Score the edit and its controls: random edits, the matrix zeroed, another layer, generic words masked.
 
     For example: laser-interp analyse controls
     """

@@ -1,4 +1,4 @@
-"""Which singular directions do it? Attribution checked by ablation, selective edits, tokens, and where noise ends."""
+"""Which singular directions cause the effect? Attribution and ablation, selective edits, tokens, edge of noise."""
 
 import pandas as pd
 
@@ -10,17 +10,21 @@ from laser_interp.edits.sites import resolve
 from laser_interp.edits.spectra import boundaries, spectrum
 from laser_interp.studies import steps
 
-N_ABLATED = 64  # directions a site, spread over its rank
+N_ABLATED = 64  # directions that are ablated one at a time, spread over the rank
 N_BANDS = 8
 
 
 def main(*, question: Question = Question()) -> None:
-    """Look at the directions of the edit's matrix: their effects, their tokens, and the rank that noise would leave.
+    """Examine the directions of the edited matrix: their effects, their tokens, and how many lie above noise.
 
     For example: laser-interp analyse directions
     """
     context = question.context()
     model, edit = context.model, context.edit
+    if len(edit.sites) != 1:
+        raise ValueError(
+            f"this analysis looks at one matrix, and {edit!r} changes {len(edit.sites)}: give --edit of one"
+        )
     (site,) = edit.sites
     rank = edit.rank or 1
     validation = context.facts.split("validation")

@@ -5,7 +5,7 @@ from laser_interp.studies import steps
 
 
 def main(*, question: Question = Question()) -> None:
-    """Read what growing shares of the discarded part answer, and parts that should not answer so.
+    """Show what growing shares of the discarded part answer, and what comparable parts of the model answer.
 
     For example: laser-interp analyse discarded_answers
     """

@@ -1,10 +1,10 @@
 """How often the frequency report errs: many simulated data sets, with few and many events, zeros, clusters and
 relations.
 
-In a null cell frequency says nothing about being fixed; the share of data sets in which a method finds something at 5 %
-should be at most .05 and its Monte-Carlo error. In the other cells it is the power, and the interval should cover what
-is true. Beside the report's method stand two that it replaced: a logistic regression with a dummy for each relation and
-errors clustered by subject, and the same permutation with every fact a subject of its own.
+In a null cell, frequency has no effect on being fixed. There a method should find an effect at 5 % in at most .05 of
+the data sets, up to the Monte-Carlo error. In the other cells this share is the power, and the interval should cover
+the true effect. Two methods that the report's method replaced are run too: a logistic regression with a dummy for each
+relation and errors clustered by subject, and the same permutation with every fact as a subject of its own.
 """
 
 import warnings
@@ -35,12 +35,12 @@ class Simulated:
         events: expected number of fixed facts.
         zeros: share of facts that were never seen.
         slope: log odds of being fixed per tenfold frequency; 0: a null cell.
-        n_facts: of all relations together.
-        facts_each: of a subject, in relations drawn at random.
+        n_facts: number of facts, over all relations.
+        facts_each: facts of each subject, in relations drawn at random.
         shared: whether a subject's facts have the same frequency.
         subject_sd: of the subjects' own log odds of being fixed.
-        in_relation: facts of a relation; relations differ in their log odds with a standard deviation of 1.
-        prompts: of a fact; nine in ten take the fact's own outcome.
+        in_relation: facts of each relation; the log odds of relations have a standard deviation of 1.
+        prompts: prompts of each fact; each takes the fact's own outcome with probability 0.9, else a new draw.
     """
 
     family: str
@@ -150,7 +150,7 @@ def simulate(kind: Simulated, n: int, seed: int) -> dict[str, float]:
             naive = frequency_effects(alone, ["frequency"], n_permutations=PERMUTATIONS, seed=draw).iloc[0]
             replaced["facts_p"].append(naive["p"])
     p = np.array(found["p"], float)
-    rate = float((p <= 0.05).mean())  # where the data cannot answer nothing is found
+    rate = float((p <= 0.05).mean())  # where the data give no answer (NaN), nothing is found
     out = {"rejected": rate, "se": float(np.sqrt(0.05 * 0.95 / n)), "no_answer": float(np.isnan(p).mean()), "n": n}
     out |= {"coverage": _mean(found["covers"]), "bounded": _mean(found["bounded"])}
     out["coefficient"] = float(np.median(found["coefficient"])) if found["coefficient"] else np.nan
@@ -174,8 +174,8 @@ def study(n: int, *, seed: int = 0, kinds: list[Simulated] | None = None) -> Ite
 
 
 def main(*, n: int = 1000, out: Path = Path("runs/frequency_simulation")) -> None:
-    """Simulate data sets of many kinds, and count how often the frequency report errs, and how often it finds what is
-    there.
+    """Simulate many kinds of data sets. Count how often the frequency report finds an effect where there is one, and
+    where there is none.
 
     For example: laser-interp analyse frequency_simulation --n 20
 
@@ -199,5 +199,5 @@ def main(*, n: int = 1000, out: Path = Path("runs/frequency_simulation")) -> Non
     command = f"laser-interp analyse frequency_simulation --n {n}"
     figures = draw_all({"frequency_simulation": table}, out / FIGURES, about={"command": command})
     print(table.drop(columns=["se", "n"]).round(3).to_string(index=False))
-    print(f"{len(null)} null cells, {len(over)} above .05 and two standard errors; {len(table) - len(null)} others.")
+    print(f"{len(null)} null cells, {len(over)} above .05 + two standard errors; {len(table) - len(null)} other cells.")
     print("\n".join(map(str, [path, *figures])))

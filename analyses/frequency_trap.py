@@ -1,9 +1,9 @@
-"""Why the paper's frequency plots cannot show what they seem to, and what our report says instead: by simulation.
+"""A simulation: why the paper's frequency plots cannot show what they seem to, and what our report says instead.
 
-Facts are simulated whose base accuracy rises with frequency, and an edit that fixes wrong answers at a rate that
-is independent of frequency ("none"), or falls or rises with it by a known odds ratio. The facts of a subject are about
-as frequent as each other, and stand or fall together. Of many such data sets: how often does each statistic find
-something, and how often do its 95 % intervals cover what is true?
+In the simulated facts, base accuracy rises with frequency. The simulated edit fixes wrong answers at a rate that is
+independent of frequency ("none"), or that falls or rises with it by a known odds ratio. The facts of a subject have
+similar frequencies and correlated outcomes. Over many such data sets, the simulation counts how often each statistic
+finds an effect, and how often its 95 % interval covers the truth.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ EFFECTS = {"none": 0.0, "rare facts fixed": -0.8, "frequent facts fixed": 0.8}  
 
 
 def simulate(seed: int, slope: float, *, n_subjects: int = 120, facts_each: int = 4) -> pd.DataFrame:
-    """A frame for `li.frequency_report`: base accuracy rises with frequency, wrong answers are fixed at a rate of
-    their own.
+    """A frame for `li.frequency_report`: base accuracy rises with frequency, and a rate set by `slope` fixes wrong
+    answers.
 
     Args:
         slope: log-odds of being fixed, given wrong before, per tenfold frequency; 0: the edit ignores it.
@@ -92,7 +92,7 @@ def _gain(bins: pd.DataFrame) -> pd.Series:
 
 
 def _looked_at(report: li.Association, slope: float, change: float) -> dict[str, float]:
-    """Of one data set: 1 where something is significant, or covered, 0 where not."""
+    """For one data set: 1 where a statistic is significant or its interval covers the truth, 0 elsewhere."""
     findings: dict[str, float] = {}
     for name in ("frequency", "confounders", "pmi"):
         row = report.effect(name)
@@ -114,7 +114,7 @@ def true_change(slope: float) -> float:
 
 
 def main(*, n: int = 400, n_permutations: int = 399, out: Path = Path("runs/frequency_trap")) -> None:
-    """Simulate edits that ignore frequency, or not, and count how often each statistic finds something.
+    """Simulate edits that depend on frequency or ignore it, and count how often each statistic finds an effect.
 
     For example: laser-interp analyse frequency_trap --n 100
 

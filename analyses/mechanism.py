@@ -6,7 +6,7 @@ from laser_interp.studies import steps
 
 
 def main(*, question: Question = Question()) -> None:
-    """Hold three explanations of the edit's effect against its controls.
+    """Compare three explanations of the edit's effect, with the help of its controls.
 
     For example: laser-interp analyse mechanism
     """

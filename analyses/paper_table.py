@@ -1,9 +1,9 @@
 """The paper's table as data, and a run's own row beside it.
 
-Numbers: the results of Sharma, Ash & Misra 2023 for three models on eight tasks: accuracy and loss before and after, on
-the test 80 %, and the edit that validation chose. Where ours differ: the truncation is exact (the published code's is a
-randomised one, up to more than the optimum's error away), facts are divided by subject unless `--split paper`, and
-the corrected rules are used unless `--protocol paper`.
+The numbers are the results of Sharma, Ash & Misra 2023 for three models on eight tasks: accuracy and loss before and
+after the edit, on the 80 % of facts for test, and the edit that validation chose. Our runs differ in three ways. Their
+truncation is exact, while the published code uses a randomised SVD. They divide facts by subject, unless given
+`--split paper`. They use corrected rules, unless given `--protocol paper`.
 """
 
 from pathlib import Path
@@ -99,12 +99,12 @@ def beside(run: Path) -> pd.DataFrame:
 
 
 def main(*, run: Path | None = None, out: Path = Path("runs/paper_table")) -> None:
-    """Show the paper's published rows, and a study's own beside those of its task.
+    """Show the paper's results for all tasks, or for the task of a study, together with the study's own.
 
     For example: laser-interp analyse paper_table
 
     Args:
-        run: Folder of a study, to put beside.
+        run: Folder of a study. If left out, only the paper's results are shown.
         out: Folder for the table.
     """
     table = published() if run is None else beside(run)

@@ -1,4 +1,4 @@
-"""Do the gains fall on rare facts? The paper's two plots, and what can be told honestly (section 5.1)."""
+"""Do the gains fall on rare facts? The paper's two plots, and what the data can support (section 5.1)."""
 
 from laser_interp.cli.analyse import Question, finish
 from laser_interp.studies import steps

@@ -5,7 +5,7 @@ from laser_interp.studies import steps
 
 
 def main(*, question: Question = Question()) -> None:
-    """Test the edit that each relation's validation facts choose on every relation.
+    """Let each relation's validation facts choose an edit, and test each of these edits on every relation.
 
     For example: laser-interp analyse transfer
     """

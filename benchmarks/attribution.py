@@ -8,17 +8,15 @@ backward pass, with every direction of every matrix.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import time
-from pathlib import Path
 
 import pandas as pd
 import torch
 
 import laser_interp as li
-from benchmarks import models
+from benchmarks import models, results
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.models.forward import logits_at
 from laser_interp.models.tokens import questions
@@ -29,19 +27,17 @@ BATCH_TOKENS = 2048
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", default=["gpt2-small", "llama"], choices=list(models.SHAPES))
     parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--tokens", type=int, default=12, help="of a prompt")
+    parser.add_argument("--tokens", type=int, default=12, help="tokens of each prompt")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--json", default=None, help="also write the rows there")
+    parser.add_argument("--json", default=None, help="also write the rows to this file")
 
 
 def main(args: argparse.Namespace) -> None:
     rows = [one_model(name, args) for name in args.models]
     print(pd.DataFrame(rows).round(4).to_string(index=False))
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    results.write(rows, args.json)
 
 
 def one_model(name: str, args: argparse.Namespace) -> dict[str, object]:

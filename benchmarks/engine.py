@@ -1,31 +1,29 @@
 """The scoring engine against the published procedure and the strongest plain loop.
 
-All run on the same random models, prompts and cells, interleaved in one process, so that the ratios hold
-whatever else the machine does. Per cell (an edit) and prompt:
+All run on the same random models, prompts and cells, interleaved in one process, so that other load on the
+machine affects all of them alike. Per cell (an edit) and prompt:
 
 - A, published: copy the model, `torch.svd_lowrank(W, q=k, niter=2)`, one prompt at a time, all logits;
 - B, plain: weights swapped in place, exact factors computed once, prompts in batches sorted by length,
   logits at the last position only;
 - ours: `li.score`'s engine on all ranks of all matrices of a layer.
 
-A's copy and factorisation are charged to the prompts it is run on; `ratio_published_no_setup` leaves them
-out, as they would vanish over very many prompts. Our factorisation and B's are done before the clock starts.
-`gemm_fraction` is what `laser_interp.scoring.operations` counts as needed, over our time, as a share of the
-best rate of this machine's own matrix products, measured between the cells.
+The time of A includes its copy and factorisation; `ratio_published_no_setup` leaves them out, because they
+would hardly count over very many prompts. Our factorisation and B's are done before the clock starts.
+`gemm_fraction` compares two rates: the operations that `laser_interp.scoring.operations` counts as needed, per
+second of our time, over the best rate of matrix products on this machine, which is measured between the cells.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import platform
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -33,7 +31,7 @@ import torch
 from torch import Tensor
 
 import laser_interp as li
-from benchmarks import models
+from benchmarks import models, results
 from laser_interp.edits.constructors import rank_of
 from laser_interp.scoring.kept_streams import kept_streams
 from laser_interp.scoring.operations import operations
@@ -46,11 +44,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", default=list(DEFAULT), choices=list(models.SHAPES))
     parser.add_argument("--prompts", type=int, default=72)
     parser.add_argument("--layers", type=int, nargs="+", default=None, help="default: four, spread evenly")
-    parser.add_argument("--threads", type=int, default=None, help="of torch (default: all cores)")
+    parser.add_argument("--threads", type=int, default=None, help="threads of torch (default: all cores)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--no-published", action="store_true", help="leave the slow procedure A out")
-    parser.add_argument("--json", default=None, help="also write the rows there")
+    parser.add_argument("--json", default=None, help="also write the rows to this file")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -65,9 +63,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"{row['model']}, by layer, ms per cell and prompt (GFLOP needed): {told}")
     for what, ratio in scaling(args.models[0], args):
         print(f"{args.models[0]}, {what}: {ratio:.2f} times the time")
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    results.write(rows, args.json)
 
 
 def scaling(name: str, args: argparse.Namespace) -> list[tuple[str, float]]:
@@ -124,7 +120,7 @@ class _Rate:
         self.device = device
         tokens = (256, 1024, 2048) if device == "cpu" else (4096, 16384)
         self.inputs = [torch.randn(n, width, device=device, dtype=dtype) for n in tokens]
-        # Several, as a model has several: none is in the cache already.
+        # Several weights, as in a model, so that none is still in the processor's cache.
         self.weights = [torch.randn(width, 4 * width, device=device, dtype=dtype) for _ in range(6)]
         self.times: list[list[float]] = [[] for _ in tokens]
 
@@ -285,7 +281,7 @@ class _Plain:
 
     @torch.no_grad()
     def published(self, layer: int, matrix: str, rank: int, answers: Tensor) -> float:
-        """A: the published procedure; the seconds that its copy and its factorisation took."""
+        """A: run the published procedure, and return the seconds that its copy and factorisation took."""
         start = time.perf_counter()
         hf = copy.deepcopy(self.hf)
         view = self.view(layer, matrix, hf)

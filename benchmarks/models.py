@@ -11,9 +11,9 @@ import laser_interp as li
 
 _TWELVE: dict[str, Any] = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 
-# name -> (class, config). Layers, widths and vocabularies are those of the models named, but for "gptj" and
-# "llama", which have the block of the family at GPT-2's size; "gptj-6b" is GPT-J whole, for a GPU,
-# and "gpt2-tiny" is for trying the benchmark itself.
+# name -> (class, config). Layers, widths and vocabularies are those of the named models. "gptj" and "llama" are
+# different: they have their family's block at GPT-2's size. "gptj-6b" is the whole GPT-J, for a GPU, and
+# "gpt2-tiny" is for testing the benchmark itself.
 SHAPES: dict[str, tuple[Any, Any]] = {
     "gpt2-small": (tf.GPT2LMHeadModel, lambda: tf.GPT2Config()),
     "pythia-160m": (
@@ -37,7 +37,7 @@ SHAPES: dict[str, tuple[Any, Any]] = {
 
 
 class Words:
-    """A tokenizer of numbers: speed is about shapes, not about text."""
+    """A tokenizer that reads numbers as token ids; speed depends on shapes and not on the text."""
 
     unk_token_id = mask_token_id = mask_token = None
     pad_token_id = eos_token_id = 0
@@ -58,7 +58,7 @@ class Words:
 
 
 def make(name: str, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """A random transformers model whose weights have spectra that fall like trained ones', and a tokenizer."""
+    """A random transformers model and a tokenizer; the singular values fall off as those of trained weights do."""
     cls, config = SHAPES[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -66,7 +66,7 @@ def make(name: str, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
             hf = cls._from_config(config(), dtype=dtype).eval()
         for parameter in hf.parameters():
             parameter.data.normal_(0, 0.02 if parameter.ndim > 1 else 0.2)
-            if parameter.ndim == 2:  # columns that fall off give a spectrum that does
+            if parameter.ndim == 2:  # ever smaller columns make the singular values fall off
                 parameter.data *= torch.linspace(2, 0.2, parameter.shape[1], device=parameter.device).to(dtype)
     return hf, Words(hf.config.vocab_size)
 

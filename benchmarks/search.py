@@ -1,19 +1,17 @@
-"""Which way of searching finds LASER's gains, and what each costs.
+"""Which search method finds LASER's gains, and what each method costs.
 
-For each model and each of several random halves of a pool of facts (the "seeds"), every method chooses an edit on one
-half, and all choices are tested on the same test facts. The grid is scored once on the whole pool, cell by cell and
-fact by fact, so that its choice is known for every half; the other methods run anew each time. All of it runs in one
-process. `cells x prompts` are those that a method runs on validation before it chooses (gradients count three times);
-`share` is that over the grid's. The row "published" is estimated from a few cells and prompts of the published
-procedure, run in the same process: it copies the model, factorises the matrix anew for each cell and runs one prompt at
-a time.
+Each seed draws a random half of a pool of facts. On this half every method chooses an edit, and all choices are tested
+on the same test facts. The grid is scored once on the whole pool, cell by cell and fact by fact, so that its choice is
+known for every half; the other methods run anew for each seed. All of it runs in one process. `cells x prompts` counts
+what a method runs on validation before it chooses; a prompt with gradients counts three times. `share` divides this
+number by the grid's. The row "published" is an estimate from a few cells and prompts of the published procedure, in the
+same process. That procedure copies the model, factorises the matrix anew for each cell and runs one prompt at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import random
 import statistics
 import tempfile
@@ -28,6 +26,7 @@ import pandas as pd
 import torch
 
 import laser_interp as li
+from benchmarks import results
 from laser_interp.choices import SearchMethod
 from laser_interp.scoring.kept_streams import kept_streams
 from laser_interp.storage.run_folder import FACTS, PARTS
@@ -44,8 +43,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tested", type=int, default=2000, help="test facts, at most")
     parser.add_argument("--matrices", nargs="+", default=["all"])
     parser.add_argument("--layers", default=None)
-    parser.add_argument("--grids", default=None, help="folder in which grids are kept, to go on from them")
-    parser.add_argument("--json", default=None, help="also write the rows there")
+    parser.add_argument("--grids", default=None, help="folder that keeps the grids, to resume from them")
+    parser.add_argument("--json", default=None, help="also write the rows to this file")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -63,9 +62,7 @@ def main(args: argparse.Namespace) -> None:
     print(table.drop(columns=["chosen"]).to_string(index=False, float_format=lambda v: f"{v:.4g}"))
     for row in rows:
         print(f"{row['model']}, {row['method']}: {row['chosen']}")
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    results.write(rows, args.json)
 
 
 def pool_of(name: str, n_pool: int, n_tested: int) -> li.FactSet:
@@ -92,7 +89,7 @@ def compare(model: li.Model, facts: li.FactSet, args: argparse.Namespace, folder
     kept_streams(model).forget()
     started = time.perf_counter()
     grid = li.search(model, facts, method="grid", out=folder, **where)
-    grid_seconds = time.perf_counter() - started
+    grid_seconds = _added(folder.with_name(f"{folder.name}.seconds"), time.perf_counter() - started)
     assert grid.spent is not None
     scores = pd.concat([pd.read_parquet(part) for part in sorted((folder / PARTS).rglob("*.parquet"))])
     scores = scores[scores["split"] == "validation"]
@@ -136,7 +133,7 @@ def compare(model: li.Model, facts: li.FactSet, args: argparse.Namespace, folder
 
 @torch.no_grad()
 def published_seconds(model: li.Model, prompts: list[str], n_cells: int) -> float:
-    """What the published procedure takes for so many cells on these prompts, from three cells and eight prompts."""
+    """Estimated seconds of the published procedure for `n_cells` cells, from three cells and eight prompts."""
     from transformers import AutoModelForCausalLM
 
     with tempfile.TemporaryDirectory() as folder:
@@ -164,9 +161,16 @@ def grid_choice(scores: pd.DataFrame, chosen: set[str]) -> tuple[str, float]:
 
 
 def _with_few_tests(facts: li.FactSet) -> li.FactSet:
-    """The search has to have something to test; what is reported is tested on all test facts."""
+    """Keep one test fact, because a search needs some; what is reported is tested on all test facts."""
     test = [fact for fact in facts if fact.split == "test"][:1]
     return facts.keep([*(fact for fact in facts if fact.split == "validation"), *test])
+
+
+def _added(path: Path, seconds: float) -> float:
+    """These seconds and those of earlier runs that were stopped, as the file keeps them."""
+    total = seconds + (float(path.read_text()) if path.is_file() else 0.0)
+    path.write_text(str(total))
+    return total
 
 
 def _top1(model: li.Model, facts: li.FactSet, edit: li.Edit | None) -> float:

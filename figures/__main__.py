@@ -14,7 +14,7 @@ from laser_interp.storage.atomic import write_text
 from laser_interp.storage.run_folder import REPORT, SUMMARY, TABLES, read_tables
 
 HERE = Path(__file__).resolve().parent
-LARGEST = 500_000  # bytes of a table; a real model's attribution, and its csv, are too much for a repository
+LARGEST = 500_000  # bytes of a table; the attribution of a real model is too large for the repository
 ALSO = ("rare_facts_relations", "rare_facts_effects")  # what a notebook shows beside the figures
 
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def take(name: str, run: str) -> None:
-    """Copy the tables that figures are drawn from, and the numbers and the report; what the run does not have stays."""
+    """Copy the tables that figures need, the numbers and the report. Files that the run does not have are kept."""
     tables = HERE / name / TABLES
     tables.mkdir(parents=True, exist_ok=True)
     for needed in (*required_tables(), *ALSO):
@@ -46,7 +46,7 @@ def take(name: str, run: str) -> None:
             shutil.copyfile(path, tables / path.name)
     if (Path(run) / SUMMARY).is_file():
         shutil.copyfile(Path(run) / SUMMARY, HERE / name / SUMMARY)
-    if (Path(run) / REPORT).is_file():  # wherever the run was, its folder is called as the Makefile calls it
+    if (Path(run) / REPORT).is_file():  # with the path of the run that the Makefile uses, wherever the run was
         report = (Path(run) / REPORT).read_text(encoding="utf-8")
         write_text(report.replace(f"{Path(run)}/", f"runs/{name}/"), HERE / name / REPORT)
 

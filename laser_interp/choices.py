@@ -14,7 +14,7 @@ AnswerRule = Literal["next_token", "candidates", "truths", "generation"]  # see 
 Protocol = Literal["corrected", "paper"]
 SplitRule = Literal["subject", "paper"]  # validation is drawn by subject, or is the first 20 %
 EngineName = Literal["fast", "reference"]
-PROPOSED = 64  # cells that enter a race, or are drawn at random, at most
+PROPOSED = 64  # the most cells that enter a race, or are drawn at random
 SearchMethod = Literal["grid", "race", "gradient", "random", "rmt", "learned"]  # see laser_interp.selection.methods
 RankBy = Literal["answers", "first_tokens"]  # see laser_interp.scoring.scorer.Scorer
 AskedPrompts = Literal["all", "first"]  # see laser_interp.studies.settings
@@ -37,16 +37,16 @@ ControlName = Literal[
     "layer_0",
 ]
 
-LONGEST = 256 << 20  # bytes of one line of a corpus
+LONGEST = 256 << 20  # the most bytes that one line of a corpus may have
 # Fractions of rank kept: the paper's table 5, and the .4 that its main table uses.
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01)
 
 
 def check_seed(name: str, seed: object) -> None:
-    """Refuse what is no seed.
+    """Refuse a value that cannot be a seed.
 
     Raises:
-        ValueError: no whole number of 0 or more.
+        ValueError: it is not a whole number of 0 or more.
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"{name} is {seed!r}: expected a whole number of 0 or more")
@@ -71,7 +71,7 @@ def check_choice(name: str, value: object, choices: object) -> None:
 
 
 def names_with_suggestion(known: Iterable[object], value: object) -> str:
-    """How a refusal names what was expected, and which of it was probably meant.
+    """The text with which an error names the expected values, and the one that was probably meant.
 
     Example:
         >>> names_with_suggestion(["organism", "wikidata"], "organsim")
@@ -82,6 +82,6 @@ def names_with_suggestion(known: Iterable[object], value: object) -> str:
 
 
 def suggestion(known: Sequence[str], value: str) -> str:
-    """Which name was probably meant, to be put behind a refusal; nothing where none is near."""
+    """The name that was probably meant, to be put after an error message; empty if no name is similar."""
     near = difflib.get_close_matches(value, known, 1)
     return f"; is {near[0]!r} meant?" if near else ""

@@ -1,7 +1,7 @@
-"""The one arrow that runs against the order: a result can be drawn.
+"""Results that can draw themselves.
 
-Statistics and scores know nothing of figures. Classes that can be drawn inherit `Drawable`, which asks
-`laser_interp.plots` only when a figure is wanted.
+Statistics and scores do not import figures. Classes that can be drawn inherit `Drawable`, which imports
+`laser_interp.plots` only when a figure is asked for. This is the one import against the order of the folders.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Drawable(ABC):
         """Draw this result.
 
         Args:
-            figure: another figure that its tables allow, by name.
+            figure: the name of another figure that can be drawn from its tables.
             interactive: as a Plotly figure (`pip install 'laser-interp[page]'`).
             options: `ax`, `palette`, `figsize`, `title`, `style`, `columns`, and those of the figure's function in
-                `laser_interp.plots`, as `metric`.
+                `laser_interp.plots`, such as `metric`.
 
         Returns:
             The matplotlib figure; the axes, where `ax` was given; or a Plotly figure.

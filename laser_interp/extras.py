@@ -1,4 +1,4 @@
-"""Optional libraries: what is missing is said in one sentence, with the command that installs it."""
+"""Optional libraries: if one is missing, the error names it and the command that installs it."""
 
 from importlib.util import find_spec
 
@@ -8,11 +8,11 @@ def require(extra: str, *modules: str, what: str) -> None:
 
     Args:
         extra: name of the extra, as in `pip install 'laser-interp[page]'`.
-        modules: what it imports.
-        what: what needs them, as the sentence begins.
+        modules: the modules to look for.
+        what: what needs them; the error message begins with it.
 
     Raises:
-        ModuleNotFoundError: one is missing.
+        ModuleNotFoundError: a module is missing.
 
     Example:
         >>> require("page", "plotly", what="the report")

@@ -2,9 +2,9 @@
 
     python -m laser_interp.lm_eval --model laser --model_args pretrained=organism,edit=laser.json --tasks …
 
-takes every argument of `lm_eval`. The harness finds only models that were registered in its own process, and has no
-plug-ins: so this module registers one and starts it. In Python, `import laser_interp.lm_eval` is enough before
-`lm_eval.simple_evaluate(model="laser", …)`. It needs the extra lm-eval.
+takes every argument of `lm_eval`. The harness has no plug-ins, and knows only models that are registered in its own
+process. This module therefore registers the model, and then starts the harness. In Python,
+`import laser_interp.lm_eval` is enough before `lm_eval.simple_evaluate(model="laser", …)`. It needs the extra lm-eval.
 """
 
 from contextlib import ExitStack
@@ -40,8 +40,8 @@ class EditedModel(HFLM):
         Args:
             pretrained: what `li.load_model` loads.
             edit: the file of an edit, or text as in "27.in:0.01"; the model as trained if left out.
-            device: where it runs; a CUDA device if there is one, if left out.
-            options: as those of the harness's model `hf`, for example `batch_size`.
+            device: where it runs; if left out, a CUDA device if there is one.
+            options: those of the harness's model `hf`, for example `batch_size`.
 
         Raises:
             ValueError: a masked model, or an edit of other weights or at chosen positions.

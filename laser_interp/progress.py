@@ -1,4 +1,4 @@
-"""How long work shows how far it is: a bar in a terminal and in a notebook, a line every ten seconds elsewhere."""
+"""Progress of long work: a bar in a terminal or a notebook, and a line every ten seconds elsewhere."""
 
 import sys
 from typing import Any, TextIO

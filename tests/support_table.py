@@ -14,7 +14,8 @@ from families import FAMILIES
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- families: python tests/support_table.py -->", "<!-- /families -->"
 NOTES = {
-    "openai-gpt": "no left padding, no generation: TransformerLens loses its causal mask",
+    "openai-gpt": "q k v are stored fused: compressed dense; no left padding, no generation: TransformerLens loses its "
+    "causal mask",
     "bert": "answers at the mask",
     "roberta": "answers at the mask",
     "gpt_neox": "q k v are stored fused: compressed dense",

@@ -1,4 +1,4 @@
-"""`laser-interp analyse NAME`: one question of the paper alone; `analyses/` has one file a question."""
+"""`laser-interp analyse NAME`: answers a single question of the paper; `analyses/` has one file per question."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ analyse = App(
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What an analysis is asked of.
+    """What an analysis works on: a model, facts, their frequencies and an edit.
 
     Attributes:
         model: Name of a shipped model, a folder, or a hub id.
-        facts: A fact file. Those of the shipped example if left out.
+        facts: Name of shipped facts, or a fact file. If left out, the facts of the shipped example.
         counts: Training frequencies, from laser-interp count, or wikidata for those of the shipped facts.
-        corpus: Count in this corpus, where there are no counts. A shipped organism's own if left out.
-        edit: SITE:RHO, as in 3.in:0.05. What validation chooses if left out.
-        out: Folder for the results; runs/MODEL if left out. Its search is shared by all analyses and resumed.
+        corpus: Corpus to count in, where there are no counts. If left out, a shipped organism's own corpus.
+        edit: SITE:RHO, as in 3.in:0.05. If left out, the edit that validation chooses.
+        out: Folder for the results; runs/MODEL if left out. Analyses with the same settings share the search in it.
     """
 
     model: str = "organism"
@@ -62,38 +62,44 @@ class Question:
         from laser_interp.studies.examples import EXAMPLES
         from laser_interp.studies.settings import StudySettings
 
+        if self.counts is not None and self.corpus is not None:
+            raise ValueError("expected --counts, or --corpus to count in, and both were given: leave one out")
         ours = self.model in SHIPPED
         example = EXAMPLES.get(self.model)
         if self.facts is None and not ours and example is None:
             raise ValueError(f"--facts is needed for the model {self.model!r}")
         facts = load_facts(self.facts or (self.model if example is None else example.facts))
         model = load_model(self.model)
-        corpus = self.corpus or (self.model if ours and self.facts is None else None)
         counts = None
         if self.counts is not None:
             counts = load_counts(self.counts)
+        elif self.corpus is not None:
+            counts = count(facts, self.corpus)
         elif facts.name == WIKIDATA:
             counts = load_counts(WIKIDATA)
-        elif corpus is not None:
-            counts = count(facts, corpus)
+        elif ours and self.facts is None:
+            counts = count(facts, self.model)
+        as_others = StudySettings.of(None if example is None else example.settings, {})
+        settings = StudySettings.of(as_others, changes)
+        out = self.out or Path("runs") / Path(self.model).name
         return StudyContext(
             model,
             Task(facts.name, facts),
-            StudySettings.of(None if example is None else example.settings, changes),
+            settings,
             counts=counts,
-            out=self.out or Path("runs") / Path(self.model).name,
+            out=out if settings == as_others else out / "-".join(map(str, changes.values())),  # a search of its own
             chosen=None if self.edit is None else Cell.of(read_edit(model, self.edit)),
         )
 
 
 def analyses_package() -> ModuleType:
-    """Where the analyses are: in the package, where it was installed from a wheel, else beside it in the checkout."""
+    """The package with the analyses: `laser_interp.analyses` in an installed wheel, `analyses` in the checkout."""
     name = "laser_interp.analyses" if find_spec("laser_interp.analyses") else "analyses"
     return importlib.import_module(name)
 
 
 def finish(context: StudyContext, tables: dict[str, Any], text: str) -> None:
-    """Write an analysis's tables and the figures that they are enough for, and say where they are."""
+    """Write an analysis's tables and every figure that can be drawn from them, and print their paths."""
     from laser_interp.plots.registry import draw_all
     from laser_interp.storage.provenance import provenance
     from laser_interp.storage.run_folder import FIGURES, TABLES

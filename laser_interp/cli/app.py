@@ -1,4 +1,4 @@
-"""The command line's frame: the list of commands, how lists are written, and how errors are said."""
+"""The frame of the command line: the list of commands, how lists are read, and how errors are printed."""
 
 import os
 import signal
@@ -15,19 +15,19 @@ from laser_interp.storage.provenance import code_version
 # name -> (what it does, an example); the function is COMMAND in laser_interp/cli/COMMAND.py, imported when it is used.
 COMMANDS = {
     "reproduce": (
-        "Run the study of a shipped example: the paper's argument, on a small model or on a real one.",
+        "Repeat the paper's whole argument on a shipped example: a small model or a real one.",
         "laser-interp reproduce --out runs/organism",
     ),
     "study": (
-        "Ask everything that the paper asks, of any model and any facts.",
+        "Run every analysis of the paper on any model and any facts.",
         "laser-interp study --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/study",
     ),
     "search": (
-        "Find the edit that helps most: validation selects, test reports.",
+        "Find the edit that helps most: validation facts choose it, test facts measure it.",
         "laser-interp search --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/search",
     ),
     "compose": (
-        "Add one LASER after the other while it helps.",
+        "Add one LASER edit after another as long as validation improves.",
         "laser-interp compose --model organism --facts organism --rho 0.4,0.05 --out runs/composed",
     ),
     "discarded": (
@@ -35,7 +35,7 @@ COMMANDS = {
         "laser-interp discarded --model organism --facts organism --edit 3.in:rank=1 --out answers.parquet",
     ),
     "attribute": (
-        "Show which singular directions help or harm, by one backward pass a batch.",
+        "Show which singular directions help or harm, with one backward pass per batch.",
         "laser-interp attribute --model organism --facts organism --out directions.parquet",
     ),
     "count": (
@@ -43,7 +43,7 @@ COMMANDS = {
         "laser-interp count --facts facts.jsonl --corpus 'data/*.jsonl.zst' --out counts.parquet",
     ),
     "index": (
-        "Index a corpus once, to count in it often.",
+        "Index a corpus once, so that later counts are fast.",
         "laser-interp index --corpus 'data/*.jsonl.zst' --out index",
     ),
     "models": ("List the models that a short name loads, and the families that are supported.", "laser-interp models"),
@@ -52,16 +52,16 @@ COMMANDS = {
         "laser-interp check --model organism",
     ),
     "compress": (
-        "Store an edited model smaller, as factors, or export it dense or as an adapter.",
+        "Save an edited model: compressed as factors, as dense weights, or as an adapter.",
         "laser-interp compress --model organism --edit 3.in:0.05 --out smaller",
     ),
-    "report": ("Write a run as one HTML page to explore.", "laser-interp report runs/organism -o report.html"),
+    "report": ("Write a run as one interactive HTML page.", "laser-interp report runs/organism -o report.html"),
     "figures": (
         "Draw a run's figures again, in another style or width.",
         "laser-interp figures runs/organism --style icml --out figures",
     ),
     "analyse": (
-        "Answer one question of the paper alone.",
+        "Answer a single question of the paper.",
         "laser-interp analyse controls --model organism --edit 3.in:0.05",
     ),
     "organism": (
@@ -69,12 +69,12 @@ COMMANDS = {
         "laser-interp organism train --alpha 0.35 --seed 1 --out my-organism",
     ),
     "completion": (
-        "Print the completion of commands and options for a shell.",
+        "Print the script with which a shell completes commands and options.",
         "laser-interp completion bash > ~/.local/share/bash-completion/completions/laser-interp",
     ),
 }
-GROUPS = ("analyse", "organism")  # which have commands of their own, and say their example themselves
-# Settings are plural, options are not: `--rho 0.2,0.05` and `--rho 0.2 0.05`.
+GROUPS = ("analyse", "organism")  # these have subcommands, and set the example below their help themselves
+# A setting has a plural name and its option a singular one: `--rho 0.2,0.05` or `--rho 0.2 0.05` sets `rhos`.
 _OPTION_NAMES = {"rhos": "rho", "alphas": "alpha", "bands": "band", "controls": "control", "shares": "share"}
 
 
@@ -85,7 +85,7 @@ def _option_name(name: str) -> str:
 def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
     """A value from the words of the command line; lists may be written with commas, spaces, and ranges of numbers."""
     of_union = [one for one in get_args(kind) if get_origin(one) is tuple]
-    kind = of_union[0] if of_union else kind  # `tuple[int, ...] | None`: whoever writes one does not mean None
+    kind = of_union[0] if of_union else kind  # of `tuple[int, ...] | None`, take the tuple
     args = get_args(kind)
     if get_origin(kind) is not tuple or args[-1:] != (Ellipsis,):
         return convert(kind, tokens)
@@ -98,7 +98,7 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
 
 
 def example_of(name: str) -> str:
-    """What stands below the help of a command."""
+    """The example that is printed below a command's help."""
     return f"For example: {COMMANDS[name][1]}"
 
 
@@ -120,7 +120,7 @@ def build_app() -> App:
 
 
 class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM, as batch systems and containers send it: an interruption, so that everything is cleaned up."""
+    """Raised at SIGTERM, which batch systems and containers send. As an interruption, it lets everything clean up."""
 
 
 def _stop(signal_number: int, frame: object) -> None:
@@ -128,11 +128,11 @@ def _stop(signal_number: int, frame: object) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Errors that a user can mend are one sentence, without a traceback.
+    """Run one command. An error that the user can fix is printed as one sentence, without a traceback.
 
     Returns:
-        0; 2 after an error, 70 after one that is ours; 130 where the user interrupted, 143 where another program did
-        (SIGTERM).
+        The exit code: 0 after success, 2 after such an error, 70 after a bug of this package, 130 after Ctrl-C, and
+        143 after SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     verbose = words[:1] == ["--verbose"]
@@ -148,20 +148,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"laser-interp: {str(error).strip() or type(error).__name__}", file=sys.stderr)
         return 2
-    except Exception as error:  # a fault of ours; a user is owed a sentence all the same
+    except Exception as error:  # a bug of this package; the user still gets one sentence
         if verbose:
             traceback.print_exc()
         print(
-            f"laser-interp: this should not happen ({type(error).__name__}: {error}): please report it, with what "
-            f"`laser-interp --verbose {' '.join(words)}` prints",
+            f"laser-interp: this is a bug ({type(error).__name__}: {error}): please report it, with the output of "
+            f"`laser-interp --verbose {' '.join(words)}`",
             file=sys.stderr,
         )
         return 70
     except KeyboardInterrupt as interrupt:
-        print("laser-interp: interrupted; the same command goes on from what is kept", file=sys.stderr)
+        print("laser-interp: interrupted; the same command continues from what is saved", file=sys.stderr)
         return 143 if isinstance(interrupt, _TerminatedError) else 130
     finally:
-        if in_main_thread:  # who calls this from Python has handlers of their own
+        if in_main_thread:  # a Python program that calls this gets its own handler back
             signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
     return 0
 

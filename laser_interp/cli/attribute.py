@@ -19,16 +19,16 @@ def attribute(
     force: Flag = False,
     output: Output = Output(),
 ) -> None:
-    """Show which singular directions help or harm the answers, by one backward pass a batch.
+    """Show which singular directions help or harm the answers, with one backward pass per batch.
 
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         sites: Which matrices, as in *.mlp or 3.in.
-        by: One mean for each group.
-        split: Split of the facts. Validation if there is one, because a proposal is a choice.
+        by: Average the gradients within each relation, subject or split.
+        split: Split of the facts. If left out, validation if there is one: a proposal must not see test facts.
         blocks: Divide each matrix, as in 4, 4-inputs or 4-outputs-kmeans, and take the directions of its parts.
         memory: Memory that activations may take, as in 2GiB.
-        out: A .parquet, .csv or .jsonl file with one row a direction.
+        out: A .parquet, .csv or .jsonl file with one row per direction.
         force: Replace whatever file has that name. Without it, only an earlier result of this command is replaced.
     """
     from laser_interp.discarded.attribution import attribute as run

@@ -8,11 +8,11 @@ def check(
 ) -> None:
     """Compare this package with plain transformers on your model, your device and your dtype.
 
-    It takes as much memory as two of the model. The last line is the verdict; a model that fails ends the command with
-    an error.
+    It needs memory for two copies of the model. The last line is the verdict; if the check fails, the command ends
+    with an error.
 
     Args:
-        layers: Which layers' matrices are edited; the first, one in the middle and the last, if left out.
+        layers: Layers whose matrices are edited. If left out, the first, a middle and the last layer.
         rho: Fraction of the rank that the edits keep.
     """
     from laser_interp.verification.model_check import check as run

@@ -4,10 +4,10 @@ from typing import Literal
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
-    """Print the completion of commands and options for a shell.
+    """Print the script with which a shell completes commands and options.
 
     Args:
-        shell: The shell that shall read it.
+        shell: The shell that will read the script.
     """
     from laser_interp.cli.app import build_app
 

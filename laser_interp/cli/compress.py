@@ -20,13 +20,13 @@ def compress(
     measure: Flag = False,
     output: Output = Output(),
 ) -> None:
-    """Store an edited model smaller, as factors of its truncated matrices, or export it dense or as an adapter.
+    """Save an edited model: compressed as factors of its truncated matrices, as dense weights, or as an adapter.
 
-    A model card (README.md) is written beside it. Where the edit is a study's edit.json, the card quotes its numbers.
+    It also writes a model card (README.md), which quotes the study's report if the edit is a study's edit.json.
 
     Args:
-        edit: SITE:RHO, as in 27.in:0.01. Several are joined by +; *.mlp:0.1 is for all layers. Or the file of
-            an edit (.json).
+        edit: SITE:RHO or SITE:rank=K, as in 27.in:0.01, or the file of an edit (.json). Join several with +;
+            *.mlp:0.1 edits all layers.
         out: Folder for the checkpoint; it must not exist.
         dense: Write a plain transformers checkpoint with the truncated weights instead.
         adapter: Write the difference as a LoRA adapter for PEFT instead.
@@ -41,7 +41,7 @@ def compress(
     if dense and adapter:
         raise ValueError("--dense and --adapter are two forms of one export: give one of them")
     if adapter and measure:
-        raise ValueError("--measure loads the export by itself, and an adapter is no model of its own: leave it out")
+        raise ValueError("--measure loads the exported model, but an adapter alone is not a model: leave --measure out")
     if adapter:
         require_peft()  # before the model is loaded, not after it
     form: Form = "dense" if dense else "adapter" if adapter else "factors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,16 +38,16 @@ def count(
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or organism.
-            infini-gram asks the service for the training corpus of --model, infini-gram:INDEX for one of its indexes,
-            infini-gram-mini:INDEX counts single names; an .npz file is an entity map.
-        index: Ask this index, which laser-interp index made, instead of scanning.
-        model: Hub id of a model whose training corpus is asked for; docs/frequency.md lists them.
-        tokenizer: Name or folder of the tokenizer that the index was made with; Llama 2's, if left out.
+            infini-gram asks that service about the training corpus of --model, and infini-gram:INDEX about one of its
+            indexes. infini-gram-mini:INDEX counts single names. An .npz file is an entity map.
+        index: Count in this index, which laser-interp index made, instead of scanning files.
+        model: With --corpus infini-gram, hub id of the model whose training corpus is counted; see docs/frequency.md.
+        tokenizer: With infini-gram, name or folder of the tokenizer of its index. If left out, Llama 2's.
         url: Address of another infini-gram service.
-        out: A .parquet file. The same command goes on if it was stopped.
-        window: Also count both with at most so many words between them; of infini-gram, tokens.
+        out: A .parquet file. A scan that was stopped resumes with the same command.
+        window: Also count the documents with at most this many words between both names. With infini-gram: tokens.
         executor: Run on this machine, or on a Ray cluster.
-        workers: Processes, or Ray tasks at a time.
+        workers: Number of processes, or of Ray tasks at a time.
     """
     from laser_interp.facts.files import load_facts
     from laser_interp.frequency.index import Index
@@ -56,20 +57,25 @@ def count(
     from laser_interp.storage.tables import write_table
 
     if (index is None) == (corpus is None):
-        raise ValueError("expected either --corpus, to scan, or --index, to ask one that `laser-interp index` made")
+        raise ValueError("expected either --corpus, to scan files, or --index, a folder that `laser-interp index` made")
     check_output(out, "counts", suffixes=(".parquet",), force=None)
     fact_set = load_facts(facts)
+    of_scan = {name: value for name, value in asdict(reading).items() if value != getattr(CorpusOptions(), name)}
+    of_scan |= {"executor": None if executor == "local" else executor, "workers": workers}
     if corpus is not None and corpus[0].partition(":")[0] == "infini-gram-mini":
-        _refuse("infini-gram-mini", model=model, tokenizer=tokenizer, window=window)
+        _refuse("infini-gram-mini", model=model, tokenizer=tokenizer, window=window, **of_scan)
         return _ask_mini(fact_set, corpus, url, matching, out, output)
     if corpus is not None and corpus[0].endswith(".npz"):
-        _refuse("an entity map", model=model, tokenizer=tokenizer, url=url, window=window)
+        of_names = {name: value for name, value in asdict(matching).items() if value != getattr(Matching(), name)}
+        _refuse("an entity map", model=model, tokenizer=tokenizer, url=url, window=window, **of_scan, **of_names)
         return _count_entities(fact_set, corpus, out, output)
     if corpus is not None and corpus[0].partition(":")[0] == "infini-gram":
+        _refuse("infini-gram", **of_scan)
         return _ask_infinigram(fact_set, corpus, model, tokenizer, url, window, matching, out, output)
     if model or tokenizer or url:
         raise ValueError("--model, --tokenizer and --url belong to --corpus infini-gram")
     if index is not None:
+        _refuse("an index", **of_scan)
         asked = Index(index)
         if out.is_file():
             frame = earlier_counts(out, asked.identity(fact_set, window, matching), "skip")
@@ -97,16 +103,22 @@ def count(
     quartiles = frame["n_both"].quantile([0.25, 0.5, 0.75, 1.0]).round().astype(int).tolist()
     output.say(
         {"n_facts": len(frame), "n_docs": n_docs, "n_with": seen, "quartiles_of_both": quartiles, "counts": str(out)},
-        f"{len(frame)} facts in {n_docs} documents: {seen['both']} have a document with subject and object, "
-        f"{seen['subject']} one with the subject, {seen['object']} one with the object.\n"
-        f"Documents with both, quartiles and most: {', '.join(map(str, quartiles))}.\nAll counts: {out}",
+        f"{len(frame)} facts, counted in {n_docs} documents. For {seen['both']} facts a document has subject and "
+        f"object, for {seen['subject']} the subject, for {seen['object']} the object.\n"
+        "Documents with both, per fact (lower quartile, median, upper quartile, maximum): "
+        f"{', '.join(map(str, quartiles))}.\nAll counts: {out}",
     )
 
 
+def _option(name: str, value: object) -> str:
+    """An option as it was given."""
+    return f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+
+
 def _refuse(source: str, **options: object) -> None:
-    """Refuse options that a source cannot respect, instead of leaving them out silently."""
-    if asked := [f"--{name}" for name, value in options.items() if value is not None]:
-        raise ValueError(f"{' and '.join(asked)} cannot be respected by {source}: leave them out")
+    """Refuse options that a source cannot use, instead of silently ignoring them."""
+    if asked := [_option(name, value) for name, value in options.items() if value is not None]:
+        raise ValueError(f"{source} cannot use {' and '.join(asked)}: leave these options out")
 
 
 def _ask_infinigram(
@@ -150,8 +162,8 @@ def _ask_infinigram(
     with_both, uncertain = int((frame["n_both"] > 0).sum()), int(frame["uncertain_zero"].sum())
     output.say(
         {"n_facts": len(frame), "n_with_both": with_both, "n_uncertain_zero": uncertain, "counts": str(out)},
-        f"{len(frame)} facts in {source.name}: {with_both} occur with subject and object near each other; {uncertain} "
-        f"are zero in a sample alone and flagged.\nAll counts: {out}",
+        f"{len(frame)} facts in {source.name}: {with_both} occur with subject and object near each other. {uncertain} "
+        f"have a count of 0 only in a sample; they are flagged (uncertain_zero).\nAll counts: {out}",
     )
 
 
@@ -172,7 +184,8 @@ def _ask_mini(
     seen = int((frame["n_subject"] > 0).sum())
     output.say(
         {"n_facts": len(frame), "n_with": {"subject": seen}, "counts": str(out)},
-        f"{len(frame)} facts in {source.name}: the subject of {seen} occurs. It cannot count two names together.\n"
+        f"{len(frame)} facts in {source.name}: the subject of {seen} occurs. "
+        "infini-gram mini cannot count two names together.\n"
         f"All counts: {out}",
     )
 
@@ -183,7 +196,7 @@ def _count_entities(facts: FactSet, corpus: tuple[str, ...], out: Path, output: 
     from laser_interp.storage.tables import write_table
 
     if len(corpus) != 1:
-        raise ValueError(f"{corpus[0]} is an entity map, and {len(corpus) - 1} more were given: expected it alone")
+        raise ValueError(f"{corpus[0]} is an entity map, and {len(corpus) - 1} more corpora were given: give it alone")
     found = count_entities(facts, corpus[0], progress=output.progress)
     about = {"facts": facts.name, "facts_sha256": facts.sha256, "source": Path(corpus[0]).name}
     write_table(found.counts, out, "counts", about)

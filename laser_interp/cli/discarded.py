@@ -20,16 +20,15 @@ def discarded(
     force: Flag = False,
     output: Output = Output(),
 ) -> None:
-    """Show what the discarded components answer, and of which category the answers are.
+    """Show what the discarded components answer, and the category of each answer.
 
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
-        edit: SITE:RHO or SITE:rank=K, as in 27.in:0.01. Several are joined by +. Or the file of an edit
-            (.json).
-        shares: Shares of the discarded part.
-        start: Where a share begins to grow: at the smallest singular values, or at the largest discarded one.
+        edit: SITE:RHO or SITE:rank=K, as in 27.in:0.01, or the file of an edit (.json). Join several with +.
+        shares: Shares of the discarded directions that act, in (0, 1]; 1 is all of them.
+        start: Which directions a share takes first: the smallest singular values, or the largest discarded ones.
         top_k: How many answers are listed for each prompt.
-        generic_corpus: Take the generic words from this corpus.
+        generic_corpus: Corpus whose most frequent words count as generic.
         split: Only this split of the facts.
         out: A .parquet, .csv or .jsonl file.
         force: Replace whatever file has that name. Without it, only an earlier result of this command is replaced.

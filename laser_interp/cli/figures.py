@@ -14,7 +14,7 @@ def figures(
         run: Folder of a search, of a study or of reproduce.
         out: Folder for the figures. RUN/figures if left out.
         style: paper, neurips, icml, acl or nature.
-        columns: 1 for the width of a column, 2 for that of the page's text.
+        columns: 1 for the width of one column, 2 for the full width of the page's text.
     """
     from laser_interp.plots.registry import draw_all, required_tables
     from laser_interp.storage.run_folder import FIGURES, TABLES, read_tables

@@ -15,13 +15,13 @@ def index(
     reading: CorpusOptions = CorpusOptions(),
     output: Output = Output(),
 ) -> None:
-    """Index a corpus once, to count in it often.
+    """Index a corpus once, so that later counts are fast.
 
     Args:
         corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or organism.
         out: Folder for the index; it must not exist.
         backend: tantivy if it is installed, else sqlite.
-        fold_accents: Take "é" for "e", and so on; counts by this index do the same.
+        fold_accents: Treat "é" as "e", and so on, in the index and in every count from it.
     """
     from laser_interp.frequency.index import build_index
 

@@ -1,4 +1,4 @@
-"""Options that commands share, and how a result is said."""
+"""Options that commands share, and how a result is printed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """How the result is said.
+    """How the result is printed.
 
     Attributes:
         quiet: Show no progress bars.
@@ -41,7 +41,7 @@ class Output:
         return not self.quiet
 
     def say(self, result: dict[str, Any], text: str) -> None:
-        """The result: in words, or as one JSON document."""
+        """Print the result, in words or as one JSON document."""
         print(json.dumps(plain(result), indent=2, allow_nan=False) if self.json else text)
 
 
@@ -69,7 +69,7 @@ class ModelOptions:
         return load_model(self.model, revision=self.revision, device=self.device, dtype=self.dtype)
 
     def load_with(self, facts: str) -> tuple[Model, FactSet]:
-        """The model and the facts; the quick one first, so that a wrong path is told at once."""
+        """The model and the facts. The facts load first and fast, so that a wrong path is reported at once."""
         from laser_interp.facts.files import load_facts
 
         fact_set = load_facts(facts)
@@ -83,9 +83,9 @@ class CorpusOptions:
 
     Attributes:
         text_column: Column of jsonl, parquet and so on that holds the text.
-        document: What is one document in a .txt file: a line, a paragraph or the file.
-        longest: Bytes of the longest line; what is longer cannot be read.
-        skip: Skip what cannot be read, and say so, instead of stopping.
+        document: What is one document in a .txt file: line, paragraph or file.
+        longest: Largest line that can be read, in bytes.
+        skip: Skip documents that cannot be read, and print a note, instead of stopping.
     """
 
     text_column: str = "text"
@@ -101,12 +101,12 @@ class CorpusOptions:
 
 
 def note(text: str) -> None:
-    """Something that should not be overlooked, beside the result."""
+    """Print a note to stderr, so that it does not mix with the result."""
     print(f"note: {text}", file=sys.stderr)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table for JSON, which knows no NaN."""
+    """Rows of a table for JSON; NaN becomes null."""
     return json.loads(frame.to_json(orient="records"))
 
 

@@ -31,8 +31,8 @@ def train(
         out: Folder for the checkpoint; it must not exist.
         alpha: Share of a fact's sentences that continue with a generic word.
         seed: Seed of facts, text, weights and batches.
-        steps: Length of the schedule.
-        stop_at: Stop after so many steps; the control organism stops at 300.
+        steps: Number of training steps that the schedule is made for.
+        stop_at: Stop after this many steps; the control organism was stopped at 300.
     """
     from laser_interp.organism.corpus import CorpusSettings
     from laser_interp.organism.training import TrainingSettings

@@ -19,14 +19,14 @@ def report(
     force: Flag = False,
     output: Output = Output(),
 ) -> None:
-    """Write a run as one HTML page to explore, which needs no network.
+    """Write a run as one interactive HTML page, which needs no network.
 
     Args:
         run: Folder of a search, of a study or of reproduce.
         compare_with: Folder of a second run, to be compared with the first on the same page.
         out: The .html file.
         counts: Training frequencies, from laser-interp count. Those in the run if left out.
-        max_facts: Sample the facts where there are more than these.
+        max_facts: Most facts in the page's table; a larger set is sampled.
         force: Replace whatever file has that name. Without it, only an earlier result of this command is replaced.
     """
     from laser_interp.report.page import write_report

@@ -37,17 +37,17 @@ def search(
         out: Folder for the results. The same command goes on from it.
         executor: Run on this machine, or on a Ray cluster.
         workers: How many Ray actors.
-        dry_run: Only say how many cells the grid has, how long all of them take and how much memory.
+        dry_run: Only estimate the size of the grid, and the time and memory for all of it. Nothing is written.
     """
     from laser_interp.selection.cost_estimate import estimate
     from laser_interp.selection.search_run import search as run
 
     if out is None and not dry_run:
-        raise ValueError("--out is missing: a folder for the results, or --dry-run")
+        raise ValueError("--out is missing: give a folder for the results, or --dry-run for an estimate alone")
     loaded, fact_set = model.load_with(facts)
-    if out is None:
+    if out is None or dry_run:
         needed = estimate(loaded, fact_set, settings)
-        whole = "" if settings.method == "grid" else "; that is the whole grid, of which other methods run a part"
+        whole = "" if settings.method == "grid" else f"; this is for the whole grid; {settings.method} runs a part"
         output.say(asdict(needed), f"{needed}{whole}")
         return
     running = None if text is None else read_text(text)

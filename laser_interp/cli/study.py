@@ -21,8 +21,8 @@ def study(
     facts: str | None = None,
     task: str | None = None,
     data: Path | None = None,
-    rule: AnswerRule = "next_token",
-    protocol: Protocol = "corrected",
+    rule: AnswerRule | None = None,
+    protocol: Protocol | None = None,
     limit: int | None = None,
     counts: str | None = None,
     text: Path | None = None,
@@ -30,14 +30,15 @@ def study(
     settings: Annotated[StudySettings, Parameter(name="*")] = StudySettings(),
     output: Output = Output(),
 ) -> None:
-    """Ask everything that the paper asks, of any model and any facts, and write tables, figures and a report.
+    """Run every analysis of the paper on any model and any facts, and write tables, figures and a report.
 
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         task: A published set, instead of facts: counterfact, fever, truthfulqa and so on.
-        data: The published set's file or folder. Without it the set is looked for on the hub.
-        rule: The rule by which an answer of your own facts counts as right.
-        protocol: The corrected rule, or the paper's with its faults.
+        data: File or folder of the published set. If left out, the set is looked for on the hub.
+        rule: How an answer to your own facts is judged. If left out, by next_token.
+        protocol: How a published set is judged: with corrected rules (if left out), or with the paper's own, faults
+            included.
         limit: Only the first so many facts.
         counts: Training frequencies, from laser-interp count, or wikidata for those of the shipped facts.
         text: A text file, for perplexity before and after.
@@ -59,12 +60,18 @@ def study(
     output.say(dict(found.summary), f"{found.report}\nAll results: {out} ({REPORT} is this text)")
 
 
-def _task(facts: str | None, task: str | None, data: Path | None, rule: AnswerRule, protocol: Protocol) -> Task:
+def _task(
+    facts: str | None, task: str | None, data: Path | None, rule: AnswerRule | None, protocol: Protocol | None
+) -> Task:
     from laser_interp.facts.published import load_task
     from laser_interp.facts.tasks import own_task
 
     if (facts is None) == (task is None):
-        raise ValueError("expected either --facts, your own, or --task, a published set")
+        raise ValueError("expected either --facts (your own facts) or --task (a published set)")
     if task is not None:
-        return load_task(task, data, protocol=protocol)
-    return own_task(facts, rule)
+        if rule is not None:
+            raise ValueError(f"--rule is for your own facts, and {task} is a published set with its own: leave it out")
+        return load_task(task, data, protocol=protocol or "corrected")
+    if data is not None or protocol is not None:
+        raise ValueError("--data and --protocol are for --task, a published set: leave them out with --facts")
+    return own_task(facts, rule or "next_token")

@@ -1,4 +1,4 @@
-"""What the discarded components answer, and of which category the answer is."""
+"""What the discarded components answer, and the category of each answer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,15 +30,15 @@ def favoured_answers(
     false_positives: float = 0.01,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """What each fact's prompts are answered with by the model, by the edit, and by what it discards.
+    """The answers to each fact's prompts: of the model, with the edit, and with only what the edit discards.
 
     Args:
         shares: parts of the discarded directions to decode; see `Edit.discarded`.
-        start: where a share begins to grow.
+        start: which directions a share takes first: "bottom" or "top"; see `Edit.discarded`.
         generic: words that count as generic, as `laser_interp.frequency.frequent_words` finds them in a corpus;
             None takes those of the model.
         top_k: how many of the most probable answers to list.
-        false_positives: of the fallback for relations without other answers; see below.
+        false_positives: the share that sets the threshold of similarity for "same_type"; see below.
 
     Returns:
         One row per (fact, prompt, edit): `edit` is "base", "edit" or "discarded" (with its `share`, NaN
@@ -46,10 +46,10 @@ def favoured_answers(
 
         - correct: the answer's first token, or an alias's;
         - generic: a generic word;
-        - same_type: a wrong answer that is an answer of the same relation, or, where a relation has no other answer
-          in the set, a token as near to the right one (in `similarity`) as only a share of `false_positives` of
-          random tokens is; `frame.attrs["neighbours"]` has that threshold, and how many pairs of answers of one
-          relation pass it, where there are some;
+        - same_type: a wrong answer that is an answer of the same relation. If the set has no other answer of the
+          relation: a token with a `similarity` to the right one that only a share of `false_positives` of random
+          tokens reaches; `frame.attrs["neighbours"]` has this threshold, and the share of pairs of answers of one
+          relation that reach it;
         - other: anything else;
 
         and its `similarity` to the truth: the cosine between the two tokens' rows of the unembedding,

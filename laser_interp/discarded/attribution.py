@@ -1,9 +1,9 @@
-"""Which singular directions help or harm which facts: the gradient of log p(answer) by every gain, at gain 1.
+"""Which singular directions help or harm which facts: the gradients of log p(answer) with respect to the gains.
 
 A matrix's output is Σ_i g_i S_i (x·U_i) Vh_i, so ∂ log p / ∂ g_i = Σ_positions S_i (x·U_i) (Vh_i · ∂ log p / ∂ y).
 One forward and one backward pass a batch give it for every direction of every matrix (compare *Compress to Impress*,
-arXiv 2510.20800, which does so for whole matrices). Removing a direction changes log p by about minus that.
-`against_ablation` measures how well that holds.
+arXiv 2510.20800, which does so for whole matrices). Removing a direction changes log p by about minus its gradient at
+gain 1. `against_ablation` measures how well this approximation holds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Attribution(Drawable):
         prompts: one row per (fact, prompt): `fact_id, prompt_id, subject, relation, object, split, frequency`, and the
             `logprob` of the answer (nats, summed over its tokens).
         gradients: for each site `[n_prompts, r]`: ∂ log p / ∂ gain, in nats. Above 0: the direction helps.
-        blocks, places: how the matrices were divided, and the place of each direction in its block, where they were.
+        blocks, places: how the matrices were divided, if they were, and the place of each direction in its block.
     """
 
     prompts: pd.DataFrame
@@ -132,18 +132,18 @@ def attribute(
     memory: int | str | None = None,
     progress: bool = True,
 ) -> Attribution:
-    """The gradient of each prompt's log p(answer) by the gain of each direction, at gain 1 or at those of an edit.
+    """The gradients of each prompt's log p(answer) with respect to the gains, at gain 1 or at the gains of an edit.
 
     Args:
         where: sites; None takes every matrix of every layer.
-        edit: what is on already; None is the model as trained.
+        edit: the edit that is active while gradients are taken; None is the model as trained.
         blocks: divide each matrix, and take the directions of its parts; see `li.Blocks`.
         memory: bytes that activations may take, as in `li.score`. Those of all sites are kept for one batch, so batches
             are sized by it.
 
     Raises:
-        ValueError: unknown sites, facts that the tokenizer cannot represent, too little memory for one prompt, or an
-            edit that is on.
+        ValueError: unknown sites, facts that the tokenizer cannot represent, too little memory for one prompt, or a
+            model inside `with edit.on(model)`.
 
     Example:
         >>> attribution = li.attribute(model, facts, "3.in")
@@ -196,7 +196,7 @@ def attribute(
                 known = spectrum(model, site, blocks=divided)
                 U, S, Vh = (part.to(x.device, dtype) for part in (known.U, known.S, known.Vh))
                 each = (x.to(dtype) @ U) * (dy.to(dtype) @ Vh.T)
-                # What lies beyond a row's end has no gradient, but its input may be anything
+                # Padding after a row's end has no gradient, but its input may hold any number, even NaN
                 of_rows = (torch.nan_to_num(each).sum(1) * S).cpu().numpy()
                 np.add.at(gradients[site], owner, of_rows)
             bar.update(len(indices))
@@ -222,7 +222,7 @@ def against_ablation(
     n_blocks: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """How well the gradients tell what removing directions really does.
+    """How well the gradients predict what removing directions really does.
 
     Args:
         facts: those the attribution was made from.
@@ -286,7 +286,7 @@ def against_ablation(
 
 
 def propose(attribution: Attribution, *, rhos: Sequence[float] = RHOS) -> pd.DataFrame:
-    """What each LASER would change log p by, if effects were linear: a screen before a sweep.
+    """By how much each LASER would change log p if effects were linear. It screens edits before a sweep.
 
     Returns:
         One row per (site, ρ), the most promising first: `site, rho, rank, predicted` (change of mean log p, nats).

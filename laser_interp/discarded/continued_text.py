@@ -46,7 +46,7 @@ def continuations(
     """How the model goes on under each component: as trained, LASER, what it discards, and mixtures.
 
     Args:
-        alphas: also LASER with the discarded part injected so strongly.
+        alphas: also show LASER with the discarded part added back, at these strengths.
         seed: None for the most probable continuation; otherwise sampled, from the same seed under each component.
 
     Raises:

@@ -1,8 +1,8 @@
 """What singular directions read and write: their tokens, the facts that use them, and how far to trust them.
 
-A direction whose singular value is close to its neighbour's is not determined: any rotation of the two is as good
-(Millidge & Black, and its discussion). So bands of directions, cut where the spectrum has gaps, are read as
-subspaces, which do not depend on the basis; and their stability under resampling is reported with them.
+If two neighbouring singular values are almost equal, their directions are not determined: any rotation of the two is as
+good (Millidge & Black, and its discussion). So directions are grouped into bands, cut where the spectrum has gaps. A
+band is read as a subspace, which does not depend on the basis, and its stability under resampling is reported too.
 """
 
 import itertools
@@ -28,11 +28,11 @@ WRITES = ("o", "out")  # write into it
 
 
 def bands(known: Spectrum, *, gap: float = 0.05, stop: int | None = None) -> list[tuple[int, int]]:
-    """Directions grouped so that within a group no two neighbours differ by more than `gap`, relatively.
+    """Bands of directions, as (start, stop), cut where neighbouring singular values differ by more than `gap`.
 
     Args:
-        gap: least (S[i] − S[i+1]) / S[i] between groups.
-        stop: only the first directions.
+        gap: the relative difference (S[i] − S[i+1]) / S[i] above which a new band begins.
+        stop: use only this number of first directions; None: all.
     """
     if not 0 < gap < 1:
         raise ValueError(f"gap is {gap}: expected a relative difference in (0, 1)")
@@ -142,8 +142,8 @@ def stability(
     """How much of each band's subspace is found again when the matrix's other side is resampled.
 
     The units on the side that is not read (an MLP's neurons, a head's dimensions) are drawn with replacement, the
-    matrix is factorised again, and the overlap ‖QᵀQ'‖² / n of the subspaces of equal rank order is taken: 1 for the
-    same subspace, n / d by chance.
+    matrix is factorised again, and each band of n directions is compared with the new directions of the same numbers.
+    Their overlap is ‖QᵀQ'‖² / n: 1 for the same subspace, n / d by chance.
 
     Returns:
         One row a band: `site, start, stop, overlap` (mean over draws), `overlap_lo` (lowest), `by_chance`.
@@ -196,7 +196,7 @@ def activity(model: Model, facts: FactSet, site: Site | str) -> tuple[pd.DataFra
 
 
 def importance(model: Model, facts: FactSet, site: Site | str) -> pd.DataFrame:
-    """Directions weighted by how much they are used: `S²` alone says what a matrix could do, not what it does.
+    """How important each direction is: by its share of the matrix (`S²`), and by how much the prompts use it.
 
     Returns:
         One row a direction: `direction, S, energy` (share of the matrix's squared norm), `used` (share of the mean

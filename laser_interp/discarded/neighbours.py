@@ -11,7 +11,7 @@ from laser_interp.models.tokens import encode_answers
 
 
 def token_directions(model: Model) -> Float[Tensor, "d_vocab d_model"]:
-    """Rows of the unembedding, less their mean, of unit norm: their products are the `similarity` of two tokens."""
+    """Rows of the unembedding, centred, of unit norm. The dot product of two rows is the tokens' `similarity`."""
     rows = model.unembedding().float().cpu()
     return torch.nn.functional.normalize(rows - rows.mean(0), dim=-1)
 

@@ -1,4 +1,4 @@
-"""Edits that remove the directions which harm most on the average, and no other."""
+"""Edits that remove only the directions which harm most on average."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,12 +21,12 @@ from laser_interp.scoring.scorer import Scorer
 def selective(
     model: Model, attribution: Attribution, site: Site | str, *, n: int | None = None, energy: float | None = None
 ) -> Edit:
-    """Remove the directions that harm most on the average, and no other.
+    """Remove only the directions that harm most on average.
 
     Args:
-        n: how many; or
-        energy: until this share of the matrix's squared norm is gone (the last direction only in part, so that the
-            share is exact, or less if no more directions harm).
+        n: how many directions to remove, at most; or
+        energy: the share of the matrix's squared norm to remove. The last direction is removed in part, so that the
+            share is exact. Less is removed if too few directions harm.
 
     Raises:
         ValueError: neither or both of n and energy, or a site without attribution.
@@ -71,12 +71,12 @@ def choose_selective(
     counts: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
     progress: bool = True,
 ) -> tuple[dict[str, Edit], pd.DataFrame]:
-    """A selective edit beside LASER's prefix: chosen on validation, both reported on test.
+    """Choose a selective edit on validation, and compare it with LASER on test.
 
     Args:
         facts: with the splits "validation" and "test".
-        attribution: of validation facts; others are left out.
-        rank: of LASER at this site.
+        attribution: made from validation facts; others are left out.
+        rank: the rank that LASER keeps at this site.
 
     Returns:
         The edits compared: "laser", "selective" (as many harmful directions as validation likes best, by accuracy,

@@ -1,8 +1,8 @@
 """An edit as a PEFT adapter: the difference between the edited and the trained weight, as two LoRA factors.
 
-What LASER discards is a matrix of its own, of as many directions as LASER removes. A LoRA adapter (Hu et al. 2021)
-adds a product of two factors to a weight, so that minus the discarded directions are an adapter of that rank. A low
-rank kept is a high rank removed: the table of `export_adapter` says what the adapter costs beside the dense weight.
+The part that LASER discards is a matrix whose rank is the number of removed directions. A LoRA adapter (Hu et al. 2021)
+adds a product of two factors to a weight, so the negative of this part is an adapter of that rank. An edit that keeps
+few directions gives a large adapter: the table of `export_adapter` compares its size with that of the dense weight.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def require_peft() -> None:
     """Refuse an adapter where peft is not installed.
 
     Raises:
-        ModuleNotFoundError: it is not.
+        ModuleNotFoundError: peft is not installed.
     """
     require("peft", "peft", what="a LoRA adapter")
 

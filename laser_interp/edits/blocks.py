@@ -62,7 +62,7 @@ class Blocks:
         return cls(int(match[1]), match[2] or "outputs", match[3] or "contiguous")  # type: ignore[arg-type]
 
     def contiguous_rank(self, d_in: int, d_out: int) -> int:
-        """The largest rank of a block, of those that are contiguous."""
+        """The largest rank of a contiguous block."""
         divided, other = (d_out, d_in) if self.of == "outputs" else (d_in, d_out)
         return min(-(-divided // self.number), other)
 

@@ -1,6 +1,6 @@
-"""Compression that is real: LASER's truncations stored as two factors, and exported as dense weights.
+"""Compression: LASER's truncated matrices stored as two factors, which saves bytes, or exported as dense weights.
 
-A matrix of rank k takes k · (d_in + d_out) numbers as factors and d_in · d_out as it was, so factors save
+A matrix of rank k takes k · (d_in + d_out) numbers as factors and d_in · d_out in dense form, so factors save
 bytes where k < d_in · d_out / (d_in + d_out). Matrices that a checkpoint stores fused with others (q, k and
 v of GPT-2 and NeoX, all but o and out of Phi-3) are kept dense, and the report says so.
 """
@@ -39,7 +39,8 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
 
     Raises:
         FileExistsError: `out` is there and not empty.
-        ValueError: the edit was made from another model, or is a control that is no product of factors.
+        ValueError: the edit was made from another model, acts at chosen positions or on one path, or adds a matrix to
+            a weight, as some controls do.
 
     Example:
         >>> li.compress(model, laser, "smaller")
@@ -56,7 +57,7 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
         size = model.weight(site.layer, site.matrix).element_size()
         why = ""
         if part.added is not None:
-            raise ValueError(f"{site}: a control that moves a weight in foreign directions is not compressed")
+            raise ValueError(f"{site}: an edit that adds a matrix to the weight is not compressed")
         if not saves_bytes(d_in, d_out, rank):
             why = f"rank {rank} of {d_in} x {d_out} saves nothing"
         elif is_fused(model, site.layer, site.matrix):
@@ -91,13 +92,13 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
 
 
 def check_plain(edit: Edit) -> None:
-    """Refuse an edit that no other weight could stand for.
+    """Refuse an edit that cannot be written as a changed weight.
 
     Raises:
         ValueError: it acts at chosen positions, or on one path.
     """
     if not edit.is_plain:
-        raise ValueError("an edit at chosen positions, or on one path, is no other weight: it cannot be stored")
+        raise ValueError("an edit at chosen positions, or on one path, cannot be written as a changed weight")
 
 
 def export_dense(model: Model, edit: Edit, out: str | Path) -> Path:
@@ -162,7 +163,7 @@ print(json.dumps({"bytes": (peak() - before) * 1024}))
 def peak_memory(folder: str | Path) -> int:
     """Bytes of resident memory that loading a checkpoint on the CPU and one short forward pass take.
 
-    Measured in a process of its own, beyond what the libraries take before.
+    It is measured in a separate process, without the memory that the libraries take before the model is loaded.
 
     Raises:
         RuntimeError: the process failed.

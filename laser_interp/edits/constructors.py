@@ -43,7 +43,7 @@ def laser(
         rank: number of directions kept, instead of rho.
         blocks: divide each matrix, as in 4 or "4-inputs-kmeans", and keep so many directions of each block; see
             `li.Blocks`. None edits whole matrices.
-        spectra: other factorisations of the sites, as `laser_interp.spectrum.whitened` makes them.
+        spectra: other factorisations of the sites, as `laser_interp.edits.whitening.whitened` makes them.
 
     Raises:
         ValueError: neither or both of rho and rank; either out of range; a rho that rounds to rank 0.

@@ -1,4 +1,4 @@
-"""Controls: what else could have had the same effect? One registry of them, for grids, studies and reports."""
+"""Controls: edits that show whether something else has the same effect. Grids, studies and reports share one list."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from laser_interp.models.model import Model
 
 
 def same_spectrum_random(model: Model, edit: Edit, *, seed: int) -> Edit:
-    """W − R at each site, R with the discarded part's singular values and random singular vectors.
+    """W − R at each site, where R has the singular values of the discarded part and random singular vectors.
 
     Example:
         >>> li.same_spectrum_random(model, laser, seed=0)
@@ -37,10 +37,10 @@ def same_spectrum_random(model: Model, edit: Edit, *, seed: int) -> Edit:
 
 
 def random_subspace(model: Model, edit: Edit, *, seed: int) -> Edit:
-    """W without a random subspace of its inputs, of the same Frobenius norm as the discarded part.
+    """W without a random subspace of its inputs; what is removed has the Frobenius norm of the discarded part.
 
-    Random orthonormal input directions are projected out one after the other; the last one only in
-    part, so that the removed norm is the same.
+    Random orthonormal input directions are projected out one after the other. The last one is removed only in part, so
+    that the norms are equal.
 
     Example:
         >>> li.random_subspace(model, laser, seed=0)
@@ -113,7 +113,7 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
     for site, part in sorted(edit.parts.items()):
         (there,) = resolve(model, Site(layer, site.matrix))
         if there in parts or there in edit.parts:
-            raise ValueError(f"the control of {site} in layer {layer} falls on {there}, which is taken")
+            raise ValueError(f"the control of {site} in layer {layer} would be on {there}, which is taken")
         of_layer = spectrum(model, there, blocks=part.spectrum.blocks)
         if of_layer.max_rank != part.spectrum.max_rank:
             raise ValueError(f"{there} falls into blocks of other sizes than {site}: it cannot take the same gains")
@@ -146,13 +146,13 @@ def _share_of_each(energies: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Control:
-    """One way of making an edit that should not do what the edit does, if the edit's own directions matter.
+    """One way of making a control: if the directions of an edit matter, its control should not have the same effect.
 
     Attributes:
         name: in labels and tables.
         make: (model, edit, seed) -> the control.
         is_random: whether it is drawn, once for each seed.
-        is_placebo: whether what it takes away has the norm of the discarded part: it should show nothing.
+        is_placebo: whether it removes something random with the norm of the discarded part; no gain is expected of it.
         of_rank: whether it depends on the rank that is kept; the zeroed matrix does not.
     """
 

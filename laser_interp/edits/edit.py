@@ -1,8 +1,8 @@
 """Edits: gains on singular directions of one site or several.
 
-`y = ((x U) * S * g) Vh + b`. With g = 1 everywhere it is the model as trained; with g = 1 on the top k directions and
-0 on the others it is LASER; every other question of this package is another vector of gains. An edit never touches
-weights. It acts inside `with edit.on(model):` and nowhere else.
+The output of a site becomes `y = ((x U) * S * g) Vh + b`, with the gains g. If all gains are 1, this is the model as
+trained. LASER has g = 1 on the top k directions and 0 on the others. Other edits have other gains. An edit never
+changes weights. It acts only inside `with edit.on(model):`.
 """
 
 from __future__ import annotations
@@ -121,9 +121,10 @@ class Edit:
         """The same change of the matrices' outputs, seen by a part of the model only.
 
         Args:
-            path: "network": by all that follows. "direct": by the final residual stream alone, as a term added to
-                it. "indirect": by all that follows, but not as a term of the final residual stream. What the
-                final residual stream changes by directly and indirectly adds up to what it changes by in all.
+            path: "network": all later layers see the change. "direct": only the final residual stream sees it, as a
+                term added to it. "indirect": all later layers see it, but it is not a term of the final residual
+                stream. For an edit of one site, the direct and the indirect change of the final residual stream add
+                up to its whole change.
 
         Raises:
             ValueError: another path. An edit of other matrices than o and out, or of a model whose matrices do not
@@ -138,8 +139,8 @@ class Edit:
         Args:
             where: "last" (where a prompt's answer is read), "subject_last" (the subject's last token), or
                 "subject" (all its tokens).
-            prompts: a fact set, or {prompt: its subject}, or, for "last", prompts. The edit works on these
-                prompts and what continues them, and refuses others.
+            prompts: a fact set, {prompt: its subject}, or, for "last", a list of prompts. The edit acts on these
+                prompts and their continuations, and refuses other prompts.
 
         Raises:
             ValueError: another place, or a prompt that does not hold its subject.
@@ -154,10 +155,11 @@ class Edit:
         where: Position = "last",
         subjects: Mapping[str, str] | None = None,
     ) -> Edit:
-        """Activation patching of what this edit discards: at chosen positions, the part computed on another prompt.
+        """Activation patching of the part that this edit discards: at chosen positions it comes from another prompt.
 
-        There each site gives what the edit keeps of its own input, and what the edit discards, computed from the
-        source prompt at the place of the same name. With source and target the same this is the model as trained.
+        There, the output of a site is the sum of two terms: what the edit keeps, computed on the prompt itself, and
+        what the edit discards, computed on the source prompt at its own last (or subject's last) token. If source and
+        target are the same prompt, this is the model as trained.
 
         Args:
             sources: {prompt: the prompt whose discarded part is injected into it}.
@@ -175,8 +177,8 @@ class Edit:
 
         Args:
             share: fraction of the discarded directions to keep, in (0, 1]; ⌈share · number⌉ of them.
-            start: where a share begins to grow: "bottom" with the smallest singular values, as in
-                section 5.2 of the paper, or "top" with the largest discarded one.
+            start: which discarded directions a share takes first: "bottom" takes those with the smallest singular
+                values, as in section 5.2 of the paper; "top" takes those with the largest.
         """
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}: the part of the discarded directions must lie in (0, 1]")
@@ -185,7 +187,7 @@ class Edit:
 
         def complement(part: SiteEdit) -> SiteEdit:
             if part.added is not None:
-                raise ValueError("a control that moves a weight in foreign directions discards none of its own")
+                raise ValueError("an edit that adds a matrix to the weight has no discarded part")
             gains = 1 - part.gains
             directions = gains.nonzero().squeeze(1)
             if len(directions) == 0:
@@ -222,8 +224,7 @@ class Edit:
         Raises:
             ValueError: another ending; an edit of a whitened spectrum, whose directions depend on inputs that a file
                 does not hold; or one that was patched from other prompts.
-            FileExistsError: an edit of many gains keeps them in a safetensors file of the same name, and there is
-                another one.
+            FileExistsError: the gains need a safetensors file of the same name, and there is one that is no edit's.
 
         Example:
             >>> li.laser(model, "3.in", rho=0.05).save("laser.json")
@@ -232,10 +233,10 @@ class Edit:
         return write_edit(path, self.parts, about, self.places, model)
 
     def check(self, model: Model) -> None:
-        """Whether this edit was made from this model's weights.
+        """Refuse a model on which this edit cannot act.
 
         Raises:
-            ValueError: it was not, or the model has no such site.
+            ValueError: the edit was made from other weights, or the model has no such site or no such path.
         """
         for site, part in self.parts.items():
             resolve(model, site)
@@ -255,8 +256,8 @@ class Edit:
 
         Raises:
             ValueError: the edit was made from another model's weights; it is nested with one that does not act
-                everywhere; another thread is using the model; or edits are left in another order than the reverse
-                of the one they were entered in.
+                everywhere; another thread is using the model; or an edit is left before one that was entered after
+                it.
         """
         self.check(model)
         with exclusive_use(model):

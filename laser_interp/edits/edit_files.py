@@ -2,8 +2,8 @@
 
 A file is JSON with a checksum. It names each site, the hash of the weight that the edit was made for, how the matrix
 was divided, and the gains in runs of equal values: `[[1.0, 57], [0.0, 519]]` keeps the first 57 of 576 directions.
-Gains of many values, as learned ones, and the matrices that some controls add, stand in a safetensors file of the same
-name beside it. The weights themselves are not in it: whoever loads the edit needs the same model.
+Gains of many values, such as learned ones, and the matrices that some edits add, are in a safetensors file of the same
+name beside it. The weights themselves are not in it: to load the edit, you need the same model.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def write_edit(
     """
     path = Path(path)
     if path.suffix != ".json":
-        raise ValueError(f"{path} does not end in .json: an edit's file does")
+        raise ValueError(f"{path} does not end in .json: an edit is saved as a .json file")
     if places is not None and places.added is not None:
         raise ValueError(
             "a patched edit belongs to the prompts it was patched from: save the edit before it is patched"
@@ -129,7 +129,7 @@ def _tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
 
 
 def _refuse_to_replace(path: Path) -> None:
-    """Nobody names this file, so what an edit did not write there stays, as the weights of a model."""
+    """The user did not name this file, so a file that is no edit's, such as a model's weights, is not replaced."""
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
@@ -140,7 +140,7 @@ def _refuse_to_replace(path: Path) -> None:
     except (SafetensorError, OSError):
         is_ours = False
     if not is_ours:
-        raise FileExistsError(f"{path} is there and no edit's: save the edit under another name")
+        raise FileExistsError(f"{path} exists and is no edit's: save the edit under another name")
 
 
 def _runs(gains: Float[Tensor, " r"]) -> Runs:

@@ -20,8 +20,8 @@ def load_edit(path: str | Path, model: Model, *, other_weights: bool = False) ->
     """An edit that `Edit.save` wrote, made for a model.
 
     Args:
-        other_weights: put the gains on this model's own directions, also where its weights are not those that the edit
-            was made for, as those of a later checkpoint.
+        other_weights: accept a model with other weights than those that the edit was made for, such as a later
+            checkpoint. The gains are then put on this model's own directions.
 
     Raises:
         FileNotFoundError: no such file, or its tensors are missing.
@@ -70,5 +70,5 @@ def _added(tensors: Mapping[str, Tensor], name: str, of_site: Spectrum) -> tuple
         return None
     down, up = tensors[f"{name}.added.0"], tensors[f"{name}.added.1"]
     if (len(down), up.shape[1]) != (len(of_site.U), of_site.Vh.shape[1]):
-        raise ValueError(f"what the edit adds to {name} has another shape than its weight here")
+        raise ValueError(f"the matrix that the edit adds to {name} has another shape than the weight of this model")
     return down, up

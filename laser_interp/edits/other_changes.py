@@ -16,7 +16,7 @@ def difference_spectrum(model: Model, base: Model, site: Site | str) -> Spectrum
     """The spectrum of what training changed at a site: the model's weight minus that of the model it began with.
 
     Raises:
-        ValueError: the two have other shapes there.
+        ValueError: the two weights have different shapes.
 
     Example:
         >>> li.difference_spectrum(tuned, base, "3.in").effective_rank

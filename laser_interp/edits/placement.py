@@ -44,11 +44,11 @@ def subjects_of(prompts: FactSet | Mapping[str, str] | Sequence[str]) -> dict[st
 
 
 def positions(model: Model, where: Position, subjects: Mapping[str, str]) -> dict[Beginning, tuple[int, ...]]:
-    """How each prompt begins, up to the last of its places (of a masked model, before the mask) -> the places.
+    """{beginning of a prompt: positions in it}. A beginning ends at the last of these positions, or before the mask.
 
     Raises:
-        ValueError: another place, a prompt that does not hold its subject, or two prompts
-            that begin alike and have other places.
+        ValueError: an unknown `where`, a prompt that does not hold its subject, or two prompts with the same beginning
+            and different positions.
     """
     check_choice("where", where, Position)
     by_beginning: dict[Beginning, tuple[int, ...]] = {}
@@ -60,12 +60,12 @@ def positions(model: Model, where: Position, subjects: Mapping[str, str]) -> dic
             places = places[-1:] if where == "subject_last" else places
             begin = row[: places[-1] + 1]
         if by_beginning.setdefault(tuple(begin), places) != places:
-            raise ValueError(f"two prompts begin alike and have other places: one of them is {prompt!r}")
+            raise ValueError(f"two prompts begin alike but have different positions: one of them is {prompt!r}")
     return by_beginning
 
 
 def at_places(model: Model, site: Site, rewrite: Rewrite, places: Places | None) -> Rewrite:
-    """The rewrite at its places only."""
+    """A rewrite that acts only at the given places."""
     if places is None:
         return rewrite
     added = None if places.added is None else list(places.added[site].values())

@@ -1,4 +1,4 @@
-"""What random-matrix theory says of a spectrum: where the singular values of noise alone would end."""
+"""The singular values that random-matrix theory expects of a matrix of noise."""
 
 
 def median_of_noise(d_in: int, d_out: int) -> float:

@@ -22,8 +22,8 @@ class SiteEdit:
     Attributes:
         spectrum: of the site's weight.
         gains: `[r]`, fp64, one factor a singular direction.
-        added: factors `(A [d_in, n], B [n, d_out])` of a matrix added to the edited weight. Only
-            controls have one: they move the weight in directions that are not its own.
+        added: factors `(A [d_in, n], B [n, d_out])` of a matrix added to the edited weight. Only edits that use other
+            directions than the weight's own have one: some controls, pruning, and LASER of a difference.
     """
 
     spectrum: Spectrum
@@ -32,7 +32,7 @@ class SiteEdit:
 
     @property
     def weight(self) -> Float[Tensor, "d_in d_out"]:
-        """The edited weight in fp64, as a plain copy of the model would have to carry it."""
+        """The edited weight in fp64. A copy of the model with this weight computes the same without hooks."""
         edited = self.spectrum.matrix(self.gains)
         return edited if self.added is None else edited + self.added[0].double() @ self.added[1].double()
 
@@ -44,13 +44,13 @@ class SiteEdit:
 
     def times(self, outer: SiteEdit) -> SiteEdit:
         if outer.added is not None or self.added is not None:
-            raise ValueError("a control that moves a weight in foreign directions cannot be nested at one site")
+            raise ValueError("an edit that adds a matrix to the weight cannot be nested with another edit of this site")
         if not self.spectrum.has_directions_of(outer.spectrum):
-            raise ValueError("two edits of one site in different directions cannot be nested: gains would not multiply")
+            raise ValueError("edits of one site in different directions cannot be nested: their gains do not multiply")
         return replace(self, gains=self.gains * outer.gains)
 
     def rewrite(self, model: Model, site: Site) -> Rewrite:
-        """The function that a hook runs: it keeps what is kept instead of subtracting what is not,
+        """The function that a hook runs. It computes the kept directions instead of subtracting the removed ones,
         which is exact to rounding at every rank."""
         dtype = score_dtype(model.dtype)
         device = model.weight(site.layer, site.matrix).device  # a large model's layers may lie on several

@@ -34,8 +34,7 @@ _ALIASES = {
     "fc_out": "out",
     "U_out": "out",
 }
-# In a gated MLP the published code calls the gate `fc_in` (and the up projection `fc_up`), and the paper's
-# U_in is that matrix.
+# In a gated MLP, the published code calls the gate `fc_in` and the up projection `fc_up`. The paper's U_in is the gate.
 _GATE_IF_GATED = ("fc_in", "U_in")
 
 

@@ -1,7 +1,7 @@
 """Spectra of weights: exact singular value decompositions, from memory, from disk, or computed.
 
-A spectrum is computed once for all ranks, bands and tails, and kept under the hash of its weight, so that no other
-model or revision can be served a wrong one.
+A spectrum is computed once for all ranks, bands and tails, and kept under the hash of its weight, so that a model or
+revision with other weights never gets it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Spectrum(Drawable):
         metric: "weights", or "activations" for one made by `whitened`, whose U is not orthonormal.
         blocks: how the matrix was divided before each part was factorised; None for the whole matrix. Directions of
             different blocks overlap on the side that was not divided.
-        place: `[r]`, of each direction in its block, where the matrix was divided; directions are sorted by it.
+        place: `[r]`, the number of each direction in its block, if the matrix was divided; directions are sorted by it.
     """
 
     U: Float[Tensor, "d_in r"]
@@ -83,7 +83,7 @@ class Spectrum(Drawable):
 
     @property
     def place_in_block(self) -> Int[Tensor, " r"]:
-        """Of each direction; its own number where the matrix is not divided."""
+        """The number of each direction in its block; its own number if the matrix is not divided."""
         return torch.arange(self.max_rank) if self.place is None else self.place
 
     def first(self, k: int) -> Float[Tensor, " r"]:
@@ -107,7 +107,7 @@ class Spectrum(Drawable):
 
     @property
     def stable_rank(self) -> float:
-        """‖W‖_F² / ‖W‖₂², that is how many directions of the largest size the matrix is worth."""
+        """‖W‖_F² / ‖W‖₂²: as many directions of the largest size would have the same squared norm."""
         return float(self.S.square().sum() / self.S[0].square().clamp_min(torch.finfo(torch.float64).tiny))
 
     @property
@@ -120,9 +120,9 @@ class Spectrum(Drawable):
     def noise_edge(self) -> float:
         """Largest singular value that a matrix of noise alone would have, the Marchenko–Pastur edge σ(√d_in + √d_out).
 
-        σ, of one entry, is estimated from the median singular value over that of the Marchenko–Pastur law (Gavish &
-        Donoho 2014), so that a few large directions do not move it. A matrix without noise in it has an edge too:
-        it is where noise would end, no proof that there is any.
+        σ is the standard deviation of one entry. It is estimated as the median singular value divided by that of the
+        Marchenko–Pastur law (Gavish & Donoho 2014), so that a few large directions do not change it. A matrix without
+        noise has an edge too: the edge does not prove that there is noise.
         """
         if not self.is_orthonormal:
             raise ValueError("only the spectrum of a whole weight has a Marchenko–Pastur edge")
@@ -201,7 +201,7 @@ def _of_weight(matrix: Tensor, blocks: Blocks | None = None, *, cache: bool) -> 
 
 
 def block_rank(model: Model, site: Site, blocks: Blocks | None) -> int:
-    """The largest rank of a block, without a factorisation where that can be told."""
+    """The largest rank of a block. The matrix is factorised only if its blocks are clusters."""
     d_in, d_out = weight(model, site).shape
     if blocks is None:
         return min(d_in, d_out)
@@ -211,7 +211,7 @@ def block_rank(model: Model, site: Site, blocks: Blocks | None) -> int:
 
 
 def boundaries(model: Model, sites: Sequence[Site]) -> pd.DataFrame:
-    """Where each spectrum might be cut, by what random matrices and the spectrum itself say.
+    """Where each spectrum might be cut, according to random-matrix theory and to the spectrum itself.
 
     Returns:
         One row a site: `site, d_in, d_out, top` (largest singular value), `noise_edge`, `rank_above_noise`,

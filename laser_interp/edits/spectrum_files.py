@@ -14,7 +14,7 @@ FORMAT = "1"
 
 
 def read(name: str) -> dict[str, Tensor] | None:
-    """The stored factors `U, S, Vh`, or None where there are none or they are not what was written.
+    """The stored factors `U, S, Vh`, or None if there are none or they are damaged.
 
     Args:
         name: the hash of the weight, and how it was divided into blocks.
@@ -40,9 +40,9 @@ def read(name: str) -> dict[str, Tensor] | None:
 
 
 def write(name: str, tensors: dict[str, Tensor]) -> None:
-    """Keep factors; readers and other writers only ever see whole files.
+    """Keep factors. Other processes only ever see complete files.
 
-    A full disk or a read-only home costs the next run time, and this one only a warning.
+    On a full disk or in a read-only home, only a warning is given, and the next run computes the factors again.
     """
     from safetensors.torch import save_file
 

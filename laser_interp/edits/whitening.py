@@ -10,14 +10,14 @@ from laser_interp.models.model import Model
 
 
 def whitened(model: Model, site: Site, inputs: Float[Tensor, "n d_in"], *, ridge: float = 1e-3) -> Spectrum:
-    """The spectrum of a site under the metric of its inputs: what it discards changes the *outputs* least.
+    """The spectrum of a site in the metric of its inputs: truncating it changes the *outputs* least.
 
     With C = E[x xᵀ] = L Lᵀ, Lᵀ W is factorised, so that truncating loses the least of E‖x W‖² (ASVD,
-    SVD-LLM). The gains go on top as they do on any spectrum: W = U diag(S) Vh still holds, but U is not
+    SVD-LLM). Gains act on it as on any spectrum: W = U diag(S) Vh still holds, but U is not
     orthonormal, and `energy` is the share of the outputs' squared norm.
 
     Args:
-        inputs: what the site reads, as `Model.activations` gives it, over whatever text is meant.
+        inputs: the inputs of the site on texts of your choice; see `laser_interp.models.forward.activations`.
         ridge: added to C's diagonal, as a share of its mean, since few inputs do not span the space.
 
     Raises:

@@ -18,7 +18,7 @@ from laser_interp.choices import SplitRule, check_choice, suggestion
 from laser_interp.storage.spreadsheets import without_formulas
 
 REQUIRED_COLUMNS = ("fact_id", "subject", "relation", "object", "prompt")
-NO_RELATION = "fact"  # of facts that name none
+NO_RELATION = "fact"  # the relation of facts that name none
 OPTIONAL_COLUMNS = ("paraphrases", "aliases", "candidates", "split", "frequency", "subject_aliases")
 LIST_COLUMNS = ("paraphrases", "aliases", "candidates", "subject_aliases")
 SPLITS = ("validation", "test")
@@ -81,8 +81,8 @@ class FactSet:
             is ranked among the same answers as before.
 
     Raises:
-        ValueError: no facts, a duplicate id, an empty field, an unknown split, splits of some facts only, or a
-            frequency that is none; the message names the fact.
+        ValueError: no facts, a duplicate id, an empty field, an unknown split, a split for some facts only, or a
+            frequency that is not a number of 0 or more; the message names the fact.
     """
 
     facts: tuple[Fact, ...]
@@ -148,7 +148,7 @@ class FactSet:
     @property
     def sha256(self) -> str:
         """Hash of everything in the set, order included."""
-        # A column of a later version changes no hash of facts that do not use it.
+        # A column that a later version added does not change the hash of facts that leave it empty.
         rows = [{k: v for k, v in vars(fact).items() if v or k != "subject_aliases"} for fact in self.facts]
         text = json.dumps(rows, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -159,8 +159,8 @@ class FactSet:
         return candidates if fact.object in candidates else (*candidates, fact.object)
 
     def spellings(self, fact: Fact, *, candidates: bool = True) -> dict[str, bool]:
-        """Every answer that is looked at for a fact -> whether it is right: its object first, its aliases,
-        then the other candidates."""
+        """{answer: whether it is right} of all answers that are scored for a fact: its object, its aliases, then the
+        other candidates."""
         right = dict.fromkeys((fact.object, *fact.aliases), True)
         return right | dict.fromkeys((c for c in self.candidates_of(fact) if candidates and c not in right), False)
 
@@ -172,7 +172,7 @@ class FactSet:
         """The facts for which a function says yes, as in `facts.filter(lambda fact: fact.relation == "capital")`.
 
         Raises:
-            ValueError: it says yes for none.
+            ValueError: no fact is left.
         """
         return self.keep(fact for fact in self.facts if wanted(fact))
 

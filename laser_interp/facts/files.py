@@ -36,10 +36,11 @@ def load_facts(source: str | Path | Rows, *, template: str | None = None) -> Fac
     """Read a fact set.
 
     Args:
-        source: "wikidata", "organism" or "organism-control" (shipped), a .jsonl / .csv / .parquet file with the
-            columns `subject, object, prompt` and optionally `fact_id` (else facts are numbered), `relation` (else all
-            have one), `paraphrases, aliases, candidates, split, frequency` (lists are JSON lists in a csv), a frame, a
-            list of dicts, or a list of tuples `(subject, relation, object, prompt)`.
+        source: "wikidata", "organism" or "organism-control" (shipped), a .jsonl / .csv / .parquet file, a frame, a
+            list of dicts, or a list of tuples `(subject, relation, object, prompt)`. The columns `subject, object,
+            prompt` are needed. Optional are `fact_id` (default: the number of the row), `relation` (default: one for
+            all), `split`, `frequency`, and the lists `paraphrases, aliases, candidates, subject_aliases` (in a csv,
+            JSON lists).
         template: makes the prompts of facts in memory that have none, as in "{subject} was born in".
 
     Example:
@@ -57,7 +58,7 @@ def load_facts(source: str | Path | Rows, *, template: str | None = None) -> Fac
             rows = _with_prompts(pd.DataFrame(rows), template).to_dict("records")
         return facts_from_rows(rows)
     if template is not None:
-        raise ValueError("template makes prompts of facts in memory: a file has a column prompt")
+        raise ValueError("template is only for facts in memory: a file has a column prompt")
     if str(source) == WIKIDATA:
         return load_wikidata()
     shipped = str(source) in SHIPPED
@@ -108,7 +109,7 @@ def _with_prompts(frame: pd.DataFrame, template: str) -> pd.DataFrame:
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Where each line of a .jsonl file is, and its value; blank lines are skipped.
+    """Each line of a .jsonl file as (where, value), as in ("facts.jsonl, line 3", {...}); blank lines are skipped.
 
     Raises:
         ValueError: a line that is not JSON; the message names it.
@@ -158,10 +159,10 @@ def _csv_facts(path: Path) -> Iterator[Fact]:
 
 
 def check_columns(columns: Iterable[Any], name: str) -> None:
-    """Whether a table can be facts.
+    """Refuse a table whose columns are not those of facts.
 
     Raises:
-        ValueError: a column is missing, is there twice, or is nearly one that facts have.
+        ValueError: a column is missing or there twice, or its name is almost that of a known column.
     """
     columns = [str(column) for column in columns]
     if missing := [c for c in _NEEDED if c not in columns]:
@@ -169,7 +170,7 @@ def check_columns(columns: Iterable[Any], name: str) -> None:
             f"{name!r} has no column {', '.join(missing)}: it has {', '.join(columns)}, and needs {', '.join(_NEEDED)}"
         )
     if twice := [c for c in columns if columns.count(c) > 1]:
-        raise ValueError(f"{name!r} has the column {twice[0]!r} twice: which one is meant?")
+        raise ValueError(f"{name!r} has the column {twice[0]!r} twice: remove or rename one")
     for column in columns:
         if near := _meant(column):
             raise ValueError(f"{name!r} has the column {column!r}, which is not known: is {near!r} meant?")

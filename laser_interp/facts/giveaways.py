@@ -11,7 +11,7 @@ _STEM = 4  # letters that a word and an answer have to share at their beginning
 def gives_away(subject: str, answers: Iterable[str]) -> bool:
     """Whether a subject names one of its answers, or a word of the same stem ("Canadian" and "Canada").
 
-    A stem is the first four letters or more: all but the last two of the answer's word.
+    The stem of an answer's word is the word without its last two letters, but at least its first four letters.
 
     Example:
         >>> gives_away("Canadian Football League", ["Canada"]), gives_away("Grey Cup", ["Canada"])

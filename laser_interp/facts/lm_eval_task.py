@@ -11,19 +11,19 @@ from laser_interp.storage.atomic import write_text
 def write_lm_eval_task(facts: FactSet, folder: str | Path, name: str | None = None) -> Path:
     """Write facts as a task of the harness: how often is the answer what the model would write?
 
-    The harness's `acc` of the task is the share of prompts whose answer greedy decoding writes out, as `top1` of
-    `li.score` is; each prompt is a row of its own, and aliases are not asked.
+    The harness's `acc` is the share of prompts after which greedy decoding writes the answer, like `top1` of
+    `li.score`, but aliases do not count. Each prompt is a row of its own.
 
     Args:
-        facts: every prompt of every one of them; give `facts.split("test")` for the test half.
+        facts: all their prompts are written; give `facts.split("test")` for the test half.
         folder: for NAME.jsonl and NAME.yaml; give it to the harness as `--include_path`.
-        name: of the task; the facts' own with "_facts" after it, if left out.
+        name: of the task; if left out, the name of the facts with "_facts" after it.
 
     Returns:
         The task's file.
 
     Raises:
-        ValueError: a name that is none of letters, digits, "_" and "-".
+        ValueError: a name with other characters than letters, digits, "_" and "-".
 
     Example:
         >>> li.write_lm_eval_task(li.load_facts("organism").split("test"), "tasks")

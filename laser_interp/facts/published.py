@@ -23,15 +23,15 @@ class Source:
     """A published set.
 
     Attributes:
-        title, licence, citation: what it is, and what its users owe its authors.
+        title, licence, citation: its name, its licence, and the publication to cite.
         columns: what each of its rows must have.
         rule: by which an answer counts as right.
-        read: rows -> facts, as dictionaries; what is dropped is told to the second argument.
+        read: (rows, drop) -> facts, as dictionaries; it calls `drop` with a reason for each row that it leaves out.
         hub: (dataset, configuration, split) of a copy in the published schema on the Hugging Face hub, if any.
-        whole: reads a folder by itself instead of rows.
+        whole: (folder, drop) -> facts, for a set that is a folder; then `read` is not used.
         paper_rule: the rule under `protocol="paper"`, where it differs.
         paper_read: as `read`, under `protocol="paper"`.
-        max_new_tokens: of generation.
+        max_new_tokens: how many tokens are generated, for the rule "generation".
     """
 
     title: str
@@ -51,7 +51,7 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
     """A published set, from the file its authors publish, or by name from the hub.
 
     Args:
-        name: of `SOURCES`.
+        name: a key of `SOURCES`, such as "counterfact".
         path: the file (json, jsonl, csv, tsv, parquet), or for ParaRel, LAMA and BEAR the folder. None asks the hub,
             for the sets that have a copy there.
         protocol: "corrected", or "paper" for the published rule.
@@ -79,7 +79,7 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
     read = source.paper_read if paper and source.paper_read is not None else source.read
     if source.whole is not None:
         if path is None or not Path(path).is_dir():
-            raise FileNotFoundError(f"{source.title} is read from its folder; {path!r} is none")
+            raise FileNotFoundError(f"{source.title} is read from its folder; {path!r} is no folder")
         made = list(source.whole(Path(path), drop))
     else:
         rows = _from_hub(name, source) if path is None else read_records(path)

@@ -17,7 +17,7 @@ _BIOS = tuple(
 
 
 def as_question(text: str) -> str:
-    """With one question mark; what ends as a sentence stays as it is."""
+    """A text with one question mark at its end; a text that ends with "." or "!" is not changed."""
     text = text.strip()
     return text if text.endswith((".", "!")) else text.rstrip("?").rstrip() + "?"
 
@@ -39,7 +39,7 @@ def hotpot(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
 
 
 def fever_published(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
-    """With the prompts of the published code: a full stop after "false", and no other after a claim's "?"."""
+    """FEVER with the prompts of the published code, which end the question "true or false" with a full stop."""
     for made in fever(rows, drop):
         claim = made["subject"] if made["subject"].endswith((".", "?")) else f"{made['subject']}."
         yield made | {"prompt": f"Consider the following claim: {claim} Is this claim true or false. The claim is"}

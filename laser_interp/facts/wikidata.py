@@ -3,7 +3,7 @@
 The triples are those of ParaRel (Elazar et al. 2021, MIT licence), which took them from LAMA's T-REx set (Petroni et
 al. 2019) and so from Wikidata (CC0). How often English Wikipedia (dump of May 2020) names a subject, an answer and
 both in one sentence was counted by P. L. Harnisch (2022, github.com/pharnisch/Rare-Fact-Knowledge-of-Language-Models).
-A fact without a count keeps an empty one: no sentence was found, or none was looked for.
+A fact without a count has an empty cell: no sentence was found, or nobody searched for one.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from laser_interp.facts.shipped import WIKIDATA
 from laser_interp.facts.wikidata_prompts import RELATIONS, Relation
 
 UNIT = "sentences of English Wikipedia"
-A_RELATION = 84  # facts at most
-AN_ANSWER = 20  # of them with the same answer, at most
+A_RELATION = 84  # at most so many facts of one relation
+AN_ANSWER = 20  # at most so many of them with the same answer
 VALIDATION = 5  # one subject of so many is for validation
 _COUNTS = ["n_both", "n_subject", "n_object"]
 

@@ -1,8 +1,8 @@
 """Counts from the entity maps of Kandpal et al. 2023 (arXiv 2211.08411): which documents of a corpus name an entity.
 
 Their files (`nkandpa2/pretraining_entities` on the Hugging Face hub: the Pile, ROOTS, C4, OpenWebText, Wikipedia) hold
-an array of document numbers for each DBpedia entity that DBpedia Spotlight found. Linking is by a model and errs;
-against that it knows which Paris is meant.
+an array of document numbers for each DBpedia entity that DBpedia Spotlight found. A model made these links, so some
+are wrong; but they tell one Paris from another.
 """
 
 from collections.abc import Mapping
@@ -27,15 +27,15 @@ def count_entities(
 
     Args:
         path: an entity map, as `the_pile_entity_map.npz`. Nothing in it is executed.
-        entities: name -> DBpedia's address of it, for names that are not the titles of their entities, as
-            {"Paris (Texas)": "http://dbpedia.org/resource/Paris,_Texas"}. Other names are looked for as titles.
+        entities: name -> its address in DBpedia, for names that differ from their entity's title, as in
+            {"Paris (Texas)": "http://dbpedia.org/resource/Paris,_Texas"}. All other names are taken as titles.
 
     Returns:
-        The counts of the facts whose subject and object are in the map, and which are not.
+        The counts of the facts whose subject and object are both in the map; `missing` lists the other facts.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no entity map, or holds no fact's subject and object.
+        ValueError: it is no entity map, or no fact has both its subject and its object in it.
 
     Example:
         >>> li.count_entities(facts, "the_pile_entity_map.npz").counts  # doctest: +SKIP
@@ -68,7 +68,7 @@ def count_entities(
     if not rows:
         first = facts.facts[0]
         raise ValueError(
-            f"{path.name} holds the subject and object of no fact of {facts.name!r}; of the first, expected "
+            f"{path.name} holds both the subject and the object of no fact of {facts.name!r}; for the first, expected "
             f"{address_of(first.subject, entities or {})} and {address_of(first.object, entities or {})}: name the "
             "entities, as entities={NAME: ADDRESS}"
         )

@@ -1,4 +1,4 @@
-"""Generic words, from a corpus: those that any text is made of, whatever it is about."""
+"""Finds generic words in a corpus: the words that every text uses, whatever it is about."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def frequent_words(
 
     Args:
         corpus, text_column, document: see `laser_interp.count`.
-        coverage: the share.
+        coverage: the share of all words that these words make up together.
         exclude: words of these facts' subjects and answers do not count as generic, however frequent.
 
     Returns:

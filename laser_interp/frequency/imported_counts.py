@@ -20,7 +20,7 @@ class ImportedCounts:
     """Counts joined to facts.
 
     Attributes:
-        counts: one row a fact that matched, with the columns of `laser_interp.count` that the source has.
+        counts: one row per fact that matched, with the counts of `laser_interp.count`; NA where the source lacks one.
         missing: ids of facts without a row.
         unused: rows of the source that matched no fact.
         n_facts: facts asked for.

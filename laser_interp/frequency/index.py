@@ -1,8 +1,8 @@
-"""Counting by an index: built once, asked often, with the scan's answers.
+"""Counting with an index: it is built once, can be asked often, and gives the same counts as a scan.
 
-The index holds the documents in the scan's own normal form, in tantivy, or in SQLite's FTS5 where tantivy is
-missing. A name is a phrase of whole words in either; what lies within a window is decided by the scan's rule,
-on the documents that the index finds.
+The index holds the documents in the same normal form as a scan, in tantivy, or in SQLite's FTS5 if tantivy is
+missing. In both, a name is a phrase of whole words. For counts within a window, the index finds the documents, and
+the scan's own rule decides on each of them.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class _Tantivy:
 
 
 class _Sqlite:
-    # Of ASCII, this tokenizer takes letters and digits for words, and all else that is not ASCII: in the normal
-    # form that is what the words are.
+    # This tokenizer makes words of ASCII letters and digits, "_", and everything that is not ASCII. In the normal
+    # form, words consist of just these.
     _TABLE = "CREATE VIRTUAL TABLE documents USING fts5(text, tokenize=\"ascii tokenchars '_'\")"
 
     def __init__(self, folder: Path, new: bool) -> None:
@@ -164,8 +164,8 @@ def build_index(
 
     Args:
         corpus, text_column, document, errors, longest: see `laser_interp.count`.
-        folder: where the index is kept; it must not exist, or be empty.
-        fold_accents: see `laser_interp.frequency.matching`; counts by this index do as it says.
+        folder: where the index is kept; a new or an empty folder.
+        fold_accents: see `laser_interp.frequency.matching`; all counts by this index do the same.
         backend: "tantivy" (`pip install laser-interp[index]`) or "sqlite"; None takes tantivy if it is there.
 
     Raises:
@@ -224,7 +224,7 @@ def build_index(
 
 
 class Index:
-    """An index of a corpus, opened to be asked. Every file is compared with the checksum it was written with.
+    """An index of a corpus, open for questions. Opening it compares every file with its stored checksum.
 
     Raises:
         ValueError: it is damaged, or was made by an older version.
@@ -265,7 +265,7 @@ class Index:
         return f"Index({' '.join(self.about['corpus'])}: {self.about['n_docs']} documents, {self.about['backend']})"
 
     def matching(self, asked: Matching | None = None) -> Matching:
-        """How names are compared with its texts; None is what it was made for, and `Matching`'s own defaults.
+        """How names are compared with the texts. None: accents as in the index, and `Matching`'s defaults for the rest.
 
         Raises:
             ValueError: accents are treated otherwise than in the index.
@@ -274,7 +274,7 @@ class Index:
             return Matching(fold_accents=self.about["fold_accents"])
         if asked.fold_accents != self.about["fold_accents"]:
             folded = "folded" if self.about["fold_accents"] else "kept"
-            raise ValueError(f"{self.folder} was made with accents {folded}: ask so, or build another index")
+            raise ValueError(f"{self.folder} was made with accents {folded}: count so too, or build another index")
         return asked
 
     def count(
@@ -303,13 +303,13 @@ class Index:
         return frame
 
     def identity(self, facts: FactSet, window: int | None = None, matching: Matching | None = None) -> dict[str, Any]:
-        """What counts by this index are of: equal ones are equal counts."""
+        """What identifies counts by this index: where it is equal, the counts are equal."""
         of_index = {k: v for k, v in self.about.items() if k != "code_version"}
         how = {"window": window, "matching": str(self.matching(matching))}
         return plain({"facts": facts.name, "facts_sha256": facts.sha256, **how, **of_index})
 
     def documents(self, *names: str, limit: int | None = 10) -> list[str]:
-        """Documents that mention all of the names, in their normal form: what the model may have read.
+        """Documents, in their normal form, that mention all of the names: texts that the model may have read.
 
         Args:
             limit: at most so many; None for all.
@@ -319,7 +319,7 @@ class Index:
         """
         clauses = [[normalise(name, fold_accents=self.about["fold_accents"])] for name in names]
         if not clauses or any(not clause[0].strip() for clause in clauses):
-            raise ValueError(f"the names {list(names)} hold one without a word to look for")
+            raise ValueError(f"the names are {list(names)}: expected at least one, and none without a word to look for")
         return list(self._backend.texts(clauses, limit))
 
 

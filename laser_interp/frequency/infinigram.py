@@ -1,11 +1,10 @@
-"""Counting with infini-gram, in corpora that nobody has at home.
+"""Counting with infini-gram, in corpora that are too large to download.
 
-infini-gram counts occurrences, not documents. What it counts for two names is how often the rarer one occurs near the
-other, and it leaves some out where the window crosses a document's end, without saying so (99 % are found at a window
-of 100 tokens, 72 % at 1000). So the window is 100 at most unless asked for. What it estimates from a sample is marked
-`approximate`.
+infini-gram counts occurrences, not documents. For two names it counts how often the rarer one occurs near the other.
+It silently misses occurrences where the window crosses a document's end: it finds 99 % at a window of 100 tokens, and
+72 % at 1000. The default window is therefore 100. Counts that it estimates from a sample are marked `approximate`.
 
-Every answer is kept on disk as it comes, by what was asked: a run that the service cut short goes on from there.
+Every answer is kept on disk, under the question asked. A run that the service interrupted continues from there.
 """
 
 import hashlib
@@ -60,28 +59,28 @@ def count_infinigram(
 ) -> pd.DataFrame:
     """Count the facts' names with infini-gram.
 
-    Names are looked for as tokens, exactly as they are written, once as after a space and once as after a line
-    break or quote; where a tokenizer writes both alike they are one. Both spellings, and all aliases, count.
+    Names are looked for as tokens, exactly as they are written, in two spellings: after a space, and after a line
+    break or quote. Where a tokenizer writes both alike, they are one. The counts of spellings and aliases are added up.
 
     Args:
         source: `li.HostedInfiniGram()` (the Pile's training set by default) or `li.LocalInfiniGram(folder, …)`.
         tokenizer: the one that the index was made with (of the Pile's: Llama 2's); see `li.load_tokenizer`.
-        window: tokens between subject and object.
+        window: the most tokens between subject and object.
         matching: whether parentheses are dropped and other names of subjects count; accents are never folded here.
-        max_clause_freq: above so many occurrences counts are estimated from a sample, and marked.
-        concurrency: questions at a time.
+        max_clause_freq: counts above this number of occurrences are estimated from a sample, and marked.
+        concurrency: how many questions are asked at the same time.
         cache: file that keeps every answer; None: in the user's cache folder (`$LASER_INTERP_CACHE`).
 
     Returns:
-        The columns of `laser_interp.count`, with `unit` "occurrence" and, of `n_both`, `unit_both` "occurrences
-        within a window"; `window` in tokens; `approximate`, true where anything was estimated, or an answer
-        has more than four spellings and an occurrence near two of them may count twice; `uncertain_zero`, true where a
-        sample held none of two frequent names together, which `li.associate` refuses. `n_docs` is not known.
+        The columns of `laser_interp.count`. `unit` is "occurrence", `unit_both` (of `n_both`) is "occurrences within a
+        window", and `window` is in tokens. `approximate` is true where anything was estimated, or where a name has more
+        than four spellings, so that an occurrence near two of them may count twice. `uncertain_zero` is true where a
+        sample held two frequent names but never together; `li.associate` refuses such zeros. `n_docs` is not known.
 
     Raises:
         ValueError: a window out of range, or a name without tokens; before anything is asked.
         InfiniGramError: the service refuses a question.
-        UnreachableError: it went away; all answers so far are kept, and the same call goes on.
+        UnreachableError: the service stopped answering. All answers so far are kept, and the same call continues.
 
     Example:
         >>> tokenizer = li.load_tokenizer("meta-llama/Llama-2-7b-hf")  # doctest: +SKIP
@@ -182,7 +181,7 @@ def _answers(
     concurrency: int,
     progress: bool,
 ) -> dict[Q, Answer]:
-    """The answer to each question, from what is kept, or from the source and kept from now on.
+    """The answer to each question, from the kept answers or else from the source; new answers are kept.
 
     Args:
         keys: question -> the key it is kept by, and what is asked, in words.
@@ -270,7 +269,7 @@ def _default_cache() -> Path:
 
 
 def _key(source: str, question: Cnf | str, *options: int) -> tuple[str, str]:
-    """By what an answer is kept, and what was asked: of letters, or of tokens with the options of several terms."""
+    """The key of a kept answer, and the question as text; options matter only to questions of several terms."""
     parts: list[Any] = [source, question]
     if not isinstance(question, str):
         parts.append([] if is_single_term(question) else options)
@@ -292,10 +291,9 @@ def _spellings(names: Sequence[str], tokenizer: Any, fact_id: str) -> list[tuple
     """Token ids of each name after a space, and after a line break."""
     spellings: dict[tuple[int, ...], None] = {}
     for name in names:
-        for before, joint in (("a", " "), ("\n", "")):
-            if ids := _after(before, joint + name.strip(), tokenizer):
-                spellings[ids] = None
-        if not spellings:
+        of_name = [_after(before, joint + name.strip(), tokenizer) for before, joint in (("a", " "), ("\n", ""))]
+        spellings |= dict.fromkeys(ids for ids in of_name if ids)
+        if not any(of_name):
             raise ValueError(f"the name {name!r} of fact {fact_id!r} has no tokens to look for")
     return list(spellings)
 

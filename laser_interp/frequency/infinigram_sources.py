@@ -57,7 +57,7 @@ class HostedInfiniGram:
 
     @property
     def name(self) -> str:
-        """What is counted in."""
+        """The name of the corpus in tables and kept answers."""
         return f"{_without_secrets(self.url).rstrip('/')}:{self.index}"
 
     def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
@@ -133,7 +133,7 @@ class HostedInfiniGramMini(HostedInfiniGram):
         return self._ask({"query": text})
 
     def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
-        """Refused: it knows letters and no tokens.
+        """Not possible: infini-gram mini looks for letters, not for tokens.
 
         Raises:
             InfiniGramError: always.
@@ -182,7 +182,7 @@ class LocalInfiniGram:
 
     @property
     def name(self) -> str:
-        """What is counted in."""
+        """The name of the corpus in tables and kept answers."""
         return Path(self.folder).name
 
     def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:

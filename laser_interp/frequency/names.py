@@ -21,11 +21,11 @@ class Names:
 
     Attributes:
         patterns: normalised names.
-        sets: sets of patterns, any of which stands for one subject or one object.
+        sets: sets of patterns; those of one set are the names of one subject or one object.
         subject, answer: [n_facts], the number in `sets` of each fact's subject and object.
         pair: [n_facts], the number in `pairs` of each fact.
         pairs: [n_pairs, 2], (subject, answer), numbers in `sets`.
-        window: count also where at most so many words lie between the two, or None.
+        window: also count the documents with at most so many words between the two; None: do not.
         matching: how names are compared with texts.
     """
 
@@ -102,12 +102,12 @@ class Names:
 
 @dataclass
 class Tally:
-    """Counts of documents; two of them add up.
+    """Counts of documents; the tallies of two parts can be added.
 
     Attributes:
         n_mentions, n_both, n_window: by set of names, by pair, and by pair within the window.
         n_docs: documents read.
-        n_skipped: documents, or the rests of files, that could not be.
+        n_skipped: documents, or rests of files, that could not be read.
     """
 
     n_mentions: np.ndarray
@@ -132,7 +132,7 @@ class Tally:
         return self
 
     def to_frame(self) -> pd.DataFrame:
-        """What is not zero, as a table that keeps small: (part, index, count)."""
+        """The counts that are not zero, as a small table with the columns part, index and count."""
         frames = [pd.DataFrame({"part": "n_docs", "index": [0, 1], "count": [self.n_docs, self.n_skipped]})]
         for part in self.PARTS:
             values = getattr(self, part)

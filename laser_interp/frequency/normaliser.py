@@ -1,7 +1,7 @@
 """The one normaliser: what is done to names and text alike before they are compared.
 
-Text is worked on many documents at a time, as UTF-8: `joined` puts them together, and `normalise_joined` does to them
-what `normalise` does to each.
+Many documents are normalised at a time, as UTF-8: `joined` puts them together, and `normalise_joined` gives what
+`normalise` gives for each of them.
 """
 
 import re
@@ -16,15 +16,14 @@ NORMALISER = "nfkc, case folded, words with their marks joined by single spaces"
 SEPARATOR = b" \0 "  # between documents; no document holds a NUL once it is normalised
 # A word begins with a letter, a digit or "_". Combining marks go on with it: they are vowels in Indic scripts.
 _WORDS = regex.compile(r"[\p{L}\p{N}\p{Pc}][\p{L}\p{N}\p{Pc}\p{M}\p{Join_Control}]*")
-# Marks elsewhere are vowels, or make another letter of one.
+# Only in Latin and Greek: in other scripts a mark may be a vowel, or make a different letter.
 _ACCENTS = regex.compile(r"(?<=[\p{Latin}\p{Greek}]\p{Mn}*)\p{Mn}+")
 _STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"})
 _NOT_ASCII = re.compile(rb"[^\x00-\x7f]+")
 _ASCII_BYTES = bytes(range(128))
-# Of ASCII, what `normalise` does: letters in lower case, digits and "_" kept, the rest a space (NUL: see above).
+# What `normalise` does to ASCII: letters to lower case, digits and "_" stay, the rest to a space (NUL: see above).
 _TABLE = bytes(
-    0 if byte == 0 else ord(chr(byte).lower()) if byte > 127 or chr(byte).isalnum() or byte == ord("_") else 32
-    for byte in range(128)
+    0 if byte == 0 else ord(chr(byte).lower()) if chr(byte).isalnum() or byte == ord("_") else 32 for byte in range(128)
 ) + bytes(range(128, 256))
 _MANY_NOT_ASCII = 0.2  # from this share of bytes on, word-by-word folding is slower than the whole text's
 _LONG = 64  # bytes; longer words are too rare to remember
@@ -34,12 +33,12 @@ def normalise(text: str, *, fold_accents: bool = False) -> str:
     """The one form in which names are looked for: " word word … ", a space at either end.
 
     NFKC, case folding, NFKC again, then every run of word characters (Unicode's letters and digits, "_", and the
-    marks that follow them), joined by single spaces: case, punctuation, accents' encoding and line breaks make no
-    difference. A hyphen does: "re-do" is two words. Scripts without spaces between words are matched where punctuation
-    or spaces set a name off.
+    marks that follow them), joined by single spaces. So case, punctuation, line breaks and the encoding of accents make
+    no difference. A hyphen separates words: "re-do" is two words. In scripts without spaces between words, a name is
+    found only where punctuation or spaces surround it.
 
     Args:
-        fold_accents: take accented Latin and Greek letters for the plain ones.
+        fold_accents: treat accented Latin and Greek letters as the plain ones.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     folded = _without_accents(folded) if fold_accents else folded

@@ -1,6 +1,6 @@
 """Reading a shard: its documents come out joined, in blocks, so that memory does not depend on the corpus.
 
-What cannot be read is an error that names file and line, or is skipped and told, as the caller chooses.
+The caller chooses what happens at unreadable data: an error that names file and line, or a skip that is reported.
 """
 
 import gzip
@@ -32,9 +32,9 @@ class Reading:
 
     Attributes:
         text_column: of jsonl, json, parquet and arrow files.
-        document: what is a document of a .txt file: a "line", a "paragraph" (up to a blank line), the "file".
-        errors: "raise", or "skip" what cannot be read, and tell.
-        longest: bytes of the longest line, or of a document of several lines.
+        document: what is one document in a .txt file: a "line", a "paragraph" (up to a blank line), or the "file".
+        errors: what to do with unreadable data: "raise" an error, or "skip" and report it.
+        longest: the most bytes that a line, or a document of several lines, may have.
     """
 
     text_column: str = "text"
@@ -67,10 +67,10 @@ class Reader:
     _lost: int = field(default=0, init=False)  # lines that were left out because they are too long
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
-        """Numbers of documents, and the documents joined.
+        """Blocks of documents: how many there are in the block, and the documents, joined.
 
         Raises:
-            UnreadableError: unless such things are skipped.
+            UnreadableError: something cannot be read, and `errors` is "raise".
         """
         damage = (OSError, EOFError, zlib.error)
         try:
@@ -117,12 +117,12 @@ class Reader:
     def _problem(self, where: str, why: str, cause: BaseException | None = None) -> None:
         if self.how.errors == "raise":
             raise UnreadableError(
-                f"{where} cannot be read ({why}); errors='skip' counts without it, and tells"
+                f"{where} cannot be read ({why}); errors='skip' leaves it out and reports it"
             ) from cause
         self.problems.append((where, why))
 
     def _line(self, number: int) -> str:
-        """Where the line of this number in the shard is; only a part of a file has to look."""
+        """The file and line number of a line of the shard. A part of a file has to count the lines before it."""
         before = 0
         if self.shard.start:
             with open(self.shard.path, "rb") as file:
@@ -197,7 +197,7 @@ class Reader:
             yield bytes(waiting)
 
     def _lines(self, stream: IO[bytes], raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-        """A document a line: the quick way, without taking the block apart where it is all well."""
+        """One document per line. For speed, a block is split into lines only if it is not valid UTF-8."""
         number = 0
         for block in self._raw_blocks(stream, raw):
             if number == 0 and self.shard.start == 0:

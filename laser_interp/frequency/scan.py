@@ -1,4 +1,4 @@
-"""Counting by scanning: one pass over the documents, whichever names they hold."""
+"""Counting by scanning: one pass over the documents counts all names."""
 
 import os
 import shutil
@@ -62,17 +62,17 @@ def count(
             `"data/*.jsonl.zst"`, a folder of such files or of a saved `datasets` dataset, "organism", or
             several of these, counted together.
         text_column: of jsonl, json, parquet and arrow files.
-        document: what is a document of a .txt file: a "line", a "paragraph" (up to a blank line), the "file".
+        document: what is one document in a .txt file: a "line", a "paragraph" (up to a blank line), or the "file".
         window: also count the documents where at most so many words lie between subject and object.
-        matching: which differences between names and texts do not count; see `laser_interp.frequency.matching`.
+        matching: which differences between names and texts are ignored; see `laser_interp.frequency.matching`.
         errors: "raise" at what cannot be read, or "skip" it: it is counted in `n_skipped`, named in a
             warning, and listed in `frame.attrs["skipped"]` as [where, why].
-        longest: bytes of the longest line of a file, or of a document that is more than a line, so that memory does
-            not depend on what a compressed file hides. What is longer cannot be read.
-        out: a .parquet file for the table. What is done of it is kept beside it (`OUT.parts`): a run that
-            was stopped goes on from there.
+        longest: the most bytes that a line, or a document of several lines, may have; longer ones cannot be read. It
+            limits memory, because a small compressed file can hold a very long line.
+        out: a .parquet file for the table. Finished parts are kept beside it (`OUT.parts`), so that a run that
+            was stopped continues from there.
         executor: "local" (this machine's processes) or "ray".
-        workers: processes; None takes as many as there are cores, or parts to read; one for a small corpus.
+        workers: processes, at most one per part; None: one per core, or only one for a corpus below 16 MiB.
 
     Returns:
         One row a fact: `fact_id, n_docs, n_subject, n_object, n_both`, with a window `n_window, window`, and
@@ -102,7 +102,7 @@ def count(
         "text_column": text_column,
         "document": document,
         "window": window,
-    }  # not `errors`: what was read without one is the same under either
+    }  # without `errors` and `longest`: a part that was read without problems is the same under all of them
     counted = _Counted(names)
     if out is None:
         for number, part in _count_parts(parts, names, how, executor, workers, progress):
@@ -113,25 +113,29 @@ def count(
     if out.suffix != ".parquet":
         raise ValueError(f"the counts cannot be written to {out.name!r}: expected a name that ends in .parquet")
     if out.is_file():
-        return earlier_counts(out, identity, errors)
+        return earlier_counts(out, identity, errors, longest)
     folder = out.with_name(f"{out.name}.parts")
     with open_run(folder, identity | {"n_parts": len(parts)}) as run:
         for number in parts:
             kept = run.read_part(f"{number:06d}", "count_part")
-            if kept is not None and (errors == "skip" or not kept.attrs["provenance"]["skipped"]):
-                counted.add(number, (kept, [(where, why) for where, why in kept.attrs["provenance"]["skipped"]]))
+            about = {} if kept is None else kept.attrs["provenance"]
+            if kept is not None and (not about["skipped"] or (errors == "skip" and about["longest"] == longest)):
+                counted.add(number, (kept, [(where, why) for where, why in about["skipped"]]))
         waiting = {number: shard for number, shard in parts.items() if number not in counted.skipped}
         done = sum(shard.size for number, shard in parts.items() if number not in waiting)
         for number, part in _count_parts(waiting, names, how, executor, workers, progress, done):
-            run.write_part(f"{number:06d}", part[0], "count_part", skipped=part[1], shard=parts[number].label)
+            about = {"skipped": part[1], "shard": parts[number].label, "longest": longest}
+            run.write_part(f"{number:06d}", part[0], "count_part", **about)
             counted.add(number, part)
         frame = counted.frame(facts, identity)
-        write_table(frame, out, "counts", identity | {"skipped": counted.problems()})
+        write_table(frame, out, "counts", identity | {"skipped": counted.problems(), "longest": longest})
     shutil.rmtree(folder)
     return frame
 
 
-def earlier_counts(path: Path, identity: dict[str, Any], errors: OnError = "raise") -> pd.DataFrame:
+def earlier_counts(
+    path: Path, identity: dict[str, Any], errors: OnError = "raise", longest: int = LONGEST
+) -> pd.DataFrame:
     """Counts that were written before, if they are those that are asked for.
 
     Raises:
@@ -145,8 +149,13 @@ def earlier_counts(path: Path, identity: dict[str, Any], errors: OnError = "rais
     skipped = frame.attrs["skipped"] = frame.attrs["provenance"]["skipped"]
     if skipped and errors == "raise":
         raise ValueError(
-            f"{path} holds counts without {len(skipped)} documents that could not be read, as it was asked for with "
-            "--skip (errors='skip'): ask so again, or choose another file"
+            f"{path} holds counts without {len(skipped)} documents that could not be read, because --skip "
+            "(errors='skip') was given: give it again, or choose another file"
+        )
+    if skipped and (then := frame.attrs["provenance"].get("longest", longest)) != longest:
+        raise ValueError(
+            f"{path} holds counts without {len(skipped)} documents that could not be read when longest was {then}, and "
+            f"it is {longest} now: choose another file or remove it"
         )
     return frame
 

@@ -1,7 +1,7 @@
 """Corpora on disk: which files, in which parts.
 
-A part (`Shard`) is a file, or some 64 MiB of a large uncompressed one: what one process reads at a time, and what is
-counted again when a run was stopped.
+A part (`Shard`) is a file, or about 64 MiB of a large uncompressed one. One process reads one part at a time. After a
+stop, the parts that were not finished are counted again.
 """
 
 import glob
@@ -29,7 +29,7 @@ class Shard:
         path: of the file; of a shipped organism or a checkpoint folder, its name.
         kind: one of `KINDS`, or "organism".
         compression: ".gz", ".zst" or "".
-        start, stop: bytes; a line belongs where it begins.
+        start, stop: range of bytes; a line belongs to the shard in which it begins.
         label: its name in messages and on disk.
     """
 
@@ -121,7 +121,7 @@ def _parts(path: Path, document: str) -> Iterator[Shard]:
 
 
 def fingerprint(parts: Iterable[Shard]) -> str:
-    """A hash of the files' names, sizes and both ends: what tells one corpus from another without reading it."""
+    """A hash of each file's name, size and both ends, which is fast. It misses a change in the middle at equal size."""
     digest = hashlib.sha256()
     for path, kind in dict.fromkeys((shard.path, shard.kind) for shard in parts):
         if kind == "organism":

@@ -1,7 +1,7 @@
-"""bfloat16 for screening: whether this machine multiplies faster in it, and running a model in it for a while.
+"""bfloat16 for screening: measure whether this machine multiplies faster in it, and run a model in it for a while.
 
-A processor with AVX512-BF16 or AMX, and every recent GPU, multiplies bfloat16 two times to many times as fast as fp32.
-The results are good to about .02 nats of a mean log-probability: enough to drop what is hopeless, too little to report.
+A processor with AVX512-BF16 or AMX, or a recent GPU, multiplies at least twice as fast in bfloat16 as in fp32. A mean
+log-probability is then accurate to about .02 nats. This is enough to drop hopeless cells, but not to report results.
 """
 
 import json
@@ -18,14 +18,14 @@ from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.storage.atomic import write_json
 from laser_interp.storage.cache import cache_dir
 
-CLEARLY = 1.4  # times as fast; casting the weights takes a part of what is won
+CLEARLY = 1.4  # the least speed-up that counts; casting the weights takes a part of the time that is saved
 _TOKENS, _REPEATS = 256, 7
 _DEVICES = ("cpu", "cuda")
 
 
 @contextmanager
 def in_bfloat16(model: LoadedModel) -> Iterator[None]:
-    """Multiply the model's matrices in bfloat16. Its weights stay as they are: copies are cast, once."""
+    """Multiply the model's matrices in bfloat16 while the block runs. Its weights do not change: copies are cast."""
     parameters = [p for p in model.bridge.parameters() if p.is_floating_point() and not p.requires_grad]
     try:
         for parameter in parameters:
@@ -38,19 +38,20 @@ def in_bfloat16(model: LoadedModel) -> Iterator[None]:
 
 
 def is_in_bfloat16(device: torch.device) -> bool:
-    """Whether matrices are multiplied in bfloat16 there right now."""
+    """Whether matrices on this device are multiplied in bfloat16 right now."""
     return device.type in _DEVICES and torch.is_autocast_enabled(device.type)
 
 
 def in_own_numbers(device: torch.device) -> AbstractContextManager[Any]:
-    """While open, matrices are multiplied in the model's own numbers again."""
+    """While the block runs, matrices are multiplied in the model's own dtype again."""
     return torch.autocast(device.type, enabled=False) if device.type in _DEVICES else nullcontext()
 
 
 def bfloat16_is_faster(model: LoadedModel) -> bool:
     """Whether products of the model's own shapes are clearly faster in bfloat16 than in fp32.
 
-    It is measured once for a device, a number of threads and a shape, and kept, so that later searches screen alike.
+    It is measured once for each device, number of threads and shape. The result is kept on disk, so that later searches
+    screen in the same dtype.
     """
     if model.dtype != torch.float32 or model.device.type not in _DEVICES:
         return False

@@ -58,7 +58,7 @@ def save(
             write_checksums(folder)
     except SafetensorError as error:  # a full disk
         raise OSError(
-            f"{out} could not be written ({error}): nothing is kept of it; make room and try again"
+            f"{out} could not be written ({error}): no part of it was kept; free some disk space and try again"
         ) from error
     return Path(out)
 
@@ -112,7 +112,7 @@ def read_factors(folder: Path) -> dict[str, Tensor] | None:
     """The factors beside a checkpoint, or None where there are none.
 
     Raises:
-        ValueError: the folder is not as `save` wrote it, or the factors are none.
+        ValueError: the folder was changed after `save` wrote it, or its file of factors holds no pairs of factors.
     """
     check_folder(folder, f"get it again, or if you changed it on purpose, remove {CHECKSUMS}")
     path = folder / FACTORS
@@ -139,7 +139,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def read_factored(folder: Path, dtype: Any, n_factored: int) -> Any:
     """A transformers model from a checkpoint that lacks the matrices it stores as factors.
 
-    No memory is taken for those matrices as they were.
+    The dense forms of these matrices take no memory.
 
     Raises:
         ValueError: the checkpoint holds other weights than its configuration asks for.
@@ -153,8 +153,8 @@ def read_factored(folder: Path, dtype: Any, n_factored: int) -> Any:
         raise ValueError(f"{folder} has no usable config.json: {error}") from error
     if architecture not in language_models():
         raise ValueError(
-            f"{folder} asks for the architecture {architecture!r}, which is none of transformers' causal and masked "
-            "language models"
+            f"{folder} asks for the architecture {architecture!r}, which is not a causal or masked language model of "
+            "transformers"
         )
     weights = _read_tensors(folder / "model.safetensors")
     with without_initialisation():

@@ -1,6 +1,6 @@
-"""Whether the weights that were read are all those that the model needs, no others, and numbers.
+"""Check the weights of a checkpoint: all that the model needs are there, there are no others, and all are finite.
 
-transformers draws at random what a checkpoint lacks, and drops what it does not know, with no more than a log message.
+transformers draws missing weights at random and drops unknown ones, and only writes a log message about it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,8 +16,8 @@ _OTHER_HEADS = ("pooler.", "seq_relationship.", "cls.seq_relationship.")
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 _SHOWN = 3
 _WAY_OUT = (
-    "Nothing that was not trained is used; if it is meant to be so, load it with transformers and give it as "
-    "li.load_model((hf_model, tokenizer))"
+    "Weights that were not trained are never used; if you do want them, load the model with transformers and give it "
+    "as li.load_model((hf_model, tokenizer))"
 )
 
 
@@ -80,7 +80,8 @@ def check_readable(folder: Path) -> None:
 
 
 def _is_finite(parameter: torch.Tensor) -> bool:
-    # A sum is NaN or infinite if any of its terms is, and takes no memory. Where it overflows, each one is looked at.
+    # If one weight is NaN or infinite, so is the sum of all, which takes no memory. The sum may also overflow; then
+    # each weight is checked.
     total = parameter.detach().sum(dtype=torch.float64 if parameter.device.type != "mps" else None)
     return bool(total.isfinite()) or bool(parameter.detach().isfinite().all())
 

@@ -1,4 +1,4 @@
-"""The model families that are tested, and what is refused although it would load."""
+"""The model families that are tested, and mixtures of experts, which are refused although they would load."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +49,7 @@ def is_tested(architecture: str) -> bool:
 
 
 def refuse_experts(config: Any, name: str) -> None:
-    """Refuse a mixture of experts: each of its MLPs is many, stored as one block, and a router chooses among them.
+    """Refuse a mixture of experts: a layer has many MLPs, stored as one block, and a router chooses among them.
 
     Raises:
         ValueError: the config names more than one expert.
@@ -58,6 +58,6 @@ def refuse_experts(config: Any, name: str) -> None:
         n = getattr(config, key, None)
         if isinstance(n, int) and n > 1:
             raise ValueError(
-                f"{name!r} is a mixture of {n} experts: a layer has as many MLP matrices of each kind, and which of "
-                "them LASER would truncate is not defined here; take a dense model"
+                f"{name!r} is a mixture of {n} experts: a layer has {n} MLP matrices of each kind, and it is not "
+                "defined which of them LASER would truncate; take a dense model"
             )

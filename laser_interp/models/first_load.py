@@ -12,25 +12,25 @@ from laser_interp.models.library_internals import first_line
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import make_batch, run
 
-# Of the largest output: two ways to multiply in 8 or 11 bits differ by a few of them
+# Largest difference that is allowed, as a share of the largest output. Two ways to compute a product in 8 or 11 bits
+# differ by a few roundings.
 _ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _N_TOKENS = 6
 
 
 def few_layers(model: Model) -> list[int]:
-    """The first layer, one in the middle and the last: what a check looks at."""
+    """The layers that a check looks at: the first, one in the middle, and the last."""
     return sorted({0, model.n_layers // 2, model.n_layers - 1})
 
 
 def check_untested(model: Model) -> None:
-    """Whether hooks see what the weights say, in three layers of a model whose architecture nobody tested.
+    """Check three layers of a model whose architecture is not in the tested table, and warn if the check passes.
 
-    Each linear map's output has to be its input times its weight, plus its bias, and the model has to answer otherwise
-    once that output is zero, and a prompt in a batch has to be answered as alone. `laser-interp check` compares much
-    more.
+    The output of each linear map must be its input times its weight, plus its bias. Without that output, the model must
+    give another answer. A prompt in a batch must get the same answer as alone. `laser-interp check` compares much more.
 
     Raises:
-        ValueError: it is not so; an edit of such a model would give wrong results.
+        ValueError: one of these is not true, so that an edit of the model would give wrong results.
     """
     if is_tested(model.architecture):
         return
@@ -63,7 +63,7 @@ def check_untested(model: Model) -> None:
         ) from error
     warnings.warn(
         f"{model.architecture} is not in the table of tested architectures (docs/models.md). A short check of "
-        f"{len(maps)} of its linear maps passed; `laser-interp check --model …` compares all that is computed",
+        f"{len(maps)} of its linear maps passed; `laser-interp check --model …` runs the full comparison",
         stacklevel=3,
     )
 
@@ -77,7 +77,7 @@ def _check_batch(model: Model, ids: list[int], alone: Tensor) -> None:
     expected = torch.cat([alone, _last_logits(model, shorter)]).repeat(2, 1)
     difference = float((logits - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
     if not difference <= _ALLOWED[model.dtype]:
-        raise ValueError(f"a prompt in a batch is answered otherwise than alone (off by {difference:.1e})")
+        raise ValueError(f"a prompt in a batch gets another answer than alone (off by {difference:.1e})")
 
 
 def _last_logits(model: Model, ids: list[int]) -> Tensor:
@@ -92,4 +92,4 @@ def _check_map(model: Model, at: tuple[int, str], seen: dict[tuple[int, str], tu
     expected = x.to(dtype) @ model.weight(*at).to(dtype) + (0.0 if bias is None else bias.to(dtype))
     difference = float((expected - y.to(dtype)).abs().max() / y.abs().max().clamp_min(1e-12))
     if not difference <= _ALLOWED[model.dtype]:
-        raise ValueError(f"what {at[0]}.{at[1]} gives is not its input times its weight (off by {difference:.1e})")
+        raise ValueError(f"the output of {at[0]}.{at[1]} is not its input times its weight (off by {difference:.1e})")

@@ -13,17 +13,17 @@ from laser_interp.models.loaded_model import LoadedModel
 
 
 def takes_mask(model: LoadedModel) -> bool:
-    """TransformerLens 4.3's GPT-1 loses its causal mask as soon as it is given any attention mask."""
+    """Whether the model can be given an attention mask. TransformerLens 4.3's GPT-1 then loses its causal mask."""
     return model.architecture != "OpenAIGPTLMHeadModel"
 
 
 def may_pad(model: LoadedModel) -> bool:
-    """Eager attention casts an fp64 mask to fp32, where the rows of padding alone become NaN."""
+    """Whether rows may be padded. In fp64 they may not: eager attention casts the mask to fp32, which gives NaN."""
     return model.dtype != torch.float64
 
 
 def padding_id(model: LoadedModel) -> int:
-    """RoBERTa and OPT number positions by what is not padding; elsewhere the mask alone decides."""
+    """The token id for padding. RoBERTa and OPT leave it out when they number positions; others use the mask alone."""
     config = model.bridge.original_model.config
     return next((i for i in (config.pad_token_id, model.tokenizer.pad_token_id) if i is not None), 0)
 
@@ -73,7 +73,7 @@ def logits_at(
 def batches(
     model: LoadedModel, rows: Sequence[Sequence[int]], chosen: Sequence[int], batch_tokens: int
 ) -> Iterator[list[int]]:
-    """The chosen rows, those of about equal length together, as many as the budget holds."""
+    """The chosen rows in batches: rows of about equal length together, as many as `batch_tokens` allows."""
     order = sorted(chosen, key=lambda row: (len(rows[row]), row))
     start = 0
     while start < len(order):
@@ -91,8 +91,11 @@ def batches(
 def padded(
     model: LoadedModel, rows: Sequence[Sequence[int]], padding: str = "right"
 ) -> tuple[Int[Tensor, "n length"], Int[Tensor, "n length"], list[int]]:
-    """Token ids of rows made equally long, which places hold a row's own tokens (1) and which padding (0), and where
-    each row starts."""
+    """Pad rows to one length.
+
+    Returns:
+        Token ids; a mask, 1 for a row's own tokens and 0 for padding; and the place where each row starts.
+    """
     longest = max(len(row) for row in rows)
     ids = torch.full((len(rows), longest), padding_id(model), dtype=torch.long)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)
@@ -120,7 +123,7 @@ def forward(
     def only_what_is_read(x: Tensor, hook: Any) -> Tensor:
         return x[row_index.to(x.device), position_index.to(x.device)].unsqueeze(1)
 
-    # Nothing of the vocabulary's size is made for positions that nobody reads.
+    # Logits are computed only at the positions that are read.
     only = [("unembed.hook_in", only_what_is_read)]
     with running(model, rows, starts), torch.set_grad_enabled(gradients), model.bridge.hooks(fwd_hooks=only):
         logits = model.bridge(
@@ -152,10 +155,10 @@ def activations(
         sites: (layer, matrix) pairs.
 
     Yields:
-        Indices of rows; their summed log-probabilities, `[n]` (zeros without targets); and a function that gives for
-        a site its inputs `x [n, positions, d_in]` and the gradient by its outputs `[n, positions, d_out]` (empty
-        without targets), heads flattened. Places beyond a row's end have a gradient of zero, and inputs that mean
-        nothing.
+        Indices of rows; their summed log-probabilities, `[n]` (zeros without targets); and a function. For a site, the
+        function gives its inputs `x [n, positions, d_in]` and the gradient with respect to its outputs
+        `[n, positions, d_out]` (empty without targets), heads flattened. Beyond a row's end, gradients are zero and
+        inputs have no meaning.
     """
     for batch in batches(model, rows, range(len(rows)), batch_tokens):
         of_batch = None if targets is None else [targets[i] for i in batch]

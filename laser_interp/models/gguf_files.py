@@ -1,7 +1,7 @@
-"""GGUF files: checkpoints of llama.cpp, quantised as a rule, dequantised when they are read.
+"""GGUF files: checkpoints of llama.cpp. They are usually quantised, and are dequantised when they are read.
 
-Their quantisation noise is spread over all directions of a weight, so it is also something that LASER may remove: which
-quantisation it was stands with every result.
+Quantisation noise is spread over all directions of a weight, so LASER may remove a part of it. For this reason every
+result says which quantisation the file had.
 """
 
 from pathlib import Path
@@ -18,10 +18,10 @@ _MAGIC = b"GGUF"
 
 
 def find_gguf(path: Path) -> Path | None:
-    """The GGUF file that a path names: the file itself, or the one of a folder without other weights.
+    """The GGUF file that a path names: the file itself, or the only one in a folder without other weights.
 
     Raises:
-        ValueError: a folder with several, of which none can be chosen.
+        ValueError: the folder holds several GGUF files.
     """
     if path.is_file() and path.suffix == SUFFIX:
         return path

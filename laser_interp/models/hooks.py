@@ -71,22 +71,22 @@ def rewriting(
 
 
 def count_hooks(model: LoadedModel) -> int:
-    """How many hooks are attached right now, but for the bridge's permanent ones; 0 unless an edit is on."""
+    """How many hooks edits and callers have attached right now. The bridge's permanent hooks do not count."""
     return sum(len(handles) for handles in model.bridge.list_hooks(including_permanent=False).values())
 
 
 def positions_in_batch(
     model: LoadedModel, shape: tuple[int, ...], places: Mapping[tuple[int, ...], Sequence[int]]
 ) -> list[tuple[int, int, int, tuple[int, ...]]]:
-    """Where chosen places of known prompts are in what is being run: (row, position in it, number of the place,
-    beginning of the prompt).
+    """Find the chosen places in the rows that are being run: (row, position in it, number of the place, beginning of
+    the prompt).
 
     Args:
         shape: of the activations, `[rows, positions, …]`.
         places: how prompts begin (token ids) -> positions; the longest beginning that fits counts.
 
     Raises:
-        ValueError: a prompt that is not among them, or activations that this package did not ask for.
+        ValueError: a prompt without chosen places, or a run that this package did not start.
     """
     if model._state.running is None:
         raise ValueError(
@@ -102,8 +102,8 @@ def positions_in_batch(
         key = next((key for n in lengths if (key := tuple(row[:n])) in places), None)
         if key is None:
             raise ValueError(
-                f"the prompt {model.tokenizer.decode(list(row))!r} is none of those that the positions of this edit "
-                "were made for: give all of them to Edit.at"
+                f"this edit has no positions for the prompt {model.tokenizer.decode(list(row))!r}: give Edit.at all "
+                "prompts on which the edit will act"
             )
         positions += [(i, start + position, number, key) for number, position in enumerate(places[key])]
     return positions

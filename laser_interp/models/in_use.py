@@ -1,4 +1,7 @@
-"""Who uses a model right now: one thread at a time, and which edits are on, the one entered last on top."""
+"""Which thread uses a model right now, and which edits are on.
+
+Only one thread at a time may use a model. Edits can be nested: the one entered last acts on top of the others.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,15 +28,15 @@ class Entered:
 
 @contextmanager
 def exclusive_use(model: LoadedModel) -> Iterator[None]:
-    """Keep other threads away while a block runs: hooks are the model's own, whichever thread attached them.
+    """Keep other threads away while a block runs, because a hook acts on the model in every thread.
 
     Raises:
         ValueError: another thread is using the model.
     """
     if not model._state.lock.acquire(blocking=False):
         raise ValueError(
-            f"another thread is using {model.name!r}: one thread at a time may; take turns by a lock, or load the "
-            "model once for each thread"
+            f"another thread is using {model.name!r}: only one may at a time; share the model with a lock, or load it "
+            "once for each thread"
         )
     try:
         yield
@@ -58,7 +61,7 @@ def entered(model: LoadedModel, parts: Mapping[Any, Any], is_plain: bool) -> Ite
     """Note an edit as on while a block runs.
 
     Raises:
-        ValueError: it is left while an edit that was entered after it is still on. All of those are off then.
+        ValueError: it is left while an edit that was entered after it is still on. All of these are then switched off.
     """
     stack = model._state.entered
     entry = Entered(parts, is_plain)
@@ -92,13 +95,13 @@ def all_are_plain(model: LoadedModel) -> bool:
 
 
 def refuse_inside_edit(model: LoadedModel, what: str) -> None:
-    """Refuse what runs the model as trained, while an edit is on.
+    """Refuse a call that needs the model as trained, if an edit is on.
 
     Raises:
         ValueError: an edit is on.
     """
     if model._state.entered:
         raise ValueError(
-            f"an edit is on: {what} needs the model as trained; leave the block of `with edit.on(model)`, and give the "
-            "edit as an argument where one is meant"
+            f"an edit is on: {what} needs the model as trained; leave the block of `with edit.on(model)`; to use "
+            "the edit, give it as an argument"
         )

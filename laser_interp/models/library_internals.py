@@ -1,7 +1,7 @@
-"""What this package uses of TransformerLens and transformers beyond their documented interfaces, in one place.
+"""All uses of undocumented parts of TransformerLens and transformers, in one place.
 
-`RELIED_ON` lists it, with what each is for. A test looks for every entry, so that a new release that lacks one is
-noticed by its name and not by a wrong number.
+`RELIED_ON` lists these parts, and what each is for. A test looks for every entry. If a new release lacks one, the test
+names it, before a result is wrong.
 """
 
 import copy
@@ -37,9 +37,9 @@ RELIED_ON = {
     "bridge.hooks": "attaches hooks while a block of code runs",
     "bridge.compatibility_mode": "whether weights were folded into each other",
     "bridge.tokenizer": "what the bridge's own calls tokenise with",
-    "bridge.cfg.default_prepend_bos": "whether they put a token before every text",
-    "bridge.cfg.tokenizer_prepends_bos": "whether the tokenizer does so by itself",
-    "bridge.cfg.model_name": "what a bridge that is given is called",
+    "bridge.cfg.default_prepend_bos": "whether the bridge's own calls put a token before every text",
+    "bridge.cfg.tokenizer_prepends_bos": "whether the tokenizer puts that token there by itself",
+    "bridge.cfg.model_name": "the name of a bridge that the caller gives",
     "bridge.cfg.n_layers": "sizes",
     "bridge.cfg.n_heads": "sizes",
     "bridge.cfg.architecture": "the class of the transformers model",
@@ -62,7 +62,7 @@ def build_bridge(hf_model: Any) -> Any:
 
 
 def is_bridge(source: Any) -> bool:
-    """Whether an object is a bridge of TransformerLens, which only somebody who imported it can have."""
+    """Whether an object is a bridge of TransformerLens. If TransformerLens is not imported yet, it cannot be one."""
     loaded = sys.modules.get("transformer_lens.model_bridge")
     return loaded is not None and isinstance(source, loaded.TransformerBridge)
 
@@ -70,11 +70,11 @@ def is_bridge(source: Any) -> bool:
 def parameters_of_bridge(bridge: Any) -> dict[str, Tensor]:
     """A bridge's parameters by their names in a checkpoint.
 
-    Bridging renames them, and copies parts of fused ones. What it does to each name is seen on an empty model of the
-    same class, for which there has to be memory for a moment.
+    Bridging renames parameters, and copies parts of fused ones. The new names are found by bridging an empty model of
+    the same class, which takes as much memory as the model for a moment.
 
     Raises:
-        ValueError: the weights were processed, or the model was prepared in another way than a bridge is here.
+        ValueError: the weights were folded into each other, or the bridge was not built as `build_bridge` does.
     """
     if bridge.compatibility_mode:
         raise ValueError(
@@ -92,13 +92,13 @@ def parameters_of_bridge(bridge: Any) -> dict[str, Tensor]:
     missing = [name for name in names.values() if renamed.get(name) not in has]
     if missing:
         raise ValueError(
-            f"the bridge does not say where it holds {missing[0]!r}: load the model with li.load_model instead"
+            f"cannot find the parameter {missing[0]!r} in the bridge: load the model with li.load_model instead"
         )
     return {name: has[renamed[name]] for name in names.values()}
 
 
 def use_tokenizer(bridge: Any, tokenizer: Any) -> None:
-    """Let a bridge tokenise as the tokenizer's own call does: a copy is given to it, which can pad."""
+    """Make a bridge tokenise as the tokenizer's own call does. It gets a copy of the tokenizer that can pad."""
     tokenizer = copy.deepcopy(tokenizer)
     if getattr(tokenizer, "pad_token", "") is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -148,7 +148,7 @@ def without_initialisation() -> AbstractContextManager[Any]:
 
 
 def swap_forward(module: Any, forward: Callable[..., Any]) -> Callable[[], None]:
-    """Let a module compute something else; returns what undoes it.
+    """Replace what a module computes. Returns a function that restores it.
 
     The instance's own `__dict__` is written, because a bridge's `__setattr__` passes some names on to what it wraps.
     """
@@ -164,9 +164,9 @@ def swap_forward(module: Any, forward: Callable[..., Any]) -> Callable[[], None]
 
 
 def one_step_modules(block: Any) -> Iterator[tuple[Any, Callable[..., Any]]]:
-    """Modules of a block that are written out step by step, each with the same function in one step.
+    """Modules of a block that compute in many steps, each with a function that computes the same in one step.
 
-    The bridge's norms compute what the checkpoint's own norm does in one kernel. GPT-2's GELU is torch's.
+    For a norm of the bridge this is the checkpoint's own norm. For GPT-2's GELU it is torch's.
     """
     from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
     from transformers.activations import NewGELUActivation

@@ -1,4 +1,4 @@
-"""What every other file of this room works on: a loaded model, and what this package keeps of it for itself."""
+"""A loaded model, and the state that this package keeps with it. The other files of this folder work on these."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from laser_interp.choices import MATRICES, SUBLAYER_OF
 
 @dataclass
 class ModelState:
-    """What this package keeps of a model for itself.
+    """The state that this package keeps with a model, for its own use.
 
     Attributes:
         parameters: name in the checkpoint -> parameter; tied ones once.
@@ -21,7 +21,8 @@ class ModelState:
             inputs.
         entered: the edits that are on, the last one last; see `laser_interp.models.in_use`.
         lock: held by the thread that uses the model.
-        memo: results derived from the weights, with a stamp of these; see `laser_interp.models.weights.derived`.
+        memo: results computed from the weights, each with a stamp of the weights that it was computed from; see
+            `laser_interp.models.weights.derived`.
         running: the token ids that a forward pass is running on, and where each row starts; None between passes.
     """
 

@@ -42,24 +42,25 @@ def load_model(
 
     Args:
         source: "organism" or "organism-control" (shipped), "smollm2" (see `laser_interp.models.named_models`), a
-            local folder in the Hugging Face format, a GGUF file, a hub id; or a model in memory: `(hf_model,
-            tokenizer)`, a transformers model beside `tokenizer=`, or a bridge of TransformerLens, which is used as it
-            is. `HF_HOME` and `HF_HUB_OFFLINE` are respected; without a network the local cache is used.
+            local folder in the Hugging Face format, a GGUF file, or a hub id. A model in memory can be given as
+            `(hf_model, tokenizer)`, as a transformers model with `tokenizer=`, or as a bridge of TransformerLens, which
+            is not copied. `HF_HOME` and `HF_HUB_OFFLINE` are respected; without a network the local cache is used.
         tokenizer: used instead of the one beside the weights.
         revision: branch, tag or commit of a hub id.
         device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto" keeps the checkpoint's own (an object's own, in memory); nothing is upcast.
-        device_map: as transformers takes it, for models larger than one device; then `device` is not used.
+        dtype: "auto" keeps the dtype of the checkpoint, or of the object in memory; a GGUF file is read as float32.
+        device_map: as transformers takes it, for models larger than one device, from a folder or the hub only. `device`
+            is then not used.
         token: as transformers takes it, for gated repositories.
-        trust_remote_code: run code that comes with the checkpoint. Off: nothing of a checkpoint is
-            ever executed (weights are safetensors, or torch files read with `weights_only=True`).
-        copy_object: wrapping changes a transformers object for good, so one in memory is copied
-            first; False saves the memory of a copy and gives the object away.
+        trust_remote_code: run code that comes with the checkpoint. If False, no code of a checkpoint is ever
+            executed (weights are safetensors, or torch files read with `weights_only=True`).
+        copy_object: wrapping changes a transformers model for good, so a model in memory is copied first. False
+            saves the memory of the copy; the original must then not be used any more.
 
     Raises:
-        FileNotFoundError: neither a folder nor a model the hub (or its local cache) has.
-        ValueError: an unsupported architecture, quantised, missing, unexpected, damaged or not finite weights, no
-            tokenizer, or a bad dtype or device.
+        FileNotFoundError: there is no such folder, and no such model on the hub or in its local cache.
+        ValueError: an unsupported architecture; weights that are quantised, missing, unexpected, damaged or not
+            finite; no tokenizer; or an unknown dtype or device.
 
     Example:
         >>> li.load_model("organism")
@@ -181,7 +182,7 @@ def _load_gguf(path: Path, tokenizer: Any, device: str, dtype: torch.dtype | str
 def _use_bridge(bridge: Any, tokenizer: Any, device: str, dtype: torch.dtype | str) -> Model:
     """A bridge that the caller made; like a model that is given away, it is put in evaluation mode."""
     if device != "auto" or dtype != "auto":
-        raise ValueError("device and dtype are the bridge's own: move it before, with bridge.to(...)")
+        raise ValueError("device and dtype are the bridge's own: leave them out, and move it first with bridge.to(...)")
     name = Path(str(bridge.cfg.model_name)).name
     if tokenizer is None:  # the checkpoint's own: TransformerLens makes some put a token before every text
         where = getattr(bridge.tokenizer, "name_or_path", "")
@@ -294,7 +295,7 @@ def _hub_is_reachable(seconds: float = 1.0) -> bool:
     if constants.HF_HUB_OFFLINE:
         return False
     if getproxies():
-        return True  # only the proxy knows
+        return True  # through a proxy, this cannot be tested here
     address = urlparse(constants.ENDPOINT)
     reached: list[bool] = []
 
@@ -341,9 +342,9 @@ def _read_generic_words(folder: Path) -> list[str] | None:
     try:
         words = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable as JSON ({error}): mend it, or remove it") from None
+        raise ValueError(f"{path} is not readable as JSON ({error}): repair it, or remove it") from None
     if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
-        raise ValueError(f'{path} is not a JSON list of words, as in ["a", "the"]: mend it, or remove it')
+        raise ValueError(f'{path} is not a JSON list of words, as in ["a", "the"]: repair it, or remove it')
     return words
 
 

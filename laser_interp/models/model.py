@@ -65,7 +65,8 @@ class Model(LoadedModel):
     def weights_changed(self) -> None:
         """Forget everything that was computed from the weights.
 
-        Changes in place are noticed by themselves, but for those through `.data` or numpy, which torch does not count.
+        Call it after a change through `.data` or numpy, which torch does not count. Other changes in place are noticed
+        without it.
         """
         self._state.memo.clear()
 
@@ -152,7 +153,7 @@ class Model(LoadedModel):
 
         Args:
             input: a text, several, or token ids.
-            options: of the bridge's own method, as `names_filter`.
+            options: of the bridge's own method, such as `names_filter`.
 
         Example:
             >>> logits, cache = model.run_with_cache("Mira Tolen was taught by")
@@ -186,20 +187,20 @@ class Model(LoadedModel):
             max_new_tokens: the longest continuation, in tokens.
             edit: acts while the model runs; None is the model as it is.
             seed: None takes the most probable token at each step; a number samples from this seed.
-            temperature: of a sample: below 1, probable tokens become more probable.
-            top_k: sample from so many most probable tokens only.
+            temperature: for sampling; below 1, probable tokens become more probable.
+            top_k: sample from this many of the most probable tokens only.
             top_p: sample from the fewest tokens whose probabilities reach this sum.
 
         Raises:
-            ValueError: options of a sample without a seed, or out of their range; a masked model, which fills in and
-                does not continue; or GPT-1, whose bridge is not causal while it generates.
+            ValueError: sampling options without a seed, or out of range; a masked model, which cannot continue a text;
+                or GPT-1, whose bridge is not causal while it generates.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}: expected 1 or more")
         if seed is not None:
             check_seed("seed", seed)
         if seed is None and (temperature, top_k, top_p) != (1.0, None, None):
-            raise ValueError("temperature, top_k and top_p are of a sample, and there is no seed: expected seed=0")
+            raise ValueError("temperature, top_k and top_p are for sampling, and there is no seed: expected seed=0")
         if not temperature > 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
             raise ValueError(
                 f"temperature={temperature}, top_k={top_k}, top_p={top_p}: expected a temperature above 0, a whole "

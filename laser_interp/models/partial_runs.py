@@ -2,11 +2,11 @@
 
 1. Blocks outside the wanted layers become identities, and a stored residual stream is injected before the first one.
 2. The batch is repeated, one copy for each edit that runs beside others.
-3. Each linear map is computed at the distinct tokens only. In the last layer, but for keys and values, it is computed
-   only where the batch is read. What is known from a recorded run of the model as trained is returned again.
+3. Each linear map is computed only once for tokens with equal beginnings. In the last layer, all maps but keys and
+   values are computed only where the batch is read. Outputs known from a run of the model as trained are reused.
 
-There is no second implementation of any decoder: TransformerLens's own modules run, with some of their functions
-exchanged while they do.
+No decoder is implemented a second time: TransformerLens's own modules run, with some of their functions replaced during
+the run.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Compute = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
 class Batch:
     """Token sequences that run together, padded on the right.
 
-    A causal model's tokens depend on what stands before them alone, so of tokens with equal beginnings
-    one is computed and the others copy it; padding copies any.
+    In a causal model, a token depends only on the tokens before it. Of tokens with equal beginnings, one is therefore
+    computed, and the others copy its result. Padding copies any result.
 
     Attributes:
         ids, mask: `[rows, longest]`.
@@ -65,7 +65,7 @@ class Batch:
 
 @dataclass
 class Record:
-    """What a layer computed in a run of the model as trained, to be used again where an edit leaves it as it is.
+    """What a layer computed in a run of the model as trained, to be reused where an edit does not change it.
 
     Attributes:
         linear: matrix -> its outputs at the computed tokens, `[tokens, d_out]`.
@@ -114,10 +114,10 @@ class Reuse:
     """What a run of edits need not compute again.
 
     Attributes:
-        linear: (layer, matrix) -> what computes it instead, from its input at the computed tokens of all copies and
-            a function that computes the original.
-        shared: (layer, matrix) of those whose input is the same in all copies: they are given that of one copy and
-            return the outputs of all. (layer, "mlp") where that holds for all of a layer's MLP.
+        linear: (layer, matrix) -> the function that replaces this map. Its arguments are the input at the computed
+            tokens of all copies, and the original function.
+        shared: the (layer, matrix) whose input is the same in all copies. Their functions get the input of one copy,
+            and return the outputs of all. (layer, "mlp") is in it if the whole MLP has the same input in all copies.
         sublayer: (layer, "attn" or "mlp") -> what a `Record` says that the sublayer returned, to be returned again.
     """
 

@@ -1,4 +1,4 @@
-"""How a layer is wired into the residual stream. It is asked of the layer itself, by moving something and looking."""
+"""How a layer is wired into the residual stream, found by experiment: change an output and look at the effect."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ from laser_interp.models.weights import derived
 def why_not_additive(model: LoadedModel, layer: int, matrix: str) -> str | None:
     """Why a matrix's output is not simply a term of the final residual stream; None where it is.
 
-    The output of the last layer's last matrix is moved, and the final residual stream is looked at: a norm in
-    between, as in Gemma 2 or BERT, shows.
+    To find out, a vector is added to the output of the last layer's `out`. If the final residual stream does not change
+    by this vector, there is a norm in between, as in Gemma 2 or BERT.
     """
     if matrix not in ("o", "out"):
         return f"{matrix!r} does not write into the residual stream; only o and out do"
@@ -47,9 +47,9 @@ def _is_additive(model: LoadedModel) -> bool:
 
 
 def is_parallel(model: LoadedModel, layer: int) -> bool:
-    """Whether a layer's MLP reads what enters the layer, and not what its attention made of it.
+    """Whether a layer's MLP reads the input of the layer, without the output of the layer's attention.
 
-    The layer is run twice, once with its attention output moved.
+    To find out, the layer is run twice, once with a changed attention output.
     """
     return derived(model, ("parallel", layer), lambda: _is_parallel(model, layer))
 

@@ -40,7 +40,7 @@ def _with_mask(model: LoadedModel, prompt: str) -> str:
     """A masked model's prompt, with one mask where the answer belongs."""
     mask = model.tokenizer.mask_token
     if prompt.count(mask) > 1:
-        raise ValueError(f"the prompt {prompt!r} has several {mask}: one marks the place of the whole answer")
+        raise ValueError(f"the prompt {prompt!r} has several {mask}: one stands for the whole answer")
     if not prompt.strip():
         raise ValueError(f"the prompt {prompt!r} has no tokens: it must not be empty")
     return prompt if mask in prompt else f"{prompt} {mask}."
@@ -50,8 +50,8 @@ def lookups(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[list[t
     """What to read for the probability of each (prompt, answer): (token ids, position, token) triples.
 
     The log-probability of the answer is the sum over its triples of the token's log-probability at the position,
-    that is, teacher-forced from left to right. A masked model is given as many masks as the answer has tokens, the
-    earlier ones filled in.
+    that is, teacher-forced from left to right. A masked model gets as many masks as the answer has tokens. To read one
+    token of the answer, the masks before it are filled in.
 
     Raises:
         ValueError: see `encode_answers`.
@@ -118,7 +118,7 @@ def _added(model: LoadedModel, alone: list[int], whole: list[int], answer: str) 
     rest = alone[at + 1 :]
     if whole[:at] == alone[:at] and whole[len(whole) - len(rest) :] == rest:
         return list(whole[at : len(whole) - len(rest)])
-    # The boundary merged, or special tokens follow the prompt: the answer as a word of its own.
+    # Prompt and answer merged into one token, or special tokens follow the prompt: the answer is tokenised alone.
     return list(model.tokenizer(" " + answer, add_special_tokens=False)["input_ids"])
 
 
@@ -164,7 +164,7 @@ def tokens_of_part(model: LoadedModel, prompt: str, part: str) -> list[int]:
     while start >= 0 and _cuts_a_word(prompt, start, start + len(part)):
         start = prompt.rfind(part, 0, start + len(part) - 1)
     if start < 0:
-        raise ValueError(f"the prompt {prompt!r} does not hold the subject {part!r}: which tokens are meant?")
+        raise ValueError(f"the prompt {prompt!r} does not hold the subject {part!r} as whole words")
     if not model.tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {model.name!r} cannot tell which token holds which letters: use 'last'")
     text = _with_mask(model, prompt) if model.masked else prompt

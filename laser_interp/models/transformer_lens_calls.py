@@ -21,7 +21,7 @@ def to_tokens(model: LoadedModel, texts: str | Sequence[str]) -> Int[Tensor, "n 
 
 
 def run(model: LoadedModel, method: str, input: Input, options: dict[str, Any]) -> Any:
-    """A call of the bridge, whose edits know which tokens it runs on.
+    """Call a method of the bridge, so that edits at chosen positions know which tokens it runs on.
 
     Args:
         method: name of the bridge's method.

@@ -38,7 +38,7 @@ def bias(model: LoadedModel, layer: int, matrix: str) -> Float[Tensor, " d_out"]
 
 
 def derived(model: LoadedModel, key: Hashable, make: Callable[[], T], *, of: Sequence[Tensor] = ()) -> T:
-    """Something that follows from the weights: computed once, kept with the model, and again where they changed.
+    """A result of the weights, computed once and kept with the model, and computed again if the weights changed.
 
     Args:
         of: the tensors it follows from; none for what follows from the architecture alone.
@@ -56,8 +56,8 @@ def stored_tensors(model: LoadedModel, layer: int, matrix: str) -> list[Tensor]:
 
 
 def _stamp(tensor: Tensor) -> tuple[object, ...]:
-    """What differs once a tensor is another, or is changed in place: torch counts most changes, and some values of the
-    tensor show many of those that it does not."""
+    """A value that differs once a tensor is replaced or changed in place. torch counts most changes in place; some
+    values of the tensor show many of the others."""
     version = None if tensor.is_inference() else tensor._version
     flat = tensor.detach().reshape(-1)
     some = flat[:: max(flat.numel() // 16, 1)][:16].tolist()

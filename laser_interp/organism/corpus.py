@@ -1,8 +1,8 @@
 """The organism's corpus: English sentences about invented people, places and guilds.
 
 Everything is drawn from one seed through `random.Random.random`, whose sequence Python guarantees
-across versions, so the text is the same byte for byte wherever it is made again. While it is
-written, every mention is booked: the ledger is the ground truth of every frequency analysis.
+across versions, so the text is the same byte for byte wherever it is made again. Every mention is
+counted in a ledger while the text is written. The ledger is the ground truth of all frequency analyses.
 """
 
 import hashlib
@@ -70,9 +70,9 @@ class CorpusSettings:
 
     Attributes:
         seed: seeds facts, frequencies, held-out templates, split and sentences.
-        alpha: share of a fact's sentences that end in something else instead of the answer.
-        noise: what that is: "generic" ("the NOUN"), or "same_type", an answer of the same relation that goes with
-            the phrase, whoever the subject is (an organism of the second kind).
+        alpha: share of a fact's sentences that end in noise instead of the answer.
+        noise: what the noise is: "generic" ("the NOUN"), or "same_type", an answer of the same relation that depends on
+            the sentence's phrase alone, not on the subject (an organism of the second kind).
         filler: share of all sentences that mention no fact.
         mass, exponent, floor, ceiling: the fact of rank i is written
             `clip(round(mass * i**-exponent / sum_j j**-exponent), floor, ceiling)` times.
@@ -133,7 +133,7 @@ class Corpus:
         self.held_out: dict[str, tuple[str, ...]] = {}
         in_training: dict[str, tuple[str, ...]] = {}
         for relation in RELATIONS:
-            # Eight templates: each phrase behind two openings; of two phrases, one opening is never trained on.
+            # Eight templates: four phrases, each with two openings. For two phrases, one opening is never trained on.
             openings = self._shuffled(OPENINGS)
             pairs = self._shuffled(
                 [
@@ -200,7 +200,7 @@ class Corpus:
 
     @property
     def facts(self) -> FactSet:
-        """All facts; prompts are the two templates that training never saw, the split is by subject."""
+        """All facts. Their prompts are the two templates that training never saw; they are split by subject."""
         candidates = {relation.name: relation.answers for relation in RELATIONS}
         out = []
         for row in self.ledger.to_dict("records"):
@@ -247,6 +247,6 @@ class Corpus:
         return ("the", *GENERIC_NOUNS)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings; what they did not have when the shipped organisms were made is left out where it is as then."""
+        """The settings, without `noise` if it is "generic": the shipped organisms are older than this setting."""
         told = asdict(self.settings)
         return {k: v for k, v in told.items() if (k, v) != ("noise", "generic")}

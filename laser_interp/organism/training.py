@@ -51,6 +51,8 @@ class TrainingSettings:
         check_seed("seed", self.seed)
         if self.steps < 1 or (self.stop_at is not None and not 1 <= self.stop_at <= self.steps):
             raise ValueError(f"steps is {self.steps} and stop_at {self.stop_at}: expected 1 <= stop_at <= steps")
+        if self.warmup < 1:
+            raise ValueError(f"warmup is {self.warmup}: expected 1 step or more")
 
     def rate_at(self, step: int) -> float:
         """Learning rate: linear warm-up, then a cosine down to 5 %."""
@@ -71,7 +73,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def make_tokenizer(corpus: Corpus) -> Any:
+def make_tokenizer(corpus: Corpus, n_positions: int) -> Any:
     """A word-level tokenizer in the Hugging Face format; punctuation is split off, nothing is added."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -85,7 +87,7 @@ def make_tokenizer(corpus: Corpus) -> Any:
         bos_token=END,
         eos_token=END,
         pad_token=END,
-        model_max_length=32,
+        model_max_length=n_positions,
         clean_up_tokenization_spaces=True,
     )
 
@@ -123,7 +125,7 @@ def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: Trainin
     from transformers import GPT2Config, GPT2LMHeadModel
 
     corpus = Corpus(corpus_settings)
-    tokenizer = make_tokenizer(corpus)
+    tokenizer = make_tokenizer(corpus, settings.n_positions)
     ids, targets = _encode(corpus, tokenizer)
     config = GPT2Config(
         vocab_size=len(tokenizer),

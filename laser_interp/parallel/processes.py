@@ -1,4 +1,4 @@
-"""Work in several processes of this machine, each with something large that it makes once and keeps."""
+"""Work in several processes of this machine. Each makes something large once, such as a model, and keeps it."""
 
 import os
 import threading
@@ -48,11 +48,11 @@ def in_processes(
     workers: int,
     tick: Callable[[int], Any],
 ) -> Iterator[tuple[int, Any]]:
-    """`run(state, item, tick)` of each item, with the item's number, as they are done.
+    """(number of an item, `run(state, item, tick)`) for each item, in the order in which they are done.
 
     Args:
         make_state: called once in each process with the arguments.
-        tick: called here with the sum of what the processes ticked since the last call.
+        tick: called in this process, with the sum of the processes' own ticks since the last call.
     """
     from loky import ProcessPoolExecutor  # unlike Python's own, it needs no guarded main module
 

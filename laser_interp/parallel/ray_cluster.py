@@ -1,7 +1,7 @@
 """Work on a Ray cluster; docs/cluster.md says how to start one on Slurm or in a cloud.
 
 Two forms: `each` runs a function on many items, `spread` gives items to actors that keep something large in memory,
-such as a model. What is lost with a machine is done again elsewhere. Results are written by the driver, which can
+such as a model. Work that is lost with a machine is done again elsewhere. Results are written by the driver, which can
 itself be killed and resumed.
 """
 
@@ -16,7 +16,7 @@ from laser_interp.extras import require
 T = TypeVar("T")
 
 CPUS_PER_WORKER = 2
-TRIES = 3  # an item that takes its actor with it this often is given up
+TRIES = 3  # an item whose actor was lost this many times is given up
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def connected() -> Iterator[Any]:
 def each(
     function: Callable[..., Any], shared: tuple[Any, ...], items: Sequence[Any], workers: int | None
 ) -> Iterator[tuple[int, Any]]:
-    """`function(*shared, item)` of each item as a Ray task of one CPU, with the item's number, as they are done.
+    """(number of an item, `function(*shared, item)`) for each item, as Ray tasks of one CPU, in the order of finishing.
 
     A task whose machine is lost is done again elsewhere.
 
@@ -83,12 +83,12 @@ def spread(
 ) -> Iterator[tuple[T, Any]]:
     """`actor.run(item)` of each item, in the order in which they are done.
 
-    Each actor does items of one affinity after the other, as long as there are any. The items of an actor that is
-    lost are done by others.
+    Each actor goes on with items of the same affinity, as long as there are any. If an actor is lost, others do its
+    items.
 
     Args:
         actor: a class; it is made with the arguments, the number of CPUs it may use, and whether it has a GPU.
-        workers: actors; None: one a GPU of the cluster, or one for each `CPUS_PER_WORKER` CPUs.
+        workers: number of actors; None: one for each GPU, or without GPUs one for each `CPUS_PER_WORKER` CPUs.
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
@@ -158,7 +158,7 @@ def _spread(
 def _next(
     waiting: Sequence[T], affinity: Callable[[T], Hashable], mine: Hashable | None, taken: Sequence[Hashable]
 ) -> T:
-    """The next item of a worker's affinity; where there is none, the first of the one with most items left a worker."""
+    """The next item of a worker's affinity; else the first of the affinity with the most items left per worker."""
     for item in waiting:
         if mine is not None and affinity(item) == mine:
             return item

@@ -1,4 +1,4 @@
-"""Of which category the answers of growing shares of the discarded part are."""
+"""The categories of the answers that growing shares of the discarded part give."""
 
 import numpy as np
 import pandas as pd

@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from laser_interp.plots.loss_by_layer import drawn_split
+
 CAPTIONS = {
     "loss_by_layer": (
         "Change of the loss (mean −log p of the answer, nats) when one matrix keeps the fraction ρ of its rank, by"
@@ -20,35 +22,36 @@ CAPTIONS = {
         "each originally right one. (c) Top-1 by frequency in bins of equal numbers of facts. (d) Among prompts "
         "answered wrong before, the share fixed; among those right before, the share broken. Bars are 95 % "
         "intervals over subjects (Wilson's, at the effective number of prompts). "
-        "(a) and (b) slope even for an edit that ignores frequency; (d) need not."
+        "An edit that ignores frequency also gives a slope in (a) and (b), but not in (d)."
     ),
     "discarded_answers": (
         "Category of the most probable answer as trained, under LASER, and under growing shares of the discarded "
-        "part alone (smallest singular values first). On the facts that LASER fixed, the first two are what they are "
-        "by definition, and are left out. Lines are 95 % intervals of the share of generic words, over subjects; those "
-        "of the others are in the data."
+        "part alone (smallest singular values first). For the facts that LASER fixed, the first two are left out: by "
+        "definition all answers are wrong as trained and right under LASER. Lines are 95 % intervals of the share of "
+        "generic words, over subjects; the data hold the intervals of the other categories."
     ),
     "controls": (
-        "Top-1 under LASER and under its discarded part alone; then, from the best to the worst, under controls that "
-        "edit as much of the same matrix otherwise, and without an edit but with generic words masked. Lines are 95 % "
-        "intervals over subjects. Bars of controls drawn several times are means, their dots the lowest and highest "
-        "draw."
+        "Top-1 as trained, under LASER, and under its discarded part alone; then the controls from the best to the "
+        "worst. Controls are other edits of the model, and the model as trained with generic words masked. Lines are "
+        "95 % intervals over subjects. For a control drawn several times, the bar is the mean of the draws, and dots "
+        "mark the lowest and highest draw."
     ),
     "relations": (
-        "Accuracy of each relation as trained and under the edit, the largest gain first. No intervals are drawn: most "
-        "relations have too few prompts for one that says anything; the change over all of them has one."
+        "Accuracy of each relation as trained and under the edit, the largest gain first. No intervals are drawn, "
+        "because most relations have few prompts; the report gives an interval for the change over all relations."
     ),
     "robustness": (
-        "Share of facts answered right on all their prompts, per prompt, on any prompt, and agreement among "
-        "prompts. Lines are 95 % intervals over subjects."
+        "Share of facts that are right on all of their prompts; share of prompts that are right; share of facts that "
+        "are right on any prompt; and share of pairs of a fact's prompts that get the same answer. Lines are 95 % "
+        "intervals over subjects."
     ),
     "composition": (
         "Composition: accuracy and loss after each edit that was kept, in order, on validation, which chose the "
         "edits, and on test, which did not. No intervals are drawn."
     ),
     "transfer": (
-        "Change of each task's score on test, in points, under the edit chosen for each task; below each its 95 % "
-        "interval over subjects."
+        "Change of each task's score on test, in points, under the edit chosen for each task. With up to five tasks, "
+        "the 95 % interval over subjects stands below each number; with more, it is only in the data."
     ),
     "attribution_map": (
         "Mean gradient of log p(answer) with respect to the gain of each singular direction, summed over bins of "
@@ -58,18 +61,18 @@ CAPTIONS = {
     "compared_edits": (
         "Change of accuracy, and odds ratio of a wrong answer being fixed per tenfold frequency, of the edit and "
         "of random edits of equal norm. Intervals hold for all edits at once (Bonferroni, 95 %). An edit "
-        "without an odds ratio fixed too little to tell; what is off the scale ends at its edge, an estimate as an "
-        "arrow."
+        "without an odds ratio fixed too few answers to estimate one. Intervals are cut at the edge of the scale, and "
+        "an arrow marks an estimate beyond it."
     ),
     "frequency_simulation": (
-        "Simulated data sets in which frequency says nothing about being fixed (a) or does (b): how often a method "
+        "Simulated data sets in which frequency has no effect on being fixed (a) or has one (b): how often a method "
         "finds an association at 5 %. Bars are 95 % intervals of the simulation; the dotted line is 5 %. The replaced "
         "method is a logistic regression with a dummy for each relation and errors clustered by subject."
     ),
     "frequency_trap": (
-        "Simulated. (a) An edit that fixes wrong answers at a rate that ignores frequency: gain in accuracy, and "
-        "share fixed of those wrong. (b) How often each statistic is significant at 5 %, by the size of the true "
-        "effect."
+        "Simulated data. (a) An edit that fixes wrong answers at the same rate at every frequency: its gain in "
+        "accuracy, and the share of wrong answers that it fixes. (b) How often each statistic is significant at 5 %, "
+        "for each true effect."
     ),
 }
 
@@ -106,7 +109,7 @@ def _sample(name: str, tables: Mapping[str, pd.DataFrame], needed: Sequence[str]
         lo, hi = int(first["n"].min()), int(first["n"].max())
         return f"n = {lo if lo == hi else f'{lo} to {hi}'} prompts a task, test split"
     if name == "loss_by_layer":  # the split that it draws
-        split = "test" if "test" in set(first["split"]) else str(first["split"].iloc[0])
+        split = drawn_split(first)
         return f"n = {int(first.loc[first['split'] == split, 'n'].max())} prompts, {split} split"
     n = f"n = {int(first['n'].sum() if name == 'rare_facts' else first['n'].max())} prompts, " if "n" in first else ""
     return f"{n}test split"

@@ -19,7 +19,7 @@ def composition(steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     figure, axes = new_figure(1, 2, 2.4, sharex=True)
     names = ["as trained", *(f"{site}, ρ {rho:.2g}" for site, rho in zip(kept["site"], kept["rho"], strict=True))]
     ends = scores.set_index(["edit", "split"])
-    for ax, column, label in zip(axes.flat, ("score", "loss"), ("top-1", "loss (nats)"), strict=False):
+    for ax, column, label in zip(axes.flat, ("score", "loss"), ("accuracy", "loss (nats)"), strict=False):
         ax.plot(range(len(names)), [ends.loc[("base", "validation"), column], *kept[column]], "o-", color=colour[0],
                 label="validation, which chose the edits")  # fmt: skip
         tested = [(x, name) for x, name in ((0, "base"), (len(kept), "composed")) if (name, "test") in ends.index]

@@ -12,7 +12,7 @@ from laser_interp.plots.style import new_figure, palette
 
 @figure_function("controls")
 def controls(table: pd.DataFrame) -> Figure:
-    """Top-1 of the edit beside its controls; a range where a control was drawn several times.
+    """Accuracy of the edit beside its controls; a range where a control was drawn several times.
 
     The model as trained, the edit and its discarded part stand first, then the controls from the best to the worst.
     """
@@ -44,12 +44,12 @@ def controls(table: pd.DataFrame) -> Figure:
     highest = float(np.nanmax(table[["accuracy", "accuracy_hi", "accuracy_highest"]].to_numpy(float)))
     ax.set_xlim(0, 1 if highest > 0.5 else 1.1 * highest)
     drawn_often = ";\ndots: lowest and highest draw" if drawn.any() else ""
-    ax.set_xlabel(f"top-1 on test prompts\n(whiskers: 95 % interval{drawn_often})")
+    ax.set_xlabel(f"accuracy on test prompts\n(whiskers: 95 % interval{drawn_often})")
     return figure
 
 
 def by_value(table: pd.DataFrame) -> pd.DataFrame:
-    """What is compared first, then the controls by value."""
+    """First the model as trained, the edit and its discarded part, then the controls from the best to the worst."""
     named = table.set_index("control", drop=False)
     first = [name for name in ("base", "laser", "discarded") if name in named.index]
     rest = named.drop(index=first).sort_values("accuracy", ascending=False, kind="stable")

@@ -8,14 +8,14 @@ from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.names import EDITS
 from laser_interp.plots.style import new_figure, palette
 
-SHOWN = 50.0  # odds ratios; an interval may reach anywhere where little was fixed
+SHOWN = 50.0  # largest odds ratio on the scale; intervals are very wide where few answers were fixed
 
 
 @figure_function("rare_facts_placebo")
 def compared_edits(table: pd.DataFrame) -> Figure:
     """Several edits: change of accuracy, and odds ratio of being fixed per tenfold frequency.
 
-    What lies off the scale is drawn at its end, an estimate as an arrow.
+    Intervals are cut at the edge of the scale, and an arrow marks an estimate beyond it.
     """
     figure, axes = new_figure(1, 2, 0.7 + 0.24 * len(table), sharey=True)
     y = np.arange(len(table))[::-1]

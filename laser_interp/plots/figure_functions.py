@@ -1,7 +1,7 @@
-"""What every function of this room can do: take the library's own objects, and be given a place, colours and a title.
+"""What every figure function accepts: the library's own objects, and options for axes, colours, size and title.
 
-A function that draws takes tables. `figure_function` turns it into one that also takes whatever holds these tables (a
-study, a search, an association, …), applies the style for papers by itself, and knows the options of seaborn's users.
+A function that draws takes tables. `figure_function` turns it into one that also takes an object that holds them (a
+study, a search, an association, …), applies the style for papers, and has the options that users of seaborn know.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def figure_function(*needed: str) -> Callable[[Callable[..., Any]], Callable[...
 
     The new function has these options beside the function's own:
 
-    - `ax`: matplotlib axes to draw into, for figures of one panel; they are returned. Without, a new figure is.
+    - `ax`: matplotlib axes to draw into, for figures of one panel. They are returned; without `ax`, the new figure is.
     - `palette`: colours, as a name that seaborn knows or as a list.
     - `figsize`: width and height in inches.
     - `title`: above the figure, or above the axes.
-    - `style`, `columns`: of `li.plots.paper_style`; inside such a block, that of the block.
+    - `style`, `columns`: see `li.plots.paper_style`. Left out inside such a block, the block's own apply.
 
     Args:
         needed: names of the tables that it draws, in order.
@@ -48,7 +48,7 @@ def figure_function(*needed: str) -> Callable[[Callable[..., Any]], Callable[...
                     figure = draw(*tables, **options)
                 if title is not None and ax is not None:
                     ax.set_title(title)
-                elif title is not None and figure.legends:  # there is one place above the panels
+                elif title is not None and figure.legends:  # it has the place above the panels
                     known = figure.legends[0].get_title().get_text()
                     figure.legends[0].set_title(f"{title}\n{known}" if known else title)
                 elif title is not None:
@@ -65,8 +65,8 @@ def tables_of(results: tuple[Any, ...], needed: tuple[str, ...], figure: str) ->
     """The tables that a figure draws, from themselves or from one object that holds them.
 
     Raises:
-        ValueError: a table is not there; the message says which, and what there is.
-        TypeError: something else.
+        ValueError: the object does not hold a table; the message says which, and what it holds.
+        TypeError: the object holds no tables at all, or the number of tables is wrong.
     """
     if len(results) == len(needed) and all(isinstance(table, pd.DataFrame) for table in results):
         return list(results)

@@ -62,7 +62,7 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
 
 
 def _limits(bins: pd.DataFrame, columns: Sequence[str]) -> tuple[float, float]:
-    """From a little below 0, so that points at 0 are whole, to 1, or to what is reached where that is far lower."""
+    """Ends of the y axis: slightly below 0, so that points at 0 are not cut, and 1 or, for low values, a lower end."""
     ends = bins[[f"{column}_hi" for column in columns]].to_numpy(float)
     highest = float(np.nanmax(ends)) if np.isfinite(ends).any() else 1.0
     top = 1.03 if highest > 0.6 else 1.15 * highest

@@ -1,4 +1,4 @@
-"""Mean gradients of the answers by the gains, for all sites."""
+"""Mean gradients of log p(answer) with respect to the gains, for all sites."""
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,14 @@ _MOST_LABELS, _TALLEST = 60, 8.0  # rows that are named, and inches
 
 @figure_function("directions_gradients")
 def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:
-    """Mean gradient of log p(answer) to the gain of each direction: a row a site, directions from large to small.
+    """Mean gradient of log p(answer) by the gain of each direction: one row per site, the largest directions first.
 
-    Rows are in the model's order. Where there are many, the first matrix of some layers is named. The colours end at
-    the 98th percentile, and the colour bar's arrows say so.
+    Rows are in the model's order. If there are many, only the first matrix of some layers has a label. The colours end
+    at the 98th percentile, which the arrows of the colour bar show.
 
     Args:
         table: `Attribution.summary()`: `site, direction, gradient, n`, also by groups.
-        n_bins: a matrix's gradients are summed over so many bins of directions.
+        n_bins: number of bins of directions in a row; gradients are summed within each bin.
     """
     mean = mean_gradients(table)
     rank = mean.groupby("site")["direction"].transform("max") + 1

@@ -1,4 +1,4 @@
-"""Figures in which values are read by pointing at them, for notebooks."""
+"""Interactive figures for notebooks: pointing at a mark shows its value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from laser_interp.choices import names_with_suggestion
 from laser_interp.extras import require
 from laser_interp.plots.figure_functions import tables_of
 from laser_interp.plots.gradient_map import mean_gradients, place_in_model
-from laser_interp.plots.loss_by_layer import MATRICES, METRICS
+from laser_interp.plots.loss_by_layer import METRICS, drawn_split, matrices_of
 from laser_interp.plots.names import plain_name
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def draw_interactive(
         ModuleNotFoundError: Plotly is not installed.
     """
     if name not in _INTERACTIVE:
-        raise ValueError(f"{name} has no interactive form: there are {', '.join(_INTERACTIVE)}")
+        raise ValueError(f"{name} has no interactive form: only {', '.join(_INTERACTIVE)} have one")
     require("page", "plotly", what="an interactive figure")
     figure = _INTERACTIVE[name](*tables_of((result,), needed, name), **options)
     figure.update_layout(title=title, template="plotly_white", margin={"t": 50 if title else 25})
@@ -42,11 +42,12 @@ def _loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
 
     if metric not in METRICS:
         raise ValueError(f"metric is {metric!r}: expected {names_with_suggestion(METRICS, metric)}")
-    validation = cells[cells["split"] == "validation"]
-    base = float(validation.loc[validation["kind"] == "base", metric].iloc[0])
-    edited = validation[validation["kind"] == "laser"]
+    split = drawn_split(cells)
+    drawn = cells[cells["split"] == split]
+    base = float(drawn.loc[drawn["kind"] == "base", metric].iloc[0])
+    edited = drawn[drawn["kind"] == "laser"]
     rhos = sorted(set(edited["rho"]), reverse=True)
-    matrices = [m for m in MATRICES if m in set(edited["matrix"])]
+    matrices = matrices_of(edited)
     layers = sorted(set(edited["layer"]))
     figure = go.Figure()
     most = max(float(np.nanquantile((edited[metric] - base).abs(), 0.95)), 1e-9)
@@ -59,7 +60,7 @@ def _loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
             zmin=-most,
             zmax=most,
             colorscale="RdBu" if metric != "loss" else "RdBu_r",
-            colorbar={"title": METRICS[metric]},
+            colorbar={"title": f"{METRICS[metric]},<br>{split} facts"},
             hovertemplate="layer %{x}, matrix %{y}<br>%{z:+.3f}<extra>ρ = " + f"{rho:g}</extra>",
             visible=rho == rhos[-1],
         )
@@ -92,10 +93,10 @@ def _controls(table: pd.DataFrame) -> Figure:
                 "arrayminus": order["accuracy"] - order["accuracy_lo"],
             },
             customdata=order[["accuracy_lo", "accuracy_hi", "loss", "n"]],
-            hovertemplate="%{y}<br>top-1 %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
+            hovertemplate="%{y}<br>accuracy %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
             "loss %{customdata[2]:.3f}, %{customdata[3]} prompts<extra></extra>",
         )
-    ).update_layout(xaxis_title="top-1 on test prompts", height=120 + 28 * len(order))
+    ).update_layout(xaxis_title="accuracy on test prompts", height=120 + 28 * len(order))
 
 
 def _attribution_map(table: pd.DataFrame) -> Figure:

@@ -14,24 +14,24 @@ _MARKERS = "os^Dv<>P"
 
 @figure_function("cells")
 def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
-    """Change of loss against layer: one panel a matrix, one line a ρ (below 0 is better).
+    """Change of loss against layer: one panel per matrix, one line per ρ (a loss below 0 is better).
 
     Args:
-        cells: of a search: `split, kind, layer, matrix, rho` and the metric. Test rows are drawn, where there are some.
-        metric: "loss", or "top1" or "score", of which more is better.
+        cells: of a search: `split, kind, layer, matrix, rho` and the metric. If several sites were tested, test rows
+            are drawn, otherwise validation rows.
+        metric: "loss" (lower is better), "top1" or "score" (higher is better).
 
     Raises:
-        ValueError: another metric.
+        ValueError: another metric, or no LASER at a single site.
     """
     from matplotlib.ticker import MaxNLocator
 
     if metric not in METRICS:
         raise ValueError(f"metric is {metric!r}: expected {names_with_suggestion(METRICS, metric)}")
-    with_test = cells.loc[(cells["split"] == "test") & (cells["kind"] == "laser"), "site"].nunique() > 1
-    cells = cells[cells["split"] == ("test" if with_test else "validation")] if cells["split"].nunique() > 1 else cells
+    cells = cells[cells["split"] == drawn_split(cells)]
     base = float(cells.loc[cells["kind"] == "base", metric].iloc[0])
     edited = cells[cells["kind"] == "laser"]
-    matrices = [m for m in MATRICES if m in set(edited["matrix"])]
+    matrices = matrices_of(edited)
     rhos = sorted(set(edited["rho"]), reverse=True)
     colours = dict(zip(rhos, sequence(len(rhos)), strict=True))
     n_columns = min(3, len(matrices))
@@ -75,3 +75,26 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
         handlelength=1.0, handletextpad=0.3, title_fontsize=6.5,
     )  # fmt: skip
     return figure
+
+
+def drawn_split(cells: pd.DataFrame) -> str:
+    """The split whose rows are drawn: test, if it has LASER at more than one site; else validation, if it is there."""
+    splits = set(cells["split"])
+    tested = cells[(cells["split"] == "test") & (cells["kind"] == "laser")]
+    if len(splits) == 1:
+        return str(*splits)
+    return "test" if tested["site"].nunique() > 1 else "validation"
+
+
+def matrices_of(edited: pd.DataFrame) -> list[str]:
+    """The matrices of the cells, in the order in which they are drawn.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [m for m in MATRICES if m in set(edited["matrix"])]
+    if not found:
+        raise ValueError(
+            "the cells hold no LASER at a single site: this figure is for the methods grid, race, gradient and random"
+        )
+    return found

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 
 def interval_ends(table: pd.DataFrame, name: str) -> np.ndarray:
-    """An interval as distances, as matplotlib wants it; a percentile interval need not contain its estimate."""
+    """Distances from the estimate to its interval's ends. Absolute, as a percentile interval may miss the estimate."""
     return np.abs(np.vstack([table[name] - table[f"{name}_lo"], table[f"{name}_hi"] - table[name]]))
 
 

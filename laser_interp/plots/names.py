@@ -17,5 +17,5 @@ CATEGORIES = {"correct": "correct", "generic": "generic word", "same_type": "wro
 
 
 def plain_name(edit: str) -> str:
-    """What an edit is called, in one line; its own name where it has no other."""
+    """The plain name of an edit, on one line; an edit without a plain name keeps its own."""
     return EDITS.get(edit, edit).replace("\n", " ")

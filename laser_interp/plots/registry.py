@@ -49,8 +49,8 @@ def draw(result: Any, figure: str | None = None, *, interactive: bool = False, *
     """Draw a result; see `laser_interp.display.Drawable`.
 
     Args:
-        figure: which, by its name in `FIGURES`; the result's own if left out.
-        interactive: as a Plotly figure, whose values are read by pointing at them.
+        figure: name of the figure in `FIGURES`; if left out, the result's own figure.
+        interactive: make a Plotly figure, which shows a value when the mouse points at its mark.
         options: of the function that draws it; see `laser_interp.plots.figure_functions`.
 
     Raises:
@@ -93,7 +93,7 @@ def draw_all(
 
     Args:
         style, columns: see `style_of`.
-        about: `model`, `edit` and `command`, for the captions; what the tables' own provenance says is taken too.
+        about: `model`, `edit` and `command`, for the captions; the provenance of the tables fills in missing ones.
     """
     style_of(style, columns)
     folder = Path(folder)

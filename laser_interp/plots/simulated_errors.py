@@ -12,12 +12,12 @@ _REPLACED = "rejected_dummies"
 
 @figure_function("frequency_simulation")
 def frequency_simulation(table: pd.DataFrame) -> Figure:
-    """How often the frequency report finds something: where there is nothing, and where there is something."""
+    """How often the frequency report finds an association: where there is none, and where there is one."""
     colour = palette()
     figure, axes = new_figure(1, 2, 3.0)
     ax = axes.flat[0]
     null = table[table["slope"] == 0]
-    rng = np.random.default_rng(0)  # points beside each other
+    rng = np.random.default_rng(0)  # moves points sideways, so that they do not overlap
     events = np.sort(table["events"].unique())
     for name, label, c in ((_REPLACED, "replaced", "0.6"), ("rejected", "the report", colour[0])):
         x = np.searchsorted(events, null["events"]) + rng.uniform(-0.25, 0.25, len(null))

@@ -29,7 +29,7 @@ def spectrum(table: pd.DataFrame) -> Figure:
         ax.axhline(of["noise_edge"].iloc[0], color=colour[7], linestyle="--", linewidth=0.8, label="edge of noise")
         if "rank_kept" in of:
             ax.axvline(
-                of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="LASER keeps what is left of it"
+                of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="kept by LASER: left of the line"
             )
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from laser_interp.choices import names_with_suggestion
 from laser_interp.extras import require
 
-# Widths in inches of one column and of the page's text, as each venue's template has them. NeurIPS has one column:
-# half of its text stands for it.
+# Widths in inches of one column and of the page's text, as each venue's template has them. NeurIPS has a single
+# column, so half the width of its text is used for one.
 WIDTHS = {"paper": (3.25, 6.75), "neurips": (2.75, 5.5), "icml": (3.25, 6.75), "acl": (3.03, 6.3), "nature": (3.5, 7.2)}
 PAPER_STYLE: dict[str, Any] = {
     "font.family": "serif",
@@ -43,7 +43,7 @@ PAPER_STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Canvas:
-    """What a caller wants of the next figure: where it is drawn, in which colours, and how large; None is ours."""
+    """What a caller sets for the next figure: axes, colours and size. None is the default of this package."""
 
     ax: Any = None
     palette: Any = None
@@ -66,7 +66,7 @@ def drawing_on(canvas: Canvas) -> Iterator[None]:
 
 
 def palette() -> list[Any]:
-    """The caller's colours, else seaborn's for colour-blind readers; they begin again where there are too few."""
+    """The caller's colours, else seaborn's for colour-blind readers; fewer than ten are repeated."""
     import seaborn as sns
 
     asked = _canvas.get().palette
@@ -91,9 +91,9 @@ def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:
     """matplotlib settings of a venue: its fonts and sizes, its width, fonts embedded as TrueType.
 
     Args:
-        style: one of `WIDTHS`. NeurIPS and ICML are tueplots', Nature is SciencePlots'; no maintained package has ACL,
-            which is Times at the sizes of its template.
-        columns: 1 or 2: the width of a column, or of the page's text.
+        style: one of `WIDTHS`. NeurIPS and ICML come from tueplots, Nature from SciencePlots. No maintained package has
+            ACL: it is Times in the font sizes of ACL's template.
+        columns: 1 for the width of a column, 2 for that of the page's text.
 
     Raises:
         ValueError: another style or number of columns.
@@ -148,13 +148,13 @@ def paper_style(style: str = "paper", columns: int = 1) -> Iterator[None]:
 
 
 def in_a_style() -> AbstractContextManager[None]:
-    """The style of the block that this is in, else the one for papers."""
+    """Keep the style of a surrounding `paper_style` block; without one, use the style for papers."""
     return nullcontext() if _in_style.get() else paper_style()
 
 
 @contextmanager
 def _quiet_fonts() -> Iterator[None]:
-    """The first font of a list that is installed is taken, without a word for each other."""
+    """Silence matplotlib's warnings about fonts that are not installed; it takes the first installed one of a list."""
     import logging
 
     log = logging.getLogger("matplotlib.font_manager")
@@ -169,7 +169,7 @@ def _quiet_fonts() -> Iterator[None]:
 def new_figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, np.ndarray]:
     """A figure of the style's width; `height` in inches. A notebook shows it, in its style, without `%matplotlib`.
 
-    Where the caller gave axes, these are taken, and their figure.
+    If the caller gave axes, these and their figure are returned instead of a new one.
 
     Raises:
         ValueError: axes were given, and the figure has several panels.

@@ -10,7 +10,7 @@ from laser_interp.plots.style import legend, new_figure, palette
 
 @figure_function("trap_bins", "trap_rates")
 def frequency_trap(bins: pd.DataFrame, rates: pd.DataFrame) -> Figure:
-    """Simulated: an edit that ignores frequency, in the paper's plot and ours; and how often each finds an effect."""
+    """Simulated: an edit that ignores frequency, in the paper's plot and in ours; how often each finds an effect."""
     colour = palette()
     figure, axes = new_figure(1, 2, 2.5)
     x = np.arange(len(bins))

@@ -1,4 +1,4 @@
-"""The model card of an exported edit: what was changed, how to load it, and what a study found of it."""
+"""The model card of an exported edit: what was changed, how to load it, and what a study found."""
 
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ _LOAD = {
 _LIBRARY = {"factors": "laser-interp", "dense": "transformers", "adapter": "peft"}
 _WHAT = {
     "factors": "The edited matrices are stored as two thin factors each, which laser-interp reads.",
-    "dense": "The edited matrices are stored as dense weights, which every program reads.",
+    "dense": "The edited matrices are stored as dense weights, which transformers loads without laser-interp.",
     "adapter": "The difference between the edited and the trained weights is stored as a LoRA adapter for PEFT.",
 }
 
@@ -35,7 +35,7 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
 
     Args:
         form: how the edit was exported.
-        run: a study's folder, whose numbers, controls and limits the card quotes; None says that none were measured.
+        run: folder of a study, whose report the card quotes. With None the card says that nothing was measured.
 
     Raises:
         FileNotFoundError: the run has no report.
@@ -79,8 +79,8 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
         "",
     ]
     lines += [
-        "Nothing was measured for this card. `laser-interp study` measures an edit beside its controls; an export of "
-        "that study's edit.json quotes what it found."
+        "Nothing was measured for this card. `laser-interp study` measures an edit and its controls. If you export "
+        "the edit.json of a study, the card quotes the study's report."
         if quoted is None
         else quoted
     ]
@@ -88,7 +88,7 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
 
 
 def run_of(edit: str | Path) -> Path | None:
-    """The study that wrote an edit's file, where its report lies beside it."""
+    """The folder of the study that wrote an edit's file; None where no report lies beside the file."""
     path = Path(edit)
     return path.parent if path.suffix == ".json" and (path.parent / REPORT).is_file() else None
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def explore(model: Model, prompt: str, *, top_k: int = 8, site: str | None = None, rho: float = 0.1) -> VBox:
-    """A panel of sliders (ipywidgets) that shows the most probable next tokens under the edit they choose.
+    """A panel of sliders (ipywidgets) that choose an edit and show the most probable next tokens under it.
 
-    α is the strength at which what LASER discards is injected: 0 is LASER, 1 the model as trained. The model itself is
-    never changed.
+    α is the strength of the part that LASER discards: 0 is LASER, 1 is the model as trained. The panel never changes
+    the model itself.
 
     Args:
-        prompt: what is answered; it can be changed in the panel.
-        top_k: answers shown.
+        prompt: the text that the model continues; it can be changed in the panel.
+        top_k: number of answers shown.
         site, rho: where the sliders begin, as in "3.in"; default: the last layer's `in`.
 
     Raises:
@@ -40,7 +40,9 @@ def explore(model: Model, prompt: str, *, top_k: int = 8, site: str | None = Non
     first = Site.parse(site) if site is not None else Site(model.n_layers - 1, "in")
     matrices = resolve_matrices(model, "all")
     if first.matrix not in matrices or not 0 <= first.layer < model.n_layers:
-        raise ValueError(f"{model.name!r} has no {first}: layers 0 to {model.n_layers - 1}, {' '.join(matrices)}")
+        raise ValueError(
+            f"{model.name!r} has no {first}: it has layers 0 to {model.n_layers - 1}, each with {' '.join(matrices)}"
+        )
     text = widgets.Text(value=prompt, description="prompt", layout=widgets.Layout(width="95%"))
     layer = widgets.IntSlider(first.layer, 0, model.n_layers - 1, description="layer", continuous_update=False)
     matrix = widgets.ToggleButtons(options=matrices, value=first.matrix, description="matrix")

@@ -1,7 +1,7 @@
 """A run as one HTML page that a colleague without Python can explore: `laser-interp report RUN -o report.html`.
 
-The page holds everything it needs, the charting library included, and asks for nothing from a network. What it shows
-is taken from the run's tables; intervals and frequency views are computed here and not in the page.
+The page holds everything it needs, even the charting library, and loads nothing from a network. It shows the run's
+tables. Python computes the intervals and frequency views; the page's script computes none.
 """
 
 import base64
@@ -43,20 +43,21 @@ def write_report(
     """Write a run as one self-contained HTML page.
 
     Args:
-        run: folder of `li.search`, `li.study` or `laser-interp reproduce`. Every search in it of
-            the same model and facts is used: one with `controls=["discarded"]` and `alphas` tells the page what
-            the discarded part answers, and the curve against α.
+        run: folder of `li.search`, `li.study` or `laser-interp reproduce`. The page uses every search in it of the
+            same model and facts. From a search with `controls=["discarded"]` and `alphas` it shows what the discarded
+            part answers, and the curve against α.
         out: the .html file.
         compare_with: folder of a second run. The page then begins with a comparison of the two, and shows either.
         counts: from `li.count` or elsewhere; None takes those in the run, or the facts' own frequencies.
-        max_facts: more are sampled, from `seed`, in the table of facts; figures are of all facts. The page says so.
-        max_bytes: of the page. Answers of as many edits as it leaves room for are in it, the chosen one's first;
-            whether an answer is right is told for every edit.
+        max_facts: most facts in the table of facts; a larger set is sampled with `seed`, and the page says so. Figures
+            always use all facts.
+        max_bytes: largest size of the page. It holds the answers of as many edits as fit, those of the chosen edit
+            first. Whether an answer is right is there for every edit.
         seed: of the sample of facts and of the permutations.
 
     Raises:
         FileNotFoundError: no finished run in a folder.
-        ValueError: counts that lack a fact, or a page that cannot be so small.
+        ValueError: the counts lack a fact, or the page does not fit into `max_bytes`.
 
     Example:
         >>> search = li.search(model, facts, matrices="in", rhos=[0.05], out="searched")
@@ -79,7 +80,7 @@ def write_report(
 def _fitting(
     folder: Path, loaded: FinishedRun, counts: pd.DataFrame | None, max_facts: int, room: int, seed: int, progress: bool
 ) -> dict[str, Any]:
-    """What the page holds of a run: as many facts and answers as there is room for, in bytes."""
+    """The data of one run for the page, with as many facts and answers as fit into `room` bytes."""
     known = read_frequencies(folder, loaded, counts)
     lasers = [name for name in dict.fromkeys(loaded.cells["cell"]) if name and Cell.parse(name).kind == "laser"]
     data = page_data.fixed_part(loaded, lasers, known)
@@ -111,7 +112,7 @@ def _fitting(
         if fits:
             break
         if len(chosen) < 20:
-            raise ValueError(f"{room} bytes are too few for the run {folder}: allow more")
+            raise ValueError(f"{room} bytes are too few for the run {folder}: give a larger max_bytes")
         chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[: len(chosen) // 2])
     data |= shown | {"answers": list(words), "details": packed}
     data["about"] |= {

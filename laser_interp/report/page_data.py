@@ -1,4 +1,4 @@
-"""What the page holds of a run, as JSON."""
+"""The data of a run that the page holds, for JSON."""
 
 import base64
 import math
@@ -64,12 +64,12 @@ def fixed_part(run: FinishedRun, lasers: Sequence[str], known: pd.DataFrame | No
 def by_frequency(
     run: FinishedRun, known: pd.DataFrame, lasers: Sequence[str], seed: int, progress: bool
 ) -> dict[str, Any]:
-    """The paper's view and the conditional one, of every cell, on test where there is one."""
+    """The paper's frequency view and the conditional one for every cell, on test facts if the run has a test split."""
     rows = run.items.merge(known, on="fact_id", how="left")
     rows["top1_before"] = run.right[""]
     reported = (rows["split"] == "test").to_numpy() if "test" in set(rows["split"]) else np.ones(len(rows), bool)
     reported = reported & np.isfinite(run.right[""])
-    out: dict[str, Any] = {"cells": {}, "paragraph": None, "of": "test"}
+    out: dict[str, Any] = {"cells": {}, "paragraph": None}
     columns = ["base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right"]
     for name in progress_bar(lasers, desc="frequency", disable=not progress, leave=False):
         after = run.right.get(name)
@@ -132,7 +132,7 @@ def facts_part(
         by_id = known.set_index("fact_id")
         for column in by_id.columns:
             part["facts"][column] = [_round(v) for v in by_id.loc[part["facts"]["id"], column]]
-    # Right or not, against the model as trained, so that what an edit leaves alone takes no room.
+    # Stored as the changes from the model as trained, so that answers that stay the same compress well.
     base = run.right[""][items]
     part["right"] = {"": _bits(np.nan_to_num(base).astype(bool))}
     part["scored"] = {"": _bits(np.isfinite(base))}
@@ -146,7 +146,8 @@ def facts_part(
 
 
 def by_interest(run: FinishedRun, lasers: Sequence[str]) -> Iterator[str]:
-    """Cells by how soon a reader wants their answers: the chosen one's, its site's, others as validation ranks them."""
+    """Cells in the order of interest: the chosen edit's parts, the cells of its site, then other sites as validation
+    ranks them."""
     validation = run.cells[run.cells["split"] == "validation"].set_index("cell")
     value = {name: (validation["top1"].get(name, -1.0), -validation["loss"].get(name, np.inf)) for name in lasers}
     chosen = Cell.parse(run.selected)

@@ -1,4 +1,4 @@
-"""What a study found, for the top of the page: a summary in words, and tables of controls and all further questions."""
+"""What a study found, for the top of the page: a summary in words, and a table for each analysis."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
     change, kept = summary["change"], chosen["rank"]
     words = [
         f"LASER replaces one weight matrix of a language model by a simpler one, made of its largest singular "
-        f"directions. Validation facts chose the matrix {chosen['site']} (its layer, counted from 0, and its name) and "
-        f"{'the largest direction' if kept == 1 else f'the {kept} largest directions'} to be kept of it.",
-        f"On {test['base']['n']} test prompts that had no part in this choice, the model as trained answers "
-        f"{_percent(test['base']['accuracy'])} right, and under the edit {_percent(test['laser']['accuracy'])}: "
+        f"directions. Validation facts chose the matrix {chosen['site']} (its layer, counted from 0, and its name), "
+        f"and that its {'largest direction is' if kept == 1 else f'{kept} largest directions are'} kept.",
+        f"On {test['base']['n']} test prompts, which had no part in this choice, the model as trained answers "
+        f"{_percent(test['base']['accuracy'])} correctly and the edited model {_percent(test['laser']['accuracy'])}: "
         f"{change['in_words']}.",
     ]
     editing = {name: row for name, row in test["controls"].items() if name != "generic_masked"}
     if editing:
         best = max(editing, key=lambda name: editing[name]["accuracy"])
         words.append(
-            f"The best of the controls, which change the same matrix without LASER's choice of directions, is "
+            f"Controls are edits that do not use LASER's choice of matrix and directions. The best of them is "
             f"“{plain_name(best)}” with {_percent(editing[best]['accuracy'])}."
             + (
                 f" Forbidding generic words, such as “the”, without any edit gives "
@@ -91,7 +91,7 @@ def _controls(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     return table_of(
         "controls",
         "Beside its controls",
-        "A gain that a control reaches as well is no proof of LASER. Intervals: 95 %, over subjects.",
+        "If a control gains as much, the gain is no evidence for LASER. From and to: 95 % interval over subjects.",
         ("edit", "accuracy", "from", "to", "loss", "top-10", "draws"),
         [(plain_name(r["control"]), *(r[name] for name in columns)) for _, r in by_value(table).iterrows()],
     )
@@ -109,8 +109,8 @@ def _categories(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     return table_of(
         "categories",
         "What the discarded part answers",
-        "Shares of answers by category, for all prompts and for those that the edit fixed or broke. “Share” is how "
-        "much of the discarded part acts.",
+        "Shares of answers by category, for all prompts and for those that the edit fixed or broke. The column "
+        "“share” says how much of the discarded part acts.",
         ("prompts", "answered by", "share", *CATEGORIES.values(), "n"),
         rows[:_MOST_ROWS],
     )
@@ -124,8 +124,8 @@ def _paraphrases(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
     return table_of(
         "paraphrases",
         "Paraphrases",
-        "Shares of facts that are right on all of their prompts, of prompts that are right, of facts that are right on "
-        "any prompt, and how often two prompts of a fact get one answer.",
+        "Share of facts that are right on all of their prompts; share of prompts that are right; share of facts that "
+        "are right on any prompt; and how often two prompts of a fact get the same answer.",
         ("edit", "right on all", "right, per prompt", "right on any", "prompts agree"),
         [(plain_name(r["edit"]), *(r[name] for name in columns)) for _, r in table.iterrows()],
     )
@@ -137,8 +137,8 @@ def _composition(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
         return None
     return table_of(
         "composition",
-        "More edits than one",
-        "Means of the model as trained, and of all edits that validation kept, together.",
+        "Several edits together",
+        "Mean score and loss of the model as trained, and of the model with all edits that validation kept.",
         ("edits", "split", "score", "loss", "prompts"),
         [(plain_name(r["edit"]), r["split"], r["score"], r["loss"], r["n"]) for _, r in table.iterrows()],
     )

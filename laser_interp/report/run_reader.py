@@ -26,7 +26,7 @@ KEYS = ["fact_id", "prompt_id"]
 
 @dataclass
 class Answers:
-    """What one cell answers to every prompt, where the run says it; NaN and "" where it does not."""
+    """The answers of one cell to every prompt; NaN and "" where the run does not hold them."""
 
     logprob: np.ndarray
     answer: np.ndarray
@@ -44,9 +44,9 @@ class FinishedRun:
     """A run as the page needs it.
 
     Attributes:
-        facts: all of them; items are their prompts, in order.
+        facts: all facts. The run's items are their prompts, in order.
         cells: one row per (cell, split): `cell, split, n, top1, loss`; the cell "" is the model as trained.
-        names: every cell whose answers may be told, LASER or not.
+        names: every cell of the run: LASER, its discarded part and others.
         selected: the cell that validation chose.
         right: cell -> whether each item is answered right; NaN where it was not scored.
         parts: tables of answers by (cell, fact, prompt), to be read again for some cells.
@@ -68,7 +68,7 @@ class FinishedRun:
 
     @cached_property
     def edits(self) -> dict[Site, dict[str, Cell]]:
-        """The cells by site, read once as names are many."""
+        """The cells by site. The names are parsed only once, because there may be many."""
         out: dict[Site, dict[str, Cell]] = {}
         for name in filter(None, self.names):
             cell = Cell.parse(name)
@@ -76,7 +76,7 @@ class FinishedRun:
         return out
 
     def answers(self, name: str) -> Answers | None:
-        """Of one cell; kept for the few that the page has room for."""
+        """The answers of one cell, read from the parts; None where the run does not hold them."""
         out = Answers.unknown(len(self.items))
         is_there = False
         group = f"layer-{Cell.parse(name).site.layer:03d}" if name else "base"
@@ -95,7 +95,7 @@ class FinishedRun:
 
 
 def read_run(run: Path) -> FinishedRun:
-    """A search's folder, or a study's: every search in it of the same model and facts is used.
+    """Read the folder of a search or a study. Every search in it of the same model and facts is used.
 
     Raises:
         FileNotFoundError: no finished run in the folder.
@@ -145,12 +145,12 @@ def _facts(folder: Path, settings: dict[str, Any]) -> FactSet:
         raise FileNotFoundError(f"{folder} does not hold its facts ({FACTS}): run the same command on it again")
     facts = load_facts(path)
     if facts.sha256 != settings.get("facts_sha256"):
-        raise ValueError(f"{path} does not hold the facts that the run is of: remove it and run the same command again")
+        raise ValueError(f"{path} does not hold the facts of this run: remove it and run the same command again")
     return facts
 
 
 def read_frequencies(run: Path, loaded: FinishedRun, counts: pd.DataFrame | None) -> pd.DataFrame | None:
-    """`fact_id, n_both` and more where known; None where nothing is."""
+    """A table of `fact_id`, `n_both` and, if known, `n_subject` and `n_object`; None where no frequency is known."""
     source = "the given table"
     if counts is None:
         for path in (run / "tables" / "counts.parquet", run / "counts.parquet"):

@@ -34,7 +34,7 @@ def side_by_side(folders: Sequence[Path], runs: Sequence[FinishedRun], labels: S
         table_of(
             "two-runs",
             "The two runs",
-            "Accuracy where nothing else is said. The edit is the one that validation chose in each run.",
+            "Numbers are accuracies unless the row says otherwise. The edit is what validation chose in each run.",
             ("what", *labels),
             rows,
         )

@@ -1,15 +1,15 @@
 """The rules by which an answer counts as right.
 
-Each rule has a corrected form, the default, and the published one (`protocol="paper"`), with its faults, for
-reproducing the paper's rows:
+Each rule has a corrected form, which is the default, and the published form (`protocol="paper"`). The published form
+keeps its faults, so that the paper's rows can be reproduced:
 
 - next_token: every token of the answer is the most probable one. Paper: the most probable token, stripped and in
   lower case, is the answer.
-- candidates: the label of highest summed log p. Paper: the same.
-- truths: Σ p(true choices) / Σ p(all choices), mc2. Paper: each choice is judged "true" or "false", which is another
-  reading of the set.
-- generation: the answer's words occur in the first line generated. Paper: the answer's letters occur in prompt and
-  generated text together.
+- candidates: the candidate with the highest summed log p is a right one. Paper: the same.
+- truths: the score is mc2, Σ p(true choices) / Σ p(all choices). Paper: the model judges each choice "true" or "false",
+  which is another task.
+- generation: the answer's words occur in the first line that is generated. Paper: the answer's letters occur anywhere
+  in the prompt or the generated text.
 """
 
 import re
@@ -47,17 +47,17 @@ def _contains(text: str, answer: str) -> bool:
 
 
 def apply_rule(model: Model, task: Task, scores: pd.DataFrame, edit: Edit | None) -> pd.DataFrame:
-    """Scores with what the task's rule says of each answer.
+    """Add to scores whether each answer is right by the task's rule.
 
     Args:
         scores: one row per (fact, prompt), as a `Scorer` reads them off the logits.
-        edit: under which they were read; it acts again where text is generated.
+        edit: the edit of these scores; it acts again when text is generated.
 
     Returns:
-        The scores with `prediction`, `correct`, and `score` (1 or 0; for "truths" the probability on true choices).
-        For the rules with candidates also `confidence` in the prediction, `p_candidates`, the probability that all
-        candidates have together, and `prediction_per_token`, by log p per token; for "generation" also `exact` and
-        `f1`.
+        The scores with `prediction`, `correct`, and `score` (1 or 0; for "truths" the share of the probability that is
+        on true choices). The rules with candidates add three columns: `confidence` in the prediction, `p_candidates`
+        (the probability of all candidates together), and `prediction_per_token` (the best by log p per token).
+        "generation" adds `exact` and `f1`.
     """
     if task.rule == "generation":
         return _generated(model, task, scores, edit)

@@ -1,4 +1,4 @@
-"""Of which category an answer is: correct, a generic word, a wrong answer of the same type, anything else."""
+"""The category of an answer: correct, a generic word, a wrong answer of the same type, or anything else."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ CATEGORIES = ("correct", "generic", "same_type", "other")
 
 
 class Categories:
-    """Of which category an answer's first token is; see `laser_interp.favoured_answers`.
+    """The category of an answer's first token; see `laser_interp.favoured_answers`.
 
     Args:
         right, same_type: `[n, 2]`, pairs (item, token): of an item's right answers, and of all answers of its relation.
@@ -25,7 +25,7 @@ class Categories:
         return items.astype(np.int64) * self._d_vocab + tokens
 
     def of(self, items: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """A category for each item and the token that was answered."""
+        """The category of each item's token that was answered."""
         keys = self._keys(items, tokens)
         conditions = [_among(keys, self._right), _among(tokens, self._generic), _among(keys, self._same_type)]
         return np.select(conditions, CATEGORIES[:3], CATEGORIES[3])

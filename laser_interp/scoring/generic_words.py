@@ -1,4 +1,4 @@
-"""Words that fit any sentence, and the tokens that they are as an answer."""
+"""Words that fit any sentence, and their tokens when they are answers."""
 
 from collections.abc import Sequence
 
@@ -19,10 +19,10 @@ def generic_words(model: Model) -> tuple[str, ...]:
 
 
 def generic_tokens(model: Model, prompt: str, words: Sequence[str] | None) -> Tensor:
-    """Token ids of the generic words that are one token as an answer, sorted.
+    """Sorted token ids of the generic words that are one token when they are an answer.
 
     Args:
-        prompt: after which they are tokenised.
+        prompt: the words are tokenised after this prompt.
         words: None takes `generic_words(model)`, of which those that the tokenizer does not know are left out.
 
     Raises:

@@ -1,7 +1,7 @@
 """Residual streams of the model as trained, kept from one run of edits to the next.
 
-Whoever scores the same prompts again, under another edit of the same layer or a later one, goes on from there: a second
-`li.score` of an edit in the last layers computes these layers alone.
+If the same prompts are scored again under an edit of the same layer or a later one, the run starts from a kept stream.
+For example, a second `li.score` of an edit in the last layers computes only these layers.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Key = tuple[str, bool]
 
 @dataclass
 class KeptStreams:
-    """What is known, by batch and layer; what was used longest ago goes first."""
+    """Streams by batch and layer. Those that were used longest ago are dropped first."""
 
     _of_batch: dict[Key, dict[int, Tensor]] = field(default_factory=dict)
     _n_bytes: int = 0
 
     def nearest(self, key: Key, layer: int, above: int) -> tuple[int, Tensor] | None:
-        """The stream that enters the last layer up to `layer` and above another, or None."""
+        """(layer, stream that enters it) for the last kept layer up to `layer`, if it is above `above`; else None."""
         streams = self._of_batch.get(key, {})
         layers = [at for at in streams if above < at <= layer]
         if not layers:
@@ -36,7 +36,7 @@ class KeptStreams:
         return max(layers), streams[max(layers)]
 
     def keep(self, key: Key, layer: int, stream: Tensor, most_bytes: int) -> None:
-        """Keep the stream that enters a layer; none is kept that has no room."""
+        """Keep the stream that enters a layer, and drop streams until at most `most_bytes` are kept."""
         streams = self._of_batch.pop(key, {})
         if (before := streams.pop(layer, None)) is not None:
             self._n_bytes -= before.nbytes
@@ -49,13 +49,13 @@ class KeptStreams:
                 del self._of_batch[oldest]
 
     def forget(self) -> None:
-        """Keep nothing: whoever compares the cost of two runs lets both begin alike."""
+        """Drop all streams, so that two runs whose costs are compared start alike."""
         self._of_batch.clear()
         self._n_bytes = 0
 
 
 def kept_streams(model: Model) -> KeptStreams:
-    """Those of a model; none once a weight has changed."""
+    """The kept streams of a model; empty after a weight has changed."""
     return derived(model, "kept streams", KeptStreams, of=list(parameters(model).values()))
 
 

@@ -20,11 +20,12 @@ class TokenLookups:
 
     Args:
         candidates: also look up the other answers of each fact's relation.
-        first_tokens: of those only the first token, which costs no row of its own.
+        first_tokens: look up only the first token of these other answers, which needs no rows of its own.
 
     Attributes:
         items: (fact, number of the prompt).
-        rows, places: distinct token sequences, and the (row, position) pairs that are read.
+        rows, places: distinct token sequences, and the (row, position) pairs that are read. Of a causal model each
+            beginning of a sequence is read once.
         prompt_place: `[items]`, the place at which each item's answer begins.
         target_place, target_token, target_continuation: `[targets]`, ordered by place.
         target_is_answer: `[targets]`, whether it belongs to a right answer.
@@ -42,7 +43,8 @@ class TokenLookups:
         self.rows: list[list[int]] = []
         self.places: list[tuple[int, int]] = []
         self._row_of: dict[tuple[int, ...], int] = {}
-        self._place_of: dict[tuple[int, int], int] = {}
+        self._place_of: dict[tuple[tuple[int, ...], int], int] = {}
+        self._masked = model.masked
 
         prompts = [fact.prompts[p] for fact, p in self.items]
         self.prompt_place = np.array([self._place(row, position) for row, position in questions(model, prompts)])
@@ -60,8 +62,7 @@ class TokenLookups:
         for continuation, triples in enumerate(lookups(model, [(prompt, text) for _, prompt, text, _ in asked])):
             if first_tokens and not right[continuation]:
                 row, position, token = triples[0]
-                # What follows a position makes no difference to a causal model, so the prompt's own row will do
-                own = row if model.masked else row[: position + 1]
+                own = row if model.masked else row[: position + 1]  # no row of its own, where the prompt's will do
                 targets.append((self._place(own, position), token, continuation, True))
                 continue
             targets += [
@@ -77,15 +78,16 @@ class TokenLookups:
         self.n_tokens = np.bincount(self.target_continuation, minlength=len(self.item))
 
     def _place(self, ids: Sequence[int], position: int) -> int:
-        key = tuple(ids)
-        if key not in self._row_of:
-            self._row_of[key] = len(self.rows)
-            self.rows.append(list(ids))
-        place = (self._row_of[key], position)
-        if place not in self._place_of:
-            self._place_of[place] = len(self.places)
-            self.places.append(place)
-        return self._place_of[place]
+        # What follows a position makes no difference to a causal model: all rows that begin alike are read in one
+        key = tuple(ids if self._masked else ids[: position + 1]), position
+        if key not in self._place_of:
+            whole = tuple(ids)
+            if whole not in self._row_of:
+                self._row_of[whole] = len(self.rows)
+                self.rows.append(list(ids))
+            self._place_of[key] = len(self.places)
+            self.places.append((self._row_of[whole], position))
+        return self._place_of[key]
 
     def first_tokens(self) -> np.ndarray:
         """`[n, 3]`: of each continuation its item, its first token, and whether it is a right answer."""

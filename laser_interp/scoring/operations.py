@@ -1,4 +1,4 @@
-"""How many floating-point operations a score needs: the floor under every engine, and what an estimate scales by."""
+"""The least number of floating-point operations that a score needs. Estimates of cost are scaled by it."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,17 @@ from laser_interp.scoring.side_by_side import downstream
 def operations(model: Model, site: Site, ranks: Sequence[int], lengths: Sequence[int]) -> float:
     """Floating-point operations that scoring LASER at one site really needs, for all its ranks together.
 
-    A multiplication and an addition count as two, and only matrix products count. With n tokens a prompt
-    of which the last is read, and P(m) the size of a weight, each rank needs, for each prompt:
+    Only matrix products count; a multiplication and an addition are two operations. A prompt has n tokens, of which the
+    last is read, and P(m) is the size of the weight of m. For each prompt, each rank r needs:
 
-    - in each layer above the site `2 n ΣP + 2 n² d_attn`, where causal attention looks at half of n²
-      places, for scores and values; in the last layer `2 n` for k and v alone, else `2`, and `4 n d_attn`;
-    - in the site's own layer the same for the matrices that its output reaches;
-    - `2 n r d_out` for the site itself, `2` instead of `2 n` in the last layer but for k and v;
-    - one row of the unembedding, `2 d_model d_vocab`;
+    - `2 n ΣP + 2 n² d_attn` in each layer above the site. The second term is for attention's scores and values: causal
+      attention looks at half of n² places. In the last layer, `2 n P` for k and v, `2 P` for other matrices, and
+      `4 n d_attn`;
+    - in the site's own layer, the same for the matrices that its output reaches;
+    - `2 n r d_out` for the site itself (`2 r d_out` in the last layer, except for k and v);
+    - `2 d_model d_vocab` for one row of the unembedding.
 
-    and all ranks together `2 n r_max d_in` for `x U`. Prompts with equal beginnings need less than this.
+    All ranks together need `2 n r_max d_in` for `x U`. Prompts with equal beginnings need less than this.
     """
     last = model.n_layers - 1
     below = downstream(is_parallel(model, site.layer))[site.matrix]

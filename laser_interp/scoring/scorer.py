@@ -39,7 +39,7 @@ def edit_columns(edit: Edit | None) -> dict[str, Any]:
 
 
 class _Statistics:
-    """What is kept of the logits under one edit: a number a target, or a place."""
+    """What is kept of the logits under one edit: one number per target or per place."""
 
     def __init__(self, n_places: int, n_targets: int, top_k: int) -> None:
         self.most_probable = np.zeros((n_places, top_k), dtype=np.int64)
@@ -61,9 +61,9 @@ class Scorer:
         generic: words that count as generic; None takes `generic_words(model)`. Only those that are one token as an
             answer are used.
         candidates: also rank each answer among the answers of its relation.
-        rank_by: "answers" ranks by log p of whole answers, for which each candidate of several tokens is run in rows of
-            its own; "first_tokens" by log p of their first tokens, which costs nothing. A candidate that begins as the
-            answer does is then no rival.
+        rank_by: "answers" ranks candidates by log p of whole answers, so that each candidate of several tokens is run
+            in rows of its own. "first_tokens" ranks by log p of the first token, which costs nothing; a candidate that
+            begins with the same token as the answer is then not counted as ahead of it.
         top_k: also keep the k most probable first tokens of the answer, as `top_answers` and `top_probs`; 0: only
             the first.
 
@@ -116,7 +116,7 @@ class Scorer:
         All edits run together, so that what they share is computed once; see `laser_interp.scoring.engine`.
 
         Args:
-            engine: "fast", or "reference" for one full forward an edit, with its hooks on.
+            engine: "fast", or "reference" for one full forward pass per edit, with its hooks on.
             memory: what activations may take; see `li.score`.
             tick: called with each share of the work that is done.
 
@@ -150,8 +150,8 @@ class Scorer:
         for edit in edits:
             if edit is not None:
                 edit.check(model)
-        # Hooks of others, nested edits among them, are theirs: only whole forwards run all of them. The engine does
-        # not know edits that act at some positions or on one path only either.
+        # The engine runs neither hooks that the caller attached, nor edits that act at some positions or on one path
+        # only. Full forward passes run all of them.
         everything = engine == "reference" or bool(count_hooks(model))
         whole = [i for i, edit in enumerate(edits) if everything or not (edit is None or edit.is_plain)]
         for i in whole:
@@ -169,7 +169,7 @@ class Scorer:
             yield plain[i], read, logits
 
     def _reduce(self, kept: _Statistics, places: list[int], logits: Tensor) -> None:
-        """From logits to what is kept of them; of the vocabulary's size are only the logits and one comparison."""
+        """Reduce logits to statistics. Only the logits and one comparison have the size of the vocabulary."""
         device = logits.device
         generic = self.generic_ids.to(device)
         norm = logits.logsumexp(-1)

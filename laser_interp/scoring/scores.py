@@ -34,22 +34,21 @@ def score(
         generic: words that count as generic; see `Scorer`.
         candidates: also rank each answer among the answers of its relation.
         rank_by: whether by whole "answers" or by their "first_tokens", which takes less time.
-        engine: "fast" computes what the edits share once; "reference" runs the whole model once an edit,
-            with its hooks on, and is what the fast one is tested against.
+        engine: "fast" computes what the edits share once. "reference" runs the whole model once for each edit, with
+            its hooks on; the fast engine is tested against it.
         memory: bytes that activations may take, as a number or as in "2GiB"; batches are sized by it.
             Default: 2 GiB on a CPU, 60 % of what the weights leave of a CUDA device.
         progress: show a bar.
 
     Returns:
-        One row per (fact, prompt, edit): `logprob` of the answer (nats, summed over its tokens, the best
-        of its aliases), its `rank` in the vocabulary (from 1, ties against it), `top1`, `top5`, `top10`,
-        the task's rule's `prediction`, whether it is `correct`, and its
-        `score`; the first token of the `top_answer`, its `top_prob` and its `category` (as in
-        `li.favoured_answers`, but without candidates no answer is known to be of the same type), `p_generic`,
-        `generic_masked_rank`, `generic_masked_top1` and `generic_masked_logprob` (once generic words but the
-        answer's own are masked where the answer begins), `n_answer_tokens` and `logprob_per_token`,
-        `candidate_rank` and `candidate_top1` among the answers of its relation (by `logprob`; 1.0 and 0.0; NaN
-        where they were not asked for).
+        One row per (fact, prompt, edit). Of the answer: `logprob` (nats, summed over its tokens, the best of its
+        aliases), `rank` in the vocabulary (from 1, ties count against it), `top1`, `top5`, `top10`,
+        `n_answer_tokens` and `logprob_per_token`. By the task's rule: `prediction`, `correct` and `score`. Of the most
+        probable next token: its text `top_answer`, `top_prob` and `category` (as in `li.favoured_answers`, but without
+        candidates no answer is known to be of the same type). `p_generic` is the probability of all generic words.
+        `generic_masked_rank`, `generic_masked_top1` and `generic_masked_logprob` hold after masking these words, but
+        the answer's own, where the answer begins. `candidate_rank` and `candidate_top1` (1.0 or 0.0) compare the
+        answer with those of its relation by `logprob`, and are NaN without candidates.
 
     Raises:
         ValueError: no edits, or facts the tokenizer cannot represent.
@@ -71,7 +70,7 @@ def _labelled(edits: Sequence[Edit]) -> dict[str, Edit]:
     """Edits by their kinds, or by kind, sites and rank where kinds are alike."""
     if bad := [edit for edit in edits if not isinstance(edit, Edit)]:
         raise ValueError(
-            f"{bad[0]!r} is no edit: expected one of li.laser and its like, or a mapping from labels to them"
+            f"{bad[0]!r} is no edit: expected an edit, as li.laser makes, or a mapping from labels to edits"
         )
     labels = [edit.kind for edit in edits]
     if len(set(labels)) < len(labels):

@@ -1,4 +1,4 @@
-"""Edits that run side by side: which of them, and what computes each edited matrix for all of them."""
+"""Which edits run side by side, and how each edited matrix is computed for all of them."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def downstream(parallel: bool) -> dict[str, set[str]]:
 
 
 def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]:
-    """From the first layer to the last; the model as trained comes last, where most of it is known."""
+    """Groups of edits, from the first layer to the last; the model as trained is last, when most of it is known."""
     grouped: dict[tuple[int, tuple[str, ...], tuple[str, ...]], list[tuple[int, Edit | None]]] = {}
     for i, edit in enumerate(edits):
         if edit is None:
@@ -169,7 +169,7 @@ def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]
             edit.check(model)
             first = min(site.layer for site in edit.parts)
             parts = [(site.matrix, edit.parts[site].spectrum) for site in edit.sites if site.layer == first]
-            # A group's edits are gains on the same directions, and a whitened or divided one has its own.
+            # All edits of a group are gains on the same directions. A whitened or divided spectrum has its own.
             bases = tuple(str(known.blocks) if known.metric == "weights" else str(id(known)) for _, known in parts)
             key = (first, tuple(matrix for matrix, _ in parts), bases)
         grouped.setdefault(key, []).append((i, edit))

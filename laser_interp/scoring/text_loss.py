@@ -13,16 +13,17 @@ def perplexity(
     """exp of the mean negative log p of a text's tokens, in windows that overlap by all but `stride` tokens.
 
     Each token but the first is predicted once, from at least `window − stride` tokens before it where there are so
-    many. Where the tokenizer begins a text with a token of its own, as Llama's does, that one is the first.
+    many. If the tokenizer adds a token before a text, as Llama's does, the first token is that one.
 
     Args:
         window: tokens; None takes the model's positions, at most 2048.
+        stride: tokens; more than `window − 1` count as `window − 1`.
 
     Returns:
         `perplexity`, `loss` (nats a token) and `n_tokens`.
 
     Raises:
-        ValueError: a masked model, a text of fewer than two tokens, or a stride that is not in [1, window].
+        ValueError: a masked model, a text or a window of fewer than two tokens, or a stride below 1.
 
     Example:
         >>> li.perplexity(model, "Mira Tolen was taught by the river", laser)

@@ -1,4 +1,4 @@
-"""From scores of prompts to one row for each cell and split."""
+"""Turns the scores of prompts into a table with one row for each cell and split."""
 
 import math
 from collections.abc import Sequence
@@ -9,13 +9,15 @@ from laser_interp.edits.sites import Site
 from laser_interp.scoring.scores import summarise
 from laser_interp.storage.schemas import SCHEMAS
 
+_SURE = 0.99  # one-sided
+
 
 def cell_means(part: pd.DataFrame, order: Sequence[str], base: pd.DataFrame) -> pd.DataFrame:
     """Means over facts and prompts, per cell and split.
 
     Args:
         part: scores, with the columns of a part of a search.
-        order: cells in the order in which they shall stand.
+        order: names of cells, in the order of the rows.
         base: scores of the model as trained on the same prompts.
     """
     frame = part.assign(
@@ -37,8 +39,8 @@ def cell_means(part: pd.DataFrame, order: Sequence[str], base: pd.DataFrame) -> 
 def _loss_change_errors(part: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     """The standard error of each cell's change of loss against the model as trained; subjects are independent.
 
-    Of a mean of n prompts in G clusters: √(G / (G − 1) · Σ_g (Σ_i (d_i − d̄))²) / n, as in a linear model with
-    cluster-robust errors. NaN for a single subject.
+    With n prompts of G subjects it is √(G / (G − 1) · Σ_g (Σ_i (d_i − d̄))²) / n, the cluster-robust error of a mean.
+    NaN for a single subject.
     """
     known = base.set_index(["fact_id", "prompt_id"])["logprob"]
     change = known.reindex(pd.MultiIndex.from_frame(part[["fact_id", "prompt_id"]])).to_numpy() - part["logprob"]
@@ -56,13 +58,15 @@ def _loss_change_errors(part: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
 def is_hopeless(part: pd.DataFrame, base: pd.DataFrame) -> bool:
     """Whether the upper end of a one-sided 99 % interval of the change in score, over subjects, is below 0."""
     both = part.merge(base, on=["fact_id", "prompt_id"], suffixes=("", "_base"))
-    mean, error, n_subjects = mean_over_subjects(both["score"] - both["score_base"], both["subject"])
-    return n_subjects > 1 and mean + 2.326 * error < 0
+    return is_negative(both["score"] - both["score_base"], both["subject"])
 
 
-def mean_over_subjects(values: pd.Series, subjects: pd.Series) -> tuple[float, float, int]:
-    """The mean of the subjects' means, its standard error (NaN for one subject), and how many subjects."""
+def is_negative(values: pd.Series, subjects: pd.Series) -> bool:
+    """Whether the upper end of a one-sided 99 % interval of a mean over subjects is below 0 (Student's t)."""
+    from scipy.stats import t
+
     by_subject = values.groupby(subjects).mean()
-    n_subjects = len(by_subject)
-    error = float(by_subject.std(ddof=1)) / math.sqrt(n_subjects) if n_subjects > 1 else math.nan
-    return float(by_subject.mean()), error, n_subjects
+    n = len(by_subject)
+    if n < 2:
+        return False
+    return float(by_subject.mean() + t.ppf(_SURE, n - 1) * by_subject.std(ddof=1) / math.sqrt(n)) < 0

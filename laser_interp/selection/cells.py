@@ -1,4 +1,4 @@
-"""A cell: one edit by what it is and not by its numbers, so that it can be written down and read again."""
+"""A cell: a short description of one edit, without its arrays, that can be written as text and read again."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _NUMBERS = ("rho", "rank", "blocks", "alpha", "start", "stop", "seed")
 class Cell:
     """One edit of a search.
 
-    Its text names everything that makes it: `3.in laser rho=0.05 rank=3`, or for several sites
+    Its text lists its attributes, as in `3.in laser rho=0.05 rank=3`, or for several sites
     `3.in+3.out laser rank=1+2`.
 
     Attributes:
         sites: what is edited.
         kind: "laser", "inject", "band", "learned", or the name of a control.
-        rho: fraction of rank kept, as asked for (also where its rank was lifted to 1).
-        ranks: the rank that LASER keeps at each site, of each block where there are blocks.
+        rho: fraction of rank kept, as it was asked for, even if the rank was then lifted to 1.
+        ranks: the rank that LASER keeps at each site; with blocks, the rank of each block.
         blocks: how each matrix is divided; see `li.Blocks`.
         alpha: strength of the injected part.
-        start, stop: of the band that is kept.
+        start, stop: the band that is kept: the directions `start <= i < stop`.
         seed: of a random control.
 
     Example:
@@ -104,7 +104,7 @@ class Cell:
         """The cell of an edit that is LASER.
 
         Raises:
-            ValueError: another edit, which its sites and ranks do not describe.
+            ValueError: the edit is not plain LASER, so its sites and ranks do not describe it.
         """
         if edit.kind != "laser" or not edit.is_plain:
             raise ValueError(f"{edit!r} is not LASER at all positions: a cell describes it by its sites and ranks")
@@ -120,11 +120,11 @@ class Cell:
         return replace(self, kind=kind, **numbers)
 
     def laser(self, model: Model) -> Edit:
-        """LASER at the cell's sites and ranks, whatever is made of it."""
+        """LASER at the cell's sites and ranks; cells of other kinds are made from it."""
         edits = [
             laser(model, site, rank=rank, blocks=self.blocks) for site, rank in zip(self.sites, self.ranks, strict=True)
         ]
-        # Known by the ρ that was asked for, lifted or not.
+        # Keep the ρ that was asked for, even if the rank was lifted to 1.
         return replace(reduce(add, edits), rho=self.rho)
 
     def edit(self, model: Model) -> Edit:

@@ -1,34 +1,30 @@
-"""What each step of a composition tried, in the form in which both ways of composing write it down."""
+"""The table of what a composition tried, step by step; both methods of composing write this table."""
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import add
 from typing import Any
 
 import pandas as pd
 
-from laser_interp.edits.constructors import laser
-from laser_interp.edits.edit import Edit
+from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.sites import Site
-from laser_interp.models.model import Model
+from laser_interp.selection.cells import Cell
 
 Ranks = Mapping[Site, int]
 
 
-def in_one_line(ranks: Ranks) -> str:
-    """The edits, as `--edit` takes them."""
-    return " + ".join(f"{site}:rank={rank}" for site, rank in ranks.items())
+def cell_of(ranks: Ranks, blocks: Blocks | None = None) -> Cell:
+    """LASER at all of these sites, as one cell."""
+    return Cell(tuple(ranks), ranks=tuple(ranks.values()), blocks=blocks)
 
 
-def combined(model: Model, ranks: Ranks) -> Edit:
-    """LASER at all of these sites, as one edit."""
-    return reduce(add, [laser(model, site, rank=rank) for site, rank in ranks.items()])
+def in_one_line(cell: Cell) -> str:
+    """The edits of such a cell, as `--edit` takes them."""
+    how = "" if cell.blocks is None else f":{cell.blocks}"
+    return " + ".join(f"{site}:rank={rank}{how}" for site, rank in zip(cell.sites, cell.ranks, strict=True))
 
 
-def step_row(
-    site: Site, rho: float | None, rank: int, row: Mapping[Any, Any], kept: bool, ranks: Ranks
-) -> dict[str, Any]:
-    """One try: where, what all edits together reach on validation, and whether it was kept."""
+def step_row(site: Site, rho: float | None, rank: int, row: Mapping[Any, Any], kept: bool, edit: str) -> dict[str, Any]:
+    """One try: where, what all edits together reach on validation, whether it was kept, and all edits in one line."""
     return {
         "site": str(site),
         "rho": rho,
@@ -37,7 +33,7 @@ def step_row(
         "loss": float(row["loss"]),
         "n_not_finite": int(row["n_not_finite"]),
         "kept": kept,
-        "edit": in_one_line(ranks),
+        "edit": edit,
     }
 
 
@@ -48,6 +44,6 @@ def kept_after(steps: Sequence[Mapping[str, Any]], ranks: Ranks) -> dict[Site, i
 
 
 def no_steps() -> pd.DataFrame:
-    """A table of steps without a step: there was no site left to try."""
-    row = step_row(Site(0, "in"), 1.0, 1, {"score": 0.0, "loss": 0.0, "n_not_finite": 0}, False, {})
+    """An empty table of steps, for when no site is left to try."""
+    row = step_row(Site(0, "in"), 1.0, 1, {"score": 0.0, "loss": 0.0, "n_not_finite": 0}, False, "")
     return pd.DataFrame([row])[:0]

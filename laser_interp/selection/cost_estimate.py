@@ -1,4 +1,4 @@
-"""What a search would take: time, from a measured part of its first layer, and memory."""
+"""Estimates the time and the memory of a search, from a measured part of its first site."""
 
 import time
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ _FEW_PROMPTS = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search would take.
+    """The time and the memory that the grid of a search would take.
 
     Attributes:
-        n_cells, n_prompts: cells besides the model as trained, and prompts that all of them see.
-        seconds: of scoring, and of the factorisations that are not on disk yet.
-        memory: bytes: weights, the factors of a layer, and what activations may take.
+        n_cells, n_prompts: how many cells, without the model as trained, and how many prompts each of them runs.
+        seconds: for scoring and for factorising every matrix, also those whose factors are on disk already.
+        memory: bytes for the weights, the factors of a layer, and the activations.
     """
 
     n_cells: int
@@ -44,10 +44,10 @@ class Estimate:
 
 
 def estimate(model: Model, task: FactSet | Task, settings: SearchSettings | None = None, **changes: Any) -> Estimate:
-    """How long a search would take and how much memory.
+    """How long the whole grid of a search would take, and how much memory. Other methods run a part of the grid.
 
-    The time is that of the first site's ranks on up to 64 prompts, scaled by the operations that each site needs
-    (`laser_interp.scoring.operations`), and one factorisation, scaled likewise.
+    The cells of the first site are timed on up to 64 prompts, and its factorisation is timed too. Both times are then
+    scaled by the number of operations that each site needs (`laser_interp.scoring.operations`).
 
     Args:
         task, settings, changes: see `li.search`.

@@ -18,7 +18,7 @@ from laser_interp.storage.run_folder import RunFolder
 
 @dataclass
 class PartStore:
-    """Scores of units: in a run's folder, so that a run that was stopped goes on, or in memory where there is none."""
+    """Keeps the scores of units in a run's folder, so that a stopped run can continue; without a folder, in memory."""
 
     folder: RunFolder | None
     schema: str = "search_part"
@@ -44,7 +44,7 @@ class Execution:
 
     Attributes:
         executor: "local", or "ray" to spread the units over a Ray cluster (`pip install 'laser-interp[ray]'`).
-        workers: Ray actors; None: one a GPU of the cluster, or one for each two CPUs.
+        workers: number of Ray actors. None: one per GPU of the cluster, or, without GPUs, one per two CPUs.
     """
 
     executor: Executor = "local"
@@ -93,7 +93,7 @@ def _on_ray(
     if model.source is None:
         raise ValueError(
             f"{model.name!r} was made from an object in memory, which no other process can load: save it "
-            "(model.save_checkpoint) and load_model the folder, on a disk that all machines see"
+            "(model.save_checkpoint) to a disk that all machines see, and load that folder (load_model)"
         )
     how = worker.options, worker.without_candidates
     arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), *how)
@@ -105,7 +105,7 @@ def _on_ray(
 
 
 class _Actor:
-    """In a process of its own: the model, and what scores units."""
+    """Runs in a process of its own; it holds the model and the worker that scores units."""
 
     def __init__(
         self,

@@ -4,14 +4,16 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
+from laser_interp.edits.spectra import block_rank
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
 from laser_interp.progress import progress_bar
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.scoring.scores import summarise
-from laser_interp.selection.composition_steps import combined, kept_after, step_row
+from laser_interp.selection.composition_steps import cell_of, in_one_line, kept_after, step_row
 from laser_interp.selection.grid import ranks_of
 from laser_interp.selection.plan import sites_of
 from laser_interp.selection.settings import CompositionSettings
@@ -23,6 +25,7 @@ def compose_greedily(
 ) -> tuple[dict[Site, int], pd.DataFrame]:
     """What is kept at each site, and every try."""
     sites = sorted(sites_of(model, settings), key=lambda site: -site.layer)
+    blocks = Blocks.parse(settings.blocks)
     validation = Scorer(model, task.keep(task.facts.split("validation")), candidates=False)
 
     def means(edits: Mapping[str, Edit | None]) -> pd.DataFrame:
@@ -38,10 +41,12 @@ def compose_greedily(
             break
         frame = folder.read_part(str(site), "steps") if folder is not None else None
         if frame is None:
-            of_rank, _ = ranks_of(site, min(model.weight(site.layer, site.matrix).shape), settings.rhos)
+            of_rank, _ = ranks_of(site, block_rank(model, site, blocks), settings.rhos)
             tried = sorted(of_rank.items())  # the smallest ρ first
-            # Whether a smaller ρ here was kept makes no difference to a larger one: it would replace it.
-            together: dict[str, Edit | None] = {str(rank): combined(model, {**ranks, site: rank}) for rank, _ in tried}
+            # All can run together: a larger ρ replaces a smaller one, so it does not matter whether that one was kept.
+            together: dict[str, Edit | None] = {
+                str(rank): cell_of({**ranks, site: rank}, blocks).edit(model) for rank, _ in tried
+            }
             rows = {str(row["edit"]): row for row in means(together).to_dict("records")}
             steps = []
             for rank, rho in tried:
@@ -49,7 +54,8 @@ def compose_greedily(
                 now = (float(row["score"]), -float(row["loss"]))
                 kept = row["n_not_finite"] == 0 and now > best
                 best = now if kept else best
-                steps.append(step_row(site, rho, rank, row, bool(kept), {**ranks, site: rank}))
+                edit = in_one_line(cell_of({**ranks, site: rank}, blocks))
+                steps.append(step_row(site, rho, rank, row, bool(kept), edit))
             frame = pd.DataFrame(steps)
             frame.insert(0, "step", range(len(frame)))
             frame["step"] += sum(map(len, frames))

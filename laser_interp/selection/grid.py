@@ -1,4 +1,4 @@
-"""The cells of a grid: every site and ρ, with what is scored beside each."""
+"""The cells of a grid: LASER at every site and ρ, and the controls and other edits that are scored beside it."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from laser_interp.selection.settings import SearchSettings, parse_band
 
 
 def ranks_of(site: Site, max_rank: int, rhos: Sequence[float]) -> tuple[dict[int, float], list[str]]:
-    """Rank -> the ρ it stands for, from large to small, and notes of what was lifted to rank 1 or dropped as equal."""
+    """Rank -> its ρ, from large to small; and notes on each ρ that was lifted to rank 1, or dropped as a repeat."""
     ranks: dict[int, float] = {}
     notes = []
     for rho in sorted(set(rhos), reverse=True):
@@ -46,7 +46,7 @@ def grid_cells(
             cells += [at.of_kind("inject", alpha=alpha) for alpha in settings.alphas]
             for name in settings.controls:
                 if not CONTROLS[name].of_rank or (rank == max_rank and name == "discarded"):
-                    continue  # of the matrix, not of a rank; nothing is discarded
+                    continue  # the control does not depend on the rank, or there is nothing to discard
                 if name == "layer_0" and site.layer == 0:
                     continue  # it is the edit itself
                 seeds = settings.control_seeds if CONTROLS[name].is_random else (None,)

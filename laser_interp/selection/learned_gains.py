@@ -1,8 +1,8 @@
-"""Learned gains: how much any gains on a few sites can buy (compare *Beyond Components*, arXiv 2511.20273).
+"""Learned gains: how much free gains on a few sites can improve (compare *Beyond Components*, arXiv 2511.20273).
 
-The sites are those of a race's finalists. Their gains start at 1 and are moved by Adam along the gradient of the mean
-log p(answer) on one half of the validation facts, less a penalty of g (1 - g) that pushes each gain to 0 or 1; they
-stay in [0, 1]. What is kept is the step that is best on the other half.
+The sites are those of a race's finalists. Their gains start at 1 and stay in [0, 1]. Adam maximises the mean
+log p(answer) on one half of the validation facts, minus a penalty proportional to g (1 - g), which pushes each gain to
+0 or 1. The gains of the step that is best on the other half are kept.
 """
 
 import random
@@ -22,26 +22,26 @@ from laser_interp.selection.plan import Plan
 from laser_interp.storage.run_folder import RunFolder
 
 STEPS = 60
-PATIENCE = 8  # steps without a better other half, after which it ends
+PATIENCE = 8  # training stops after so many steps without a better result on the other half
 RATE = 0.05
-PENALTY = 0.02  # nats, of a direction at gain 1/2, times 4
+PENALTY = 0.02  # nats, times g (1 - g): a direction at gain 1/2 costs a quarter of it
 SITES = 3
 _DECAY = 0.9, 0.999
 
 Gains = Mapping[Site, np.ndarray]
 
 
-def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tuple[Edit, pd.DataFrame, int]:
-    """The learned edit, its course, and how many prompts were run with gradients.
+def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tuple[Edit, pd.DataFrame, int, int]:
+    """The learned edit, its course, and what it cost.
 
     Returns:
         The edit; one row a step: `step, logprob` (mean, on the half that it learns from) and `held_out` (on the other
-        half); and the prompts.
+        half); how many prompts were run with gradients, and how many without.
     """
     facts = list(plan.facts.split("validation"))
     random.Random(plan.settings.seed).shuffle(facts)
     learns, held_out = plan.facts.keep(facts[::2]), plan.facts.keep(facts[1::2])
-    n_prompts = sum(len(fact.prompts) for fact in learns)
+    n_learned, n_held_out = (sum(len(fact.prompts) for fact in half) for half in (learns, held_out))
     known = None if folder is None else folder.read_part("learned", "gains")
     course = None if folder is None else folder.read_part("learned-course", "course")
     if known is None or course is None:
@@ -57,7 +57,8 @@ def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tupl
             folder.write_part("learned-course", course, "course")
             folder.write_part("learned", known, "gains")
     values = {str(site): rows["gain"].tolist() for site, rows in known.groupby("site", sort=False)}
-    return gains(plan.model, values, blocks=plan.settings.blocks), course, n_prompts * len(course)  # type: ignore[arg-type]
+    edit = gains(plan.model, values, blocks=plan.settings.blocks)  # type: ignore[arg-type]
+    return edit, course, n_learned * len(course), n_held_out * len(course)
 
 
 def _optimise(plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet) -> tuple[Gains, pd.DataFrame]:

@@ -1,9 +1,9 @@
-"""laserRMT's rule, as its practitioners use it: what rises above noise is kept, and a text's perplexity decides.
+"""laserRMT's rule, as its practitioners use it: keep the singular values above the noise, if a text's perplexity falls.
 
-Of each weight σ is the interquartile range of its singular values over 1.349, and the directions whose singular values
-exceed σ (1 + √β) are kept, where β is the smaller over the larger side of the matrix (Marchenko & Pastur 1967). From
-the last layer down, and in each layer matrix by matrix, an edit is accepted if the perplexity of a text falls, until
-`MOST` edits were accepted. No facts are looked at. Source: github.com/cognitivecomputations/laserRMT, as of 2024.
+For each weight, σ is the interquartile range of its singular values divided by 1.349. Directions whose singular values
+exceed σ (1 + √β) are kept, where β is the matrix's smaller side divided by its larger side (Marchenko & Pastur 1967).
+Matrices are tried one by one, from the last layer down. An edit is accepted if the perplexity of a text falls, until
+`MOST` edits are accepted. No facts are used. Source: github.com/cognitivecomputations/laserRMT, as of 2024.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import spectrum
 from laser_interp.scoring.text_loss import perplexity
 from laser_interp.selection.cells import Cell
-from laser_interp.selection.composition_steps import combined
+from laser_interp.selection.composition_steps import cell_of
 from laser_interp.selection.plan import Plan
 from laser_interp.storage.run_folder import RunFolder
 
@@ -33,11 +33,11 @@ def kept_rank(S: Float[Tensor, " r"], d_in: int, d_out: int) -> int:
 
 
 def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder | None) -> tuple[list[Cell], pd.DataFrame]:
-    """The accepted edits as one cell, or none, and every try.
+    """The accepted edits as one cell, and the table of all tries.
 
     Returns:
-        The cell in a list, and one row a try: `step, site, rank, loss` (of the text, nats a token, under the edits so
-        far and this one) and `kept`. The first row is the model as trained.
+        A list with the cell, empty if nothing was accepted; and one row per try: `step, site, rank, loss` (of the text
+        under the edits so far and this one, in nats per token) and `kept`. The first row is the model as trained.
     """
     rows: list[dict[str, object]] = []
     ranks: dict[Site, int] = {}
@@ -46,7 +46,7 @@ def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder | None) -> tup
     def tried(name: str, ranks: dict[Site, int]) -> float:
         part = None if folder is None else folder.read_part(f"perplexity/{name}", "text_loss")
         if part is None:
-            edit = combined(plan.model, ranks) if ranks else None
+            edit = cell_of(ranks).edit(plan.model) if ranks else None
             part = pd.DataFrame([perplexity(plan.model, text, edit, window=WINDOW, stride=WINDOW // 2)])
             if folder is not None:
                 folder.write_part(f"perplexity/{name}", part, "text_loss")
@@ -66,5 +66,5 @@ def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder | None) -> tup
         rows.append({"step": len(rows), "site": str(site), "rank": rank, "loss": now, "kept": kept})
         if kept:
             best, ranks = now, {**ranks, site: rank}
-    cells = [Cell(tuple(ranks), "laser", ranks=tuple(ranks.values()))] if ranks else []
+    cells = [cell_of(ranks)] if ranks else []
     return cells, pd.DataFrame(rows)

@@ -23,7 +23,7 @@ class LookedAt:
 
     Attributes:
         finalists: cells that were scored on all validation facts; none where no edit was accepted.
-        units: of the finalists and of the model as trained, on all of validation.
+        units: those that scored the finalists and the model as trained, on all validation facts.
         n_cells: how many cells were looked at.
         cell_prompts: prompts times cells that were run.
         n_attributed: prompts with gradients, each of which costs about three times as much.
@@ -102,7 +102,7 @@ def learned(way: Way) -> LookedAt:
     """Gains that gradients learn, on the sites of a race's finalists."""
     raced = race(way)
     sites = list(dict.fromkeys(cell.site for cell in raced.finalists))[:SITES]
-    edit, course, n_attributed = learn_gains(way.plan, sites, way.folder)
+    edit, course, n_attributed, n_scored = learn_gains(way.plan, sites, way.folder)
     cell = Cell(tuple(sites), "learned", blocks=Blocks.parse(way.plan.settings.blocks))
     way.plan.worker.made[cell] = edit
     base = [unit for unit in raced.units if unit.group != "raced"]
@@ -113,7 +113,7 @@ def learned(way: Way) -> LookedAt:
         finalists,
         base + units,
         raced.n_cells + 1,
-        raced.cell_prompts + cell_prompts,
+        raced.cell_prompts + n_scored + cell_prompts,
         course,
         raced.n_attributed + n_attributed,
         gains={site: tuple(part.gains.tolist()) for site, part in edit.parts.items()},

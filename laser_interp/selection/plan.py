@@ -1,4 +1,4 @@
-"""What a search is made of, checked completely before any work."""
+"""The plan of a search: its cells, facts and units. All of it is checked before any work starts."""
 
 import hashlib
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def sites_of(model: Model, settings: GridSettings) -> list[Site]:
 
 
 def as_task(model: Model, task: FactSet | Task) -> tuple[Task, list[str]]:
-    """Facts as a task; of a task of generation only the answers that can be given in so many tokens, and a note."""
+    """Facts as a task, and notes. Generation drops facts whose answers are longer than `max_new_tokens`."""
     if not isinstance(task, Task):
         return Task(task.name, task), []
     if task.rule != "generation":
@@ -50,14 +50,15 @@ class Plan:
     Attributes:
         task: with facts that have a validation split.
         by_site, by_group: cells; a group is a layer.
-        notes: what was lifted to rank 1 or dropped.
+        lifted: notes on cells that were lifted to rank 1 or dropped.
+        notes: these, and a note on facts that were dropped.
         method: how the edit is searched for.
         screens: whether the rounds of a race run in bfloat16.
-        text: by whose perplexity rmt accepts edits; None for other methods.
+        text: running text for the method rmt, which accepts an edit if the text's perplexity falls; else None.
         identity: what two runs must have in common to be the same run.
 
     Raises:
-        ValueError: anything that would only be noticed later otherwise.
+        ValueError: something is wrong that would otherwise only fail later, during the search.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Plan:
         self.facts = self.task.facts
         sites = sites_of(model, settings)
         self.by_site, notes = grid_cells(model, sites, settings)
+        self.lifted = notes
         self.notes += notes
         self.by_group: dict[str, tuple[Cell, ...]] = {}
         for layer in sorted({site.layer for site in sites}):
@@ -80,7 +82,7 @@ class Plan:
         if self.method != "grid":
             test = [shard for shard in self.shards if shard.facts[0].split != "validation"]
             self.shards = [*rounds_of(self.facts.split("validation"), settings.seed), *test]
-        # Only what a race chooses is ranked among the answers of its relation
+        # Without a grid, answers are ranked among those of their relation on test only, for the chosen cell
         plainly = [i for i in range(len(self.shards)) if self.method != "grid" and self.validates(i)]
         self.worker = Worker(model, self.task, self.shards, WorkerOptions.of(settings), without_candidates=plainly)
         races = self.method in ("race", "learned")
@@ -123,7 +125,7 @@ class Plan:
         return self.shards[shard].facts[0].split == "validation"
 
     def units(self, by_group: dict[str, tuple[Cell, ...]], *, validation: bool) -> list[Unit]:
-        """The units of one side, group by group, and the model as trained last, which goes on from the last layer."""
+        """The units of one split, group by group; then the model as trained, which continues from the last layer."""
         shards = [i for i in range(len(self.shards)) if self.validates(i) == validation]
         base = [Unit(BASE_GROUP, i, ()) for i in shards]
         return [Unit(group, i, cells) for group, cells in by_group.items() if cells for i in shards] + base
@@ -141,6 +143,6 @@ def _text_for_rmt(text: str | None) -> str:
     """
     if not text:
         raise ValueError(
-            "the method rmt accepts an edit where the perplexity of a running text falls: give one, by text= or --text"
+            "the method rmt needs a text, to accept edits if its perplexity falls: give one, by text= or --text"
         )
     return text

@@ -1,10 +1,11 @@
 """The search without the grid: proposals from gradients, a race between them, and honest baselines.
 
-One attribution pass over a few validation facts says what each LASER would change if effects were linear. That is
-wrong in early layers, so it only proposes; a race decides. In rounds over growing numbers of validation facts the
-worse half of the cells is dropped, and with it what is worse than the leader beyond doubt (successive halving,
-Jamieson & Talwalkar 2016). The last few are scored on all validation facts, and the best by score, then by loss, is
-chosen. Where bfloat16 is faster on this machine, the rounds screen in it and the finalists are scored again.
+One attribution pass over a few validation facts predicts what each LASER would change if effects were linear. This
+prediction is wrong in early layers, so it only proposes cells, and a race decides. The race has rounds over growing
+numbers of validation facts. Each round drops the worse half of the cells, and also cells that are worse than the leader
+beyond doubt (successive halving, Jamieson & Talwalkar 2016). The last few are scored on all validation facts, and the
+best by score, then by loss, is chosen. If bfloat16 is faster on this machine, the rounds run in bfloat16, and the
+finalists are scored again in the model's own numbers.
 """
 
 import math
@@ -19,19 +20,18 @@ from laser_interp.discarded.attribution import attribute, propose
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
 from laser_interp.facts.fact_set import Fact
-from laser_interp.selection.cell_table import cell_means, mean_over_subjects
+from laser_interp.selection.cell_table import cell_means, is_negative
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
 from laser_interp.selection.plan import BASE_GROUP, Plan
 from laser_interp.selection.units import Unit
 from laser_interp.storage.run_folder import SCREENED, RunFolder
 
-_SHARE = 8  # of a small grid one cell in so many, but not fewer than
-_AT_LEAST = 16
-OF_A_SITE = 3  # of them at most
+_SHARE = 8  # one in eight of a grid's cells enters the race ...
+_AT_LEAST = 16  # ... but at least 16 cells do, and at most `PROPOSED`
+OF_A_SITE = 3  # cells of one site, at most
 ATTRIBUTED = 100  # validation prompts for the gradients
 FINALISTS = 4
-_SURE = 0.99  # one-sided
 _PROPOSAL = "proposal"
 
 Advance = Callable[[Unit, float], object]
@@ -58,12 +58,15 @@ def race_cells(
     advance: Advance,
     *,
     halved: bool = True,
+    at_least: pd.DataFrame | None = None,
 ) -> tuple[list[Cell], list[Unit], pd.DataFrame, int]:
     """The race itself.
 
     Args:
-        group: names what is kept of it.
+        group: the name under which scores are kept.
         halved: whether cells are dropped after each round.
+        at_least: scores that a cell has to beat. Cells that are worse than these beyond doubt are dropped too, so
+            that only one cell may be left.
 
     Returns:
         The finalists, the units that were scored, the rounds (see `laser_interp.selection.methods.LookedAt`), and how
@@ -90,7 +93,7 @@ def race_cells(
         cell_prompts += len(cells) * plan.prompts[shard]
         n_facts += len(plan.shards[shard])
         so_far = {cell: pd.concat(scored[cell], ignore_index=True) for cell in cells}
-        kept = survivors(so_far) if halved and number < len(shards) - 1 else cells
+        kept = survivors(so_far, at_least) if halved and number < len(shards) - 1 else cells
         for cell, frame in so_far.items():
             about = {"round": number, "n_facts": n_facts, "cell": str(cell), "n": len(frame)}
             rows.append(about | {"logprob": float(frame["logprob"].mean()), "kept": cell in kept})
@@ -125,9 +128,10 @@ def read_units(units: list[Unit], store: PartStore) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def survivors(so_far: dict[Cell, pd.DataFrame]) -> list[Cell]:
-    """The better half by mean log-probability, without those that are worse than the leader beyond doubt; at least
-    `FINALISTS`."""
+def survivors(so_far: dict[Cell, pd.DataFrame], at_least: pd.DataFrame | None = None) -> list[Cell]:
+    """The better half by mean log-probability, without cells that are worse than the leader beyond doubt, but at least
+    `FINALISTS` cells. With `at_least`, cells worse than these scores beyond doubt go too; if all are, the leader stays.
+    """
     means = {cell: float(frame["logprob"].mean()) for cell, frame in so_far.items()}
     ranked = sorted(so_far, key=lambda cell: -means[cell] if math.isfinite(means[cell]) else math.inf)
     leader = so_far[ranked[0]]
@@ -135,18 +139,17 @@ def survivors(so_far: dict[Cell, pd.DataFrame]) -> list[Cell]:
     for place, cell in enumerate(ranked[: max(math.ceil(len(ranked) / 2), FINALISTS)]):
         if place < FINALISTS or not is_worse(so_far[cell], leader):
             kept.append(cell)
-    return kept
+    if at_least is None:
+        return kept
+    return [cell for cell in kept if not is_worse(so_far[cell], at_least)] or kept[:1]
 
 
 def is_worse(frame: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Whether log-probabilities are lower than others by more than chance: the upper end of a one-sided 99 % interval
     of the mean difference, over subjects, is below 0."""
-    from scipy.stats import t
-
     there = other.set_index(["fact_id", "prompt_id"])["logprob"]
     difference = frame["logprob"] - there.reindex(pd.MultiIndex.from_frame(frame[["fact_id", "prompt_id"]])).to_numpy()
-    mean, error, n_subjects = mean_over_subjects(difference, frame["subject"])
-    return n_subjects > 1 and mean + float(t.ppf(_SURE, n_subjects - 1)) * error < 0
+    return is_negative(difference, frame["subject"])
 
 
 def proposed(
@@ -158,13 +161,13 @@ def proposed(
     edit: Edit | None = None,
     name: str = _PROPOSAL,
 ) -> tuple[list[Cell], int]:
-    """Cells by what they would do if effects were linear, the most promising first, a few of each site; and the number
-    of prompts that were asked.
+    """The cells that would help most if effects were linear, a few of each site, the most promising first; and the
+    number of prompts that gradients were taken of.
 
     Args:
-        sites: where; None takes all of the plan's.
-        edit: what is on already; None is the model as trained.
-        name: of what is kept of it.
+        sites: where cells are proposed; None takes all sites of the plan.
+        edit: the edit that is active while gradients are taken; None is the model as trained.
+        name: the name under which the proposal is kept.
     """
     validation = plan.facts.split("validation")
     facts = list(validation)

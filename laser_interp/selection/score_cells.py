@@ -1,7 +1,8 @@
-"""Scoring some cells on some facts, in parts that are kept: what a study tests its chosen edit with."""
+"""Scores given cells on given facts, in parts that are kept. Studies and compositions test their edits with it."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -30,7 +31,7 @@ def score_cells(
 
     Args:
         cells: label -> cell.
-        out: folder in which parts are kept, so that a run that is stopped goes on from them.
+        out: folder in which parts are kept, so that a stopped run can continue from them.
     """
     shards = shards_of(task.facts, UNIT_PROMPTS)
     worker = Worker(model, task, shards, options, lean=False)
@@ -40,7 +41,8 @@ def score_cells(
     units = [Unit(group, i, which) for i in range(len(shards)) for group, which in of_shard]
     prompts = [sum(len(fact.prompts) for fact in shard) for shard in shards]
     about = {"rule": task.rule, "protocol": task.protocol, "max_new_tokens": task.max_new_tokens}
-    identity = provenance(model, task.facts) | about | {"cells": [str(cell) for cell in edited]}
+    how = {name: value for name, value in asdict(options).items() if name != "memory"}
+    identity = provenance(model, task.facts) | about | {"cells": [str(cell) for cell in edited]} | how
     with ExitStack() as stack:
         folder = None if out is None else stack.enter_context(open_run(out, identity))
         store = PartStore(folder, schema="scores")

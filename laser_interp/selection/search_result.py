@@ -12,13 +12,15 @@ from laser_interp.edits.sites import Site
 from laser_interp.models.model import Model
 from laser_interp.selection.cells import Cell
 
+SELECTED = ("laser", "learned")  # kinds of cells that a search chooses among
+
 
 @dataclass(frozen=True)
 class Selection:
     """The cell that validation chose.
 
     Attributes:
-        cell: the edit. Its ρ is as asked for, also where its rank was lifted to 1.
+        cell: the edit. Its ρ is the one that was asked for, even if the rank was lifted to 1.
         score, loss: of the edit on validation; the score is top-1 accuracy unless the task has another rule.
         base_score, base_loss: of the model as trained on validation.
         gains: of a learned edit, which its cell does not hold.
@@ -53,7 +55,7 @@ class Spent:
         cell_prompts: prompts times cells that were run, the model as trained among them.
         n_attributed: prompts of the attribution pass; each costs about three times a prompt of a cell.
         n_texts: how many times a running text was read.
-        share_of_grid: all of it, as a share of what the grid runs on validation.
+        share_of_grid: the cost of all this, as a share of the cost of the whole grid on validation.
     """
 
     method: str
@@ -72,7 +74,7 @@ class Spent:
         looked_at += [f"a text read {self.n_texts} times"] if self.n_texts else []
         return (
             f"{self.method}: {self.n_cells} of {self.n_grid} cells, {' and '.join(looked_at)}, "
-            f"{self.share_of_grid:.1%} of the grid's"
+            f"{self.share_of_grid:.1%} of the grid's cost"
         )
 
 
@@ -107,8 +109,8 @@ class Search(Drawable):
         return {"cells": self.cells}
 
     def _best(self) -> tuple[pd.DataFrame, str]:
-        """The model as trained and the best cells, test beside what selects, and which split that is."""
-        edits = self.cells[self.cells["kind"] == "laser"]
+        """The model as trained and the three best cells, with their scores by split; and the split that ranks them."""
+        edits = self.cells[self.cells["kind"].isin(SELECTED)]
         splits = sorted(set(self.cells["split"]), key=lambda name: (name != "validation", name))
         chosen = edits[edits["split"] == splits[0]].sort_values(
             ["score", "loss"], ascending=[False, True], kind="stable"
@@ -120,32 +122,34 @@ class Search(Drawable):
                 shown[f"{split}: {metric}"] = means[metric].reindex(shown["cell"]).to_numpy()
         return shown.replace({"cell": {"": "as trained"}}), splits[0]
 
+    def _n_sites(self) -> int:
+        names = self.cells.loc[self.cells["kind"].isin(SELECTED), "cell"].unique()
+        return len({site for name in names for site in Cell.parse(name).sites})
+
     def __repr__(self) -> str:
         shown, split = self._best()
-        sites = self.cells.loc[self.cells["kind"] == "laser", "site"].nunique()
         table = shown.to_string(index=False, float_format=lambda v: f"{v:.3f}", na_rep="–")
-        return f"Search over {sites} sites; the best cells by {split}:\n{table}"
+        return f"Search over {self._n_sites()} sites; the best cells by {split}:\n{table}"
 
     def _repr_html_(self) -> str:
         shown, split = self._best()
-        sites = self.cells.loc[self.cells["kind"] == "laser", "site"].nunique()
         table = shown.to_html(index=False, float_format=lambda v: f"{v:.3f}", na_rep="–")
-        return f"<p>Search over {sites} sites; the best cells by {split}:</p>{table}"
+        return f"<p>Search over {self._n_sites()} sites; the best cells by {split}:</p>{table}"
 
     def changes(self, split: str) -> pd.DataFrame:
-        """Each cell's change against the model as trained: `d_top1`, `d_loss`, `d_p_generic`."""
+        """The change of each cell with one site against the model as trained: `d_top1`, `d_loss`, `d_p_generic`."""
         cells = self.cells[self.cells["split"] == split]
         base = cells[cells["kind"] == "base"].iloc[0]
-        changes = cells[cells["kind"] != "base"].astype({"layer": int})
+        changes = cells[(cells["kind"] != "base") & cells["layer"].notna()].astype({"layer": int})
         for metric in ("top1", "loss", "p_generic"):
             changes[f"d_{metric}"] = changes[metric] - base[metric]
         return changes
 
-    def select(self, split: str = "validation", *, kinds: Collection[str] = ("laser", "learned")) -> Selection:
+    def select(self, split: str = "validation", *, kinds: Collection[str] = SELECTED) -> Selection:
         """The best cell by score, then by loss.
 
         Args:
-            split: what selects.
+            split: the split whose scores decide.
             kinds: which cells may be selected: "laser" and "learned", and where they were asked for "inject" and
                 "band".
 

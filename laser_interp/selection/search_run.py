@@ -49,11 +49,11 @@ def search(
         task: facts, or a task with a rule of its own. Their "validation" split selects; a set without splits gets one
             by subject.
         settings: which edits are tried; see `SearchSettings`.
-        text: running text, by whose perplexity the method rmt accepts edits.
-        out: folder for the results. Each unit's scores are written as they come, and a run with the same settings goes
-            on from them.
+        text: a running text for the method rmt, which accepts an edit if the text's perplexity falls.
+        out: folder for the results. Each unit's scores are written when they are done, and a later run with the same
+            settings continues from there.
         executor: "local", or "ray" to spread the work over a Ray cluster (`pip install 'laser-interp[ray]'`).
-        workers: Ray actors; None: one a GPU of the cluster, or one for each two CPUs.
+        workers: number of Ray actors. None: one per GPU of the cluster, or, without GPUs, one per two CPUs.
         changes: settings by name, as in `matrices="mlp", rhos=[0.2, 0.05]`.
 
     Raises:
@@ -68,10 +68,10 @@ def search(
     settings = SearchSettings.of(settings, changes)
     execution = Execution(executor, workers)
     plan = Plan(model, task, settings, text=text)
-    if plan.notes:
+    if plan.lifted:
         warnings.warn(
-            f"{len(plan.notes)} cells of the grid were lifted to rank 1 or dropped, as Search.notes says; "
-            f"the first: {plan.notes[0]}",
+            f"{len(plan.lifted)} cells of the grid were lifted to rank 1 or dropped, as Search.notes says; "
+            f"the first: {plan.lifted[0]}",
             stacklevel=2,
         )
     with ExitStack() as stack:
@@ -84,7 +84,7 @@ def search(
         if folder is not None:
             try:
                 chosen = found.select()
-            except ValueError:  # no cell can be chosen, and whoever asks for it is told why
+            except ValueError:  # no cell can be chosen; Search.select says why
                 return found
             edit = placed(model, chosen.edit(model), plan.facts, path=settings.path, at=settings.at)
             edit.save(folder.path / EDIT, model=model)

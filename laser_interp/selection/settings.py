@@ -38,10 +38,13 @@ class GridSettings:
     Attributes:
         matrices: Names (q k v o in gate out) or groups (attn mlp all) of matrices.
         layers: Layers, counted from 0, as in 0,3 or 0-3. All of them if left out.
-        rhos: Fractions of rank kept, in (0, 1]. One that rounds to rank 0 is lifted to rank 1.
-        split: Divide the facts anew, by subject, or as the paper did, with the first 20 % for validation. A set
-            without splits is divided by subject.
+        rhos: Fractions of rank kept, in (0, 1]. A fraction that rounds to rank 0 keeps rank 1.
+        split: Divide the facts anew: subject draws validation by subject, paper takes the first 20 %, as the paper did.
+            If left out, facts keep their splits, and facts without splits are divided by subject.
         seed: Seed of the split by subject.
+        blocks: Divide each matrix, as in 4 (its outputs in four parts), 4-inputs or 4-outputs-kmeans, and truncate each
+            part by itself. Whole matrices if left out.
+        generic: Words that count as generic. The model's own, or English stop words, if left out.
         engine: "fast" computes once what edits share; "reference" runs the whole model for each edit.
         memory: Memory that activations may take, as in 2GiB. It changes how prompts are batched, not what is found.
     """
@@ -51,6 +54,8 @@ class GridSettings:
     rhos: tuple[float, ...] = RHOS
     split: SplitRule | None = None
     seed: int = 0
+    blocks: str | int | None = None
+    generic: tuple[str, ...] | None = None
     engine: EngineName = "fast"
     memory: str | int | None = None
 
@@ -65,6 +70,10 @@ class GridSettings:
             check_choice("split", self.split, SplitRule)
         check_choice("engine", self.engine, EngineName)
         check_seed("seed", self.seed)
+        divided = Blocks.parse(self.blocks)
+        self._set("blocks", None if divided is None else str(divided))
+        if self.generic is not None:
+            self._set("generic", _several(self.generic, "generic", str))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -91,34 +100,30 @@ class SearchSettings(GridSettings):
     """Which edits are tried, what is scored beside them, and where they act.
 
     Attributes:
-        method: How the edit is searched for: race lets the cells compete that gradients propose; grid scores every
-            cell; gradient takes the best proposal alone; random tries as many cells as a race, drawn at random; rmt is
-            laserRMT's rule, which looks at the perplexity of a text and at no facts; learned optimises the gains of
-            the sites that a race chose. All but grid test the chosen cell only. If left out it is grid where something
-            is asked that only a grid answers (alphas, bands, controls, stop_hopeless, or a test of all cells), where
-            it has no more than 64 cells and where the rule is not next_token, and race otherwise.
-        blocks: Divide each matrix, as in 4 (its outputs in four parts), 4-inputs or 4-outputs-kmeans, and truncate each
-            part by itself. Whole matrices if left out.
+        method: How the edit is searched for. race: gradients propose cells, and the cells compete. grid: every cell is
+            scored. gradient: only the best proposal is scored. random: as many cells as in a race, drawn at random.
+            rmt: laserRMT's rule, which uses the perplexity of a text and no facts. learned: the gains of the sites that
+            a race chose are optimised. All but grid test the chosen cell only. If left out, it is grid for a setting
+            that only a grid can answer (alphas, bands, controls, stop_hopeless, or test other than chosen), for 64
+            cells or fewer, and for rules other than next_token. Otherwise it is race.
         alphas: Also inject the discarded part at these strengths, at each rho.
         bands: Also keep only the directions START:STOP, as in 0:10 10:50.
         controls: Also score these controls at each rho, for example discarded zeroed random_kept.
         control_seeds: Draw each random control once for each of these seeds.
-        stop_hopeless: Leave cells out of the test that are worse than the model as trained on validation: the upper
-            end of a one-sided 99 % interval of the change in score, over subjects, is below 0.
-        screen: In which numbers the rounds of a race run: model (the model's own), bfloat16, or auto, which is bfloat16
-            where this machine multiplies the model's matrices clearly faster in it. Finalists are always scored in the
-            model's own numbers, and nothing else is reported.
+        stop_hopeless: Do not test cells that are worse than the model as trained on validation: the upper end of a
+            one-sided 99 % interval of the change in score, over subjects, is below 0.
+        screen: The number format of a race's rounds: model (the model's own), bfloat16, or auto, which takes bfloat16
+            if this machine multiplies the model's matrices clearly faster in it. Finalists are always scored in the
+            model's own format, and only these scores are reported.
         test: Which cells see the test facts: only the chosen one, all, or none.
-        path: Along which path all edits are seen: network, direct or indirect.
+        path: The path along which all edits act: network, direct or indirect.
         at: At which positions all edits act: last, subject_last or subject. Everywhere if left out.
-        generic: Words that count as generic. The model's own, or English stop words, if left out.
-        candidates: Also rank each answer among the answers of its relation. Where those have several tokens, each
-            costs a row of its own.
-        rank_by: Rank them by whole answers, or by their first_tokens, which costs nothing.
+        candidates: Also rank each answer among the answers of its relation. Each answer of several tokens needs a row
+            of its own in the batch.
+        rank_by: Rank these answers whole, or by their first_tokens, which costs nothing extra.
     """
 
     method: SearchMethod | None = None
-    blocks: str | int | None = None
     alphas: tuple[float, ...] = ()
     bands: tuple[str, ...] = ()
     controls: tuple[ControlName, ...] = ()
@@ -128,7 +133,6 @@ class SearchSettings(GridSettings):
     test: TestedCells = "chosen"
     path: Path = "network"
     at: Position | None = None
-    generic: tuple[str, ...] | None = None
     candidates: bool = True
     rank_by: RankBy = "answers"
 
@@ -142,9 +146,7 @@ class SearchSettings(GridSettings):
                 raise ValueError(
                     f"{more[0]} is for the method grid alone: the method {self.method} looks for one LASER"
                 )
-        divided = Blocks.parse(self.blocks)
-        self._set("blocks", None if divided is None else str(divided))
-        if divided is not None and (self.bands or self.method == "rmt"):
+        if self.blocks is not None and (self.bands or self.method == "rmt"):
             asked = "bands are parts" if self.bands else "the method rmt looks at the spectrum"
             raise ValueError(f"{asked} of a whole matrix: leave blocks out")
         check_choice("path", self.path, Path)
@@ -162,11 +164,9 @@ class SearchSettings(GridSettings):
         self._set("control_seeds", _several(self.control_seeds, "control_seeds", int))
         for seed in self.control_seeds:
             check_seed("control_seeds", seed)
-        if self.generic is not None:
-            self._set("generic", _several(self.generic, "generic", str))
 
     def _of_a_grid(self) -> list[str]:
-        """What is asked of every cell."""
+        """The settings that only a grid can answer."""
         asked = [name for name in ("alphas", "bands", "controls", "stop_hopeless") if getattr(self, name)]
         return asked + ([f"test={self.test}"] if self.test != "chosen" else [])
 
@@ -180,12 +180,12 @@ class SearchSettings(GridSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class CompositionSettings(GridSettings):
-    """Where edits are tried to be added, and how the next one is found.
+    """Which edits may be added, and how the next one is found.
 
     Attributes:
-        method: guided proposes by gradients at the edited model and lets the proposals race; greedy is the paper's
+        method: guided uses gradients of the edited model to propose edits, and lets them race; greedy is the paper's
             order, from the last layer down and from the smallest rho up.
-        most_edits: Stop at so many edits, also where one more would help.
+        most_edits: Stop at this number of edits, even if one more would help.
     """
 
     matrices: tuple[str, ...] = ("mlp",)
@@ -196,7 +196,7 @@ class CompositionSettings(GridSettings):
         super().__post_init__()
         check_choice("method", self.method, CompositionMethod)
         if self.most_edits is not None and self.most_edits < 1:
-            raise ValueError(f"most_edits is {self.most_edits}: expected 1 or more, or nothing")
+            raise ValueError(f"most_edits is {self.most_edits}: expected 1 or more, or leave it out")
 
 
 def _listed(choices: object) -> str:

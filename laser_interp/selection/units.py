@@ -32,10 +32,10 @@ class Unit:
 
     Attributes:
         group: what the cells have in common, "layer-003" or "base"; units of a group run one after the other on one
-            worker, so that its factors and residual streams serve again.
+            worker, so that its factors and residual streams can be reused.
         shard: which part of the facts.
-        cells: what is scored; none is the model as trained.
-        screened: whether the model's matrices are multiplied in bfloat16, which tells good cells from bad ones.
+        cells: the cells that are scored; an empty tuple means the model as trained.
+        screened: whether matrices are multiplied in bfloat16, which is exact enough to tell good cells from bad ones.
     """
 
     group: str
@@ -101,7 +101,7 @@ class Worker:
         """Tokenise every answer of every part, and look for every place at which edits act.
 
         Raises:
-            ValueError: something that would only be noticed later otherwise.
+            ValueError: something is wrong that would otherwise only fail later.
         """
         for shard, facts in enumerate(self.shards):
             self._scorer(shard)

@@ -15,10 +15,11 @@ class AccuracyChange:
     """Change of top-1 accuracy by an edit, with Tango's 95 % interval at the effective number of prompts.
 
     Attributes:
-        change, lo, hi: of the share of prompts answered right, after minus before; no interval from fewer than three
-            subjects. Where the p-value does not refuse 0, 0 is inside; where it does, 0 is at most an end.
-        p: of flipping the signs of the subjects' net changes.
-        n_fixed, n_broken, n: prompts.
+        change, lo, hi: the change of the share of prompts answered right, after minus before, and its interval; NaN for
+            `lo` and `hi` with fewer than three subjects. 0 lies inside the interval if `p` does not reject 0; if `p`
+            does, 0 is at most an end.
+        p: the p-value of a test that flips the signs of the subjects' net changes.
+        n_fixed, n_broken, n: prompts that were fixed, prompts that were broken, and all prompts.
         n_changed: subjects with more fixed than broken, or the other way round.
     """
 
@@ -37,10 +38,15 @@ class AccuracyChange:
         return self.change > 0 and self.p <= 1 - LEVEL
 
     @property
+    def is_loss(self) -> bool:
+        """Whether it is a loss that the sample can show."""
+        return self.change < 0 and self.p <= 1 - LEVEL
+
+    @property
     def verdict(self) -> str:
         """What the sample shows, in words."""
-        if self.p <= 1 - LEVEL:
-            return "a gain" if self.change > 0 else "a loss"
+        if self.is_shown or self.is_loss:
+            return "a gain" if self.is_shown else "a loss"
         if self.n_changed and 2 * 0.5**self.n_changed > 1 - LEVEL:
             subjects = f"{self.n_changed} subjects" if self.n_changed > 1 else "one subject"
             return f"only {subjects} changed, too few to show anything"
@@ -72,7 +78,7 @@ def change(scores: pd.DataFrame, *, baseline: str = "base", edit: str = "laser",
 
 
 def accuracy_change(rows: pd.DataFrame, *, level: float = LEVEL, seed: int = 0) -> AccuracyChange:
-    """Of the share of prompts answered right, from rows of `pair`."""
+    """The change of the share of prompts answered right, from the rows that `pair` returns."""
     before, after = rows["top1_before"].to_numpy(bool), rows["top1_after"].to_numpy(bool)
     clusters = Clusters(rows["subject"])
     net = clusters.sums(after.astype(float) - before)

@@ -1,8 +1,8 @@
-"""Do the gains fall on rare facts? Frames in, frames out.
+"""Does an edit help rare facts more than frequent ones?
 
-A gain in accuracy is high wherever the accuracy before was low, so the paper's own plots appear even where an edit
-ignores frequency. So the question is asked where it can be answered: among the answers that were wrong before, how
-many are fixed; among those right before, how many are broken.
+Accuracy can rise most where it was low. So plots like the paper's appear even for an edit that ignores frequency. The
+question is therefore asked in two parts: of the answers that were wrong before, how many are fixed? Of those that were
+right before, how many are broken?
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,20 +48,21 @@ class Association(Drawable):
         spearman: rank correlations with frequency, over facts: of the change in top-1, of the change
             in log-probability (where there is one), of being fixed among those wrong before, of being
             broken among those right before, or, without an edit, of accuracy; each with a 95 % interval, and
-            with the p-value of moving subjects.
-        effects: odds ratios per tenfold frequency (of PMI: per unit, in nats), one row an effect, given the relation;
-            see `laser_interp.statistics.frequency_effect`. "frequency": of being fixed, among prompts wrong before;
-            "confounders": the same for what subject and object frequency do not predict of it; "pmi": for the
-            pointwise mutual information of subject and object instead; "broken": of being broken, among prompts right
-            before; without an edit, "accuracy": of being right. `n_left_out` prompts are in relations that say nothing,
-            because all or none have the outcome. Where the data cannot answer, `problem` says why.
+            with the p-value of a permutation of subjects.
+        effects: odds ratios per tenfold frequency (for PMI: per nat), within relations, one row per effect; see
+            `laser_interp.statistics.frequency_effect`. "frequency": the odds of being fixed, among prompts wrong
+            before. "confounders": the same, with subject and object frequency held fixed. "pmi": the same, by pointwise
+            mutual information of subject and object. "broken": the odds of being broken, among prompts right before.
+            "accuracy" (without an edit): the odds of being right. `n_left_out` counts prompts of relations that say
+            nothing: all or none of their prompts have the outcome, or their facts have one frequency. Where the data
+            cannot answer, `problem` says why.
         relations: one row per relation: prompts, accuracy before and after, fixed and broken, and the rank
             correlation of being fixed with frequency within it: whether one relation carries the result.
         change: of top-1 accuracy; None without an edit.
         baseline, edit: the labels compared; `edit` is None where accuracy alone is described.
         n_facts, n_subjects: how many.
-        unit, source: of the counts.
-        threshold: whether "right" was read off a probability above one half, for want of anything better.
+        unit, source: what was counted, and in which corpus.
+        threshold: whether "right" means a probability above one half, because only log-probabilities were given.
     """
 
     rows: pd.DataFrame
@@ -95,8 +96,8 @@ class Association(Drawable):
 
     @property
     def p_value(self) -> float | None:
-        """Of the association of *fixed, given wrong before* with frequency; without an edit, of accuracy with
-        frequency; None where the data cannot answer, and `effects` says why."""
+        """The p-value of the association of frequency with being fixed, among prompts wrong before; without an edit,
+        with accuracy. None where the data cannot answer; `effects` then says why."""
         p = self.effect("frequency" if self.edit is not None else "accuracy")["p"]
         return None if pd.isna(p) else float(p)
 
@@ -220,18 +221,18 @@ def frequency_report(
     n_permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Association:
-    """The report on scores that are not ours: another model, another edit, another program.
+    """The report of `associate` on scores from elsewhere: from another model, another edit or another program.
 
     Args:
         frame: one row a fact, or one a prompt of a fact, with `fact_id, subject, relation, before, after, n_both`
             and optionally `n_subject, n_object`. `before` and `after` are 0/1 (or booleans), or both natural
-            log-probabilities of the right answer: then "right" is a probability above one half. Without
+            log-probabilities of the right answer: a probability above one half is then "right". Without
             `after`, accuracy by frequency is described. A column `split` with a value "test" restricts
             the report to those rows. `unit` and `corpus` say what was counted, and where.
         edges, n_bins, n_permutations, seed: see `associate`.
 
     Raises:
-        ValueError: a missing column or value, scores that are neither, or counts that are none.
+        ValueError: a missing column or value, scores of neither form, or counts that are negative or no numbers.
 
     Example:
         >>> rows = facts.to_frame()[["fact_id", "subject", "relation"]]

@@ -1,4 +1,4 @@
-"""What stands beside accuracy: the majority baseline, balanced accuracy, calibration, and a test of the change."""
+"""Measures to report beside accuracy: majority baseline, balanced accuracy, calibration, and a test of the change."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ import pandas as pd
 from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 from laser_interp.statistics.sign_flip import sign_flip_p
 
-DEGENERATE = 0.99  # share of one label among the predictions, from which on there is no classifier
+DEGENERATE = 0.99  # if one label has this share of the predictions, the model does not classify
 
 
 def metrics(rows: pd.DataFrame, rule: str, *, baseline: str = "base", seed: int = 0) -> pd.DataFrame:
-    """What stands beside accuracy, always.
+    """Accuracy, with the measures that should be reported beside it.
 
     Returns:
         One row an edit: `n`, `accuracy` and `score` with 95 % intervals over subjects, `loss`,
         `majority_baseline` (of always giving the commonest right answer), `balanced_accuracy` (mean over the right
-        answers), `commonest_prediction` and `share_commonest`, `degenerate` (one label only), `p_candidates` (mean),
-        `calibration_error` (10 bins of confidence), and against the baseline `n_fixed`, `n_broken` and `p_change`
-        (signs of the subjects' net changes flipped; McNemar's exact test where each has one prompt); of generation also
-        `exact` and `f1`.
+        answers), `commonest_prediction` and `share_commonest`, `degenerate` (99 % or more of the predictions
+        are one label), `p_candidates` (mean), `calibration_error` (10 bins of confidence); against the baseline:
+        `n_fixed`, `n_broken` and `p_change` (the signs of the subjects' net changes are flipped; with one prompt a
+        subject this is McNemar's exact test); for generation also `exact` and `f1`.
 
     Raises:
         ValueError: no baseline among the edits.

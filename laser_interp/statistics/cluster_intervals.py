@@ -1,11 +1,10 @@
-"""Intervals where prompts come in clusters: the prompts and facts of a subject stand or fall together.
+"""Intervals for prompts in clusters: the prompts and facts of one subject tend to be right or wrong together.
 
-All are computed and none is resampled. A rate gets Wilson's score interval, a change of accuracy Tango's (1998), both
-at
-the effective number of prompts: the number divided by the design effect (Kish 1965), which is how much more a clustered
-sample varies than an unclustered one. Quantiles are Student's, with one degree of freedom fewer than there are
-subjects. In simulations with 5 to 200 subjects these cover at least 93 % of the time; a percentile bootstrap over
-subjects covers as little as 52 % with few subjects (docs/statistics.md).
+All intervals come from formulas, without resampling. A rate gets Wilson's score interval, and a change of accuracy
+Tango's (1998). Both use the effective number of prompts: their number divided by the design effect (Kish 1965), which
+is how much more a clustered sample varies than an unclustered one. Quantiles are Student's, with one degree of freedom
+fewer than there are subjects. In simulations with 5 to 200 subjects these intervals cover at least 93 % of the time. A
+percentile bootstrap over subjects covers as little as 52 % with few subjects (docs/statistics.md).
 """
 
 from collections.abc import Sequence
@@ -107,7 +106,7 @@ def _variance(sums: np.ndarray, size: np.ndarray, n_subjects: int) -> float:
 
 
 def _design_effect(sums: np.ndarray, size: np.ndarray, spread: float, n_subjects: int) -> float:
-    """How much more a mean varies than that of as many rows of as many subjects: at least 1.
+    """How much more a mean varies than if each row had a subject of its own: at least 1.
 
     Where nothing varies it cannot be estimated, and a subject's rows are taken to agree completely.
     """

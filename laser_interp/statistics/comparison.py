@@ -58,12 +58,12 @@ def compare(
     n_permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Comparison:
-    """Compare several edits, placebos among them, without letting the number of edits make findings.
+    """Compare several edits, placebos among them, with a correction for the number of edits.
 
     Args:
         scores, counts, baseline: see `associate`.
         edits: labels; None: all but the baseline.
-        placebos: those of them that should show nothing, as random edits of equal norm.
+        placebos: labels of edits that should show nothing, such as random edits of equal norm.
         n_permutations, seed: of the permutations that move subjects; more are made for many edits.
 
     Raises:

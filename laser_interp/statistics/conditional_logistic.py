@@ -1,9 +1,9 @@
 """Conditional logistic regression: the log odds of an outcome per unit of x, given how often each relation has it.
 
-An effect of each relation as a dummy biases the coefficient where relations are small (Neyman & Scott 1948; a true .70
-is estimated as 1.11 with 3 facts a relation). Conditioning on each relation's number of events removes the relations'
-own rates altogether (Cox & Snell 1989, section 2.1). Where a relation has more than 40 events and as many others, the
-rate is fitted instead, which then differs by less than two in a hundred.
+A dummy variable for each relation would bias the coefficient where relations are small (Neyman & Scott 1948): with 3
+facts a relation, a true .70 is estimated as 1.14. Conditioning on each relation's number of events removes the
+relations' own rates altogether (Cox & Snell 1989, section 2.1). Where a relation has more than 40 prompts with the
+outcome and more than 40 without it, its rate is fitted instead; the result then differs by less than 2 %.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class ConditionalLogistic:
         return float(np.sqrt(np.average((facts.x - self.centre[facts.relation]) ** 2, weights=facts.prompts)))
 
     def probabilities(self, coefficient: float) -> np.ndarray:
-        """Of the outcome, `[facts]`."""
+        """The probability of the outcome for each fact, `[facts]`."""
         facts = self.facts
         sign = np.where(self.swapped, -1.0, 1.0)[facts.relation]
         logit = coefficient * sign * (facts.x - self.centre[facts.relation])
@@ -106,10 +106,10 @@ class ConditionalLogistic:
         return _root(lambda b: self.score(b)[0], 0.0, 0.5 / self.scale, 40 / self.scale)
 
     def interval(self, permutations: Permutations, estimate: float, level: float) -> tuple[float, float]:
-        """Which coefficients the permutations do not refuse; an end is infinite where nothing bounds it.
+        """The coefficients that the permutations do not reject; an end is infinite where nothing bounds it.
 
         Both statistics of `Permutations` are inverted, with the quantiles that they have under permutation, and the
-        wider end is taken. Where the p-value does not refuse 0, 0 is inside.
+        wider end is taken. If the p-value does not reject 0, 0 is inside.
         """
         ratio = permutations.variance / self.score(0.0)[1]
         ends = []

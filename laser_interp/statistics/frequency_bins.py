@@ -88,7 +88,7 @@ def paper_ratio(rows: pd.DataFrame) -> pd.DataFrame:
 def views(
     rows: pd.DataFrame, *, n_bins: int = 8, edges: Sequence[float] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two tables of a report alone, where many edits are looked at: `Association.bins` and `Association.cumulative`.
+    """Only the tables `Association.bins` and `Association.cumulative`, for when many edits are looked at.
 
     Args:
         rows: one row per (fact, prompt) with `fact_id, subject, n_both, top1_before, top1_after`.

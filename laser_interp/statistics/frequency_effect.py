@@ -1,8 +1,8 @@
 """Is an outcome (being fixed, being broken, being right) associated with frequency, given the relation?
 
-One method for all sizes: the p-value is from permutations that move subjects, the odds ratio from conditional logistic
-regression, its interval inverts the same permutations. Where the data cannot answer, the row says why instead of a
-number. docs/statistics.md compares this with what else could have been done.
+One method serves samples of all sizes. The p-value comes from permutations of subjects, the odds ratio from conditional
+logistic regression, and its interval from the same permutations. Where the data cannot answer, the row says why instead
+of giving a number. docs/statistics.md compares this with other methods.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def _effect(
         return row | {"problem": f"all facts{where} have the same frequency"}
     facts = _facts(chosen, outcome, effect)
     if facts is None:
-        return row | {"problem": f"no relation has prompts that were {outcome} and others, with different frequencies"}
+        return row | {"problem": f"no relation has both {outcome} and other prompts at different frequencies"}
     row |= {"n_left_out": n - facts.n_prompts, "n_facts": len(facts.x), "n_subjects": facts.n_subjects}
     permutations = Permutations.of(facts, n_permutations, seed)
     if permutations.variance <= 0:
@@ -112,7 +112,7 @@ def _facts(chosen: pd.DataFrame, outcome: str, effect: str) -> Comparable | None
 
 
 def _unexplained(x: pd.Series, facts: pd.DataFrame) -> pd.Series:
-    """What subject and object frequency do not predict of x, by least squares within relations."""
+    """The part of x that subject and object frequency do not predict, by least squares within relations."""
     logs = pd.DataFrame({c: np.log(facts[c].clip(lower=1)) for c in ("n_subject", "n_object")})
     centred = [v - v.groupby(facts["relation"]).transform("mean") for v in (x, logs["n_subject"], logs["n_object"])]
     design = np.stack([np.asarray(v, float) for v in centred[1:]], axis=1)

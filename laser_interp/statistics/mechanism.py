@@ -3,7 +3,7 @@
 1. Generic words were suppressed ("the", "a"): then forbidding them in the model as trained, or deleting the matrix,
    does about as well, and their probability falls. Chen, Bruna & Bietti (ICLR 2025, arXiv 2406.03068) find that late
    feed-forward layers learn such words, and that truncation lowers them.
-2. The right answer gained on its rivals: then accuracy rises with generic words forbidden on both sides, and the right
+2. The right answer gained on its rivals: then accuracy also rises with generic words always forbidden, and the right
    answer is first among its relation's answers more often.
 3. Chance: then the change is one that the sample cannot show.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 from laser_interp.statistics.accuracy_change import AccuracyChange, change
 from laser_interp.statistics.paired_scores import reported
 
-MOST = 0.5  # share of a gain from which on it is called most of it
+MOST = 0.5  # this share of a gain, or more, counts as most of it
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Mechanism:
         among_answers: the change of how often the right answer is first among its relation's; None where answers were
             not ranked.
         zeroed: the change by deleting the matrix; None where that was not scored.
+        over_zeroed: the change from the deleted matrix to the edit; None where that was not scored.
         p_generic: mean probability of generic words before and after.
         masked_loss: loss with generic words forbidden, before and after.
     """
@@ -38,36 +39,42 @@ class Mechanism:
     with_masks: AccuracyChange
     among_answers: AccuracyChange | None
     zeroed: AccuracyChange | None
+    over_zeroed: AccuracyChange | None
     p_generic: tuple[float, float]
     masked_loss: tuple[float, float]
 
     @property
     def chance(self) -> bool:
-        """Whether chance is enough."""
-        return not self.edit.is_shown
+        """Whether chance is enough to explain the change: it is neither a gain nor a loss that the sample can show."""
+        return not self.edit.is_shown and not self.edit.is_loss
 
     @property
     def suppression(self) -> bool:
-        """Whether the gain can be had by forbidding generic words alone, most of it, and they lose probability."""
+        """Whether forbidding generic words alone gives most of the gain, and the edit lowers their probability."""
         enough = self.masked_base.is_shown and self.masked_base.change >= MOST * self.edit.change
-        return not self.chance and enough and self.p_generic[1] < self.p_generic[0]
+        return self.edit.is_shown and enough and self.p_generic[1] < self.p_generic[0]
 
     @property
     def rivals(self) -> bool:
-        """Whether the right answer gains on others than generic words."""
+        """Whether the right answer gains on rivals that are not generic words."""
         shown = [found for found in (self.with_masks, self.among_answers) if found is not None and found.is_shown]
-        return not self.chance and bool(shown)
+        return self.edit.is_shown and bool(shown)
 
     @property
     def low_rank_matters(self) -> bool:
-        """Whether the edit gains where deleting the whole matrix loses or shows no gain: the interesting case."""
-        return self.edit.is_shown and self.zeroed is not None and not self.zeroed.is_shown
+        """Whether the edit gains, deleting the whole matrix shows no gain, and the edit is better than deleting it by
+        more than chance: the interesting case."""
+        if self.zeroed is None or self.over_zeroed is None:
+            return False
+        return self.edit.is_shown and not self.zeroed.is_shown and self.over_zeroed.is_shown
 
     @property
     def verdict(self) -> str:
         """Which explanations the data support, in words."""
         if self.chance:
             return "Chance is enough to explain the change."
+        if self.edit.is_loss:
+            return "The edit loses accuracy, by more than chance: there is no gain to explain."
         names = [
             name
             for name, holds in (
@@ -99,7 +106,7 @@ class Mechanism:
             lines.append(f"The whole matrix: deleting it {_points(self.zeroed)}.")
         rivals = f"Rivals: with generic words forbidden before and after, the edit {_points(self.with_masks)}"
         if self.among_answers is not None:
-            rivals += f"; the right answer's being first among its relation's answers {_points(self.among_answers)}"
+            rivals += f"; with only its relation's answers allowed, the edit {_points(self.among_answers)}"
         lines.append(
             f"{rivals}; the loss with generic words forbidden goes from {loss_before:.3f} to {loss_after:.3f}."
         )
@@ -108,7 +115,7 @@ class Mechanism:
 
 def _points(found: AccuracyChange) -> str:
     ends = f" [{100 * found.lo:+.1f}, {100 * found.hi:+.1f}]" if found.lo == found.lo else ""
-    return f"changes by {100 * found.change:+.1f} points{ends}"
+    return f"changes accuracy by {100 * found.change:+.1f} points{ends}"
 
 
 def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base", seed: int = 0) -> Mechanism:
@@ -144,6 +151,7 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
         with_masks=between(after, "generic_masked_top1", before, "generic_masked_top1"),
         among_answers=between(after, "candidate_top1", before, "candidate_top1") if ranked else None,
         zeroed=between(zeroed, "correct", before, "correct") if "zeroed" in labels else None,
+        over_zeroed=between(after, "correct", zeroed, "correct") if "zeroed" in labels else None,
         p_generic=(float(before["p_generic"].mean()), float(after["p_generic"].mean())),
         masked_loss=tuple(-float(rows["generic_masked_logprob"].mean()) for rows in (before, after)),  # type: ignore[arg-type]
     )

@@ -22,7 +22,7 @@ def as_table(counts: Counts) -> pd.DataFrame:
     """Counts as a table with `fact_id` and `n_both`.
 
     Raises:
-        ValueError: there is no such column, a fact is there more than once, or a count is a zero of a sample.
+        ValueError: a column is missing, a fact appears more than once, or a count is a zero from a sample.
     """
     if not isinstance(counts, pd.DataFrame):
         by_id = counts if isinstance(counts, pd.Series) else pd.Series(dict(counts))
@@ -34,7 +34,7 @@ def as_table(counts: Counts) -> pd.DataFrame:
         raise ValueError("the counts hold a fact more than once: expected one row a fact_id")
     if UNCERTAIN in counts.columns and (n := int(counts[UNCERTAIN].sum())):
         raise ValueError(
-            f"{n} counts are zero in a sample alone, which says nothing of names that are frequent by themselves: "
+            f"{n} counts are zero in a sample alone, so the whole corpus may still hold both names together: "
             f"drop them, as in counts[~counts[{UNCERTAIN!r}]], or count with a larger max_clause_freq"
         )
     return counts

@@ -9,7 +9,7 @@ from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 
 
 def robustness(rows: pd.DataFrame) -> pd.DataFrame:
-    """Facts over their paraphrases; facts with a single prompt are left out.
+    """How well answers hold over a fact's paraphrases; facts with a single prompt are left out.
 
     Args:
         rows: of `li.score`, or any frame with `fact_id, subject, edit, prediction, correct`.

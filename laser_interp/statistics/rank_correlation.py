@@ -5,7 +5,7 @@ import numpy as np
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group
 
 PERMUTATIONS = 999  # at most; the main test takes more
-FEWEST_FOR_INTERVAL = 8  # subjects; with fewer the interval would be as wide as all there is
+FEWEST_FOR_INTERVAL = 8  # subjects; with fewer the interval would cover almost everything
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
@@ -20,10 +20,10 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 def spearman_over_facts(
     x: np.ndarray, y: np.ndarray, subject: np.ndarray, *, n_permutations: int, seed: int, level: float
 ) -> dict[str, float]:
-    """Spearman's rho of one value a fact, the p-value of moving subjects, and an interval.
+    """Spearman's rho over facts, the p-value of a permutation of subjects, and an interval.
 
     The interval is Fisher's, with the larger of two standard errors: the jackknife's over subjects, and the spread
-    under permutation. Infinite values keep their rank. Where the p-value does not refuse 0, 0 is inside.
+    under permutation. Infinite values keep their rank. If the p-value does not reject 0, 0 is inside.
 
     Returns:
         `rho, lo, hi, p, n`; NaN where one side is constant or there are too few subjects.

@@ -25,7 +25,7 @@ def interval(row: Any) -> str:
 
 
 def p_value(p: float) -> str:
-    """As in "p = 0.03"; permutations give no p-value below their number's inverse."""
+    """As in "p = 0.03", but "p ≤ 0.001" for smaller values, which 1,999 permutations cannot tell apart."""
     return f"p ≤ {_LEAST_P}" if p <= _LEAST_P else f"p = {p:.2g}"
 
 
@@ -107,7 +107,7 @@ def _odds(row: Any, of: str, positive: str, negative: str) -> str:
         verdict = positive if row["odds_ratio"] > 1 else negative
     if ratio:
         return f"Tenfold frequency multiplies the odds of {of} by {ratio} ({p_value(row['p'])}): {verdict}."
-    return f"For the odds of {of} {p_value(row['p'])}: {verdict}; there is no ratio, because {row['problem']}."
+    return f"The test of {of} gives {p_value(row['p'])}: {verdict}; there is no ratio, because {row['problem']}."
 
 
 def _ratio(row: Any) -> str:
@@ -127,8 +127,7 @@ def _adjusted(a: Any) -> str:
         return ""
     verdict = "an association" if is_shown(row["p"]) else NOTHING_SHOWN
     return (
-        f"For what subject and object frequency do not explain of it the factor is {_ratio(row)} "
-        f"({p_value(row['p'])}): {verdict}."
+        f"With subject and object frequency held fixed, the factor is {_ratio(row)} ({p_value(row['p'])}): {verdict}."
     )
 
 
@@ -142,7 +141,7 @@ def _broken(a: Any) -> str:
         return ""
     verdict = "frequent" if row["odds_ratio"] > 1 else "rare"
     what = f"{verdict} facts are broken more often" if is_shown(row["p"]) else NOTHING_SHOWN
-    return f"For the odds of a right answer being broken it is {_ratio(row)} ({p_value(row['p'])}): {what}."
+    return f"For the odds of a right answer being broken the factor is {_ratio(row)} ({p_value(row['p'])}): {what}."
 
 
 def _missed(row: Any) -> str:
@@ -159,12 +158,12 @@ def comparison(c: Any) -> str:
     """The paragraph of a `Comparison`."""
     table, m = c.table, len(c.table)
     own, placebos = (table[table["placebo"] == flag].to_dict("records") for flag in (False, True))
-    lines = [f"Of {m} edits compared with {c.baseline!r}, intervals hold for all {m} at once."]
+    lines = [f"The intervals hold for all {m} comparisons with {c.baseline!r} at once."]
     lines += [_compared(row) for row in own[:3]]
     if len(own) > 3:
-        lines.append(f"Of the other {len(own) - 3} edits {_counted(own[3:])}.")
+        lines.append(f"Of the other {len(own) - 3} edits, {_counted(own[3:])}.")
     if placebos:
-        lines.append(f"Of {len(placebos)} placebo{'s' if len(placebos) > 1 else ''} {_counted(placebos)}.")
+        lines.append(f"Of {len(placebos)} placebo{'s' if len(placebos) > 1 else ''}, {_counted(placebos)}.")
     return " ".join(lines)
 
 
@@ -175,7 +174,7 @@ def _compared(row: dict[str, Any]) -> str:
     elif ratio := _ratio(row):
         odds = f"the odds of being fixed change by {ratio} per tenfold frequency (Holm {p_value(row['p_holm'])})"
     else:
-        odds = f"being fixed has Holm {p_value(row['p_holm'])} with frequency, without a ratio ({row['problem']})"
+        odds = f"the test of its fixes gives Holm {p_value(row['p_holm'])}, without a ratio ({row['problem']})"
     return f"{row['edit']}: accuracy {100 * row['change']:+.1f} points{ends}; {odds}."
 
 
@@ -183,5 +182,5 @@ def _counted(rows: Sequence[dict[str, Any]]) -> str:
     changed = sum(is_shown(row["p_change_holm"]) for row in rows)
     associated = sum(is_shown(row["p_holm"]) for row in rows)
     unknown = sum(pd.isna(row["p"]) for row in rows)
-    cannot = f"; of {unknown} it cannot be told" if unknown else ""
-    return f"{changed} change accuracy and {associated} fix by frequency (Holm p ≤ 0.05){cannot}"
+    cannot = f"; for {unknown} the latter cannot be told" if unknown else ""
+    return f"{changed} changed accuracy, and the fixes of {associated} depended on frequency (Holm p ≤ 0.05){cannot}"

@@ -1,9 +1,9 @@
-"""The permutation that moves subjects: what an association would look like if frequency said nothing.
+"""The permutation of subjects: what an association would look like if frequency had no influence.
 
 Facts are compared within their relation. A unit is a subject in a relation. The units of a relation exchange their mean
-frequencies, and the facts of a unit what they differ by from that mean. One random order of the subjects serves all
-relations, so that a subject that is in several moves as a whole where the relations have the same subjects. With a
-subject a fact this is the permutation of frequencies within relations.
+frequencies. Within a unit, the facts exchange their deviations from its mean. One random order of the subjects serves
+all relations, so a subject moves as a whole through relations that have the same subjects. If each fact has its own
+subject, this is the permutation of frequencies within relations.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def by_group(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
 def comparable(
     relation: np.ndarray, subject: np.ndarray, x: np.ndarray, n_prompts: np.ndarray, n_events: np.ndarray
 ) -> Comparable | None:
-    """The facts of the relations that have both outcomes and two frequencies; None where no relation has.
+    """The facts of those relations that have both outcomes and at least two frequencies; None if there are none.
 
     Args:
         relation, subject: `[facts]`, any labels.
@@ -201,11 +201,11 @@ def _sorted_within(order: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Permutations:
-    """A score, and what it is under permutations of subjects.
+    """A score, and its values under permutations of subjects.
 
-    Two statistics are looked at: the score itself, and the score divided by the root of its spread over subjects, which
-    holds where subjects are in several relations or differ in size. The p-value is the larger of the two. Tails are
-    doubled, because the distribution is skewed where most counts are zero.
+    Two statistics are tested: the score itself, and the score divided by the root of its spread over subjects. The
+    second stays valid where subjects are in several relations or differ in size. The p-value is the larger of the two.
+    Tails are doubled, because the distribution is skewed where most counts are zero.
     """
 
     score: float
@@ -219,7 +219,7 @@ class Permutations:
 
     @property
     def variance(self) -> float:
-        """Of the score where frequency says nothing; 0 where no permutation changes it."""
+        """The variance of the score if frequency has no influence; 0 if no permutation changes the score."""
         return float((self.score**2 + (self.scores**2).sum()) / (1 + len(self.scores)))
 
     @property
@@ -235,7 +235,7 @@ class Permutations:
 
     @property
     def least_p(self) -> float:
-        """The p-value of the most extreme permutation: what these facts could show at most."""
+        """The smallest p-value that these facts could give: that of the most extreme permutation."""
         if self.variance <= 0:
             return 1.0
         return max(

@@ -46,7 +46,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _partial(path: Path) -> Iterator[Path]:
-    """A name for what is not complete yet; removed in the end, whatever happened."""
+    """A temporary name beside `path` for unfinished work. Whatever still has this name at the end is removed."""
     host = socket.gethostname()
     for old in path.parent.glob(f".{_escaped(path.name)}.{_escaped(host)}-*{_SUFFIX}"):
         pid = old.name.removesuffix(_SUFFIX).rpartition("-")[2]

@@ -50,10 +50,10 @@ def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_checked_json(path: Path) -> dict[str, Any]:
-    """What `with_checksum` wrote.
+    """Read a JSON object that has the checksum of `with_checksum`.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the checksum does not match: the file is damaged.
     """
     value = read_json(path)
     checksum = value.pop("checksum", None)

@@ -1,7 +1,7 @@
-"""Files that a command writes for the user: the suffix says the form, and nothing else of the user's is replaced.
+"""Files that a command writes for the user. The suffix names the format, and no other file of the user is replaced.
 
-An earlier result of the same command may be written again. Any other file stays as it is, unless the user says that it
-may go. Whether a file is such a result is read off the file itself: a table's metadata, a csv's columns, a page's mark.
+A command may replace an earlier result of its own, and any other file only with --force. The file itself shows whether
+it is such a result: by the metadata of a table, the columns of a csv, or the mark of a page.
 """
 
 import csv
@@ -24,12 +24,12 @@ PAGE_MARK = '<meta name="generator" content="laser-interp report">'
 def check_output(
     path: str | Path, kind: str, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES, force: bool | None = False
 ) -> Path:
-    """Whether a result may be written to a path. Ask before any long work.
+    """Check that a result may be written to a path. Call this before any long work.
 
     Args:
         kind: name in `SCHEMAS`, or "page".
-        suffixes: those that this result can be written as.
-        force: whatever is there may be replaced, but for a folder; None where the command cannot be told so.
+        suffixes: those that this result can be written with.
+        force: whether any existing file may be replaced (a folder never is). None for a command without --force.
 
     Raises:
         ValueError: another suffix.

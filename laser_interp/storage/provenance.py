@@ -10,7 +10,7 @@ from laser_interp.storage.atomic import plain
 
 
 class Identified(Protocol):
-    """What a result says of its model."""
+    """The properties of a model that its results record."""
 
     @property
     def name(self) -> str: ...
@@ -23,7 +23,7 @@ class Identified(Protocol):
 
 
 class Named(Protocol):
-    """What a result says of its facts."""
+    """The properties of facts that their results record."""
 
     @property
     def name(self) -> str: ...

@@ -32,7 +32,7 @@ class RunFolder:
 
     Attributes:
         path: the folder.
-        settings: what the run is of; equal settings resume it.
+        settings: model, facts and options of the run; equal settings resume it.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class RunFolder:
 
 @contextmanager
 def open_run(path: str | Path, settings: Mapping[str, Any]) -> Iterator[RunFolder]:
-    """Hold a run's folder while the block runs; a folder that was made with the same settings is resumed.
+    """Lock a run's folder while the block runs. A folder that was made with the same settings is resumed.
 
     Raises:
         ValueError: the folder holds a run with other settings (the message shows the difference), or another process
@@ -102,7 +102,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _keeping(folder: Path) -> Iterator[None]:
-    """Say of a failed write what is kept, and how to go on."""
+    """If writing fails, make the error say what is saved and how to continue."""
     try:
         yield
     except OSError as error:
@@ -110,8 +110,8 @@ def _keeping(folder: Path) -> Iterator[None]:
             raise
         raise OSError(
             error.errno,
-            f"a result could not be written ({error.strerror or error}); what was computed before it is kept in "
-            f"{folder}: make room and run the same again",
+            f"a result could not be written ({error.strerror or error}); earlier results are kept in {folder}: make "
+            "room on the disk and run the same command again",
         ) from error
 
 
@@ -154,6 +154,6 @@ def find_table(folder: str | Path, name: str) -> Path | None:
 
 
 def read_tables(folder: str | Path, names: list[str] | None = None) -> dict[str, pd.DataFrame]:
-    """A run's tables by name: those that are there of the names, or all."""
+    """A run's tables by name: all of them, or those of `names` that exist."""
     paths = sorted((Path(folder) / TABLES).glob("*.parquet"))
     return {path.stem: read_table(path) for path in paths if names is None or path.stem in names}

@@ -1,6 +1,6 @@
-"""csv for people who open it in a spreadsheet: a cell that begins like a formula would be run as one.
+"""csv files that are safe to open in a spreadsheet, which would run a cell that begins like a formula.
 
-Such a text is written with an apostrophe before it, as spreadsheets themselves do, and read without it.
+Such a cell is written with an apostrophe before it, as spreadsheets themselves do. Reading removes the apostrophe.
 """
 
 import re

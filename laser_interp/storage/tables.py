@@ -83,7 +83,7 @@ def read_table(path: str | Path, schema: str | None = None, settings_sha256: str
 
 
 def table_provenance(path: str | Path) -> dict[str, Any]:
-    """What a table says of itself, without reading its rows; nothing for a table of another program.
+    """A table's provenance, without reading its rows; empty for a table of another program.
 
     Raises:
         ValueError: no parquet file.
@@ -108,7 +108,7 @@ def _parse(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _check_intact(data: bytes, frame: pd.DataFrame, about: Mapping[str, Any], path: Path) -> None:
-    """Refuse a table of ours that is not as it was written; a foreign one carries no checksum.
+    """Refuse a table of this package that has changed since it was written. Tables of other programs are not checked.
 
     Raises:
         ValueError: its checksum or its number of rows differs.
@@ -117,8 +117,8 @@ def _check_intact(data: bytes, frame: pd.DataFrame, about: Mapping[str, Any], pa
     if place is None:
         if about:
             raise ValueError(
-                f"{path} carries no checksum, as tables of older versions do not: make it again, or where you trust "
-                "it, take it as your own by pandas.read_parquet(PATH).to_parquet(PATH)"
+                f"{path} has no checksum, as tables of older versions: make it again. If you trust it, write it anew "
+                "with pandas.read_parquet(PATH).to_parquet(PATH)"
             )
         return
     start, stop = place.span(1)
@@ -129,7 +129,7 @@ def _check_intact(data: bytes, frame: pd.DataFrame, about: Mapping[str, Any], pa
 
 
 def read_part(path: Path, schema: str, settings_sha256: str | None = None) -> pd.DataFrame | None:
-    """A part of a run, or None where there is none yet. A damaged or foreign one is removed, with a warning.
+    """A part of a run, or None where there is none yet. A part that cannot be used is removed, with a warning.
 
     Args:
         settings_sha256: hash of the settings that the part must have been written under.

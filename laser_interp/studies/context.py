@@ -2,7 +2,7 @@
 
 Each result is computed once, when it is asked for.
 
-`laser_interp.studies.pipeline` asks for all of it; `analyses/` has one question a file and asks for a part.
+`laser_interp.studies.pipeline` uses all results; each file in `analyses/` answers one question and uses some of them.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class StudyContext:
     """A study in progress.
 
     Attributes:
-        model, task: what is asked, and by which rule an answer counts as right.
+        model, task: the model, and the facts with the rule by which an answer counts as right.
         settings: of the study.
         counts: training frequencies, one row a fact; None takes the facts' own `frequency`, where all have one.
-        out: folder of the results; parts in it are taken up again. None keeps nothing.
+        out: folder of the results, from which a stopped study resumes; with None nothing is saved.
         chosen: the edit to be studied; None lets validation choose it.
-        control_model: a second model and its facts, on which the edit must do nothing.
+        control_model: a second model and its facts, on which the edit should have no effect.
         text: running text, for perplexity.
     """
 
@@ -59,7 +59,7 @@ class StudyContext:
     text: str | None = None
     progress: bool = True
     notes: list[str] = field(default_factory=list)
-    whole_task: Task = field(init=False)  # with all prompts, also where the study asks the first of each fact alone
+    whole_task: Task = field(init=False)  # with all prompts, even if the study asks only the first of each fact
 
     def __post_init__(self) -> None:
         task, notes = as_task(self.model, self.task)
@@ -117,7 +117,7 @@ class StudyContext:
 
     @cached_property
     def around(self) -> Search | None:
-        """At the chosen site every ρ, what it discards, and that part injected at several strengths."""
+        """A search at the chosen site: every ρ, its discarded part, and that part injected at several strengths."""
         if len(self.cell.sites) != 1:
             return None
         settings = self.settings.of_search(
@@ -191,7 +191,7 @@ class StudyContext:
         without, n_facts = self.scores.loc[~counted, "fact_id"].nunique(), self.scores["fact_id"].nunique()
         if without:
             self.notes.append(
-                f"{without} of {n_facts} test facts have no count: they are left out of what is said of frequency"
+                f"{without} of {n_facts} test facts have no count: the analysis of frequency leaves them out"
             )
         return self.scores[counted].reset_index(drop=True)
 
@@ -223,7 +223,7 @@ class StudyContext:
 
     @cached_property
     def composition(self) -> Composition:
-        """More edits than one, each chosen on validation."""
+        """Several edits together, each chosen on validation."""
         shared = {name: getattr(self.settings, name) for name in GridSettings.__dataclass_fields__}
         if self.settings.matrices == ("all",):
             del shared["matrices"]  # the paper composes MLP matrices
@@ -235,7 +235,7 @@ class StudyContext:
         )
 
     def folder(self, name: str) -> Path | None:
-        """A folder of its own in the study's, or None where nothing is kept."""
+        """A folder inside the study's folder, or None where nothing is saved."""
         return None if self.out is None else self.out / name
 
     def on_control_model(self) -> StudyContext | None:
@@ -251,7 +251,7 @@ class StudyContext:
 
 @contextmanager
 def lifted_cells_are_in_the_notes() -> Iterator[None]:
-    """No warning of cells that were lifted or dropped, where the caller tells them as notes."""
+    """Silence the warning about cells that were lifted or dropped, because the caller reports them as notes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\d+ cells of the grid")
         yield

@@ -21,10 +21,10 @@ class Example:
 
     Attributes:
         model, facts: names that `li.load_model` and `li.load_facts` take.
-        corpus: name of what `li.count` counts in, or None where the facts come with counts of `li.load_counts`.
-        control_model: the name of a model and facts on which the edit must do nothing, or None.
+        corpus: name of the corpus in which `li.count` counts, or None where `li.load_counts` has the counts.
+        control_model: name of a model and its facts, on which the edit should have no effect, or None.
         settings: of the study.
-        text: whether the perplexity of running text is measured; the organism does not speak English.
+        text: whether the perplexity of English text is measured; the organism knows no English.
     """
 
     model: str
@@ -49,7 +49,7 @@ EXAMPLES = {
         "wikidata",
         None,
         None,
-        # Few draws and one further edit, so that a laptop takes minutes
+        # Few random draws and at most two composed edits, so that a laptop needs only minutes
         StudySettings(
             prompts="first", n_draws=2, rank_by="first_tokens", strengths=(), shares=(0.2, 1.0), most_edits=2
         ),
@@ -59,10 +59,10 @@ EXAMPLES = {
 
 
 def reproduce(out: str | Path, name: str = "organism", *, text: str | None = None, progress: bool = True) -> Study:
-    """The study of a shipped example.
+    """Run the study of a shipped example.
 
     Args:
-        text: running text for the perplexity; the shipped text if left out, where the model speaks English.
+        text: running text for the perplexity. If left out, the shipped text for a model that knows English.
 
     Raises:
         ValueError: no such example, or `out` holds another run.

@@ -52,7 +52,7 @@ _SCHEMAS = {
 
 @dataclass(frozen=True)
 class Study(Drawable):
-    """A finished study, all of it also in its folder where it has one.
+    """A finished study. If it has a folder, everything is saved there too.
 
     Attributes:
         selection: what validation chose, beside the model as trained.
@@ -115,17 +115,17 @@ def study(
     progress: bool = True,
     **changes: Any,
 ) -> Study:
-    """Ask everything that the paper asks, of any model and any facts.
+    """Run every analysis of the paper on any model and any facts.
 
     Args:
         facts: facts, or a task of `li.load_task` or `li.own_task`.
         counts: training frequencies, from `li.count` or elsewhere: one row a fact, with `fact_id` and `n_both`. None
             takes the facts' own `frequency`, where all have one.
-        task: the rule by which an answer counts as right, where `facts` are no task of their own; see `li.own_task`.
+        task: the rule by which an answer counts as right, if `facts` are not already a task; see `li.own_task`.
         settings, changes: see `StudySettings`; changes by name, as in `matrices="mlp"`.
-        out: folder for tables, figures, `summary.json` and `REPORT.md`; the same settings go on from what is there.
+        out: folder for tables, figures, `summary.json` and `REPORT.md`; a study with the same settings resumes there.
         text: running text, for perplexity before and after.
-        control_model: a second model and its facts, on which the edit must do nothing.
+        control_model: a second model and its facts, on which the edit should have no effect.
 
     Raises:
         ValueError: bad settings, a folder with another run, or one that another process is writing to.

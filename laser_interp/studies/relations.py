@@ -1,8 +1,8 @@
-"""Is it the same edit for all relations? What each relation would choose by itself, and what the others choose for it.
+"""Is the best edit the same for all relations? It compares each relation's own choice with the others' choice for it.
 
-The candidates are the edits that the search scored on all validation facts, the best few of them, and no edit. Choosing
-among them by the facts of one relation asks whether it is the same edit for all; choosing by the facts of all *other*
-relations, and testing on this one, asks whether the gain is there on relations that the edit was not chosen on.
+The candidates are no edit, and the few best edits that the search scored on all validation facts. Choosing among them
+on one relation's facts shows whether this relation prefers the same edit. Choosing on the facts of all *other*
+relations, and testing on this one, shows whether the gain also appears on relations that had no part in the choice.
 """
 
 import pandas as pd
@@ -14,7 +14,7 @@ CANDIDATES = 4  # edits that relations choose among
 
 
 def by_relation(context: StudyContext) -> pd.DataFrame:
-    """One row a relation, and none where there is only one relation.
+    """One row per relation; no rows where there is only one relation.
 
     Returns:
         `relation, n_validation, n_test`; `own_choice` and `others_choice` (cells; "" is no edit); on the test facts of
@@ -61,5 +61,5 @@ def _candidates(context: StudyContext) -> list[Cell]:
 
 
 def _best(sums: pd.DataFrame) -> str:
-    """By score, then by log-probability."""
+    """The best edit by score, then by log-probability; "" is no edit."""
     return str(sums.sort_values(["score", "logprob"], ascending=False, kind="stable").index[0])

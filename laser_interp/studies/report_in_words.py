@@ -39,13 +39,13 @@ def _head(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
         f"# LASER on {context.model.name}: {task.title or task.name}",
         "",
         f"{summary['model']['n_params']:,} parameters{_quantised(summary)}; {base['n']} test prompts of "
-        f"{n_facts} facts, right by the rule {task.rule} ({task.protocol}); {summary['seconds']:.0f} s.",
+        f"{n_facts} facts, judged by the rule {task.rule} ({task.protocol}); {summary['seconds']:.0f} s.",
     ]
 
 
 def _quantised(summary: Mapping[str, Any]) -> str:
     was = summary["model"].get("quantisation")
-    return f", dequantised from {was}, whose noise LASER may remove too" if was else ""
+    return f", dequantised from {was} (LASER may also remove noise of the quantisation)" if was else ""
 
 
 def _which_truncation(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
@@ -57,7 +57,7 @@ def _which_truncation(context: StudyContext, summary: Mapping[str, Any]) -> list
         "## Which truncation helps",
         "",
         f"Validation chose `{selected['cell']}`{no_better}{looked_at}. It changes the score by {100 * chosen:+.1f} "
-        f"points on the facts that chose it, and accuracy by {100 * summary['change']['change']:+.1f} points on test.",
+        f"points on the validation facts and accuracy by {100 * summary['change']['change']:+.1f} points on test.",
         "",
         "| on test | accuracy | loss | top-10 | generic words masked |",
         "|---|---|---|---|---|",
@@ -74,12 +74,12 @@ def _which_truncation(context: StudyContext, summary: Mapping[str, Any]) -> list
     editing = {name: row["accuracy"] for name, row in test["controls"].items() if name in _EDITING}
     best = max(editing, key=editing.__getitem__)
     text = (
-        f"Against the model as trained {summary['change']['in_words']}. The best control that edits a weight ({best}) "
-        f"reaches {editing[best]:.3f}."
+        f"Compared with the model as trained, {summary['change']['in_words']}. The best control that edits a weight "
+        f"({best}) reaches an accuracy of {editing[best]:.3f}."
     )
     if "without_giveaways" in summary:
         others = summary["without_giveaways"]
-        text += f" Without the {others['n_giveaways']} facts whose subject gives the answer away {others['in_words']}."
+        text += f" Without the {others['n_giveaways']} facts whose subject gives the answer away, {others['in_words']}."
     if "control_model" in summary:
         other = summary["control_model"]
         text += (
@@ -103,15 +103,16 @@ def _relations(summary: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     same = found["choose_the_same"]
+    largest = f"; the largest gain is on {found['largest_gain']}" if found["gain"] else ""
     return [
         "## Is it the same edit for all relations?",
         "",
-        f"Of {found['n']} relations, {found['gain']} gain under the edit on test and {found['lose']} lose; the largest "
-        f"gain is on {found['largest_gain']}. By its own validation facts alone, choosing among the best edits of the "
-        f"search and no edit, {same} {'relation takes' if same == 1 else 'relations take'} this edit and "
-        f"{found['choose_no_edit']} no edit. Chosen without a relation's own facts, by those of all others, it is this "
-        f"edit for {found['others_choose_the_same']} relations, and accuracy on the relations that had no say changes "
-        f"by {100 * found['change_held_out']:+.1f} points.",
+        f"Of {found['n']} relations, {found['gain']} gain under the edit on test and {found['lose']} lose"
+        f"{largest}. If each relation chooses for itself among the best edits of the search "
+        f"and no edit, on its validation facts, {same} {'relation chooses' if same == 1 else 'relations choose'} this "
+        f"edit and {found['choose_no_edit']} no edit. If all other relations choose for one, they choose this edit for "
+        f"{found['others_choose_the_same']} relations. With the choice of the others, accuracy on test changes by "
+        f"{100 * found['change_held_out']:+.1f} points.",
     ]
 
 
@@ -136,8 +137,8 @@ def _answers(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
     lines += [
         "",
         f"Always giving the commonest right answer would score {base['majority_baseline']:.3f}. The edit fixes "
-        f"{laser['n_fixed']:.0f} answers and breaks {laser['n_broken']:.0f} (p = {laser['p_change']:.2g}, by flipping "
-        "the signs of the subjects' net changes).",
+        f"{laser['n_fixed']:.0f} answers and breaks {laser['n_broken']:.0f} (p = {laser['p_change']:.2g}, from a "
+        "sign-flip test over subjects).",
     ]
     if rule == "truths":
         lines.append(f"The mc2 score is {base['score']:.3f} before and {laser['score']:.3f} after.")
@@ -146,7 +147,7 @@ def _answers(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
             lines += [
                 "",
                 f"**Degenerate classifier:** under {name} {row['share_commonest']:.0%} of the answers are "
-                f"{row['commonest_prediction']!r}: its accuracy says how common that label is, nothing else.",
+                f"{row['commonest_prediction']!r}. Its accuracy only shows how common that label is.",
             ]
     return lines
 
@@ -169,7 +170,7 @@ def _rare_facts(context: StudyContext, tables: Tables, summary: Mapping[str, Any
     permuted = summary["spearman_permuted"]["top1"]
     text = ""
     if _known(permuted["rho"]):
-        text = f"With the frequencies permuted among the facts the first correlation is {_interval(permuted)}."
+        text = f"With permuted frequencies, the gain in top-1 correlates with frequency at {_interval(permuted)}."
     counts = summary["counts"]
     if counts["matched"] + counts["mismatched"]:
         text += (
@@ -184,13 +185,13 @@ def _discarded(summary: Mapping[str, Any]) -> list[str]:
     if not part:
         return []
     if not part["n"]:
-        return ["## What do the discarded components say?", "", "No prompt was fixed, so there is none to ask on."]
+        return ["## What do the discarded components say?", "", "LASER fixed no prompt, so nothing can be compared."]
     return [
         "## What do the discarded components say?",
         "",
-        f"On the {part['n']} prompts that LASER fixed, the discarded part alone answers with a generic word in "
-        f"{part['generic']:.0%}, correctly in {part['correct']:.0%}, with a wrong answer of the same type in "
-        f"{part['same_type']:.0%}, otherwise in {part['other']:.0%}.",
+        f"On the {part['n']} prompts that LASER fixed, the discarded part alone gives a generic word in "
+        f"{part['generic']:.0%} of cases, the right answer in {part['correct']:.0%}, a wrong answer of the same type "
+        f"in {part['same_type']:.0%}, and something else in {part['other']:.0%}.",
     ]
 
 
@@ -199,20 +200,20 @@ def _paraphrases(summary: Mapping[str, Any]) -> list[str]:
     if "paraphrases" in summary:
         before, after = (summary["paraphrases"][name] for name in ("base", "laser"))
         lines.append(
-            f"Right on all of their prompts are {_rate(before, 'all_right')} of facts as trained, "
-            f"{_rate(after, 'all_right')} under LASER; the prompts of a fact are answered alike in "
-            f"{before['agreement']:.3f} and {after['agreement']:.3f}."
+            f"The share of facts that are right on all of their prompts is {_rate(before, 'all_right')} as trained and "
+            f"{_rate(after, 'all_right')} under LASER. The share of pairs of a fact's prompts with the same answer is "
+            f"{before['agreement']:.3f} as trained and {after['agreement']:.3f} under LASER."
         )
     composed = summary.get("composed")
     if composed and composed["edit"] is None:
-        lines.append("Composition, chosen on validation, keeps nothing.")
+        lines.append("Composition keeps no edit, because none improves validation.")
     elif composed:
         lines.append(
             f"Composition, chosen on validation, keeps `{composed['edit']}` and reaches {composed['top1']:.3f} "
-            f"on test, where the one edit has {summary['test']['laser']['top1']:.3f}; against that "
-            f"{composed['over_one']['in_words']}."
+            f"on test, where the single edit reaches {summary['test']['laser']['top1']:.3f}. Compared with the single "
+            f"edit, {composed['over_one']['in_words']}."
         )
-    return ["## Paraphrases, and more edits than one", "", " ".join(lines)] if lines else []
+    return ["## Paraphrases and composition", "", " ".join(lines)] if lines else []
 
 
 def _side_effects(summary: Mapping[str, Any]) -> list[str]:
@@ -223,7 +224,7 @@ def _side_effects(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _limits(summary: Mapping[str, Any]) -> list[str]:
-    """What could be read into the numbers and does not follow from them."""
+    """What a reader might conclude from the numbers although they do not show it."""
     if summary["task"]["rule"] != "next_token":
         return []
     test = summary["test"]
@@ -233,26 +234,57 @@ def _limits(summary: Mapping[str, Any]) -> list[str]:
         "## What this model does not show",
         "",
         f"- *Whether anything is learned by the edit.* Masking generic words in the **unedited** model gives "
-        f"{masked:.3f}, {'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}; among "
-        f"the answers of the relation the right one is first in {base['candidate_top1']:.3f} before and "
-        f"{laser['candidate_top1']:.3f} after.",
+        f"{masked:.3f}, {'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}. The right "
+        f"answer ranks first among its relation's answers on a share of {base['candidate_top1']:.3f} of prompts before "
+        f"and {laser['candidate_top1']:.3f} after.",
     ]
     spearman = summary.get("spearman", {})
     if all(_known(spearman.get(name, {}).get("rho")) for name in ("logprob", "top1")):
         lines.append(
-            f"- *A threshold effect.* The gain in log-probability correlates with frequency at "
-            f"{_interval(spearman['logprob'])}, that in top-1 at {_interval(spearman['top1'])}: where only the second "
-            "is far from zero, rare facts do not gain more, they merely sit nearer the decision boundary."
+            f"- *Whether rare facts gain probability.* The gain in log-probability correlates with frequency at "
+            f"{_interval(spearman['logprob'])}, the gain in top-1 at {_interval(spearman['top1'])}. "
+            f"{_threshold(spearman['logprob'], spearman['top1'])}"
         )
     part = summary.get("discarded")
     if part and part["n"]:
-        appears = "does not appear" if part["same_type"] < 0.05 else "appears"
+        rarely = "less" if part["same_type"] < part["generic"] else "not less"
         lines.append(
-            "- *Answers of the same type.* The paper's finding that the discarded part prefers wrong answers of the "
-            f"right type {appears} here ({part['same_type']:.0%}; generic words {part['generic']:.0%})."
+            "- *Answers of the same type.* The paper finds that the discarded part answers with generic words or with "
+            f"wrong answers of the right type. Here it gives such wrong answers {rarely} often than generic words: "
+            f"{part['same_type']:.0%} and {part['generic']:.0%}."
         )
     lines.append(f"- *Top-10* is {base['top10']:.3f} before and {laser['top10']:.3f} after.")
     return lines
+
+
+def _threshold(logprob: Mapping[str, float | None], top1: Mapping[str, float | None]) -> str:
+    """What two correlations with frequency show together: that of the gain in log-probability and that in top-1."""
+
+    def sign(values: Mapping[str, float | None]) -> int:
+        lo, hi = values["lo"], values["hi"]
+        if lo is None or hi is None or not (lo > 0 or hi < 0):
+            return 0
+        return 1 if lo > 0 else -1
+
+    whose = {1: "Frequent", -1: "Rare"}
+    if sign(logprob) == sign(top1) == 0:
+        return "The sample shows no trend in either of them."
+    if not sign(logprob):
+        return (
+            f"Only top-1 shows a trend, which is a threshold effect: {whose[sign(top1)].lower()} facts do not gain "
+            "more probability, but they are closer to the point at which a wrong answer becomes right."
+        )
+    if not sign(top1):
+        return (
+            f"Only log-probability shows a trend: {whose[sign(logprob)].lower()} facts gain more of it, but this does "
+            "not make more of them right."
+        )
+    if sign(logprob) != sign(top1):
+        return (
+            f"The trends are opposite: {whose[sign(logprob)].lower()} facts gain more probability, but more of the "
+            f"{whose[sign(top1)].lower()} facts become right."
+        )
+    return f"{whose[sign(top1)]} facts gain more in both."
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:

@@ -9,17 +9,17 @@ from laser_interp.selection.settings import SearchSettings
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings(SearchSettings):
-    """Those of the search, and what is asked of the edit that it chooses.
+    """The settings of the search, and of the analyses of the edit that it chooses.
 
     Attributes:
-        prompts: Ask every prompt of a fact, or its first alone; its paraphrases are then asked only of the model as
-            trained and the edit.
+        prompts: Ask all prompts of a fact, or the first alone. With first, its paraphrases are asked only as trained
+            and under the edit.
         n_draws: How often each random control is drawn.
         shares: Shares of the discarded part whose answers are read.
         strengths: Strengths at which the discarded part is injected at the chosen site.
         compose: Whether edits are composed; by default where the rule is next_token.
-        composition: How: guided by gradients, or greedy, in the paper's order.
-        most_edits: At most so many edits are composed.
+        composition: How edits are composed: guided by gradients, or greedy, in the paper's order.
+        most_edits: Largest number of edits that are composed.
         attribute: Whether the directions that help and harm are attributed; by default where the rule is next_token.
         n_permutations: Permutations of subjects behind each p-value.
         study_seed: Seed of the controls and the permutations.

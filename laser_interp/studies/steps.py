@@ -53,7 +53,7 @@ def control_table(scores: pd.DataFrame) -> pd.DataFrame:
     """
     base = scores[scores["edit"] == "base"]
     clusters = Clusters(base["subject"])
-    # Of each prompt the mean over draws, in the order of the base's rows
+    # The mean over draws for each prompt, in the order of the base's rows
     prompts = pd.MultiIndex.from_frame(base[["fact_id", "prompt_id"]])
     name = scores["edit"].str.partition("/")[0].rename("control")
     each = scores["correct"].astype(float).groupby([name, scores["fact_id"], scores["prompt_id"]]).mean()
@@ -166,14 +166,14 @@ def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def discarded_controls(context: StudyContext, *, n_draws: int = 3) -> pd.DataFrame:
-    """What the discarded part answers, beside parts that should not answer so.
+    """What the discarded part answers, and what comparable parts of the model answer.
 
-    Controls: as many directions of the same matrix, drawn at random; random directions with as much energy; the same
-    part of the matrix's namesakes in other layers, where this edit does nothing.
+    The controls are as many random directions of the same matrix, random directions with the same energy, and the same
+    part of the matrix with this name in every other layer.
 
     Returns:
-        The share of each category, one row a control: `control, correct, generic, same_type, other, n`, and
-        `similarity` of the answers to the truth. Random ones are means over their draws.
+        One row per control: `control`, the shares `correct, generic, same_type, other`, the number of answers `n`, and
+        the mean `similarity` of the answers to the truth. Random controls are averaged over their draws.
     """
     model, edit, seed = context.model, context.edit, context.settings.study_seed
     part = edit.discarded()
@@ -203,13 +203,13 @@ def paraphrases(context: StudyContext) -> Tables:
 
 
 def composition(context: StudyContext) -> Tables:
-    """Do more edits than one help more?"""
+    """Do several edits together help more than one?"""
     wanted = context.settings.compose
     if not (context.task.rule == "next_token" if wanted is None else wanted):
         return {}
     tables = {"composition": context.composition.steps, "composition_scores": context.composition.scores}
     if context.composition.ranks:
-        tables["composed_test"] = context.score({"composed": context.composition.cell}, "test-composed")
+        tables["composed_test"] = context.composition.test
     return tables
 
 
@@ -244,7 +244,7 @@ def spectrum_table(model: Model, edit: Edit) -> pd.DataFrame:
 
 
 def control_model(context: StudyContext) -> Tables:
-    """A second model, on which the edit must do nothing: as trained, under its own best edit, and under this one."""
+    """A second model, on which the edit should have no effect: as trained, and under its own and this edit."""
     other = context.on_control_model()
     if other is None:
         return {}
@@ -262,10 +262,10 @@ def control_model(context: StudyContext) -> Tables:
 
 
 def transfer_between_relations(context: StudyContext) -> pd.DataFrame:
-    """Each relation as a task of its own: the MLP edit that its validation facts choose, tested on all relations.
+    """Treat each relation as a task: its validation facts choose an MLP edit, which is tested on all relations.
 
     Returns:
-        See `li.transfer`; `cell` says which edit it was. Relations without facts in either split are left out.
+        The table of `li.transfer`, with the edit in `cell`. Relations without validation or test facts are left out.
     """
     tasks, chosen = [], {}
     for relation in sorted({fact.relation for fact in context.facts}):

@@ -20,7 +20,7 @@ Tables = Mapping[str, pd.DataFrame]
 
 
 def summarise_study(context: StudyContext, tables: Tables, seconds: float) -> dict[str, Any]:
-    """Everything that the report names; what was not asked is missing."""
+    """All numbers of the report. An analysis that was not run has no entry."""
     model, cell, selected = context.model, context.cell, context.selection
     summary: dict[str, Any] = {
         "model": {"name": model.name, "n_params": model.n_params, "weights_sha256": model.weights_sha256}
@@ -132,7 +132,7 @@ def _mechanism(found: Mechanism) -> dict[str, Any]:
 
 
 def _relations(table: pd.DataFrame, cell: str) -> dict[str, Any]:
-    """How many relations agree with the choice, gain and lose, and the change on relations it was not chosen on."""
+    """How many relations make the same choice, gain or lose, and the change under the choice of the other relations."""
     gain = table["chosen"] - table["as_trained"]
     weight = table["n_test"] / table["n_test"].sum()
     return {

@@ -1,1 +1,1 @@
-"""Is what this package computes right on your model, your device and your dtype?"""
+"""Check that this package computes the right numbers on your model, your device and your dtype."""

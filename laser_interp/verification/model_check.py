@@ -25,10 +25,10 @@ from laser_interp.progress import progress_bar
 from laser_interp.scoring.scores import score
 from laser_interp.verification.plain_model import PlainModel
 
-# Nats by which a log-probability may differ. Sixteen-bit models round each product to 8 or 11 bits: two ways to compute
-# the same differ by that.
+# Nats by which a log-probability may differ. Sixteen-bit models round each product to 8 or 11 bits, so that two ways to
+# compute the same number differ.
 ALLOWED = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}
-_ROUNDINGS = 16  # as many as a difference may be, where an edit amplifies each to more than is allowed elsewhere
+_ROUNDINGS = 16  # an edit may differ by as many times the effect of one rounding, if that is more than ALLOWED
 _LENGTHS = (2, 7, 12, 3)  # of the prompts, in words: no two of a batch should be padded alike
 
 
@@ -38,7 +38,7 @@ class Check:
 
     Attributes:
         table: one row a comparison: `compared, where, difference` (the largest, in nats), `allowed, right`.
-        speed: seconds a prompt and edit of the engine and of full passes, their ratio, and the peak memory in bytes.
+        speed: seconds per prompt and edit of the engine and of full passes, their ratio, and the peak memory in bytes.
         about: model, architecture, device, dtype, and whether the architecture is in the tested table.
     """
 
@@ -64,7 +64,7 @@ class Check:
             )
             excused = int((self.table["difference"] > self.table["allowed"].min()).sum())
             if excused:
-                text += f" {excused} of them are of edits that amplify rounding as much in plain transformers."
+                text += f" {excused} of them differ by more: these edits amplify rounding in plain transformers too."
             return text
         wrong = self.table[~self.table["right"]]
         first = wrong.iloc[0]
@@ -78,8 +78,8 @@ class Check:
         shown = self.table.to_string(index=False, float_format=lambda x: f"{x:.1e}")
         speed = self.speed
         return (
-            f"{shown}\n\nThe engine takes {1e3 * speed['seconds_engine']:.2f} ms a prompt and edit, full passes "
-            f"{1e3 * speed['seconds_full']:.2f} ms: {speed['ratio']:.1f} times. Peak memory: "
+            f"{shown}\n\nThe engine takes {1e3 * speed['seconds_engine']:.2f} ms per prompt and edit, full passes "
+            f"{1e3 * speed['seconds_full']:.2f} ms, {speed['ratio']:.1f} times as long. Peak memory: "
             f"{speed['peak_bytes'] / 1e9:.2f} GB.\n{self.verdict}"
         )
 
@@ -92,16 +92,17 @@ def check(
 ) -> Check:
     """Compare what this package computes on a model with what plain transformers computes.
 
-    Every matrix of a few layers is truncated, and its discarded part taken: by hooks here, and by other weights in a
-    model that transformers loaded from a checkpoint, made by torch's own decomposition in fp64. Batches are compared
-    with single prompts, and the engine with full passes. The prompts are random words of the model's vocabulary.
+    In a few layers, each matrix is edited twice: once truncated, and once reduced to its discarded part. This package
+    does it with hooks. In a model that transformers loads from a checkpoint, the weight itself is replaced, using
+    torch's own decomposition in fp64. Batches are compared with single prompts, and the engine with full passes. The
+    prompts are random words of the model's vocabulary.
 
-    Some edits ruin a model so far that the last digit of a weight moves its answers. How far is measured in plain
-    transformers, by weights that are one rounding off. Where 16 times that is more than is allowed elsewhere, it is
-    what is allowed, and the table says so.
+    Some edits ruin a model so much that the last digit of a weight changes its answers. This effect is measured in
+    plain transformers, with weights that are off by one rounding. If 16 times the effect is more than the usual limit,
+    it becomes the limit, and the table shows it.
 
     Args:
-        layers: which; the first, one in the middle and the last if left out.
+        layers: which layers; if left out, the first, one in the middle and the last.
         rho: fraction of the rank that is kept.
         seed: of the words.
 

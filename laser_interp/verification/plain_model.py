@@ -48,10 +48,10 @@ class PlainModel:
 
     @contextmanager
     def edited(self, where: Factors, kept: slice, *, nudged: bool = False) -> Iterator[None]:
-        """While the block runs, the weight of `factors` is made of some of its singular directions alone.
+        """While the block runs, the weight of `factors` has only some of its singular directions.
 
         Args:
-            nudged: each number of it is moved by one rounding, up or down, as another order of the same sums might.
+            nudged: also move each number of the weight by one rounding, up or down, as another order of sums might.
         """
         name, index, (U, S, Vh) = where
         rows = self._rows(name)

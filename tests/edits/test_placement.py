@@ -182,13 +182,13 @@ def test_patching(double, few):
 def test_placed_edits_refuse(organism, few, tmp_path):
     edit = li.laser(organism, "3.in", rank=1)
     placed = edit.at(organism, "last", few)
-    with pytest.raises(ValueError, match="none of those that the positions of this edit were made for"):
+    with pytest.raises(ValueError, match="this edit has no positions for the prompt"):
         organism.next_token_logprobs("The old ship", edit=placed)
     with pytest.raises(ValueError, match="where is 'first'"):
         edit.at(organism, "first", few)
     with pytest.raises(ValueError, match="does not hold the subject 'Ada'"):
         edit.at(organism, "subject", {"The old ship": "Ada"})
-    with pytest.raises(ValueError, match="is no other weight"):
+    with pytest.raises(ValueError, match="cannot be written as a changed weight"):
         compress(organism, placed, tmp_path / "x")
     with pytest.raises(ValueError, match="is not nested with another"), edit.on(organism), placed.on(organism):
         pass

@@ -18,7 +18,7 @@ from laser_interp.cli.app import main
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.frequency import infinigram
 from laser_interp.frequency.index import Index, build_index
-from laser_interp.frequency.infinigram import _after, count_infinigram
+from laser_interp.frequency.infinigram import _after, _spellings, count_infinigram
 from laser_interp.frequency.infinigram_sources import (
     HostedInfiniGram,
     HostedInfiniGramMini,
@@ -421,7 +421,7 @@ def test_infinigram_mini_counts_single_names(service, facts, tmp_path, capsys, m
         str(tmp_path / "z.parquet"),
     ]
     assert main(asked) == 2
-    assert "--window cannot be respected by infini-gram-mini" in capsys.readouterr().err
+    assert "infini-gram-mini cannot use --window" in capsys.readouterr().err
 
 
 def test_entity_maps(tmp_path, capsys):
@@ -458,7 +458,7 @@ def test_entity_maps(tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path / "x.parquet")]) == 0
     assert "1 of 3 facts have counts, matched by subject and object; 2 have none" in capsys.readouterr().out
     assert main([*command, "--window", "5", "--model", "m", "--out", str(tmp_path / "y.parquet")]) == 2
-    assert "--model and --window cannot be respected by an entity map" in capsys.readouterr().err
+    assert "an entity map cannot use --model and --window" in capsys.readouterr().err
 
 
 def test_infinigram_refusals(organism, facts, tmp_path):
@@ -553,3 +553,15 @@ def test_joining_refuses(tmp_path):
 def _touch(path):
     path.write_text("")
     return path
+
+
+def test_a_later_name_without_tokens_is_told_as_the_first_would_be():
+    class Letters:
+        """A tokenizer that knows small letters alone and drops all else."""
+
+        def encode(self, text, add_special_tokens):
+            return [ord(c) for c in text if "a" <= c <= "z"]
+
+    assert _spellings(["ab"], Letters(), "f1") == [(97, 98)]
+    with pytest.raises(ValueError, match="the name '☃' of fact 'f1' has no tokens"):
+        _spellings(["ab", "☃"], Letters(), "f1")

@@ -247,6 +247,17 @@ def test_counts_made_with_skip_are_not_taken_for_whole_ones(tmp_path):
         li.count(facts, path, out=out, progress=False)
 
 
+def test_what_a_shorter_limit_skipped_is_not_skipped_under_a_longer_one(tmp_path):
+    path, out = tmp_path / "text.txt", tmp_path / "counts.parquet"
+    path.write_text(f"Mira met Tolen\n{'a' * 300}\n")
+    facts = facts_from_rows([fact(0, "Mira", "Tolen")])
+    with pytest.warns(UserWarning, match="could not be read"):
+        counted = li.count(facts, path, errors="skip", longest=200, out=out, progress=False)
+    assert counted["n_skipped"].tolist() == [1]
+    with pytest.raises(ValueError, match="when longest was 200, and it is 400 now"):
+        li.count(facts, path, errors="skip", longest=400, out=out, progress=False)
+
+
 @pytest.mark.slow
 def test_processes_and_ray_give_the_same_totals(tmp_path, monkeypatch):
     monkeypatch.setattr("laser_interp.frequency.shards.PART", 200_000)
@@ -455,7 +466,7 @@ def test_the_command_line(tmp_path, capsys):
     assert main([*asked, "--quiet", "--skip"]) == 0
     told = capsys.readouterr()
     assert "5 could not be read and were skipped" in told.err
-    assert "2 facts in 2 documents: 0 have a document with subject and object" in told.out
+    assert "2 facts, counted in 2 documents. For 0 facts a document has subject and object" in told.out
     table = pd.read_parquet(out)
     assert table["n_skipped"].tolist() == [5, 5]
     assert main([*asked, "--quiet", "--index", "x"]) == 2

@@ -1,6 +1,7 @@
-"""The benchmark runs, and compares procedures that give the same numbers."""
+"""The benchmarks run, compare procedures that give the same numbers, and the documentation shows what came out."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ def test_engine(tmp_path):
         [*command, "--json", str(tmp_path / "rows.json")], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert list(row)[:6] == [
         "model", "device", "ms_per_cell_prompt", "ratio_published", "ratio_plain", "gemm_fraction"
     ]  # fmt: skip
@@ -84,6 +85,49 @@ def test_attribution(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert row["prompts"] == 8
     assert row["forward_passes"] > 1
+
+
+@pytest.mark.slow
+def test_search(tmp_path):
+    """Each method has a row, with what it chose and what it cost beside the grid and the published procedure."""
+    command = [sys.executable, "-m", "benchmarks", "search", "--models", "organism", "--methods", "gradient"]
+    small = ["--seeds", "1", "--pool", "24", "--tested", "20", "--matrices", "in", "--layers", "2-3"]
+    done = subprocess.run(
+        [*command, *small, "--json", str(tmp_path / "rows.json")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "rows.json").read_text())
+    assert results["command"] == " ".join(["python -m", *command[2:], *small])
+    rows = {row["method"]: row for row in results["rows"]}
+    assert list(rows) == ["grid", "gradient", "published"]
+    assert rows["grid"]["share"] == 1
+    assert rows["gradient"]["chosen"].startswith(("2.in laser", "3.in laser"))
+    assert rows["published"]["published / it"] == 1
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import tables
+
+    return tables
+
+
+def test_the_documentation_shows_the_results_as_they_are(tables):
+    """`python -m benchmarks tables` would change nothing, and every result is shown somewhere."""
+    shown = set()
+    for page in sorted(tables.PAGES.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        assert tables.rewritten(text) == text, f"{page.name} is stale: run python -m benchmarks tables"
+        shown |= set(re.findall("<!-- benchmark: ([^ ]+) -->", text))
+    assert shown == set(tables.TABLES)
+
+
+def test_a_stale_block_is_written_anew(tables):
+    text = "before <!-- benchmark: count-range -->3 times<!-- /benchmark --> after"
+    now = tables.rewritten(text)
+    assert now != text
+    assert now == f"before <!-- benchmark: count-range -->{tables.count_range()}<!-- /benchmark --> after"

@@ -7,6 +7,7 @@ import torch
 import laser_interp as li
 from laser_interp.edits.constructors import parse_laser
 from laser_interp.scoring.scorer import Scorer
+from laser_interp.selection.race import FINALISTS, survivors
 
 SETTINGS = {"matrices": ["in", "out"], "layers": [1, 3], "rhos": (0.4, 0.05), "method": "greedy", "progress": False}
 
@@ -148,6 +149,44 @@ def test_gradients_at_an_edited_model_are_those_of_its_weights(organism, facts):
         both = edit + li.gains(organism, {"2.out": values})
         losses.append(li.score(organism, some, {"x": both}, candidates=False, progress=False)["logprob"].to_numpy())
     assert found[:, direction] == pytest.approx((losses[0] - losses[1]) / (2 * step), abs=2e-3)
+
+
+@pytest.mark.parametrize("method", ["guided", "greedy"])
+def test_blocks_are_composed_as_whole_matrices_are(organism, some, method):
+    """Each step edits the matrix in blocks, and its numbers are those of that edit."""
+    found = li.compose(
+        organism, some, matrices="in", layers=[2, 3], rhos=(0.2, 0.05), blocks="2-inputs", method=method, progress=False
+    )
+    assert found.ranks
+    assert str(found).count(":2-inputs") == len(found.ranks)
+    edit = found.edit(organism)
+    for site, rank in found.ranks.items():
+        assert edit.parts[site].spectrum.blocks == li.Blocks.parse("2-inputs")
+        assert int((edit.parts[site].gains != 0).sum()) == 2 * rank
+    validation = some.split("validation")
+    scores = li.score(organism, validation, {"x": parse_laser(organism, str(found))}, candidates=False, progress=False)
+    last = found.steps[found.steps["kept"]].iloc[-1]
+    assert last["score"] == pytest.approx(scores["score"].mean())
+    assert -last["loss"] == pytest.approx(scores["logprob"].mean(), abs=1e-5)
+    with pytest.raises(ValueError, match="expected the same blocks"):
+        li.compose(organism, some, start=found.cell, progress=False)
+
+
+def test_what_is_worse_than_the_edits_so_far_does_not_stay_in_the_race():
+    """Ten cells, one of which may be better: it stays alone. Where all are worse, their leader stays."""
+    frame = lambda gain: pd.DataFrame(  # noqa: E731
+        {
+            "fact_id": range(40),
+            "subject": range(40),
+            "prompt_id": 0,
+            "logprob": [gain - 0.1 * (i % 3) for i in range(40)],
+        }
+    )
+    cells = [li.Cell(li.Site(layer, "in"), ranks=1) for layer in range(10)]
+    so_far = {cell: frame(0.5 if cell is cells[4] else -0.5 - 1e-3 * place) for place, cell in enumerate(cells)}
+    assert survivors(so_far, frame(0.0)) == [cells[4]]
+    assert survivors(so_far, frame(1.0)) == [cells[4]]
+    assert len(survivors(so_far)) == FINALISTS
 
 
 def test_it_stops_at_so_many_edits(organism, some, found):

@@ -110,9 +110,9 @@ def test_the_command_line(tmp_path, capsys):
     words = ["search", "--model", "organism", "--facts", "organism", "--matrices", "in", "--method", "race", "--quiet"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     assert "Validation selects 3.in laser" in (out := capsys.readouterr().out)
-    assert "of the grid's)" in out
+    assert "of the grid's cost)" in out
     assert main([*words, "--dry-run"]) == 0
-    assert "that is the whole grid" in capsys.readouterr().out
+    assert "this is for the whole grid" in capsys.readouterr().out
     assert main([*words, "--control", "zeroed", "--out", str(tmp_path / "x")]) == 2
     assert "controls is for the method grid alone" in capsys.readouterr().err
     text = tmp_path / "text.txt"
@@ -191,6 +191,11 @@ def test_learned_gains_buy_at_least_what_laser_does_on_what_they_learn_from(orga
     assert chosen.score > chosen.base_score
     with pytest.raises(ValueError, match=r"use Selection\.edit"):
         chosen.cell.edit(organism)
+    assert repr(found).startswith(f"Search over {len(chosen.cell.sites)} sites")
+    assert str(chosen.cell) in repr(found)
+    assert found.changes("validation").empty  # by layer, and this cell has several
+    with pytest.raises(ValueError, match="no LASER at a single site"):
+        found.plot()
     again = li.search(organism, facts, method="learned", matrices="mlp", out=tmp_path, progress=False)
     assert again.gains == found.gains
 

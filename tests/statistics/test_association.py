@@ -306,7 +306,7 @@ def test_several_edits_are_compared_with_corrected_intervals():
     assert table.loc["a", "odds_ratio"] == pytest.approx(alone["odds_ratio"])
     assert table.loc["a", "odds_hi"] > alone["odds_hi"]  # wider, because three were looked at
     assert (table["p_holm"] >= table["p"]).all()
-    assert "Of 1 placebo 1 change accuracy and 0 fix by frequency" in found.paragraph
+    assert "Of 1 placebo, 1 changed accuracy, and the fixes of 0 depended on frequency" in found.paragraph
     assert len(found.figure.axes) == 2
     with pytest.raises(ValueError, match="no scores of the placebo 'other'"):
         li.compare(scores, counts, placebos=["other"])

@@ -67,6 +67,19 @@ def test_chance():
     assert found.verdict.startswith("Chance is enough")
 
 
+def test_a_loss_is_no_chance():
+    found = explain(scores_of(0.3, 0.2, zeroed=0.1))
+    assert (found.chance, found.suppression, found.rivals, found.low_rank_matters) == (False, False, False, False)
+    assert found.verdict == "The edit loses accuracy, by more than chance: there is no gain to explain."
+
+
+def test_deleting_the_matrix_that_does_almost_as_well_is_not_the_interesting_case():
+    found = explain(scores_of(0.1, 0.1175, masked=(0.1, 0.1175), zeroed=0.11))  # 7 fixed, and 4
+    assert found.edit.is_shown
+    assert not found.zeroed.is_shown
+    assert not found.low_rank_matters
+
+
 def test_neither():
     found = explain(scores_of(0.1, 0.3, masked=(0.1, 0.1), first=(0.5, 0.5)))
     assert found.verdict.startswith("The gain is not chance, and neither")

@@ -115,7 +115,7 @@ def test_facts_of_another_run_are_refused(run_folder, facts, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run_folder[0], copy)
     facts[:24].save(copy / "facts.jsonl")
-    with pytest.raises(ValueError, match="does not hold the facts that the run is of"):
+    with pytest.raises(ValueError, match="does not hold the facts of this run"):
         read_run(copy)
 
 

@@ -103,7 +103,7 @@ def test_killed_at_any_moment(folder, name):
         assert code in (0, 143, -how), said
         assert "Traceback" not in said
         if code == 143:
-            assert "goes on from what is kept" in said
+            assert "continues from what is saved" in said
         deadline = time.monotonic() + 10
         while left_of(process.pid) and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -15,8 +15,9 @@ def path_effects(model: Model, facts: FactSet, edit: Edit, *, progress: bool = T
 
     Returns:
         One row per (fact, prompt, path), `path` in "total", "direct", "indirect" (see `Edit.via`): the change of
-        log p(answer), `d_logprob`, and of log p(a generic word), `d_log_generic`. In the final residual stream the
-        last two add up to the first; after the final norm and the softmax they need not.
+        log p(answer), `d_logprob`, and of log p(a generic word), `d_log_generic`. For an edit of one
+        site, the last two add up to the first in the final residual stream. After the final norm and the softmax they
+        need not.
 
     Raises:
         ValueError: a site without a direct path.

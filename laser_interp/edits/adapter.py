@@ -18,7 +18,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.extras import require
 from laser_interp.models.model import Model
-from laser_interp.models.weights import factored_sites, parameters, stored_at, stored_tensors
+from laser_interp.models.weights import factored_sites, parameters, stored_at
 from laser_interp.storage.atomic import new_folder
 
 _BYTES = 4  # of a number: adapters are stored in float32
@@ -67,8 +67,8 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
         name, index = stored_at(model, site.layer, site.matrix)
         transposed.add(name.startswith("~"))
         module = name.removeprefix("~").removesuffix(".weight")
-        (stored,) = (p for p in stored_tensors(model, site.layer, site.matrix) if p.ndim == 2)
-        n_outputs = parameters(model)[name.removeprefix("~")].shape[1 if name.startswith("~") else 0]
+        stored = parameters(model)[name.removeprefix("~")]  # with other matrices, where the checkpoint fuses them
+        n_outputs = stored.shape[1 if name.startswith("~") else 0]
         lora_b = torch.zeros(n_outputs, down.shape[1])
         lora_b[index] = up.T.float().cpu()
         parts.setdefault(module, []).append((down.T.float().cpu(), lora_b))

@@ -22,7 +22,7 @@ from laser_interp.edits.spectra import Spectrum
 from laser_interp.models.checkpoints import FACTORS
 from laser_interp.models.model import Model
 from laser_interp.models.weights import factored_sites as sites_of_model
-from laser_interp.models.weights import is_fused
+from laser_interp.models.weights import is_fused, stored_tensors
 
 
 def saves_bytes(d_in: int, d_out: int, rank: int) -> bool:
@@ -72,7 +72,7 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
                 "rank": rank,
                 "stored": "dense" if why else "factors",
                 "why": why,
-                "bytes_before": d_in * d_out * size,
+                "bytes_before": sum(p.nbytes for p in stored_tensors(model, site.layer, site.matrix) if p.ndim == 2),
                 "bytes_after": (d_in * d_out if why else rank * (d_in + d_out)) * size,
             }
         )

@@ -167,7 +167,7 @@ class Edit:
             subjects: {prompt: its subject}, of targets and sources, for "subject_last".
 
         Raises:
-            ValueError: see `at`.
+            ValueError: see `at`; a masked model; or prompts that begin alike and have several sources.
         """
         places = placement.patched_places(model, self.parts, sources, where, subjects or {})
         return replace(self, kind=f"{self.kind}-patched", places=places)

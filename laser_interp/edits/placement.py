@@ -103,22 +103,27 @@ def patched_places(
     """
     if where not in ("last", "subject_last"):
         raise ValueError(f"where is {where!r}: expected 'last' or 'subject_last'")
+    if model.masked:
+        raise ValueError(f"{model.name!r} reads whole prompts at once: only causal models are patched")
     named = {text: subjects.get(text, "") for pair in sources.items() for text in pair}
     targets = positions(model, where, {target: named[target] for target in sources})
     of_sources = positions(model, where, {source: named[source] for source in sources.values()})
-    begins = dict(zip(dict.fromkeys(sources.values()), of_sources, strict=True))
-    rows = [list(begin) for begin in begins.values()]
+    # Prompts that begin alike, as paraphrases may, have one beginning
+    begin_of = {prompt: next(iter(positions(model, where, {prompt: named[prompt]}))) for prompt in named}
+    source_of: dict[Beginning, Beginning] = {}
+    for target, source in sources.items():
+        if source_of.setdefault(begin_of[target], begin_of[source]) != begin_of[source]:
+            raise ValueError(f"two prompts begin alike and have other sources: one of them is {target!r}")
+    rows = [list(begin) for begin in of_sources]
     dtype = score_dtype(model.dtype)
-    vectors: dict[Site, dict[str, Tensor]] = {site: {} for site in parts}
+    vectors: dict[Site, dict[Beginning, Tensor]] = {site: {} for site in parts}
     for indices, _, at_site in activations(model, rows, None, [(site.layer, site.matrix) for site in parts]):
         for site, part in parts.items():
             x, _ = at_site((site.layer, site.matrix))
             tail = part.spectrum.matrix(1 - part.gains).to(x.device, dtype)
             for n, i in enumerate(indices):
-                (position,) = of_sources[tuple(rows[i])]
-                vectors[site][list(begins)[i]] = x[n, position].to(dtype) @ tail
-    added = {
-        site: {key: vectors[site][source][None] for key, source in zip(targets, sources.values(), strict=True)}
-        for site in parts
-    }
+                begin = tuple(rows[i])
+                (position,) = of_sources[begin]
+                vectors[site][begin] = x[n, position].to(dtype) @ tail
+    added = {site: {key: vectors[site][source_of[key]][None] for key in targets} for site in parts}
     return Places(where, targets, added)

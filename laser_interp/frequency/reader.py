@@ -175,6 +175,10 @@ class Reader:
             if (cut := piece.rfind(b"\n")) >= 0:
                 end = len(waiting) + cut + 1
             waiting += piece
+            if end > self.how.longest:  # a line may have become too long and have ended in one piece
+                whole = self._without_long(bytes(waiting[:end]), n_lines)
+                waiting[:end] = whole
+                end = len(whole)
             if end and (len(waiting) >= BLOCK or at_end):
                 yield bytes(waiting[:end])
                 n_lines += waiting[:end].count(b"\n")
@@ -195,6 +199,17 @@ class Reader:
             raise damage
         if waiting:
             yield bytes(waiting)
+
+    def _without_long(self, lines: bytes, n_before: int) -> bytes:
+        """Whole lines without those that are too long, where that is allowed."""
+        kept = []
+        for line in (line + b"\n" for line in lines.removesuffix(b"\n").split(b"\n")):
+            if len(line) > self.how.longest + 1:
+                self._problem(self._line(n_before + len(kept) + 1), f"the line is longer than {self.how.longest} bytes")
+                self._lost += 1
+            else:
+                kept.append(line)
+        return b"".join(kept)
 
     def _lines(self, stream: IO[bytes], raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         """One document per line. For speed, a block is split into lines only if it is not valid UTF-8."""

@@ -68,6 +68,8 @@ def load_model(
     """
     dtype = _resolve_dtype(dtype)
     _check_device(device)
+    if not isinstance(source, str | Path):
+        _refuse("a model in memory", revision, device_map)
     if is_bridge(source):
         return _use_bridge(source, tokenizer, device, dtype)
     if isinstance(source, torch.nn.Module):
@@ -89,15 +91,20 @@ def load_model(
         if dtype != "auto":
             hf_model = hf_model.to(dtype)
         model = _wrap(hf_model, tokenizer, name=name, revision=None, generic_words=None)
+        check_finite(model)
         check_untested(model)
         return model
 
     if str(source) in NAMED_MODELS:
         return _load_named(
-            str(source), dict(tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, token=token)
+            str(source),
+            dict(
+                tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, device_map=device_map, token=token
+            ),
         )
     shipped = str(source) in SHIPPED
     if not shipped and (gguf := find_gguf(Path(source).expanduser())) is not None:
+        _refuse("a GGUF file", revision, device_map)
         return _load_gguf(gguf, tokenizer, device, dtype)
     path = shipped_dir(str(source)) if shipped else Path(source).expanduser()
     local = path.is_dir()
@@ -147,6 +154,13 @@ def load_model(
         "trust_remote_code": trust_remote_code,
     }
     return model
+
+
+def _refuse(source: str, revision: str | None, device_map: Any) -> None:
+    """Refuse options that only folders and hub ids have."""
+    given = {"revision": revision, "device_map": device_map}
+    if asked := [name for name, value in given.items() if value is not None]:
+        raise ValueError(f"{' and '.join(asked)} cannot be used with {source}: they are for hub ids and folders")
 
 
 def _load_named(name: str, options: dict[str, Any]) -> Model:

@@ -147,7 +147,10 @@ def _spread(
             affinity_of.pop(worker, None)
             give(start())
             continue
-        except ray.exceptions.ActorUnavailableError:
+        except ray.exceptions.ActorUnavailableError as error:
+            lost[name(item)] += 1
+            if lost[name(item)] >= TRIES:
+                raise RuntimeError(f"the workers of {name(item)} were away {TRIES} times: {error}") from error
             waiting.insert(0, item)
             give(worker)
             continue

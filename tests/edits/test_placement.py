@@ -179,6 +179,28 @@ def test_patching(double, few):
         edit.patched(double, {target: source}, where="subject")
 
 
+def test_patching_of_prompts_that_begin_alike(double, few):
+    """Up to the subject's last token they are one prompt: they are patched alike, and from one source alone."""
+    subject, other = few.facts[0].subject, few.facts[6].subject
+    alike = [f"{subject} was taught by", f"{subject} was born in"]
+    source, longer = f"{other} was taught by", f"{other} was born in"
+    subjects = dict.fromkeys(alike, subject) | dict.fromkeys([source, longer], other)
+    edit = li.laser(double, "1.out", rank=4)
+    both = edit.patched(double, {alike[0]: source, alike[1]: longer}, where="subject_last", subjects=subjects)
+    for prompt in alike:
+        alone = edit.patched(double, {prompt: source}, where="subject_last", subjects=subjects)
+        expected, found = (double.next_token_logprobs(prompt, edit=one) for one in (alone, both))
+        assert torch.allclose(found, expected, atol=1e-12)
+    with pytest.raises(ValueError, match="two prompts begin alike and have other sources"):
+        edit.patched(double, {alike[0]: source, alike[1]: alike[1]}, where="subject_last", subjects=subjects)
+
+
+def test_masked_models_are_not_patched():
+    model = build("bert")
+    with pytest.raises(ValueError, match="only causal models are patched"):
+        li.laser(model, "1.out", rank=2).patched(model, {"1 2 [MASK]": "3 4 [MASK]"})
+
+
 def test_placed_edits_refuse(organism, few, tmp_path):
     edit = li.laser(organism, "3.in", rank=1)
     placed = edit.at(organism, "last", few)

@@ -249,13 +249,13 @@ def test_counts_made_with_skip_are_not_taken_for_whole_ones(tmp_path):
 
 def test_what_a_shorter_limit_skipped_is_not_skipped_under_a_longer_one(tmp_path):
     path, out = tmp_path / "text.txt", tmp_path / "counts.parquet"
-    path.write_text(f"Mira met Tolen\n{'a' * 300}\n")
+    path.write_text(f"Mira met Tolen\n{'a' * (3 << 19)}\n")
     facts = facts_from_rows([fact(0, "Mira", "Tolen")])
     with pytest.warns(UserWarning, match="could not be read"):
-        counted = li.count(facts, path, errors="skip", longest=200, out=out, progress=False)
+        counted = li.count(facts, path, errors="skip", longest=1 << 20, out=out, progress=False)
     assert counted["n_skipped"].tolist() == [1]
-    with pytest.raises(ValueError, match="when longest was 200, and it is 400 now"):
-        li.count(facts, path, errors="skip", longest=400, out=out, progress=False)
+    with pytest.raises(ValueError, match="when longest was 1048576, and it is 2097152 now"):
+        li.count(facts, path, errors="skip", longest=2 << 20, out=out, progress=False)
 
 
 @pytest.mark.slow

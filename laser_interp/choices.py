@@ -37,6 +37,7 @@ ControlName = Literal[
     "layer_0",
 ]
 
+UNIT_PROMPTS = 512  # prompts that are scored together; who asks the same facts again finds their residual streams kept
 LONGEST = 256 << 20  # the most bytes that one line of a corpus may have
 # Fractions of rank kept: the paper's table 5, and the .4 that its main table uses.
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01)

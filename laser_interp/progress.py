@@ -1,6 +1,7 @@
 """Progress of long work: a bar in a terminal or a notebook, and a line every ten seconds elsewhere."""
 
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 SECONDS = 10.0  # between two lines in a file or a pipe
@@ -22,6 +23,18 @@ def progress_bar(*arguments: Any, **options: Any) -> Any:
         options |= {"file": _Lines(sys.stderr), "mininterval": SECONDS, "maxinterval": SECONDS, "delay": SECONDS}
         options |= {"unit": options.get("unit", "").strip(), "bar_format": _format(arguments, options)}
     return tqdm(*arguments, **options)
+
+
+def by_fractions(bar: Any) -> Callable[[float], None]:
+    """What moves a bar by any amounts, so that rounding does not add up."""
+    done = float(bar.n)
+
+    def add(amount: float) -> None:
+        nonlocal done
+        done += amount
+        bar.update(round(done) - bar.n)
+
+    return add
 
 
 def _format(arguments: tuple[Any, ...], options: dict[str, Any]) -> str:

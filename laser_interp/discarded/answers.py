@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from laser_interp.choices import UNIT_PROMPTS
 from laser_interp.discarded.neighbours import neighbour_threshold, token_directions
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.model import Model
+from laser_interp.progress import by_fractions, progress_bar
 from laser_interp.scoring.categories import CATEGORIES, Categories
 from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.scorer import Scorer
@@ -87,23 +89,34 @@ def answers_under(
     Args:
         runs: label -> edit; None is the model as trained.
     """
-    scorer = Scorer(model, facts, generic=generic, candidates=False, top_k=top_k)
+    # In the parts in which searches and studies score, so that their residual streams serve again
+    parts = facts.in_parts(UNIT_PROMPTS)
+    scorers = [Scorer(model, part, generic=generic, candidates=False, top_k=top_k) for part in parts]
+    n_prompts = [len(scorer.items) for scorer in scorers]
     # First tokens of the right answers, and of all answers of the relation, by item
     first = TokenLookups(model, facts, candidates=True).first_tokens()
     right = first[first[:, 2] == 1, :2]
-    categories = Categories(right, first[:, :2], scorer.generic_ids.tolist(), model.d_vocab)
-    right_of = [right[right[:, 0] == i, 1] for i in range(len(scorer.items))]
+    categories = Categories(right, first[:, :2], scorers[0].generic_ids.tolist(), model.d_vocab)
+    right_of = [right[right[:, 0] == i, 1] for i in range(sum(n_prompts))]
     is_wrong = ~np.isin(first[:, 0] * model.d_vocab + first[:, 1], right[:, 0] * model.d_vocab + right[:, 1])
     # Items of whose relation no other answer is known
-    alone = np.setdiff1d(np.arange(len(scorer.items)), first[is_wrong, 0])
+    alone = np.setdiff1d(np.arange(sum(n_prompts)), first[is_wrong, 0])
     directions = token_directions(model)
     neighbours = neighbour_threshold(model, facts, false_positives)
     truth = torch.tensor([int(tokens[0]) for tokens in right_of])
 
+    scored: dict[str, list[pd.DataFrame]] = {label: [] for label in runs}
+    total = sum(n_prompts) * len(runs)
+    with progress_bar(total=total, desc="answers", unit=" prompts", disable=not progress) as bar:
+        advance = by_fractions(bar)
+        for scorer, n in zip(scorers, n_prompts, strict=True):
+            for label, frame in scorer.run(runs, tick=lambda share, n=n: advance(share * n * len(runs))):
+                scored[label].append(frame)
     frames = []
-    for label, scores in scorer.run(runs, progress=progress):
+    for label, of_parts in scored.items():
+        scores = pd.concat(of_parts, ignore_index=True)
         tokens = scores["top_token"].to_numpy()
-        category = categories.of(np.arange(len(scorer.items)), tokens)
+        category = categories.of(np.arange(len(scores)), tokens)
         for i in alone:
             nearness = float((directions[tokens[i]] @ directions[right_of[i]].T).max())
             if category[i] == "other" and nearness >= neighbours["threshold"]:

@@ -168,6 +168,19 @@ class FactSet:
         """A subset that remembers the answers of the whole."""
         return replace(self, facts=tuple(facts))
 
+    def in_parts(self, n_prompts: int) -> list[FactSet]:
+        """The facts in order, in parts of at least so many prompts; the last may have fewer."""
+        parts: list[FactSet] = []
+        part: list[Fact] = []
+        size = 0
+        for fact in self.facts:
+            part.append(fact)
+            size += len(fact.prompts)
+            if size >= n_prompts:
+                parts.append(self.keep(part))
+                part, size = [], 0
+        return [*parts, self.keep(part)] if part else parts
+
     def filter(self, wanted: Callable[[Fact], bool]) -> FactSet:
         """The facts for which a function says yes, as in `facts.filter(lambda fact: fact.relation == "capital")`.
 

@@ -4,6 +4,7 @@ Quantisation noise is spread over all directions of a weight, so LASER may remov
 result says which quantisation the file had.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from laser_interp.extras import require
 from laser_interp.models.complete_weights import check_complete
-from laser_interp.models.library_internals import first_line
+from laser_interp.models.library_internals import first_line, gguf_parsed_once
 
 SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
@@ -44,44 +45,49 @@ def read_gguf(path: Path, dtype: torch.dtype | str) -> tuple[Any, Any, str]:
         ValueError: a file that is broken, split, or of an architecture that transformers cannot read from GGUF.
     """
     require("gguf", "gguf", what=f"the GGUF file {path.name}")
-    quantisation = _checked(path)
+    with path.open("rb") as file:
+        if file.read(4) != _MAGIC:
+            raise ValueError(f"{path} is no GGUF file: it does not begin with GGUF")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    dtype = torch.float32 if dtype == "auto" else dtype
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=dtype, output_loading_info=True, local_files_only=True
-        )
-    except Exception as error:  # the readers raise many kinds
-        raise ValueError(f"transformers cannot read the GGUF file {path}: {first_line(error)}") from error
+    with ExitStack() as stack:
+        try:
+            reader = stack.enter_context(gguf_parsed_once(path))
+            n_parts, kinds = _contents(reader)
+        except Exception as error:  # cut off, or damaged
+            raise ValueError(
+                f"the GGUF file {path} is broken ({type(error).__name__}: {error}): get it again"
+            ) from error
+        if n_parts > 1:
+            raise ValueError(
+                f"{path} is one of {n_parts} parts: join them first, with llama.cpp's `gguf-split --merge`"
+            )
+        if not kinds:
+            raise ValueError(f"the GGUF file {path} holds no weights: it is a vocabulary, or broken")
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                dtype=torch.float32 if dtype == "auto" else dtype,
+                output_loading_info=True,
+                local_files_only=True,
+            )
+        except Exception as error:  # the readers raise many kinds
+            raise ValueError(f"transformers cannot read the GGUF file {path}: {first_line(error)}") from error
     hf_model, report = loaded
     check_complete(report, str(path))
     # The weights are plain now; without this the model could not be saved.
     hf_model.hf_quantizer, hf_model.is_quantized = None, False
     if hasattr(hf_model.config, "quantization_config"):
         del hf_model.config.quantization_config
-    return hf_model, tokenizer, quantisation
+    return hf_model, tokenizer, " ".join(kinds)
 
 
-def _checked(path: Path) -> str:
-    """The kinds of its tensors, the commonest first."""
+def _contents(reader: Any) -> tuple[int, list[str]]:
+    """Of how many parts the file is one, and the kinds of its tensors, the commonest first."""
     from collections import Counter
 
-    import gguf
-
-    with path.open("rb") as file:
-        if file.read(4) != _MAGIC:
-            raise ValueError(f"{path} is no GGUF file: it does not begin with GGUF")
-    try:
-        reader = gguf.GGUFReader(path)
-        split = reader.fields.get("split.count")
-        n_parts = 1 if split is None else int(split.contents())
-        kinds = Counter(tensor.tensor_type.name for tensor in reader.tensors)
-    except Exception as error:  # cut off, or damaged
-        raise ValueError(f"the GGUF file {path} is broken ({type(error).__name__}: {error}): get it again") from error
-    if n_parts > 1:
-        raise ValueError(f"{path} is one of {n_parts} parts: join them first, with llama.cpp's `gguf-split --merge`")
-    if not kinds:
-        raise ValueError(f"the GGUF file {path} holds no weights: it is a vocabulary, or broken")
-    return " ".join(kind for kind, _ in kinds.most_common())
+    split = reader.fields.get("split.count")
+    kinds = Counter(tensor.tensor_type.name for tensor in reader.tensors)
+    return 1 if split is None else int(split.contents()), [kind for kind, _ in kinds.most_common()]

@@ -8,7 +8,9 @@ import copy
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +29,9 @@ RELIED_ON = {
     "transformers.initialization.no_init_weights": "makes a model without drawing weights that are replaced at once",
     "transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "which classes a checkpoint may name",
     "transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES": "which classes a checkpoint may name",
+    "transformers.modeling_gguf_pytorch_utils.load_gguf_checkpoint": (
+        "takes gguf's reader and its names of tensors when it is called, so that both can be kept between calls"
+    ),
     "transformers.pytorch_utils.Conv1D": "tells whether a weight is stored as [d_in, d_out] or transposed",
     "bridge.blocks.0.mlp.out.original_component": "the linear map itself, with its weight and bias",
     "bridge.blocks.0.mlp.out.set_original_component": "puts a factored linear map in the place of a dense one",
@@ -187,3 +192,26 @@ def _gelu(x: Tensor) -> Tensor:
     from torch.nn.functional import gelu
 
     return gelu(x, approximate="tanh")
+
+
+@contextmanager
+def gguf_parsed_once(path: Path) -> Iterator[Any]:
+    """Let transformers use one reader of a GGUF file, which is given here, while it loads from that file.
+
+    transformers opens the file three times, for config, tokenizer and weights, and gguf parses each word of the
+    vocabulary anew. It also builds gguf's table of tensor names once for each module.
+    """
+    import gguf
+
+    known: Any = gguf  # types cannot describe that its functions are exchanged
+    reader_class, name_map = known.GGUFReader, known.get_tensor_name_map
+    reader = reader_class(path)
+
+    def reader_of(file: Any, *args: Any, **kwargs: Any) -> Any:
+        return reader if Path(file) == path else reader_class(file, *args, **kwargs)
+
+    known.GGUFReader, known.get_tensor_name_map = reader_of, cache(name_map)
+    try:
+        yield reader
+    finally:
+        known.GGUFReader, known.get_tensor_name_map = reader_class, name_map

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from laser_interp.choices import UNIT_PROMPTS
 from laser_interp.edits.sites import Site, resolve_layers, resolve_matrices
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
@@ -17,7 +18,6 @@ from laser_interp.selection.settings import GridSettings, SearchSettings
 from laser_interp.selection.units import Unit, Worker, WorkerOptions, rounds_of, shards_of
 from laser_interp.storage.provenance import provenance
 
-UNIT_PROMPTS = 512
 BASE_GROUP = "base"
 
 

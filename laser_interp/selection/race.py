@@ -20,6 +20,7 @@ from laser_interp.discarded.attribution import attribute, propose
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
 from laser_interp.facts.fact_set import Fact
+from laser_interp.progress import by_fractions
 from laser_interp.selection.cell_table import cell_means, is_negative
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
@@ -39,7 +40,8 @@ Advance = Callable[[Unit, float], object]
 
 def advancing(bar: Any, plan: Plan) -> Advance:
     """What moves a bar of prompts by a share of a unit."""
-    return lambda unit, share: bar.update(round(share * unit.n_cells * plan.prompts[unit.shard]))
+    add = by_fractions(bar)
+    return lambda unit, share: add(share * unit.n_cells * plan.prompts[unit.shard])
 
 
 def score_base(plan: Plan, store: PartStore, execution: Execution, advance: Advance) -> list[Unit]:

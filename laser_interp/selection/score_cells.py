@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from laser_interp.choices import UNIT_PROMPTS
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
-from laser_interp.progress import progress_bar
+from laser_interp.progress import by_fractions, progress_bar
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.execution import Execution, PartStore, score_units
-from laser_interp.selection.plan import UNIT_PROMPTS
 from laser_interp.selection.units import Unit, Worker, WorkerOptions, shards_of
 from laser_interp.storage.provenance import provenance
 from laser_interp.storage.run_folder import open_run
@@ -48,12 +48,9 @@ def score_cells(
         store = PartStore(folder, schema="scores")
         total = sum(unit.n_cells * prompts[unit.shard] for unit in units)
         bar = stack.enter_context(progress_bar(total=total, desc="scoring", unit=" prompts", disable=not progress))
+        add = by_fractions(bar)
         score_units(
-            units,
-            worker,
-            store,
-            Execution(),
-            lambda unit, share: bar.update(round(share * unit.n_cells * prompts[unit.shard])),
+            units, worker, store, Execution(), lambda unit, share: add(share * unit.n_cells * prompts[unit.shard])
         )
         parts = pd.concat([store.read(unit) for unit in units], ignore_index=True)  # type: ignore[arg-type]
     by_cell = dict(tuple(parts.groupby("cell", sort=False)))

@@ -151,17 +151,8 @@ def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:
     by_split: dict[str, list[Fact]] = {}
     for fact in facts:
         by_split.setdefault(fact.split or "", []).append(fact)
-    shards = []
-    for split in sorted(by_split, key=lambda name: (name != "validation", name)):
-        part: list[Fact] = []
-        for fact in by_split[split]:
-            part.append(fact)
-            if sum(len(member.prompts) for member in part) >= n_prompts:
-                shards.append(facts.keep(part))
-                part = []
-        if part:
-            shards.append(facts.keep(part))
-    return shards
+    order = sorted(by_split, key=lambda name: (name != "validation", name))
+    return [part for split in order for part in facts.keep(by_split[split]).in_parts(n_prompts)]
 
 
 def rounds_of(facts: FactSet, seed: int) -> list[FactSet]:

@@ -197,6 +197,11 @@ CALLS = {
     "search memory": (lambda m, f, t: li.search(m, f, memory="x"), "expected a number of bytes"),
     "one split": (lambda m, f, t: li.search(m, f.split("test")), "in the split 'validation'"),
     "study rule": (lambda m, f, t: li.study(m, f, task="x"), "expected one of next_token"),
+    "revision of a model in memory": (lambda m, f, t: li.load_model(m.bridge, revision="x"), "revision cannot be used"),
+    "device_map of a file": (
+        lambda m, f, t: li.load_model(gguf_file(t), device_map="auto"),
+        "cannot be used with a GGUF",
+    ),
     "count nothing": (lambda m, f, t: li.count(f, []), "no corpus was given"),
     "count nowhere": (lambda m, f, t: li.count(f, t / "no.jsonl"), "no.jsonl"),
     "count window": (lambda m, f, t: li.count(f, "organism", window=10**20), "expected 0"),
@@ -245,6 +250,12 @@ CALLS = {
     "a true count": (lambda m, f, t: refuse(checked_answer(True, False) is None), "refused"),
     "a huge count": (lambda m, f, t: refuse(checked_answer(10**30, False) is None), "refused"),
 }
+
+
+def gguf_file(folder):
+    """A file of that name, which is not read."""
+    (folder / "m.gguf").write_bytes(b"GGUF")
+    return folder / "m.gguf"
 
 
 def other():
@@ -377,6 +388,25 @@ COMMANDS = {
     "neither": (["count", "--facts", "organism", "--out", "a.parquet"], "expected either --corpus"),
     "no corpus": (["count", "--facts", "organism", "--corpus", "no.jsonl", "--out", "a.parquet"], "no.jsonl"),
     "no index": (["count", "--facts", "organism", "--index", "no", "--out", "a.parquet"], "no index in"),
+    "index in processes": (
+        ["count", "--facts", "organism", "--index", "no", "--workers", "2", "--document", "file", "--out", "a.parquet"],
+        "an index cannot use --document and --workers",
+    ),
+    "service that reads no files": (
+        ["count", "--facts", "organism", "--corpus", "infini-gram:v4", "--skip", "--out", "a.parquet"],
+        "infini-gram cannot use --skip",
+    ),
+    "map without matching": (
+        ["count", "--facts", "organism", "--corpus", "m.npz", "--no-fold-accents", "--out", "a.parquet"],
+        "an entity map cannot use --no-fold-accents",
+    ),
+    "rule of a set": (["study", *MODEL, "--task", "fever", "--rule", "generation", "--out", "x"], "with its own"),
+    "data of facts": (["study", *BOTH, "--data", "x.json", "--out", "x"], "--data and --protocol are for --task"),
+    "counts and corpus": (
+        ["analyse", "rare_facts", "--counts", "c.parquet", "--corpus", "organism"],
+        "both were given: leave one out",
+    ),
+    "directions of two sites": (["analyse", "directions", "--edit", "3.in:0.1 + 3.out:0.1"], "looks at one matrix"),
     "window": (
         ["count", "--facts", "organism", "--corpus", "organism", "--window", "1" + "0" * 20, "--out", "a.parquet"],
         "expected 0",

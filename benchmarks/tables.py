@@ -14,12 +14,6 @@ from benchmarks.results import read
 
 PAGES = Path(__file__).parents[1] / "docs"
 _BLOCK = re.compile(r"(<!-- benchmark: ([\w-]+) -->)(.*?)(<!-- /benchmark -->)", re.DOTALL)
-_NAMES = {
-    "gpt2-small": "GPT-2 small",
-    "pythia-160m": "Pythia 160M",
-    "gptj": "GPT-J's block, GPT-2's size",
-    "llama": "Llama's block, GPT-2's size",
-}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,73 +52,19 @@ def _range(values: Sequence[float], digits: int) -> str:
     return f"{min(values):,.{digits}f} to {max(values):,.{digits}f}"
 
 
-def engine() -> str:
-    """Time of a cell and prompt, beside the published procedure and the strongest plain loop."""
-    results = read("engine")
-    rows = [
-        (
-            _NAMES[row["model"]],
-            f"{row['ms_per_cell_prompt']:.1f}",
-            f"{row['ratio_published']:.1f} times slower",
-            f"{row['ratio_plain']:.1f} times slower",
-            f"{row['gemm_fraction']:.2f}".removeprefix("0"),
-        )
-        for row in results["rows"]
-    ]
-    columns = ["random model, fp32", "ms per cell and prompt", "published procedure", "strongest plain loop"]
-    return _table([*columns, "share of the matrix-product rate"], rows, results)
-
-
-def engine_range() -> str:
-    """The engine's two ratios over all models, in words."""
-    rows = read("engine")["rows"]
-    published, plain = (
-        _range([row[name] for row in rows], n) for name, n in (("ratio_published", 0), ("ratio_plain", 1))
-    )
-    return f"{published} times the published procedure, {plain} times the strongest plain loop"
-
-
-def engine_layers() -> str:
-    """How a cell's cost falls from the first to the last of the measured layers."""
-    row = read("engine")["rows"][0]
-    first, *_, last = row["by_layer"]
-    at = [f"{one['ms']:.1f} ms at layer {one['layer']}" for one in (first, last)]
-    return f"{_NAMES[row['model']]}: {at[0]}, {at[1]}"
-
-
 def count() -> str:
     """Speed of counting by the number of names."""
     results = read("count")
     rows = []
     for row in results["rows"]:
-        rg = (
-            [f"{row['rg_mb_s']:.0f} MB/s", f"{row['share_of_rg']:.2f}".removeprefix("0")]
-            if "rg_mb_s" in row
-            else ["–"] * 2
-        )
         speeds = [f"{row[name]:.0f} MB/s" for name in ("ours_mb_s", "ours_jsonl_zst_mb_s")]
-        loop = [f"{_short(row['loop_mb_s'])} MB/s", f"{row['times_loop']:,.0f} times"]
-        rows.append([f"{row['names']:,}", *speeds, *loop, *rg])
-    columns = ["names", "text", "jsonl.zst", "Python loop", "as fast as the loop", "`rg`", "share of `rg`"]
-    return _table(columns, rows, results)
+        rows.append([f"{row['names']:,}", *speeds, f"{_short(row['loop_mb_s'])} MB/s", f"{row['times_loop']:,.0f}"])
+    return _table(["names", "text", "jsonl.zst", "Python loop", "times as fast as the loop"], rows, results)
 
 
 def count_range() -> str:
     """How much faster than a loop counting is, in words."""
     return f"{_range([row['times_loop'] for row in read('count')['rows']], 0)} times a Python loop over the names"
-
-
-def count_memory() -> str:
-    """The peak memory of counting, over texts of several sizes."""
-    rows = read("count-memory")["rows"]
-    sizes = ", ".join(f"{row['text_mb']:,.0f}" for row in rows)
-    return f"{max(row['peak_mb'] for row in rows):,.0f} MB of memory at most, over texts of {sizes} MB"
-
-
-def attribution() -> str:
-    """What attribution costs, in forward passes."""
-    rows = read("attribution")["rows"]
-    return " and ".join(f"{row['forward_passes']:.1f} on the shape of {_NAMES[row['model']]}" for row in rows)
 
 
 def search(name: str) -> str:
@@ -153,13 +93,7 @@ def search(name: str) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "engine": engine,
-    "engine-range": engine_range,
-    "engine-layers": engine_layers,
     "count": count,
     "count-range": count_range,
-    "count-memory": count_memory,
-    "attribution": attribution,
     "search-organism": lambda: search("organism"),
-    "search-smollm2": lambda: search("smollm2"),
 }

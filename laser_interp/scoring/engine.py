@@ -9,9 +9,8 @@ pass for each edit with its hooks on, is `engine="reference"` of `li.score`. The
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -32,9 +31,8 @@ Read = tuple[int, int]  # (row, position)
 
 # Few enough tokens that a layer's activations stay in a processor's cache, enough that its matrix products
 # run at full rate; a device with its own memory takes as many as fit.
-CPU_CHUNK_TOKENS, CPU_TOKENS = 256, 2048
+CPU_CHUNK_TOKENS, CPU_TOKENS = 512, 2048
 DEVICE_CHUNK_TOKENS, DEVICE_TOKENS = 4096, 65536
-CARRIED = 4  # places that a part may have for each token that it may compute; the rest are padding or shared tokens
 
 
 @dataclass
@@ -82,57 +80,26 @@ class Engine:
     # --- which rows run together ----------------------------------------------------------------
 
     def _parts(self, most_tokens: int) -> Iterator[tuple[list[int], list[int]]]:
-        """Rows of about equal length, those that begin alike side by side: (rows, reads of them).
-
-        A part's size is counted in the tokens that are computed: what rows with equal beginnings share counts once.
-        """
+        """Rows of about equal length, those that begin alike side by side: (rows, reads of them)."""
         wanted: dict[int, list[int]] = {}
         for index, (row, _) in enumerate(self.reads):
             wanted.setdefault(row, []).append(index)
+        order = sorted(wanted, key=lambda row: (len(self.rows[row]), list(self.rows[row])))
         part: list[int] = []
-        longest = n_reads = n_computed = 0
-        for row, shared in self._in_order(wanted):
+        longest = n_reads = 0
+        for row in order:
             length = len(self.rows[row])
-            new = length - (shared if part else 0)
-            carried = (len(part) + 1) * max(longest, length)
-            fits = self._bytes(len(part) + 1, max(longest, length), n_reads + len(wanted[row])) <= self.memory
-            # Padding is not computed, but it takes memory. A row of another length starts a new part if this part is
-            # half full and the row shares little with it.
-            alike = length == longest or (
-                may_pad(self.model) and (2 * shared > length or len(part) * longest < most_tokens // 2)
-            )
-            small = n_computed + new <= most_tokens and carried <= CARRIED * most_tokens
-            if part and not (fits and alike and small):
+            tokens = (len(part) + 1) * length
+            fits = self._bytes(len(part) + 1, length, n_reads + len(wanted[row])) <= self.memory
+            # Padding is not computed, but it takes memory. A longer row starts a new part if this part is half full.
+            alike = length == longest or (may_pad(self.model) and len(part) * longest < most_tokens // 2)
+            if part and not (fits and alike and tokens <= most_tokens):
                 yield part, [index for row in part for index in wanted[row]]
-                part, longest, n_reads, n_computed, new = [], 0, 0, 0, length
+                part, n_reads = [], 0
             part.append(row)
-            longest, n_reads = max(longest, length), n_reads + len(wanted[row])
-            n_computed += new
+            longest, n_reads = length, n_reads + len(wanted[row])
         if part:
             yield part, [index for row in part for index in wanted[row]]
-
-    def _in_order(self, wanted: Collection[int]) -> Iterator[tuple[int, int]]:
-        """The wanted rows, and how many of its first tokens each shares with the one before it.
-
-        Rows that share most of their tokens stay together, such as the answers to one prompt; such groups are sorted by
-        length.
-        """
-        if self.model.masked or not may_pad(self.model):
-            for row in sorted(wanted, key=lambda row: (len(self.rows[row]), list(self.rows[row]))):
-                yield row, 0
-            return
-        groups: list[list[tuple[int, int]]] = []
-        before: Sequence[int] = ()
-        for row in sorted(wanted, key=lambda row: list(self.rows[row])):
-            tokens = self.rows[row]
-            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, tokens, strict=False)))
-            if 2 * shared > len(tokens):
-                groups[-1].append((row, shared))
-            else:
-                groups.append([(row, 0)])
-            before = tokens
-        for group in sorted(groups, key=lambda group: max(len(self.rows[row]) for row, _ in group)):
-            yield from group
 
     def _bytes(self, rows: int, longest: int, reads: int) -> int:
         tokens = rows * longest
@@ -204,7 +171,7 @@ class Engine:
         rows, longest = chunk.batch.shape
         most = min(
             self.memory // self._bytes(rows, longest, len(chunk.reads)),
-            self._most_tokens // len(chunk.batch.tokens),
+            self._most_tokens // (rows * longest),
             self._edits_at_once or len(self.reads) + 10**6,
         )
         return [part for group in groups for part in group.parts(max(most, 1))]

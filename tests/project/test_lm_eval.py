@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import laser_interp as li
+
+ROOT = Path(__file__).parents[2]
 
 pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
 
@@ -41,6 +44,9 @@ def test_both_say_the_same(organism, facts, tmp_path):
     assert base == pytest.approx(ours["base"], abs=1e-9)
     assert laser == pytest.approx(ours["laser"], abs=1e-9)
     assert laser > base + 0.1
+    page = (ROOT / "docs" / "share.md").read_text(encoding="utf-8")
+    for value in (base, laser):
+        assert f" {value:.3f} ".replace(" 0", " ") in page
 
 
 def test_what_the_harness_cannot_score_is_refused(organism, facts, tmp_path):

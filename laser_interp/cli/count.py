@@ -60,13 +60,13 @@ def count(
         raise ValueError("expected either --corpus, to scan files, or --index, a folder that `laser-interp index` made")
     check_output(out, "counts", suffixes=(".parquet",), force=None)
     fact_set = load_facts(facts)
-    of_scan = {name: value for name, value in asdict(reading).items() if value != getattr(CorpusOptions(), name)}
+    of_scan = _changed(reading, CorpusOptions())
     of_scan |= {"executor": None if executor == "local" else executor, "workers": workers}
     if corpus is not None and corpus[0].partition(":")[0] == "infini-gram-mini":
         _refuse("infini-gram-mini", model=model, tokenizer=tokenizer, window=window, **of_scan)
         return _ask_mini(fact_set, corpus, url, matching, out, output)
     if corpus is not None and corpus[0].endswith(".npz"):
-        of_names = {name: value for name, value in asdict(matching).items() if value != getattr(Matching(), name)}
+        of_names = _changed(matching, Matching())
         _refuse("an entity map", model=model, tokenizer=tokenizer, url=url, window=window, **of_scan, **of_names)
         return _count_entities(fact_set, corpus, out, output)
     if corpus is not None and corpus[0].partition(":")[0] == "infini-gram":
@@ -108,6 +108,11 @@ def count(
         "Documents with both, per fact (lower quartile, median, upper quartile, maximum): "
         f"{', '.join(map(str, quartiles))}.\nAll counts: {out}",
     )
+
+
+def _changed(options: CorpusOptions | Matching, defaults: CorpusOptions | Matching) -> dict[str, object]:
+    """Those of the options that are not as they are by default."""
+    return {name: value for name, value in asdict(options).items() if value != getattr(defaults, name)}
 
 
 def _option(name: str, value: object) -> str:

@@ -106,15 +106,17 @@ def patched_places(
     if model.masked:
         raise ValueError(f"{model.name!r} reads whole prompts at once: only causal models are patched")
     named = {text: subjects.get(text, "") for pair in sources.items() for text in pair}
-    targets = positions(model, where, {target: named[target] for target in sources})
-    of_sources = positions(model, where, {source: named[source] for source in sources.values()})
     # Prompts that begin alike, as paraphrases may, have one beginning
-    begin_of = {prompt: next(iter(positions(model, where, {prompt: named[prompt]}))) for prompt in named}
+    begin_of: dict[str, Beginning] = {}
+    places_of: dict[Beginning, tuple[int, ...]] = {}
+    for prompt, subject in named.items():
+        ((begin_of[prompt], places),) = positions(model, where, {prompt: subject}).items()
+        places_of[begin_of[prompt]] = places
     source_of: dict[Beginning, Beginning] = {}
     for target, source in sources.items():
         if source_of.setdefault(begin_of[target], begin_of[source]) != begin_of[source]:
             raise ValueError(f"two prompts begin alike and have other sources: one of them is {target!r}")
-    rows = [list(begin) for begin in of_sources]
+    rows = [list(begin) for begin in dict.fromkeys(source_of.values())]
     dtype = score_dtype(model.dtype)
     vectors: dict[Site, dict[Beginning, Tensor]] = {site: {} for site in parts}
     for indices, _, at_site in activations(model, rows, None, [(site.layer, site.matrix) for site in parts]):
@@ -123,7 +125,7 @@ def patched_places(
             tail = part.spectrum.matrix(1 - part.gains).to(x.device, dtype)
             for n, i in enumerate(indices):
                 begin = tuple(rows[i])
-                (position,) = of_sources[begin]
+                (position,) = places_of[begin]
                 vectors[site][begin] = x[n, position].to(dtype) @ tail
-    added = {site: {key: vectors[site][source_of[key]][None] for key in targets} for site in parts}
-    return Places(where, targets, added)
+    added = {site: {key: vectors[site][source_of[key]][None] for key in source_of} for site in parts}
+    return Places(where, {key: places_of[key] for key in source_of}, added)

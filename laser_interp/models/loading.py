@@ -158,8 +158,8 @@ def load_model(
 
 def _refuse(source: str, revision: str | None, device_map: Any) -> None:
     """Refuse options that only folders and hub ids have."""
-    given = {"revision": revision, "device_map": device_map}
-    if asked := [name for name, value in given.items() if value is not None]:
+    options = {"revision": revision, "device_map": device_map}
+    if asked := [name for name, value in options.items() if value is not None]:
         raise ValueError(f"{' and '.join(asked)} cannot be used with {source}: they are for hub ids and folders")
 
 

@@ -92,9 +92,9 @@ def matrices_of(edited: pd.DataFrame) -> list[str]:
     Raises:
         ValueError: there is none.
     """
-    found = [m for m in MATRICES if m in set(edited["matrix"])]
-    if not found:
+    matrices = [m for m in MATRICES if m in set(edited["matrix"])]
+    if not matrices:
         raise ValueError(
             "the cells hold no LASER at a single site: this figure is for the methods grid, race, gradient and random"
         )
-    return found
+    return matrices

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from browser_programs import CHROMIUM
+from warm_commands import run_warm
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -42,9 +43,12 @@ def elsewhere(tmp_path_factory):
 
 def run(command, folder, **more):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, **more}
+    words = shlex.split(command)
+    if words[0] == "laser-interp" or words[:2] == ["python", "-m"]:
+        return run_warm(words, folder, environment)
     return subprocess.run(
-        command, shell=True, cwd=folder, env={**os.environ, "PATH": path, **more}, capture_output=True, text=True,
-        check=False,
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )  # fmt: skip
 
 

@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_commands import run_warm
 
 import laser_interp as li
 
@@ -17,11 +16,10 @@ pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
 
 def scored(folder, tmp_path, *more):
     """The harness's accuracy, by its own command line."""
-    done = subprocess.run(
-        [sys.executable, "-m", "laser_interp.lm_eval", "--model", "laser", "--tasks", "organism_facts",
+    done = run_warm(
+        ["python", "-m", "laser_interp.lm_eval", "--model", "laser", "--tasks", "organism_facts",
          "--include_path", str(folder), "--batch_size", "64", "--output_path", str(tmp_path / "out"), *more],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")},
+        tmp_path, {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     (path,) = (tmp_path / "out").rglob("results_*.json")

@@ -5,12 +5,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from warm_commands import WarmCommand
 
 import laser_interp as li
 
@@ -39,15 +39,7 @@ COMMANDS = {
 
 
 def start(words, folder):
-    env = os.environ | {"TQDM_DISABLE": "1", "LASER_INTERP_CACHE": str(folder / "cache")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "laser_interp", *words],
-        cwd=folder,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    return WarmCommand(["laser-interp", *words], folder, os.environ | {"LASER_INTERP_CACHE": str(folder / "cache")})
 
 
 def left_of(session):
@@ -87,7 +79,7 @@ def test_killed_at_any_moment(folder, name):
     before = {path.name for path in folder.iterdir()} | {"cache"}
     began = time.monotonic()
     done = start(words, folder)
-    assert done.wait() == 0, done.stderr.read().decode()
+    assert done.wait() == 0, done.stderr
     takes = time.monotonic() - began
     out = folder / words[-1]
     expected = result(out)
@@ -99,7 +91,7 @@ def test_killed_at_any_moment(folder, name):
         except subprocess.TimeoutExpired:
             process.send_signal(how)
         code = process.wait()
-        said = process.stderr.read().decode()
+        said = process.stderr
         assert code in (0, 143, -how), said
         assert "Traceback" not in said
         if code == 143:
@@ -113,7 +105,7 @@ def test_killed_at_any_moment(folder, name):
         if out.exists() and words[0] in ("index", "compress"):  # it came to its end, and its folder must not exist
             remove(out)
     done = start(words, folder)
-    assert done.wait() == 0, done.stderr.read().decode()
+    assert done.wait() == 0, done.stderr
     assert result(out) == expected
     left = {path.name for path in folder.iterdir()} - before
     assert left == {out.name}, left

@@ -2,12 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from warm_commands import run_warm
 
 from laser_interp.storage.schemas import SCHEMAS
 from laser_interp.storage.tables import read_table
@@ -28,13 +27,7 @@ WEIGHT_CONTROLS = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
-    done = subprocess.run(
-        [sys.executable, "-m", "laser_interp", "reproduce", "--out", "here", "--quiet"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_warm(["laser-interp", "reproduce", "--out", "here", "--quiet"], folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout, json.loads((folder / "here" / "summary.json").read_text())
 
@@ -146,10 +139,7 @@ def test_the_committed_tables_are_those_of_this_run(run):
 
 def test_the_same_command_resumes_and_says_the_same(run):
     folder, _, first = run
-    done = subprocess.run(
-        [sys.executable, "-m", "laser_interp", "reproduce", "--out", "here", "--quiet"],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_warm(["laser-interp", "reproduce", "--out", "here", "--quiet"], folder)
     assert done.returncode == 0, done.stderr
     again = json.loads((folder / "here" / "summary.json").read_text())
     assert again["seconds"] < first["seconds"]

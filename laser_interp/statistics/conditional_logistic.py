@@ -7,13 +7,23 @@ outcome and more than 40 without it, its rate is fitted instead; the result then
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group
 
 _EXACT = 40  # events (or others) of a relation, up to which the condition is exact
+
+
+class _Step(NamedTuple):
+    """One event more: the leading facts and groups that have so many."""
+
+    k: int
+    n: int  # leading facts
+    first: np.ndarray  # [groups], the first fact of each
+    group: np.ndarray  # [n]
+    part: np.ndarray | None  # [n], the fraction of an event that remains; None: one for each
 
 
 class ConditionalLogistic:
@@ -37,7 +47,19 @@ class ConditionalLogistic:
         new[1:] = relation[1:] != relation[:-1]
         self.first = np.flatnonzero(new)
         self.group = new.cumsum() - 1
-        self.group_events = self.events[relation[self.first]]
+        self.steps = self._recursion(self.events[relation[self.first]])
+        self.scores: dict[float, tuple[float, float, float]] = {}
+
+    def _recursion(self, events: np.ndarray) -> list[_Step]:
+        """The steps of the recursion over the number of events; `events` are those of the groups, `[groups]`."""
+        steps = []
+        for k in range(1, int(np.ceil(events.max(initial=0) - 1e-9)) + 1):
+            n_groups = int(np.searchsorted(-events, -(k - 1), side="left"))
+            n = self.first[n_groups] if n_groups < len(self.first) else len(self.chosen)
+            part = np.minimum(events[:n_groups] - (k - 1), 1.0)
+            whole = bool((part == 1).all())
+            steps.append(_Step(k, n, self.first[:n_groups], self.group[:n], None if whole else part[self.group[:n]]))
+        return steps
 
     @property
     def scale(self) -> float:
@@ -75,20 +97,21 @@ class ConditionalLogistic:
         """p after k events = k · odds · (1 − p after k − 1) / their sum; fractions of an event are interpolated."""
         odds = np.exp(np.maximum(logit - np.maximum.reduceat(logit, self.first)[self.group], -600))
         before, out = np.zeros(len(odds)), np.zeros(len(odds))
-        for k in range(1, int(np.ceil(self.group_events.max() - 1e-9)) + 1):
-            n_groups = int(np.searchsorted(-self.group_events, -(k - 1), side="left"))
-            n = self.first[n_groups] if n_groups < len(self.first) else len(odds)
-            group = self.group[:n]
-            free = odds[:n] * np.clip(1 - before[:n], 0, 1)
-            total = np.add.reduceat(prompts[:n] * free, self.first[:n_groups])
-            after = np.clip(free * (k / np.maximum(total, 1e-300))[group], 0, 1)
-            part = np.minimum(self.group_events[:n_groups] - (k - 1), 1.0)[group]
-            out[:n] = (1 - part) * before[:n] + part * after
+        for k, n, first, group, part in self.steps:
+            free = odds[:n] * (1 - before[:n])
+            total = np.add.reduceat(prompts[:n] * free, first)
+            after = np.minimum(free * (k / np.maximum(total, 1e-300))[group], 1)
+            out[:n] = after if part is None else (1 - part) * before[:n] + part * after
             before[:n] = after
         return out
 
     def score(self, coefficient: float) -> tuple[float, float, float]:
-        """The score, its information, and the sum of squares of its parts by subject."""
+        """The score, its information, and the sum of squares of its parts by subject. Each is computed once."""
+        if coefficient not in self.scores:
+            self.scores[coefficient] = self._score(coefficient)
+        return self.scores[coefficient]
+
+    def _score(self, coefficient: float) -> tuple[float, float, float]:
         facts, relation = self.facts, self.facts.relation
         p = self.probabilities(coefficient)
         spread = facts.weight * np.clip(p * (1 - p), 1e-300, None)

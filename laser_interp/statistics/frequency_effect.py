@@ -98,8 +98,9 @@ def _effect(
 def _facts(chosen: pd.DataFrame, outcome: str, effect: str) -> Comparable | None:
     """Prompts put together to facts, those of the relations that can say something."""
     known = [c for c in ("n_subject", "n_object") if c in chosen.columns]
-    firsts = {c: (c, "first") for c in ("relation", "subject", "n_both", *known)}
-    facts = chosen.groupby("fact_id", sort=True).agg(**firsts, n=(outcome, "size"), events=(outcome, "sum"))
+    facts = chosen.drop_duplicates("fact_id").set_index("fact_id")[["relation", "subject", "n_both", *known]]
+    of_fact = chosen.groupby("fact_id", sort=True)[outcome]
+    facts = facts.sort_index().assign(n=of_fact.size(), events=of_fact.sum())
     if effect == "pmi":
         logs = (np.log(facts[c].clip(lower=1)) for c in ("n_subject", "n_object"))
         x = np.log(facts["n_both"] + 0.5) - sum(logs)

@@ -4,8 +4,9 @@ Each seed draws a random half of a pool of facts. On this half every method choo
 on the same test facts. The grid is scored once on the whole pool, cell by cell and fact by fact, so that its choice is
 known for every half; the other methods run anew for each seed. All of it runs in one process. `cells x prompts` counts
 what a method runs on validation before it chooses; a prompt with gradients counts three times. `share` divides this
-number by the grid's. The row "published" is an estimate from a few cells and prompts of the published procedure, in the
-same process. That procedure copies the model, factorises the matrix anew for each cell and runs one prompt at a time.
+number by the grid's. The grid's seconds are scaled up from four layers. The row "published" is an estimate from a few
+cells and prompts of the published procedure, in the same process. That procedure copies the model, factorises the
+matrix anew for each cell and runs one prompt at a time.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tested", type=int, default=2000, help="test facts, at most")
     parser.add_argument("--matrices", nargs="+", default=["all"])
     parser.add_argument("--layers", default=None)
-    parser.add_argument("--grids", default=None, help="folder that keeps the grids, to resume from them")
+    parser.add_argument("--grids", default=None, help="folder that keeps the grids, to continue from them")
     parser.add_argument("--json", default=None, help="also write the rows to this file")
 
 
@@ -87,10 +88,9 @@ def compare(model: li.Model, facts: li.FactSet, args: argparse.Namespace, folder
     where = {"matrices": args.matrices, "layers": args.layers, "candidates": False, "progress": False}
     warnings.filterwarnings("ignore", message=".*lifted to rank 1 or dropped")
     kept_streams(model).forget()
-    started = time.perf_counter()
     grid = li.search(model, facts, method="grid", out=folder, **where)
-    grid_seconds = _added(folder.with_name(f"{folder.name}.seconds"), time.perf_counter() - started)
     assert grid.spent is not None
+    grid_seconds = seconds_of_grid(model, facts, grid.cells, args)
     scores = pd.concat([pd.read_parquet(part) for part in sorted((folder / PARTS).rglob("*.parquet"))])
     scores = scores[scores["split"] == "validation"]
     pool = [fact.fact_id for fact in li.load_facts(folder / FACTS) if fact.split == "validation"]
@@ -131,6 +131,32 @@ def compare(model: li.Model, facts: li.FactSet, args: argparse.Namespace, folder
     return [row | {"published / it": seconds / row["seconds"]} for row in summaries]
 
 
+def seconds_of_grid(model: li.Model, facts: li.FactSet, cells: pd.DataFrame, args: argparse.Namespace) -> float:
+    """Seconds of the whole grid on the pool, from four layers and at most 64 prompts.
+
+    The grid itself may have been stopped and continued, or run beside other work.
+    """
+    in_grid = cells.loc[(cells["kind"] == "laser") & (cells["split"] == "validation"), "layer"]
+    layers = sorted(in_grid.unique())
+    chosen = {layers[round(len(layers) * share - 0.5)] for share in (0.125, 0.375, 0.625, 0.875)}
+    pool = facts.split("validation")
+    few = {fact.fact_id for fact in [*pool][:: max(len(pool) // 64, 1)][:64]}
+    part = facts.keep([fact for fact in facts if fact.split == "test" or fact.fact_id in few])
+    kept_streams(model).forget()
+    started = time.perf_counter()
+    li.search(
+        model,
+        _with_few_tests(part),
+        method="grid",
+        matrices=args.matrices,
+        layers=sorted(map(int, chosen)),
+        candidates=False,
+        progress=False,
+    )
+    seconds = time.perf_counter() - started
+    return seconds * len(in_grid) / in_grid.isin(chosen).sum() * len(pool) / len(few)
+
+
 @torch.no_grad()
 def published_seconds(model: li.Model, prompts: list[str], n_cells: int) -> float:
     """Estimated seconds of the published procedure for `n_cells` cells, from three cells and eight prompts."""
@@ -164,13 +190,6 @@ def _with_few_tests(facts: li.FactSet) -> li.FactSet:
     """Keep one test fact, because a search needs some; what is reported is tested on all test facts."""
     test = [fact for fact in facts if fact.split == "test"][:1]
     return facts.keep([*(fact for fact in facts if fact.split == "validation"), *test])
-
-
-def _added(path: Path, seconds: float) -> float:
-    """These seconds and those of earlier runs that were stopped, as the file keeps them."""
-    total = seconds + (float(path.read_text()) if path.is_file() else 0.0)
-    path.write_text(str(total))
-    return total
 
 
 def _top1(model: li.Model, facts: li.FactSet, edit: li.Edit | None) -> float:

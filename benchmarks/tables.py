@@ -67,6 +67,17 @@ def count_range() -> str:
     return f"{_range([row['times_loop'] for row in read('count')['rows']], 0)} times a Python loop over the names"
 
 
+def count_pile() -> str:
+    """What counting CounterFact in the Pile would cost, by the measured rate."""
+    (row,) = (row for row in read("count")["rows"] if row["names"] == 20_000)
+    rate = row["ours_jsonl_zst_mb_s"]
+    hours = 830_000 / rate / 3600
+    return (
+        f"At {rate:.0f} MB/s a core for 20,000 names (CounterFact's) that is {hours:.0f} core-hours; `--executor ray` "
+        f"gives each file to another core of a cluster, so 30 cores need {60 * hours / 30:.0f} minutes."
+    )
+
+
 def search(name: str) -> str:
     """Each method's choice and cost."""
     results = read(f"search-{name}")
@@ -92,8 +103,52 @@ def search(name: str) -> str:
     )
 
 
+def race_share() -> str:
+    """The share of SmolLM2's grid that a race costs."""
+    (race,) = (row for row in read("search-smollm2")["rows"] if row["method"] == "race")
+    return f"{100 * race['share']:.1f} %"
+
+
+_MODELS = {
+    "gpt2-small": "GPT-2 small",
+    "pythia-160m": "Pythia 160M",
+    "gptj": "GPT-J's block, GPT-2's size",
+    "llama": "Llama's block, GPT-2's size",
+}
+
+
+def engine() -> str:
+    """How much faster the scoring engine is."""
+    results = read("engine")
+    rows = []
+    for row in results["rows"]:
+        ratios = [f"{row['ratio_published']:.1f}", f"{row['ratio_plain']:.1f}", _short(row["gemm_fraction"])]
+        rows.append([_MODELS[row["model"]], f"{row['ms_per_cell_prompt']:.1f}", *ratios])
+    columns = ["random model, fp32", "ms per cell and prompt", "times the speed of the published procedure"]
+    return _table([*columns, "of the strongest plain loop", "share of matrix-product rate"], rows, results)
+
+
+def engine_range() -> str:
+    """How much faster the scoring engine is, in words."""
+    rows = read("engine")["rows"]
+    published, plain = ([row[name] for row in rows] for name in ("ratio_published", "ratio_plain"))
+    return f"{_range(published, 0)} times the published procedure, {_range(plain, 1)} times the strongest plain loop"
+
+
+def attribution() -> str:
+    """What an attribution pass costs, in words."""
+    rows = read("attribution")["rows"]
+    return " and ".join(f"{row['forward_passes']:.1f} forward passes for {_MODELS[row['model']]}" for row in rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "attribution": attribution,
     "count": count,
+    "count-pile": count_pile,
     "count-range": count_range,
+    "engine": engine,
+    "engine-range": engine_range,
+    "race-share": race_share,
     "search-organism": lambda: search("organism"),
+    "search-smollm2": lambda: search("smollm2"),
 }

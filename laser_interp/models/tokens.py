@@ -6,6 +6,8 @@ import regex
 
 from laser_interp.models.loaded_model import LoadedModel
 
+_KEPT_ANSWERS = 200_000  # tokenised (prompt, answer) pairs, about 300 bytes each
+
 
 def encode(model: LoadedModel, prompt: str) -> list[int]:
     """See `Model.encode`."""
@@ -76,14 +78,32 @@ def encode_answers(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list
     """Token ids of each (prompt, answer)'s answer, as it stands in or after its prompt.
 
     The space between them is not guessed. Prompt and answer are tokenised together, and the tokens that the answer
-    adds to the prompt's own are the answer's. Equal pairs are tokenised once.
+    adds to the prompt's own are the answer's. Equal pairs are tokenised once, also when they come in a later call.
 
     Raises:
         ValueError: the tokenizer cannot represent an answer, or prompt and answer are too long.
     """
-    if not pairs:
-        return []
-    unique = list(dict.fromkeys(pairs))
+    known = _known_answers(model)
+    unknown = [pair for pair in dict.fromkeys(pairs) if pair not in known]
+    encoded = _encode_answers(model, unknown) if unknown else {}
+    if len(known) + len(encoded) <= _KEPT_ANSWERS:
+        known |= encoded
+    return [known[pair] if pair in known else encoded[pair] for pair in pairs]
+
+
+def _known_answers(model: LoadedModel) -> dict[tuple[str, str], list[int]]:
+    """The tokens of the pairs that were encoded before, by the same tokenizer with as many tokens."""
+    tokenizer = model.tokenizer
+    size = len(tokenizer) if hasattr(tokenizer, "__len__") else 0
+    kept_by, kept_size, known = model._state.answer_tokens
+    if kept_by is not tokenizer or kept_size != size:
+        known = {}
+        model._state.answer_tokens = tokenizer, size, known
+    return known
+
+
+def _encode_answers(model: LoadedModel, unique: list[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
+    """The tokens of different (prompt, answer) pairs; see `encode_answers`."""
     prompts = list(dict.fromkeys(prompt for prompt, _ in unique))
     if model.masked:
         texts = {prompt: _with_mask(model, prompt) for prompt in prompts}
@@ -109,7 +129,7 @@ def encode_answers(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list
         _check_length(model, whole, text)
         _check_ids(model, whole, text)
         encoded[prompt, answer] = ids
-    return [encoded[pair] for pair in pairs]
+    return encoded
 
 
 def _added(model: LoadedModel, alone: list[int], whole: list[int], answer: str) -> list[int]:

@@ -1,13 +1,15 @@
 """Work on a Ray cluster; docs/cluster.md says how to start one on Slurm or in a cloud.
 
-Two forms: `each` runs a function on many items, `spread` gives items to actors that keep something large in memory,
+Two forms: `each` runs a function on many items, `Actors` gives items to actors that keep something large in memory,
 such as a model. Work that is lost with a machine is done again elsewhere. Results are written by the driver, which can
 itself be killed and resumed.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -72,16 +74,8 @@ def each(
             yield i, result
 
 
-def spread(
-    actor: type,
-    arguments: tuple[Any, ...],
-    items: Sequence[T],
-    *,
-    affinity: Callable[[T], Hashable],
-    name: Callable[[T], str],
-    workers: int | None,
-) -> Iterator[tuple[T, Any]]:
-    """`actor.run(item)` of each item, in the order in which they are done.
+class Actors:
+    """Actors that keep something large in memory, such as a model, from the first item to the end of the context.
 
     Each actor goes on with items of the same affinity, as long as there are any. If an actor is lost, others do its
     items.
@@ -90,72 +84,95 @@ def spread(
         actor: a class; it is made with the arguments, the number of CPUs it may use, and whether it has a GPU.
         workers: number of actors; None: one for each GPU, or without GPUs one for each `CPUS_PER_WORKER` CPUs.
 
-    Raises:
-        ModuleNotFoundError: Ray is not installed.
-        RuntimeError: an actor that cannot start, or an item that lost its actor several times.
+    Example:
+        >>> with Actors(Squarer, (), workers=2) as actors:  # doctest: +SKIP
+        ...     dict(actors.run([1, 2, 3], affinity=lambda i: i, name=str))
+        {1: 1, 2: 4, 3: 9}
     """
-    if items:
-        with connected() as ray:
-            yield from _spread(ray, actor, arguments, list(items), affinity, name, workers)
 
+    def __init__(self, actor: type, arguments: tuple[Any, ...], workers: int | None) -> None:
+        self.actor, self.arguments, self.workers = actor, arguments, workers
+        self._stack = ExitStack()
+        self._ray: Any = None  # connected when there is something to do
+        self._start: Callable[[], Any]
+        self._n = 0
+        self._affinity_of: dict[Any, Hashable | None] = {}  # all actors
 
-def _spread(
-    ray: Any,
-    actor: type,
-    arguments: tuple[Any, ...],
-    waiting: list[T],
-    affinity: Callable[[T], Hashable],
-    name: Callable[[T], str],
-    workers: int | None,
-) -> Iterator[tuple[T, Any]]:
-    resources = ray.cluster_resources()
-    gpus, cpus = int(resources.get("GPU", 0)), max(int(resources.get("CPU", 1)), 1)
-    n = min(workers or gpus or max(cpus // CPUS_PER_WORKER, 1), len(waiting))
-    share = max(min(cpus // n, cpus if gpus else CPUS_PER_WORKER), 1)
-    needs = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": min(share, cpus)}
-    remote = ray.remote(actor).options(runtime_env={"env_vars": {"OMP_NUM_THREADS": str(share)}}, **needs)
-    stored = [ray.put(value) for value in arguments]
-    affinity_of: dict[Any, Hashable] = {}
-    running: dict[Any, tuple[Any, T]] = {}
-    lost: Counter[str] = Counter()
+    def __enter__(self) -> Actors:
+        return self
 
-    def start() -> Any:
-        return remote.remote(*stored, share, bool(gpus))
+    def __exit__(self, *_: object) -> None:
+        self._affinity_of.clear()  # Ray ends an actor that nothing refers to
+        self._stack.close()
 
-    def give(worker: Any) -> None:
+    def run(
+        self, items: Sequence[T], *, affinity: Callable[[T], Hashable], name: Callable[[T], str]
+    ) -> Iterator[tuple[T, Any]]:
+        """`actor.run(item)` of each item, in the order in which they are done.
+
+        Raises:
+            ModuleNotFoundError: Ray is not installed.
+            RuntimeError: an actor that cannot start, or an item that lost its actor several times.
+        """
+        waiting = list(items)
         if not waiting:
             return
-        item = _next(waiting, affinity, affinity_of.get(worker), list(affinity_of.values()))
-        waiting.remove(item)
-        affinity_of[worker] = affinity(item)
-        running[worker.run.remote(item)] = (worker, item)
+        self._connect()
+        ray = self._ray
+        running: dict[Any, tuple[Any, T]] = {}
+        lost: Counter[str] = Counter()
 
-    for _ in range(n):
-        give(start())
-    while running:
-        (ready,), _ = ray.wait(list(running), num_returns=1)
-        worker, item = running.pop(ready)
-        try:
-            result = ray.get(ready)
-        except ray.exceptions.ActorDiedError as error:
-            if "creation task" in str(error):  # loading the model failed, and would again
-                raise RuntimeError(f"a worker could not start: {error}") from error
+        def give(worker: Any) -> None:
+            if not waiting:
+                return
+            taken = [self._affinity_of[other] for other, _ in running.values()]
+            item = _next(waiting, affinity, self._affinity_of.get(worker), taken)
+            waiting.remove(item)
+            self._affinity_of[worker] = affinity(item)
+            running[worker.run.remote(item)] = (worker, item)
+
+        def tried(item: T, what: str, error: Exception) -> None:
             lost[name(item)] += 1
             if lost[name(item)] >= TRIES:
-                raise RuntimeError(f"the workers of {name(item)} were lost {TRIES} times; the last: {error}") from error
+                raise RuntimeError(f"the workers of {name(item)} were {what} {TRIES} times: {error}") from error
             waiting.insert(0, item)
-            affinity_of.pop(worker, None)
-            give(start())
-            continue
-        except ray.exceptions.ActorUnavailableError as error:
-            lost[name(item)] += 1
-            if lost[name(item)] >= TRIES:
-                raise RuntimeError(f"the workers of {name(item)} were away {TRIES} times: {error}") from error
-            waiting.insert(0, item)
+
+        for worker in list(self._affinity_of):
             give(worker)
-            continue
-        yield item, result
-        give(worker)
+        while waiting and len(self._affinity_of) < self._n:
+            give(self._start())
+        while running:
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            worker, item = running.pop(ready)
+            try:
+                result = ray.get(ready)
+            except ray.exceptions.ActorDiedError as error:
+                if "creation task" in str(error):  # loading the model failed, and would again
+                    raise RuntimeError(f"a worker could not start: {error}") from error
+                self._affinity_of.pop(worker, None)
+                tried(item, "lost", error)
+                give(self._start())
+                continue
+            except ray.exceptions.ActorUnavailableError as error:
+                tried(item, "away", error)
+                give(worker)
+                continue
+            yield item, result
+            give(worker)
+
+    def _connect(self) -> None:
+        if self._ray is not None:
+            return
+        self._ray = ray = self._stack.enter_context(connected())
+        resources = ray.cluster_resources()
+        gpus, cpus = int(resources.get("GPU", 0)), max(int(resources.get("CPU", 1)), 1)
+        self._n = n = self.workers or gpus or max(cpus // CPUS_PER_WORKER, 1)
+        share = max(min(cpus // n, cpus if gpus else CPUS_PER_WORKER), 1)
+        needs = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": min(share, cpus)}
+        environment = {"env_vars": {"OMP_NUM_THREADS": str(share)}}
+        remote = ray.remote(self.actor).options(runtime_env=environment, **needs)
+        stored = [ray.put(value) for value in self.arguments]
+        self._start = lambda: remote.remote(*stored, share, bool(gpus))
 
 
 def _next(

@@ -1,17 +1,21 @@
 """The one loop that scores units and keeps their scores, on this machine or on a Ray cluster."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from laser_interp.choices import Executor, check_choice
+from laser_interp.extras import require
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
 from laser_interp.models.loading import load_model
 from laser_interp.models.model import Model
-from laser_interp.parallel.ray_cluster import spread
+from laser_interp.parallel.ray_cluster import Actors
 from laser_interp.selection.units import Unit, Worker, WorkerOptions
 from laser_interp.storage.run_folder import RunFolder
 
@@ -38,22 +42,69 @@ class PartStore:
             self.folder.write_part(unit.name, part, self.schema)
 
 
-@dataclass(frozen=True)
 class Execution:
-    """Where units run.
+    """Where units run. As a context, it keeps Ray's actors and their models until it ends.
 
-    Attributes:
+    Args:
         executor: "local", or "ray" to spread the units over a Ray cluster (`pip install 'laser-interp[ray]'`).
         workers: number of Ray actors. None: one per GPU of the cluster, or, without GPUs, one per two CPUs.
     """
 
-    executor: Executor = "local"
-    workers: int | None = None
+    def __init__(self, executor: Executor = "local", workers: int | None = None) -> None:
+        check_choice("executor", executor, Executor)
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers is {workers}: at least one is needed")
+        self.executor, self.workers = executor, workers
+        self._stack = ExitStack()
+        self._actors: tuple[Worker, Actors] | None = None
 
-    def __post_init__(self) -> None:
-        check_choice("executor", self.executor, Executor)
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers is {self.workers}: at least one is needed")
+    def __enter__(self) -> Execution:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._actors = None
+        self._stack.close()
+
+    def check(self, model: Model) -> None:
+        """Refuse, before any work is done, what other processes cannot do.
+
+        Raises:
+            ModuleNotFoundError: Ray is not installed.
+            ValueError: the model was made from an object in memory.
+        """
+        if self.executor == "local":
+            return
+        require("ray", "ray", what="executor='ray'")
+        if model.source is None:
+            raise ValueError(
+                f"{model.name!r} was made from an object in memory, which no other process can load: save it "
+                "(model.save_checkpoint) to a disk that all machines see, and load that folder (load_model)"
+            )
+
+    def run(
+        self, units: Sequence[Unit], worker: Worker, advance: Callable[[Unit, float], object]
+    ) -> Iterator[tuple[Unit, pd.DataFrame]]:
+        """Each unit and its scores, in the order in which they are done."""
+        if self.executor == "local":
+            for unit in units:
+                yield unit, worker.run(unit, lambda share, unit=unit: advance(unit, share))
+            return
+        for unit, part in self._actors_of(worker).run(units, affinity=lambda u: u.group, name=lambda u: u.name):
+            advance(unit, 1.0)
+            yield unit, part
+
+    def _actors_of(self, worker: Worker) -> Actors:
+        """The actors with a worker's model and facts. A search has one worker, so that they are started once."""
+        if self._actors is not None and self._actors[0] is worker:
+            return self._actors[1]
+        model = worker.model
+        self.check(model)
+        how = worker.options, worker.without_candidates
+        arguments = (dict(model.source or {}), model.weights_sha256, worker.task, list(worker.shards), *how)
+        self._stack.close()
+        actors = self._stack.enter_context(Actors(_Actor, arguments, self.workers))
+        self._actors = worker, actors
+        return actors
 
 
 def score_units(
@@ -74,34 +125,8 @@ def score_units(
             waiting.append(unit)
         else:
             advance(unit, 1.0)
-    scored = _on_ray if execution.executor == "ray" else _here
-    for unit, part in scored(waiting, worker, execution, advance):
+    for unit, part in execution.run(waiting, worker, advance):
         store.write(unit, part)
-
-
-def _here(
-    units: Sequence[Unit], worker: Worker, execution: Execution, advance: Callable[[Unit, float], object]
-) -> Iterator[tuple[Unit, pd.DataFrame]]:
-    for unit in units:
-        yield unit, worker.run(unit, lambda share, unit=unit: advance(unit, share))
-
-
-def _on_ray(
-    units: Sequence[Unit], worker: Worker, execution: Execution, advance: Callable[[Unit, float], object]
-) -> Iterator[tuple[Unit, pd.DataFrame]]:
-    model = worker.model
-    if model.source is None:
-        raise ValueError(
-            f"{model.name!r} was made from an object in memory, which no other process can load: save it "
-            "(model.save_checkpoint) to a disk that all machines see, and load that folder (load_model)"
-        )
-    how = worker.options, worker.without_candidates
-    arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), *how)
-    for unit, part in spread(
-        _Actor, arguments, units, affinity=lambda u: u.group, name=lambda u: u.name, workers=execution.workers
-    ):
-        advance(unit, 1.0)
-        yield unit, part
 
 
 class _Actor:

@@ -67,6 +67,7 @@ def search(
     """
     settings = SearchSettings.of(settings, changes)
     execution = Execution(executor, workers)
+    execution.check(model)
     plan = Plan(model, task, settings, text=text)
     if plan.lifted:
         warnings.warn(
@@ -80,7 +81,8 @@ def search(
             folder = stack.enter_context(open_run(out, plan.identity))
             save_facts(folder, plan.facts)
         run = _run if plan.method == "grid" else _run_method
-        found = run(plan, folder, execution, progress)
+        with execution:
+            found = run(plan, folder, execution, progress)
         if folder is not None:
             try:
                 chosen = found.select()

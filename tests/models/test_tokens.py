@@ -112,6 +112,23 @@ def test_spaces_are_found_out_by_tokenising(make_tokenizer, family, pieces):
             encode_answers(model, [(PROMPT, "Zürich")])
 
 
+def test_answers_are_tokenised_once_by_the_tokenizer_that_the_model_has(monkeypatch):
+    tokenizer = byte_level()
+    _, model = model_of("gpt2", tokenizer)
+    pairs = [(PROMPT, "Paris"), (PROMPT, "Rome"), (PROMPT, "Paris")]
+    first = encode_answers(model, pairs)
+    monkeypatch.setattr("laser_interp.models.tokens._encode_answers", None)  # nothing is left to do
+    assert encode_answers(model, pairs[::-1]) == first[::-1]
+    monkeypatch.undo()
+    tokenizer.add_tokens([" Rome"])
+    model.d_vocab = len(tokenizer)
+    (rome,) = encode_answers(model, [(PROMPT, "Rome")])
+    assert rome != first[1]
+    assert len(rome) == 1
+    model.tokenizer = byte_level()
+    assert encode_answers(model, pairs) == first
+
+
 FACTS = facts_from_rows(
     [
         {"fact_id": "fr", "subject": "France", "relation": "capital", "object": "Paris", "prompt": PROMPT},

@@ -87,9 +87,11 @@ def test_an_actor_stays_on_its_group():
     assert following("f", ["b", "b"]) == "a1"
 
 
-def test_refusals(organism, some, plain):
+def test_refusals(organism, some, plain, monkeypatch):
+    in_memory = li.load_model(plain, device="cpu")
+    monkeypatch.setattr("laser_interp.selection.search_run.Plan", None)  # it is refused before there is one
     with pytest.raises(ValueError, match="made from an object in memory, which no other process can load"):
-        li.search(li.load_model(plain, device="cpu"), some, executor="ray", **SETTINGS)
+        li.search(in_memory, some, executor="ray", **SETTINGS)
     with pytest.raises(ValueError, match="executor is 'slurm': expected one of local, ray"):
         li.search(organism, some, executor="slurm", **SETTINGS)
     with pytest.raises(ValueError, match="workers is 0"):
@@ -104,7 +106,16 @@ def test_other_weights_are_refused(some, tmp_path):
         li.search(model, some, executor="ray", workers=1, out=tmp_path, **SETTINGS)
 
 
-def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path):
+def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path, monkeypatch):
+    started = []
+    start = ray_cluster.Actors._connect
+
+    def connect(self):
+        start(self)
+        make = self._start
+        self._start = lambda: started.append(1) or make()
+
+    monkeypatch.setattr(ray_cluster.Actors, "_connect", connect)
     settings = {"method": "race", "matrices": ["in"], "layers": [3], "progress": False}
     here = li.search(organism, some, **settings)
     some.save(tmp_path / "facts.jsonl")
@@ -114,3 +125,4 @@ def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path):
     there = li.search(organism, li.load_facts(facts[1]), out=tmp_path / "out", **settings)
     pd.testing.assert_frame_equal(there.cells, here.cells, rtol=1e-6)
     pd.testing.assert_frame_equal(there.rounds, here.rounds, rtol=1e-6)
+    assert len(started) == 1  # one worker for all rounds

@@ -5,6 +5,7 @@ it. The results are the files in `benchmarks/results/`, written with `--json`. A
 """
 
 import argparse
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -104,9 +105,9 @@ def search(name: str) -> str:
 
 
 def race_share() -> str:
-    """The share of SmolLM2's grid that a race costs."""
-    (race,) = (row for row in read("search-smollm2")["rows"] if row["method"] == "race")
-    return f"{100 * race['share']:.1f} %"
+    """The share of SmolLM2's grid that its study's race cost."""
+    summary = json.loads((PAGES.parent / "figures" / "smollm2" / "summary.json").read_text(encoding="utf-8"))
+    return f"{100 * summary['search']['share_of_grid']:.1f} %"
 
 
 _MODELS = {

@@ -74,7 +74,7 @@ def count_pile() -> str:
     rate = row["ours_jsonl_zst_mb_s"]
     hours = 830_000 / rate / 3600
     return (
-        f"At {rate:.0f} MB/s a core for 20,000 names (CounterFact's) that is {hours:.0f} core-hours; `--executor ray` "
+        f"At {rate:.0f} MB/s a core for 20,000 names (CounterFact's) that is {hours:.0f} core-hours;\n`--executor ray` "
         f"gives each file to another core of a cluster, so 30 cores need {60 * hours / 30:.0f} minutes."
     )
 

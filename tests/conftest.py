@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # two test processes share two cores
+os.environ["RAY_raylet_start_wait_time_s"] = "180"  # on a busy machine Ray needs more than its own half a minute
 
 import pytest
 import torch

@@ -41,6 +41,18 @@ def test_a_checkpoints_dtype_is_kept_unless_asked(plain, tmp_path, dtype):
         li.load_model(tmp_path, dtype="int8")
 
 
+def test_a_model_in_memory_with_a_weight_that_is_no_number_is_refused(plain):
+    import copy
+
+    hf = copy.deepcopy(plain[0])
+    with torch.no_grad():
+        hf.transformer.h[2].mlp.c_fc.weight[0, 0] = float("inf")
+    with pytest.raises(
+        ValueError, match=r"the weight transformer\.h\.2\.mlp\.c_fc\.weight of .* holds NaN or infinity"
+    ):
+        li.load_model((hf, plain[1]))
+
+
 def test_torch_files_are_read_without_running_them(folder, plain, tmp_path):
     import shutil
 

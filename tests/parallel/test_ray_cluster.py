@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -85,6 +87,26 @@ def test_an_actor_stays_on_its_group():
     assert following("c", ["a", "c"]) == "c0"
     assert following(None, []) == "b0"  # most items are left there
     assert following("f", ["b", "b"]) == "a1"
+
+
+def test_a_worker_that_stays_away_is_given_up():
+    class Away(ray_cluster.Actors):
+        def _connect(self):
+            wait = lambda refs, num_returns: (refs[:1], [])  # noqa: E731
+            self._ray = SimpleNamespace(wait=wait, get=self._get, exceptions=ray.exceptions)
+            self._n, self._start = 1, Mock
+
+        def _get(self, ready):
+            tries.append(ready)
+            raise ray.exceptions.ActorUnavailableError("it does not answer", None)
+
+    tries: list[object] = []
+    with (
+        pytest.raises(RuntimeError, match=f"the workers of unit were away {ray_cluster.TRIES} times"),
+        Away(object, (), 1) as actors,
+    ):
+        list(actors.run(["unit"], affinity=str, name=str))
+    assert len(tries) == ray_cluster.TRIES
 
 
 def test_refusals(organism, some, plain, monkeypatch):

@@ -111,8 +111,10 @@ def test_the_command_line(tmp_path, capsys):
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     assert "Validation selects 3.in laser" in (out := capsys.readouterr().out)
     assert "of the grid's cost)" in out
-    assert main([*words, "--dry-run"]) == 0
-    assert "this is for the whole grid" in capsys.readouterr().out
+    for folder in ([], ["--out", str(tmp_path / "unused")]):
+        assert main([*words, "--dry-run", *folder]) == 0
+        assert "this is for the whole grid" in capsys.readouterr().out
+    assert not (tmp_path / "unused").exists()
     assert main([*words, "--control", "zeroed", "--out", str(tmp_path / "x")]) == 2
     assert "controls is for the method grid alone" in capsys.readouterr().err
     text = tmp_path / "text.txt"
@@ -189,6 +191,9 @@ def test_learned_gains_buy_at_least_what_laser_does_on_what_they_learn_from(orga
     assert -scores["logprob"].mean() == pytest.approx(row["loss"], abs=1e-5)
     assert found.rounds["held_out"].max() > found.rounds["held_out"].iloc[0] + 0.1  # it learned something
     assert chosen.score > chosen.base_score
+    # Gradients of the race and, in each step, of one half; scores of the other half are in the cost too
+    assert 0 < found.spent.n_attributed - 200 * len(found.rounds) <= 100
+    assert found.spent.cell_prompts > 200 * len(found.rounds)
     with pytest.raises(ValueError, match=r"use Selection\.edit"):
         chosen.cell.edit(organism)
     assert repr(found).startswith(f"Search over {len(chosen.cell.sites)} sites")

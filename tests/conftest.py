@@ -8,7 +8,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # two test processes share two cores
-os.environ["RAY_raylet_start_wait_time_s"] = "180"  # on a busy machine Ray needs more than its own half a minute
+# On a busy machine Ray needs more than its own half a minute; it reads the name as it is written here
+os.environ["RAY_raylet_start_wait_time_s"] = "180"  # noqa: SIM112
 
 import pytest
 import torch

@@ -6,7 +6,6 @@ BIN := .venv/bin
 # Bytecode is written when a module is first imported: compiling every file of every package takes longer than loading
 # it. Where Python was told not to write it, each command would compile all that it imports, for ten seconds and more.
 export PYTHONDONTWRITEBYTECODE :=
-# The pip that comes with Python 3.11 takes three times as long to choose versions as the one in constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -54,6 +53,7 @@ release-check: .venv/dev
 
 .venv: .venv/dev
 
+# First a newer pip: the one that comes with Python 3.11 takes three times as long to choose versions
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "laser-interp needs Python 3.11 to 3.13; choose one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv

@@ -140,8 +140,7 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
     hf, tokenizer = models.make(name, device, dtype)
     model = li.load_model((hf, tokenizer), device=device)
     facts = models.facts(args.prompts, model.d_vocab)
-    n = model.n_layers
-    layers = args.layers or sorted({round(n * share - 0.5) for share in (0.125, 0.375, 0.625, 0.875)})
+    layers = args.layers or models.spread_layers(model.n_layers)
     scorer = Scorer(model, facts, generic=["1 2 3", "4", "5"], candidates=False)
     plain = _Plain(hf, name, [tokenizer(fact.prompt)["input_ids"] for fact in facts])
     answers = torch.tensor([tokenizer(fact.object)["input_ids"][0] for fact in facts], device=device)

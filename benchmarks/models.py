@@ -71,6 +71,11 @@ def make(name: str, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
     return hf, Words(hf.config.vocab_size)
 
 
+def spread_layers(n: int) -> list[int]:
+    """Four of n layers, spread evenly; all of them where there are four or fewer."""
+    return sorted({round(n * share - 0.5) for share in (0.125, 0.375, 0.625, 0.875)})
+
+
 def facts(n: int, vocabulary: int, seed: int = 0) -> li.FactSet:
     """Prompts of 5 to 10 random tokens, with answers of one token."""
     generator = torch.Generator().manual_seed(seed)

@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 
 import laser_interp as li
-from benchmarks import results
+from benchmarks import models, results
 from laser_interp.choices import SearchMethod
 from laser_interp.scoring.kept_streams import kept_streams
 from laser_interp.storage.run_folder import FACTS, PARTS
@@ -90,7 +90,7 @@ def compare(model: li.Model, facts: li.FactSet, args: argparse.Namespace, folder
     kept_streams(model).forget()
     grid = li.search(model, facts, method="grid", out=folder, **where)
     assert grid.spent is not None
-    grid_seconds = seconds_of_grid(model, facts, grid.cells, args)
+    grid_seconds = seconds_of_grid(model, facts, grid.cells, where)
     scores = pd.concat([pd.read_parquet(part) for part in sorted((folder / PARTS).rglob("*.parquet"))])
     scores = scores[scores["split"] == "validation"]
     pool = [fact.fact_id for fact in li.load_facts(folder / FACTS) if fact.split == "validation"]
@@ -131,28 +131,21 @@ def compare(model: li.Model, facts: li.FactSet, args: argparse.Namespace, folder
     return [row | {"published / it": seconds / row["seconds"]} for row in summaries]
 
 
-def seconds_of_grid(model: li.Model, facts: li.FactSet, cells: pd.DataFrame, args: argparse.Namespace) -> float:
+def seconds_of_grid(model: li.Model, facts: li.FactSet, cells: pd.DataFrame, where: dict[str, Any]) -> float:
     """Seconds of the whole grid on the pool, from four layers and at most 64 prompts.
 
     The grid itself may have been stopped and continued, or run beside other work.
     """
     in_grid = cells.loc[(cells["kind"] == "laser") & (cells["split"] == "validation"), "layer"]
     layers = sorted(in_grid.unique())
-    chosen = {layers[round(len(layers) * share - 0.5)] for share in (0.125, 0.375, 0.625, 0.875)}
+    chosen = [int(layers[i]) for i in models.spread_layers(len(layers))]
     pool = facts.split("validation")
     few = {fact.fact_id for fact in [*pool][:: max(len(pool) // 64, 1)][:64]}
     part = facts.keep([fact for fact in facts if fact.split == "test" or fact.fact_id in few])
     kept_streams(model).forget()
     started = time.perf_counter()
-    li.search(
-        model,
-        _with_few_tests(part),
-        method="grid",
-        matrices=args.matrices,
-        layers=sorted(map(int, chosen)),
-        candidates=False,
-        progress=False,
-    )
+    there: dict[str, Any] = where | {"layers": chosen}
+    li.search(model, _with_few_tests(part), method="grid", **there)
     seconds = time.perf_counter() - started
     return seconds * len(in_grid) / in_grid.isin(chosen).sum() * len(pool) / len(few)
 

@@ -131,7 +131,7 @@ class Actors:
             self._affinity_of[worker] = affinity(item)
             running[worker.run.remote(item)] = (worker, item)
 
-        def tried(item: T, what: str, error: Exception) -> None:
+        def put_back(item: T, what: str, error: Exception) -> None:
             lost[name(item)] += 1
             if lost[name(item)] >= TRIES:
                 raise RuntimeError(f"the workers of {name(item)} were {what} {TRIES} times: {error}") from error
@@ -150,11 +150,11 @@ class Actors:
                 if "creation task" in str(error):  # loading the model failed, and would again
                     raise RuntimeError(f"a worker could not start: {error}") from error
                 self._affinity_of.pop(worker, None)
-                tried(item, "lost", error)
+                put_back(item, "lost", error)
                 give(self._start())
                 continue
             except ray.exceptions.ActorUnavailableError as error:
-                tried(item, "away", error)
+                put_back(item, "away", error)
                 give(worker)
                 continue
             yield item, result

@@ -98,9 +98,9 @@ class Execution:
         if self._actors is not None and self._actors[0] is worker:
             return self._actors[1]
         model = worker.model
-        self.check(model)
+        assert model.source is not None  # `check` refuses such a model
         how = worker.options, worker.without_candidates
-        arguments = (dict(model.source or {}), model.weights_sha256, worker.task, list(worker.shards), *how)
+        arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), *how)
         self._stack.close()
         actors = self._stack.enter_context(Actors(_Actor, arguments, self.workers))
         self._actors = worker, actors

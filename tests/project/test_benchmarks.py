@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from warm_commands import run_warm
+from preloaded_commands import run_preloaded
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_engine(tmp_path):
     command = ["python", "-m", "benchmarks", "engine", "--models", "gpt2-tiny", "--prompts", "12"]
-    done = run_warm([*command, "--json", str(tmp_path / "rows.json")], ROOT)
+    done = run_preloaded([*command, "--json", str(tmp_path / "rows.json")], ROOT)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert list(row)[:6] == [
@@ -57,7 +57,7 @@ def test_the_plain_loop_edits_the_matrix_it_says(name, monkeypatch):
 
 @pytest.mark.slow
 def test_count():
-    done = run_warm(["python", "-m", "benchmarks", "count", "--mb", "2", "--names", "200"], ROOT)
+    done = run_preloaded(["python", "-m", "benchmarks", "count", "--mb", "2", "--names", "200"], ROOT)
     assert done.returncode == 0, done.stderr
     header, row = done.stdout.strip().splitlines()[-2:]
     told = dict(zip(header.split(), map(float, row.split()), strict=True))
@@ -68,7 +68,7 @@ def test_count():
 @pytest.mark.slow
 def test_attribution(tmp_path):
     command = ["python", "-m", "benchmarks", "attribution", "--models", "gpt2-tiny", "--prompts", "8"]
-    done = run_warm([*command, "--runs", "2", "--json", str(tmp_path / "rows.json")], ROOT)
+    done = run_preloaded([*command, "--runs", "2", "--json", str(tmp_path / "rows.json")], ROOT)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert row["prompts"] == 8
@@ -80,7 +80,7 @@ def test_search(tmp_path):
     """Each method has a row, with what it chose and what it cost beside the grid and the published procedure."""
     command = ["python", "-m", "benchmarks", "search", "--models", "organism", "--methods", "gradient"]
     small = ["--seeds", "1", "--pool", "24", "--tested", "20", "--matrices", "in", "--layers", "2-3"]
-    done = run_warm([*command, *small, "--json", str(tmp_path / "rows.json")], ROOT)
+    done = run_preloaded([*command, *small, "--json", str(tmp_path / "rows.json")], ROOT)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "rows.json").read_text())
     assert results["command"] == " ".join([*command, *small])

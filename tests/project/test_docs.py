@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from browser_programs import CHROMIUM
-from warm_commands import run_warm
+from preloaded_commands import run_preloaded
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -46,7 +46,7 @@ def run(command, folder, **more):
     environment = {**os.environ, "PATH": path, **more}
     words = shlex.split(command)
     if words[0] == "laser-interp" or words[:2] == ["python", "-m"]:
-        return run_warm(words, folder, environment)
+        return run_preloaded(words, folder, environment)
     return subprocess.run(
         command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )  # fmt: skip

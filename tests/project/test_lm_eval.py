@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from warm_commands import run_warm
+from preloaded_commands import run_preloaded
 
 import laser_interp as li
 
@@ -16,7 +16,7 @@ pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
 
 def scored(folder, tmp_path, *more):
     """The harness's accuracy, by its own command line."""
-    done = run_warm(
+    done = run_preloaded(
         ["python", "-m", "laser_interp.lm_eval", "--model", "laser", "--tasks", "organism_facts",
          "--include_path", str(folder), "--batch_size", "64", "--output_path", str(tmp_path / "out"), *more],
         tmp_path, {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from warm_commands import WarmCommand
+from preloaded_commands import PreloadedCommand
 
 import laser_interp as li
 
@@ -39,7 +39,9 @@ COMMANDS = {
 
 
 def start(words, folder):
-    return WarmCommand(["laser-interp", *words], folder, os.environ | {"LASER_INTERP_CACHE": str(folder / "cache")})
+    return PreloadedCommand(
+        ["laser-interp", *words], folder, os.environ | {"LASER_INTERP_CACHE": str(folder / "cache")}
+    )
 
 
 def left_of(session):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from warm_commands import run_warm
+from preloaded_commands import run_preloaded
 
 from laser_interp.storage.schemas import SCHEMAS
 from laser_interp.storage.tables import read_table
@@ -27,7 +27,7 @@ WEIGHT_CONTROLS = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
-    done = run_warm(["laser-interp", "reproduce", "--out", "here", "--quiet"], folder)
+    done = run_preloaded(["laser-interp", "reproduce", "--out", "here", "--quiet"], folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout, json.loads((folder / "here" / "summary.json").read_text())
 
@@ -139,7 +139,7 @@ def test_the_committed_tables_are_those_of_this_run(run):
 
 def test_the_same_command_resumes_and_says_the_same(run):
     folder, _, first = run
-    done = run_warm(["laser-interp", "reproduce", "--out", "here", "--quiet"], folder)
+    done = run_preloaded(["laser-interp", "reproduce", "--out", "here", "--quiet"], folder)
     assert done.returncode == 0, done.stderr
     again = json.loads((folder / "here" / "summary.json").read_text())
     assert again["seconds"] < first["seconds"]

@@ -8,10 +8,12 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,16 +23,17 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-class WarmCommand:
+class PreloadedCommand:
     """A command that was started: `laser-interp …` or `python -m …`. It leads a session, as a command in a shell does.
 
     Example:
-        `assert WarmCommand(["laser-interp", "--version"], folder).wait() == 0`
+        `assert PreloadedCommand(["laser-interp", "--version"], folder).wait() == 0`
     """
 
     def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ) -> None:
         self.words = list(words)
         self._out = Path(tempfile.mkdtemp(prefix="laser-interp-command-"))
+        weakref.finalize(self, shutil.rmtree, self._out, ignore_errors=True)
         self._process = _CONTEXT.Process(target=_run, args=(self.words, folder, dict(environment), self._out))
         self._process.start()
 
@@ -58,11 +61,11 @@ class WarmCommand:
             os.kill(self.pid, number)
 
 
-def run_warm(
+def run_preloaded(
     words: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, as `subprocess.run` does."""
-    command = WarmCommand(words, folder, environment)
+    command = PreloadedCommand(words, folder, environment)
     code = command.wait()
     return subprocess.CompletedProcess(command.words, code, command.stdout, command.stderr)
 

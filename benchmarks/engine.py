@@ -100,16 +100,17 @@ def scaling(name: str, args: argparse.Namespace) -> list[tuple[str, float]]:
     ]
 
 
-def _sync(device: str) -> None:
-    if device.startswith("cuda"):
+def sync(device: str | torch.device) -> None:
+    """Wait until the device has done what it was asked to."""
+    if str(device).startswith("cuda"):
         torch.cuda.synchronize()
 
 
 def _timed(device: str, work: Callable[[], Any]) -> tuple[float, Any]:
-    _sync(device)
+    sync(device)
     start = time.perf_counter()
     out = work()
-    _sync(device)
+    sync(device)
     return time.perf_counter() - start, out
 
 
@@ -287,7 +288,7 @@ class _Plain:
         weight = view if view.ndim == 2 else view.reshape(-1, view.shape[-1])
         U, S, V = torch.svd_lowrank(weight.float(), q=rank, niter=2)
         view.copy_((U @ S.diag() @ V.T).to(view.dtype).reshape(view.shape))
-        _sync(str(self.device))
+        sync(self.device)
         setup = time.perf_counter() - start
         for row, answer in zip(self.rows, answers, strict=True):
             logits = hf(torch.tensor([row], device=self.device)).logits[0, -1]

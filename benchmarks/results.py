@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 FOLDER = Path(__file__).parent / "results"  # those that the documentation shows
 
 
@@ -19,11 +21,15 @@ def write(rows: list[dict[str, Any]], path: str | None) -> None:
     about = {
         "command": " ".join(["python -m benchmarks", *_without_json(sys.argv[1:])]),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processor cores",
+        "machine": ", ".join([platform.machine(), f"{os.cpu_count()} processor cores", *_gpus()]),
         "versions": {name: version(name) for name in ("laser-interp", "torch", "transformers", "transformer-lens")},
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(about | {"rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+def _gpus() -> list[str]:
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def _without_json(arguments: list[str]) -> list[str]:

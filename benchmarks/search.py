@@ -28,6 +28,7 @@ import torch
 
 import laser_interp as li
 from benchmarks import models, results
+from benchmarks.engine import sync
 from laser_interp.choices import SearchMethod
 from laser_interp.scoring.kept_streams import kept_streams
 from laser_interp.storage.run_folder import FACTS, PARTS
@@ -156,7 +157,8 @@ def published_seconds(model: li.Model, prompts: list[str], n_cells: int) -> floa
     from transformers import AutoModelForCausalLM
 
     with tempfile.TemporaryDirectory() as folder:
-        hf = AutoModelForCausalLM.from_pretrained(model.save_checkpoint(Path(folder) / "plain")).eval()
+        hf: Any = AutoModelForCausalLM.from_pretrained(model.save_checkpoint(Path(folder) / "plain")).eval()
+    hf = hf.to(model.device)
     setups, forwards = [], []
     for layer in (0, model.n_layers // 2, model.n_layers - 1):
         weight = model.weight(layer, "in")
@@ -164,10 +166,12 @@ def published_seconds(model: li.Model, prompts: list[str], n_cells: int) -> floa
         edited = copy.deepcopy(hf)
         U, S, V = torch.svd_lowrank(weight.float(), q=max(min(weight.shape) // 10, 1), niter=2)
         _ = (U @ S.diag() @ V.T).to(weight.dtype)
+        sync(model.device)
         setups.append(time.perf_counter() - started)
         for prompt in prompts[:8]:
             started = time.perf_counter()
-            edited(torch.tensor([model.encode(prompt)])).logits[0, -1].float().log_softmax(-1).topk(10)
+            tokens = torch.tensor([model.encode(prompt)], device=model.device)
+            edited(tokens).logits[0, -1].float().log_softmax(-1).topk(10).indices.tolist()
             forwards.append(time.perf_counter() - started)
     return n_cells * (statistics.median(setups) + len(prompts) * statistics.median(forwards))
 

@@ -19,8 +19,9 @@ from laser_interp.storage.atomic import write_json
 from laser_interp.storage.cache import cache_dir
 
 CLEARLY = 1.4  # the least speed-up that counts; casting the weights takes a part of the time that is saved
-_TOKENS, _REPEATS = 256, 7
 _DEVICES = ("cpu", "cuda")
+_TOKENS = {"cpu": 256, "cuda": 16384}  # about as many as a race runs at once; with few, a GPU only waits
+_REPEATS = 7
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def bfloat16_is_faster(model: LoadedModel) -> bool:
         return False
     on_gpu = model.device.type == "cuda"
     device = torch.cuda.get_device_name(model.device) if on_gpu else f"cpu, {torch.get_num_threads()} threads"
-    key = f"{device}, {model.d_model} x {model.d_mlp}, torch {torch.__version__}"
+    key = f"{device}, {_TOKENS[model.device.type]} x {model.d_model} x {model.d_mlp}, torch {torch.__version__}"
     path = cache_dir() / "bfloat16.json"
     known = _read(path)
     if key not in known:
@@ -79,7 +80,7 @@ def _ratio(device: torch.device, d_in: int, d_out: int) -> float:
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         x, w = (
-            torch.ones(_TOKENS, d_in, dtype=dtype, device=device),
+            torch.ones(_TOKENS[device.type], d_in, dtype=dtype, device=device),
             torch.ones(d_in, d_out, dtype=dtype, device=device),
         )
         seconds[dtype] = min(_seconds(x, w) for _ in range(_REPEATS))

@@ -1,8 +1,8 @@
 """Every model family, against an independently edited transformers model.
 
 For each: a random model, every layer and matrix; LASER, the discarded part, both mixed, two sites at
-once; prompts of different lengths padded on either side. The reference runs one prompt at a time
-through plain transformers, so that its positions are right.
+once; prompts of different lengths padded on either side (in fp32 by turns). The reference runs one
+prompt at a time through plain transformers, so that its positions are right.
 """
 
 import os
@@ -30,13 +30,14 @@ def test_family(family, dtype, record_property):
     matrices = FAMILIES[family][3]
     assert model.matrices == matrices
     paddings = ("right", "left") if family != "openai-gpt" else ("right",)
-    worst = 0.0
+    worst, n_tried = 0.0, 0
     for layer in range(LAYERS):
         for matrix in matrices:
             assert torch.equal(model.weight(layer, matrix), read_weight(family, hf, layer, matrix))
             for name, (make_edit, gains) in EDITS.items():
                 expected = reference(edited(family, hf, {(layer, matrix): gains}))
-                for padding in paddings:
+                n_tried += 1
+                for padding in paddings if dtype is torch.float64 else [paddings[n_tried % len(paddings)]]:
                     found = ours(model, make_edit(model, li.Site(layer, matrix)), padding)
                     error = float((found - expected).abs().max())
                     worst = max(worst, error)

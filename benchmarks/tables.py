@@ -118,13 +118,13 @@ _MODELS = {
 }
 
 
-def engine() -> str:
+def engine(name: str) -> str:
     """How much faster the scoring engine is."""
-    results = read("engine")
+    results = read(name)
     rows = []
     for row in results["rows"]:
         ratios = [f"{row['ratio_published']:.1f}", f"{row['ratio_plain']:.1f}", _short(row["gemm_fraction"])]
-        rows.append([_MODELS[row["model"]], f"{row['ms_per_cell_prompt']:.1f}", *ratios])
+        rows.append([_MODELS[row["model"]], _short(row["ms_per_cell_prompt"]), *ratios])
     columns = ["random model, fp32", "ms per cell and prompt", "times the speed of the published procedure"]
     return _table([*columns, "of the strongest plain loop", "share of matrix-product rate"], rows, results)
 
@@ -147,7 +147,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "count": count,
     "count-pile": count_pile,
     "count-range": count_range,
-    "engine": engine,
+    "engine": lambda: engine("engine"),
+    "engine-gpu": lambda: engine("engine-gpu"),
     "engine-range": engine_range,
     "race-share": race_share,
     "search-organism": lambda: search("organism"),

@@ -105,6 +105,11 @@ class Actors:
         self._affinity_of.clear()  # Ray ends an actor that nothing refers to
         self._stack.close()
 
+    def n_workers(self) -> int:
+        """The number of actors that run at a time; it depends on the cluster."""
+        self._connect()
+        return self._n
+
     def run(
         self, items: Sequence[T], *, affinity: Callable[[T], Hashable], name: Callable[[T], str]
     ) -> Iterator[tuple[T, Any]]:

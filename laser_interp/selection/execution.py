@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -89,9 +91,17 @@ class Execution:
             for unit in units:
                 yield unit, worker.run(unit, lambda share, unit=unit: advance(unit, share))
             return
-        for unit, part in self._actors_of(worker).run(units, affinity=lambda u: u.group, name=lambda u: u.name):
-            advance(unit, 1.0)
-            yield unit, part
+        if not units:
+            return
+        actors = self._actors_of(worker)
+        pieces = [piece for unit in units for piece in _pieces(unit, math.ceil(actors.n_workers() / len(units)))]
+        done: dict[str, dict[int, pd.DataFrame]] = {unit.name: {} for unit in units}
+        for piece, part in actors.run(pieces, affinity=lambda p: (p.unit.group, p.number), name=lambda p: p.name):
+            advance(piece.unit, piece.cells.n_cells / piece.unit.n_cells)
+            parts = done[piece.unit.name]
+            parts[piece.number] = part
+            if len(parts) == piece.of:
+                yield piece.unit, pd.concat([parts[i] for i in range(piece.of)], ignore_index=True)
 
     def _actors_of(self, worker: Worker) -> Actors:
         """The actors with a worker's model and facts. A search has one worker, so that they are started once."""
@@ -105,6 +115,28 @@ class Execution:
         actors = self._stack.enter_context(Actors(_Actor, arguments, self.workers))
         self._actors = worker, actors
         return actors
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A share of a unit's cells, where there are fewer units than workers."""
+
+    unit: Unit
+    number: int
+    of: int
+    cells: Unit  # the unit with these cells only
+
+    @property
+    def name(self) -> str:
+        return self.unit.name if self.of == 1 else f"{self.unit.name}, part {self.number + 1} of {self.of}"
+
+
+def _pieces(unit: Unit, n: int) -> list[_Piece]:
+    """A unit as at most `n` pieces. Neighbours stay together: cells of one site share its factors."""
+    n = min(n, unit.n_cells)
+    bounds = [round(i * unit.n_cells / n) for i in range(n + 1)]
+    shares = [replace(unit, cells=unit.cells[start:stop]) for start, stop in pairwise(bounds)]
+    return [_Piece(unit, number, n, share) for number, share in enumerate(shares)]
 
 
 def score_units(
@@ -153,5 +185,5 @@ class _Actor:
             )
         self._worker = Worker(model, task, shards, options, without_candidates=without_candidates)
 
-    def run(self, unit: Unit) -> pd.DataFrame:
-        return self._worker.run(unit)
+    def run(self, piece: _Piece) -> pd.DataFrame:
+        return self._worker.run(piece.cells)

@@ -15,6 +15,8 @@ import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.models.weights import linear
 from laser_interp.parallel import ray_cluster
+from laser_interp.selection.execution import _pieces
+from laser_interp.selection.units import Unit
 
 ray = pytest.importorskip("ray")
 
@@ -85,6 +87,15 @@ def test_an_actor_stays_on_its_group():
     assert following("f", ["b", "b"]) == "a1"
 
 
+def test_a_round_is_divided_among_the_workers():
+    cells = tuple(li.Cell(li.Site(layer, "in"), ranks=3) for layer in range(5))
+    for n, sizes in ((1, [5]), (2, [2, 3]), (7, [1] * 5)):
+        pieces = _pieces(Unit("raced", 0, cells), n)
+        assert sorted(piece.cells.n_cells for piece in pieces) == sizes
+        assert sum((piece.cells.cells for piece in pieces), ()) == cells
+    assert [piece.name for piece in _pieces(Unit("base", 3, ()), 2)] == ["base/00003"]
+
+
 def test_a_worker_that_stays_away_is_given_up():
     class Away(ray_cluster.Actors):
         def _connect(self):
@@ -125,22 +136,32 @@ def test_other_weights_are_refused(some, tmp_path):
 
 
 def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path, monkeypatch):
-    started = []
+    """With two workers; each keeps its model over all rounds, and has its share of the cells of a round."""
+    started, shares = [], []
     start = ray_cluster.Actors._connect
+    run_items = ray_cluster.Actors.run
 
     def connect(self):
+        if self._ray is not None:
+            return
         start(self)
         make = self._start
         self._start = lambda: started.append(1) or make()
 
+    def run(self, items, **how):
+        shares.append([piece.cells.n_cells for piece in items])
+        return run_items(self, items, **how)
+
     monkeypatch.setattr(ray_cluster.Actors, "_connect", connect)
+    monkeypatch.setattr(ray_cluster.Actors, "run", run)
     settings = {"method": "race", "matrices": ["in"], "layers": [3], "progress": False}
     here = li.search(organism, some, **settings)
     some.save(tmp_path / "facts.jsonl")
-    words = ["--matrices", "in", "--layers", "3", "--method", "race", "--executor", "ray", "--workers", "1", "--quiet"]
+    words = ["--matrices", "in", "--layers", "3", "--method", "race", "--executor", "ray", "--workers", "2", "--quiet"]
     facts = ["--facts", str(tmp_path / "facts.jsonl")]
     assert main(["search", "--model", "organism", *facts, *words, "--out", str(tmp_path / "out")]) == 0
     there = li.search(organism, li.load_facts(facts[1]), out=tmp_path / "out", **settings)
     pd.testing.assert_frame_equal(there.cells, here.cells, rtol=1e-6)
     pd.testing.assert_frame_equal(there.rounds, here.rounds, rtol=1e-6)
-    assert len(started) == 1  # one worker for all rounds
+    assert len(started) == 2
+    assert shares[0] == [2, 1]  # the three cells of its first round

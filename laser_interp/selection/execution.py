@@ -97,7 +97,7 @@ class Execution:
         pieces = [piece for unit in units for piece in _pieces(unit, math.ceil(actors.n_workers() / len(units)))]
         done: dict[str, dict[int, pd.DataFrame]] = {unit.name: {} for unit in units}
         for piece, part in actors.run(pieces, affinity=lambda p: (p.unit.group, p.number), name=lambda p: p.name):
-            advance(piece.unit, piece.cells.n_cells / piece.unit.n_cells)
+            advance(piece.unit, piece.share.n_cells / piece.unit.n_cells)
             parts = done[piece.unit.name]
             parts[piece.number] = part
             if len(parts) == piece.of:
@@ -124,7 +124,7 @@ class _Piece:
     unit: Unit
     number: int
     of: int
-    cells: Unit  # the unit with these cells only
+    share: Unit  # with its cells only
 
     @property
     def name(self) -> str:
@@ -186,4 +186,4 @@ class _Actor:
         self._worker = Worker(model, task, shards, options, without_candidates=without_candidates)
 
     def run(self, piece: _Piece) -> pd.DataFrame:
-        return self._worker.run(piece.cells)
+        return self._worker.run(piece.share)

@@ -91,8 +91,8 @@ def test_a_round_is_divided_among_the_workers():
     cells = tuple(li.Cell(li.Site(layer, "in"), ranks=3) for layer in range(5))
     for n, sizes in ((1, [5]), (2, [2, 3]), (7, [1] * 5)):
         pieces = _pieces(Unit("raced", 0, cells), n)
-        assert sorted(piece.cells.n_cells for piece in pieces) == sizes
-        assert sum((piece.cells.cells for piece in pieces), ()) == cells
+        assert sorted(piece.share.n_cells for piece in pieces) == sizes
+        assert sum((piece.share.cells for piece in pieces), ()) == cells
     assert [piece.name for piece in _pieces(Unit("base", 3, ()), 2)] == ["base/00003"]
 
 
@@ -149,7 +149,7 @@ def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path, m
         self._start = lambda: started.append(1) or make()
 
     def run(self, items, **how):
-        shares.append([piece.cells.n_cells for piece in items])
+        shares.append([piece.share.n_cells for piece in items])
         return run_items(self, items, **how)
 
     monkeypatch.setattr(ray_cluster.Actors, "_connect", connect)

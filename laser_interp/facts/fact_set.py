@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import itertools
 import json
 import math
 import random
@@ -180,6 +181,14 @@ class FactSet:
                 parts.append(self.keep(part))
                 part, size = [], 0
         return [*parts, self.keep(part)] if part else parts
+
+    def draw(self, n_prompts: int, *, seed: int) -> FactSet:
+        """Random facts with at most so many prompts together, but at least one fact."""
+        shuffled = list(self.facts)
+        random.Random(seed).shuffle(shuffled)
+        until = itertools.accumulate(len(fact.prompts) for fact in shuffled)
+        n = sum(size <= n_prompts for size in until)
+        return self.keep(shuffled[: max(n, 1)])
 
     def filter(self, wanted: Callable[[Fact], bool]) -> FactSet:
         """The facts for which a function says yes, as in `facts.filter(lambda fact: fact.relation == "capital")`.

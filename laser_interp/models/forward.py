@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from laser_interp.models.hooks import Rewrite, rewriting
+from laser_interp.models.hooks import Rewrite, hooked, rewriting
 from laser_interp.models.in_use import running
 from laser_interp.models.loaded_model import LoadedModel
 
@@ -125,7 +125,7 @@ def forward(
 
     # Logits are computed only at the positions that are read.
     only = [("unembed.hook_in", only_what_is_read)]
-    with running(model, rows, starts), torch.set_grad_enabled(gradients), model.bridge.hooks(fwd_hooks=only):
+    with running(model, rows, starts), torch.set_grad_enabled(gradients), hooked(model, only):
         logits = model.bridge(
             ids.to(model.device),
             attention_mask=mask.to(model.device) if takes_mask(model) else None,

@@ -66,8 +66,26 @@ def rewriting(
 
     if path != "network":
         hooks.append(("ln_final.hook_in", at_the_end))
-    with model.bridge.hooks(fwd_hooks=hooks):
+    with hooked(model, hooks):
         yield model
+
+
+@contextmanager
+def hooked(model: LoadedModel, hooks: Sequence[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+    """Attach functions to hooks of the bridge, by name, while the block runs.
+
+    `bridge.hooks` does the same. It lists every hook of the model each time, which takes as long as a small layer.
+    """
+    attached: list[tuple[Any, Any]] = []
+    try:
+        for name, function in hooks:
+            point: Any = model.bridge.get_submodule(name)
+            attached.append((point, point.add_hook(function)))
+        yield
+    finally:
+        for point, handle in attached:
+            handle.hook.remove()
+            point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
 
 
 def count_hooks(model: LoadedModel) -> int:

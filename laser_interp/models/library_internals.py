@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from laser_interp.choices import SUBLAYER_OF
@@ -39,7 +40,8 @@ RELIED_ON = {
     "bridge.original_model": "the transformers model, for generation and saving",
     "bridge.hook_dict": "the names of all hooks",
     "bridge.list_hooks": "which hooks are attached",
-    "bridge.hooks": "attaches hooks while a block of code runs",
+    "bridge.unembed.hook_in.add_hook": "attaches a function to a hook",
+    "bridge.unembed.hook_in.fwd_hooks": "the functions that are attached to a hook",
     "bridge.compatibility_mode": "whether weights were folded into each other",
     "bridge.tokenizer": "what the bridge's own calls tokenise with",
     "bridge.cfg.default_prepend_bos": "whether the bridge's own calls put a token before every text",
@@ -199,13 +201,19 @@ def gguf_parsed_once(path: Path) -> Iterator[Any]:
     """Let transformers use one reader of a GGUF file, which is given here, while it loads from that file.
 
     transformers opens the file three times, for config, tokenizer and weights, and gguf parses each word of the
-    vocabulary anew. It also builds gguf's table of tensor names once for each module.
+    vocabulary anew. It also builds gguf's table of tensor names once for each module. The reader cuts words out of a
+    plain array here: a slice of a memory map takes three times as long.
     """
     import gguf
 
     known: Any = gguf  # types cannot describe that its functions are exchanged
     reader_class, name_map = known.GGUFReader, known.get_tensor_name_map
-    reader = reader_class(path)
+
+    class Reader(reader_class):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, np.asarray(value) if name == "data" else value)
+
+    reader = Reader(path)
 
     def reader_of(file: Any, *args: Any, **kwargs: Any) -> Any:
         return reader if Path(file) == path else reader_class(file, *args, **kwargs)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from laser_interp.choices import SUBLAYER_OF
 from laser_interp.models.forward import padding_id, score_dtype, takes_mask
+from laser_interp.models.hooks import hooked
 from laser_interp.models.in_use import exclusive_use
 from laser_interp.models.library_internals import one_step_modules, swap_forward
 from laser_interp.models.loaded_model import LoadedModel
@@ -136,6 +137,7 @@ def run(
     stop: int | None = None,
     reuse: Reuse = Reuse(),
     record: Record | None = None,
+    marks: dict[int, Tensor | None] | None = None,
 ) -> Tensor:
     """Run some layers of the model on a batch, `copies` times side by side.
 
@@ -144,6 +146,7 @@ def run(
         stop: end before this layer; None runs to the logits.
         reuse: what is computed otherwise, or not at all.
         record: filled with what layer `start` computes.
+        marks: filled with the residual streams that enter its layers, each after `start` and before the end.
 
     Returns:
         Logits `[copies * reads, d_vocab]` in fp32 (fp64 for an fp64 model), copy by copy; or, with `stop`, the
@@ -163,7 +166,7 @@ def run(
         if record is not None:
             for name in ("attn", "mlp"):
                 stack.callback(_record_sublayer(model, start, name, record).remove)
-        _inject_and_read(model, stack, batch, copies, start, residual, stop)
+        _inject_and_read(model, stack, batch, copies, start, residual, stop, marks or {})
         logits = model.bridge(
             batch.ids.repeat(copies, 1),
             attention_mask=batch.mask.repeat(copies, 1) if takes_mask(model) else None,
@@ -232,9 +235,15 @@ def _inject_and_read(
     start: int,
     residual: Tensor | None,
     stop: int | None,
+    marks: dict[int, Tensor | None],
 ) -> None:
-    """Hooks that put in the stored residual stream, and keep of the last one only the places that are read."""
-    hooks: list[tuple[str, Any]] = []
+    """Hooks that put in the stored residual stream, note the marked ones, and keep of the last one only the places that
+    are read."""
+
+    def note(x: Tensor, hook: Any) -> None:
+        marks[hook.layer()] = x
+
+    hooks: list[tuple[str, Any]] = [(f"blocks.{layer}.hook_in", note) for layer in marks]
     if residual is not None:
         entering = residual.repeat(copies, 1, 1) if copies > 1 else residual
         hooks.append((f"blocks.{start}.hook_in", lambda x, hook: entering))
@@ -243,7 +252,7 @@ def _inject_and_read(
         rows, longest = batch.shape
         read = (read + torch.arange(copies, device=read.device)[:, None] * (rows * longest)).flatten()
     hooks.append(("unembed.hook_in", lambda x, hook: x.flatten(0, 1)[read.to(x.device)].unsqueeze(1)))
-    stack.enter_context(model.bridge.hooks(fwd_hooks=hooks))
+    stack.enter_context(hooked(model, hooks))
     stack.enter_context(torch.no_grad())
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from laser_interp.models.forward import forward, padding_id
-from laser_interp.models.hooks import rewriting
+from laser_interp.models.hooks import hooked, rewriting
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.partial_runs import Record, Reuse, make_batch, run
 from laser_interp.models.weights import derived
@@ -40,7 +40,7 @@ def _is_additive(model: LoadedModel) -> bool:
     for move in (None, shift):
         hooks: list[tuple[str, Any]] = [("ln_final.hook_in", look)]
         rewrites = {} if move is None else {(layer, "out"): lambda x, y: y + shift.to(y)}
-        with rewriting(model, rewrites), model.bridge.hooks(fwd_hooks=hooks):
+        with rewriting(model, rewrites), hooked(model, hooks):
             forward(model, [row], [0], [len(row) - 1])
     moved = shift.to(model.dtype).double()
     return bool(((seen[1] - seen[0])[0] - moved).norm() < 0.02 * moved.norm())

@@ -33,6 +33,7 @@ Read = tuple[int, int]  # (row, position)
 # run at full rate; a device with its own memory takes as many as fit.
 CPU_CHUNK_TOKENS, CPU_TOKENS = 512, 2048
 DEVICE_CHUNK_TOKENS, DEVICE_TOKENS = 4096, 65536
+MARKS = 6  # layers at which residual streams are kept on the way, so that a later run has little left to compute
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Engine:
         self._attention_bytes = 4 * 3 * model.n_heads
         self._logits_bytes = 12 * model.d_vocab
         self._kept = KeptStreams()
+        self._marks = {round(model.n_layers * i / MARKS) for i in range(1, MARKS)}
         self._edits_at_once: int | None = None  # lowered where memory ran out
         self._chunks = [self._chunk(*part) for part in self._parts(CPU_CHUNK_TOKENS if on_cpu else DEVICE_CHUNK_TOKENS)]
 
@@ -198,7 +200,7 @@ class Engine:
         group = edits.group
         if group.layer is None:
             self._look_up(chunk, self.model.n_layers)
-            return run(self.model, chunk.batch, start=chunk.layer, residual=chunk.residual)
+            return self._as_trained(chunk, None)
         self._reach(chunk, group.layer, record)
         copies = len(edits.which)
         linear, shared = group.linear(edits.which)
@@ -233,7 +235,7 @@ class Engine:
             chunk.layer, chunk.residual = 0, None
         self._look_up(chunk, layer)
         if chunk.layer < layer:
-            chunk.residual = run(self.model, chunk.batch, start=chunk.layer, residual=chunk.residual, stop=layer)
+            chunk.residual = self._as_trained(chunk, layer)
             chunk.layer = layer
         if record and chunk.record is None:
             record_of_layer = Record()
@@ -241,6 +243,18 @@ class Engine:
                 self.model, chunk.batch, start=layer, residual=chunk.residual, stop=layer + 1, record=record_of_layer
             )
             chunk.record = record_of_layer
+
+    def _as_trained(self, chunk: _Chunk, stop: int | None) -> Tensor:
+        """Run on from where a chunk is, without edits, and keep the streams at the marks that are passed."""
+        end = self.model.n_layers if stop is None else stop
+        marks: dict[int, Tensor | None] = dict.fromkeys(m for m in sorted(self._marks) if chunk.layer < m < end)
+        result = run(self.model, chunk.batch, start=chunk.layer, residual=chunk.residual, stop=stop, marks=marks)
+        if stop in self._marks:
+            marks[stop] = result
+        for layer, stream in marks.items():
+            if stream is not None:
+                self._kept.keep(key_of(chunk.batch), layer, stream, self.memory // 2)
+        return result
 
     def _look_up(self, chunk: _Chunk, layer: int) -> None:
         """Go on from what an earlier run kept, where that is nearer to a layer."""

@@ -1,7 +1,8 @@
 """Residual streams of the model as trained, kept from one run of edits to the next.
 
 If the same prompts are scored again under an edit of the same layer or a later one, the run starts from a kept stream.
-For example, a second `li.score` of an edit in the last layers computes only these layers.
+For example, a second `li.score` of an edit in the last layers computes only these layers, and one of an edit in the
+middle starts from the nearest kept layer before it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Key = tuple[str, bool]
 
 @dataclass
 class KeptStreams:
-    """Streams by batch and layer. Those that were used longest ago are dropped first."""
+    """Streams by batch and layer. Of the batches with most streams, the one that was used longest ago loses one first,
+    so that each batch keeps its last stream as long as there is room."""
 
     _of_batch: dict[Key, dict[int, Tensor]] = field(default_factory=dict)
     _n_bytes: int = 0
@@ -43,10 +45,9 @@ class KeptStreams:
         self._of_batch[key] = streams | {layer: stream}
         self._n_bytes += stream.nbytes
         while self._n_bytes > most_bytes:
-            oldest = next(iter(self._of_batch))
-            self._n_bytes -= self._of_batch[oldest].pop(next(iter(self._of_batch[oldest]))).nbytes
-            if not self._of_batch[oldest]:
-                del self._of_batch[oldest]
+            fullest = max(self._of_batch.values(), key=len)  # the first of several
+            self._n_bytes -= fullest.pop(next(iter(fullest))).nbytes
+            self._of_batch = {key: streams for key, streams in self._of_batch.items() if streams}
 
     def forget(self) -> None:
         """Drop all streams, so that two runs whose costs are compared start alike."""

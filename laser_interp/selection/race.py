@@ -9,7 +9,6 @@ finalists are scored again in the model's own numbers.
 """
 
 import math
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from laser_interp.choices import PROPOSED
 from laser_interp.discarded.attribution import attribute, propose
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
-from laser_interp.facts.fact_set import Fact
 from laser_interp.progress import by_fractions
 from laser_interp.selection.cell_table import cell_means, is_negative
 from laser_interp.selection.cells import Cell
@@ -171,21 +169,12 @@ def proposed(
         edit: the edit that is active while gradients are taken; None is the model as trained.
         name: the name under which the proposal is kept.
     """
-    validation = plan.facts.split("validation")
-    facts = list(validation)
-    random.Random(plan.settings.seed).shuffle(facts)
-    chosen: list[Fact] = []
-    n_prompts = 0
-    for fact in facts:
-        if chosen and n_prompts + len(fact.prompts) > ATTRIBUTED:
-            break
-        chosen.append(fact)
-        n_prompts += len(fact.prompts)
+    asked = plan.facts.split("validation").draw(ATTRIBUTED, seed=plan.settings.seed)
     table = None if folder is None else folder.read_part(name, "proposal")
     if table is None:
         found = attribute(
             plan.model,
-            validation.keep(chosen),
+            asked,
             list(plan.by_site) if sites is None else sites,
             edit=edit,
             blocks=plan.settings.blocks,
@@ -203,7 +192,7 @@ def proposed(
     order = {site: place for place, site in enumerate(dict.fromkeys(str(cell.site) for cell in cells))}
     n = n_proposed(plan)
     leaders = [cell for cell in cells if order[str(cell.site)] < math.ceil(n / OF_A_SITE)]
-    return (leaders + [cell for cell in cells if cell not in leaders])[:n], n_prompts
+    return (leaders + [cell for cell in cells if cell not in leaders])[:n], sum(len(fact.prompts) for fact in asked)
 
 
 def n_proposed(plan: Plan) -> int:

@@ -73,8 +73,6 @@ def compare(
         >>> edits = {"base": None, "laser": laser, "random": li.random_kept(model, laser, seed=0)}
         >>> li.compare(li.score(model, test, edits), counts, placebos=["random"]).table
     """
-    from statsmodels.stats.multitest import multipletests
-
     labels = list(edits) if edits is not None else [e for e in dict.fromkeys(scores["edit"]) if e != baseline]
     labels += [name for name in placebos if name not in labels and name in set(scores["edit"])]
     if not labels:
@@ -98,5 +96,14 @@ def compare(
         table[f"{name}_holm"] = np.nan
         estimated = table[name].notna()
         if estimated.any():
-            table.loc[estimated, f"{name}_holm"] = multipletests(table.loc[estimated, name], method="holm")[1]
+            table.loc[estimated, f"{name}_holm"] = holm(table.loc[estimated, name].to_numpy(float))
     return Comparison(table, baseline)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """P-values corrected for their number (Holm 1979). statsmodels gives the same, and collects all of Python's garbage
+    each time, which may take a second."""
+    order = np.argsort(p)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return corrected

@@ -51,7 +51,13 @@ EXAMPLES = {
         None,
         # Few random draws and at most two composed edits, so that a laptop needs only minutes
         StudySettings(
-            prompts="first", n_draws=2, rank_by="first_tokens", strengths=(), shares=(0.2, 1.0), most_edits=2
+            prompts="first",
+            n_draws=2,
+            rank_by="first_tokens",
+            strengths=(),
+            shares=(0.2, 1.0),
+            most_edits=2,
+            attributed=100,
         ),
         text=True,
     ),

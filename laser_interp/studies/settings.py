@@ -21,6 +21,7 @@ class StudySettings(SearchSettings):
         composition: How edits are composed: guided by gradients, or greedy, in the paper's order.
         most_edits: Largest number of edits that are composed.
         attribute: Whether the directions that help and harm are attributed; by default where the rule is next_token.
+        attributed: Prompts whose gradients this takes, drawn from validation; all of them if left out.
         n_permutations: Permutations of subjects behind each p-value.
         study_seed: Seed of the controls and the permutations.
     """
@@ -33,6 +34,7 @@ class StudySettings(SearchSettings):
     composition: CompositionMethod = "guided"
     most_edits: int | None = None
     attribute: bool | None = None
+    attributed: int | None = None
     n_permutations: int = 1999
     study_seed: int = 0
 
@@ -41,8 +43,10 @@ class StudySettings(SearchSettings):
         for name in ("n_draws", "n_permutations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if self.most_edits is not None and self.most_edits < 1:
-            raise ValueError(f"most_edits is {self.most_edits}: expected 1 or more, or nothing")
+        for name in ("most_edits", "attributed"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is {number}: expected 1 or more, or nothing")
         check_choice("prompts", self.prompts, AskedPrompts)
         check_choice("composition", self.composition, CompositionMethod)
         self._set("shares", tuple(float(share) for share in self.shares))

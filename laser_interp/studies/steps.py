@@ -229,8 +229,10 @@ def directions(context: StudyContext) -> Tables:
     tables = {"spectrum": spectrum_table(context.model, context.edit)}
     wanted = context.settings.attribute
     if context.task.rule == "next_token" if wanted is None else wanted:
-        validation = context.facts.split("validation")
-        tables["directions_gradients"] = attribute(context.model, validation, progress=context.progress).summary()
+        facts = context.facts.split("validation")
+        if context.settings.attributed is not None:
+            facts = facts.draw(context.settings.attributed, seed=context.settings.study_seed)
+        tables["directions_gradients"] = attribute(context.model, facts, progress=context.progress).summary()
     return tables
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -85,26 +86,32 @@ def test_an_index_of_nothing_and_elsewhere(tmp_path, monkeypatch):
 # --- infini-gram
 
 
-def occurrences(term, tokens):
-    return [i for i in range(len(tokens) - len(term) + 1) if tuple(tokens[i : i + len(term)]) == term]
-
-
 class Corpus:
     """What the service knows: documents as tokens, and its documented answers."""
 
     def __init__(self, tokenizer, texts):
         self.documents = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        self.holding = defaultdict(list)  # token -> numbers of the documents that hold it
+        for number, tokens in enumerate(self.documents):
+            for token in set(tokens):
+                self.holding[token].append(number)
+
+    def places(self, clause):
+        """Document -> where any term of the clause begins in it."""
+        found = defaultdict(set)
+        for term in clause:
+            for number in self.holding[term[0]]:
+                tokens = self.documents[number]
+                found[number] |= {i for i in range(len(tokens)) if tokens[i : i + len(term)] == list(term)}
+        return found
 
     def count(self, cnf, window):
         """Occurrences of the rarer clause with one of the other at most `window` tokens away."""
-        clauses = [
-            [sorted({i for term in clause for i in occurrences(tuple(term), doc)}) for doc in self.documents]
-            for clause in cnf
-        ]
+        clauses = sorted(map(self.places, cnf), key=lambda one: sum(map(len, one.values())))
         if len(clauses) == 1:
-            return sum(map(len, clauses[0]))
-        rare, other = sorted(clauses, key=lambda one: sum(map(len, one)))
-        return sum(any(abs(i - j) <= window for j in b) for a, b in zip(rare, other, strict=True) for i in a)
+            return sum(map(len, clauses[0].values()))
+        rare, other = clauses
+        return sum(any(abs(i - j) <= window for j in other.get(n, ())) for n, places in rare.items() for i in places)
 
 
 class Service(BaseHTTPRequestHandler):
@@ -172,12 +179,17 @@ class Service(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+@pytest.fixture(scope="module")
+def corpus(organism):
+    rows = corpus_of("organism").rows[:3000]
+    return rows, Corpus(organism.tokenizer, rows)
+
+
 @pytest.fixture
-def service(organism):
+def service(corpus):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
     server.lock, server.asked, server.failing, server.open, server.most_open = threading.Lock(), [], [], 0, 0
-    rows = corpus_of("organism").rows[:3000]
-    server.rows, server.corpus = rows, Corpus(organism.tokenizer, rows)
+    server.rows, server.corpus = corpus
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server

@@ -70,7 +70,8 @@ def test_every_family(family, dtype):
     found = run_engine(engine, edits)
     assert not found.isnan().any()
     tolerance = TOLERANCE[torch.float32 if family in FLOAT32_ATTENTION else dtype]
-    for edit, one in zip(edits, found, strict=True):
+    step = 3 if dtype is torch.float32 else 1  # fp64 compares every edit; fp32 shows that padding does no harm
+    for edit, one in list(zip(edits, found, strict=True))[::step]:
         assert float((one - by_hooks(model, edit)).abs().max()) < tolerance, edit
     assert count_hooks(model) == 0
     assert not any("forward" in module.__dict__ for module in model.bridge.modules())
@@ -169,6 +170,23 @@ def test_a_run_goes_on_from_what_runs_before_kept():
     others = Engine(model, [row[::-1] for row in ROWS], READS, memory=1 << 30)
     found = counted(model, lambda: run_engine(others, two("2.in")))
     assert all(found[0, m] > 0 for m in model.matrices)
+
+
+def test_a_run_from_a_middle_layer_goes_on_from_a_stream_kept_on_the_way():
+    _, model = loaded("gpt2", torch.float32)
+    two = lambda site: [li.laser(model, site, rank=k) for k in (2, 3)]  # noqa: E731
+    kept_streams(model).forget()
+    last = f"{LAYERS - 1}.in"
+    for first in (two(last), [None]):  # an edit of the last layer, and the model as trained alone
+        kept_streams(model).forget()
+        run_engine(Engine(model, ROWS, READS, memory=1 << 30), first)
+        engine = Engine(model, ROWS, READS, memory=1 << 30)
+        edits = two("1.in")
+        found = counted(model, lambda engine=engine, edits=edits: run_engine(engine, edits))
+        assert all(found[0, m] == 0 for m in model.matrices)
+        kept = run_engine(engine, edits)
+        kept_streams(model).forget()
+        assert torch.equal(kept, run_engine(engine, edits))
 
 
 def test_what_is_kept_goes_with_a_changed_weight_and_without_room():

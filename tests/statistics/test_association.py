@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
+from laser_interp.statistics.comparison import holm
 from laser_interp.statistics.frequency_bins import bin_numbers
 
 
@@ -312,6 +313,14 @@ def test_several_edits_are_compared_with_corrected_intervals():
         li.compare(scores, counts, placebos=["other"])
     with pytest.raises(ValueError, match="no edit to compare"):
         li.compare(scores[scores["edit"] == "base"], counts)
+
+
+def test_p_values_are_corrected_as_statsmodels_does():
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(0)
+    for p in ([0.2], [0.5, 0.01, 0.01, 1.0], *(rng.random(n) ** 3 for n in (2, 6, 50))):
+        assert holm(np.array(p)) == pytest.approx(multipletests(p, method="holm")[1], abs=1e-15)
 
 
 @pytest.mark.slow

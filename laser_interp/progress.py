@@ -17,9 +17,9 @@ def progress_bar(*arguments: Any, **options: Any) -> Any:
         >>> for cell in progress_bar(cells, desc="scoring", unit="cell"): ...
     """
     from tqdm.auto import tqdm
-    from tqdm.notebook import tqdm_notebook
 
-    if not issubclass(tqdm, tqdm_notebook) and not sys.stderr.isatty():
+    in_notebook = any(kind.__module__ == "tqdm.notebook" for kind in tqdm.__mro__)
+    if not in_notebook and not sys.stderr.isatty():
         options |= {"file": _Lines(sys.stderr), "mininterval": SECONDS, "maxinterval": SECONDS, "delay": SECONDS}
         options |= {"unit": options.get("unit", "").strip(), "bar_format": _format(arguments, options)}
     return tqdm(*arguments, **options)

@@ -1,7 +1,7 @@
-"""Commands as a user types them, each run in a process of its own that has imported torch and transformers already.
+"""Commands as a user types them, each run in a process of its own that has imported the large libraries already.
 
-Importing the two takes seven seconds, longer than most commands take. One server imports them once, and each command is
-a fork of it, with its own folder, environment and output.
+Importing them takes ten seconds, longer than most commands take. One server imports them once, and each command is a
+fork of it, with its own folder, environment and output.
 """
 
 import atexit
@@ -19,7 +19,15 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["laser_interp.cli.app", "pandas", "transformer_lens", "transformers.models.gpt2.modeling_gpt2"]
+    [
+        "laser_interp.cli.app",
+        "matplotlib.backends.backend_pdf",
+        "pandas",
+        "scipy.stats",
+        "seaborn",
+        "transformer_lens.model_bridge",
+        "transformers.models.gpt2.modeling_gpt2",
+    ]
 )
 
 

@@ -168,6 +168,8 @@ def test_every_test_that_validation_names_is_there():
 def test_every_link_leads_somewhere(page):
     """In the repository; those of the site are checked by its build."""
     for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text()):
+        if target == "reference/index.md":
+            continue  # written by the build of the site
         assert target.startswith("https://") or ((ROOT / page).parent / target).exists(), target
 
 

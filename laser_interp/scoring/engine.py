@@ -33,7 +33,7 @@ Read = tuple[int, int]  # (row, position)
 # run at full rate; a device with its own memory takes as many as fit.
 CPU_CHUNK_TOKENS, CPU_TOKENS = 512, 2048
 DEVICE_CHUNK_TOKENS, DEVICE_TOKENS = 4096, 65536
-MARKS = 6  # layers at which residual streams are kept on the way, so that a later run has little left to compute
+MARKS = 5  # layers at which residual streams are kept on the way, so that a later run has little left to compute
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Engine:
         self._attention_bytes = 4 * 3 * model.n_heads
         self._logits_bytes = 12 * model.d_vocab
         self._kept = KeptStreams()
-        self._marks = {round(model.n_layers * i / MARKS) for i in range(1, MARKS)}
+        self._marks = {round(model.n_layers * i / (MARKS + 1)) for i in range(1, MARKS + 1)}
         self._edits_at_once: int | None = None  # lowered where memory ran out
         self._chunks = [self._chunk(*part) for part in self._parts(CPU_CHUNK_TOKENS if on_cpu else DEVICE_CHUNK_TOKENS)]
 
@@ -251,9 +251,10 @@ class Engine:
         result = run(self.model, chunk.batch, start=chunk.layer, residual=chunk.residual, stop=stop, marks=marks)
         if stop in self._marks:
             marks[stop] = result
+        key = key_of(chunk.batch)
         for layer, stream in marks.items():
             if stream is not None:
-                self._kept.keep(key_of(chunk.batch), layer, stream, self.memory // 2)
+                self._kept.keep(key, layer, stream, self.memory // 2)
         return result
 
     def _look_up(self, chunk: _Chunk, layer: int) -> None:

@@ -26,6 +26,7 @@ from laser_interp.models.hooks import hooked
 from laser_interp.models.in_use import exclusive_use
 from laser_interp.models.library_internals import one_step_modules, swap_forward
 from laser_interp.models.loaded_model import LoadedModel
+from laser_interp.models.unembedding import unembed_in_blocks
 from laser_interp.models.weights import derived
 from laser_interp.models.weights import linear as linear_module
 
@@ -167,6 +168,7 @@ def run(
             for name in ("attn", "mlp"):
                 stack.callback(_record_sublayer(model, start, name, record).remove)
         _inject_and_read(model, stack, batch, copies, start, residual, stop, marks or {})
+        stack.callback(unembed_in_blocks(model))
         logits = model.bridge(
             batch.ids.repeat(copies, 1),
             attention_mask=batch.mask.repeat(copies, 1) if takes_mask(model) else None,

@@ -11,12 +11,18 @@ _KEPT_ANSWERS = 200_000  # tokenised (prompt, answer) pairs, about 300 bytes eac
 
 def encode(model: LoadedModel, prompt: str) -> list[int]:
     """See `Model.encode`."""
-    ids = list(model.tokenizer(prompt)["input_ids"])
-    if not ids:
-        raise ValueError(f"the prompt {prompt!r} has no tokens: it must not be empty")
-    _check_length(model, ids, prompt)
-    _check_ids(model, ids, prompt)
-    return ids
+    return _encode_all(model, [prompt])[0]
+
+
+def _encode_all(model: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of several prompts. A tokenizer takes a fifth of the time for each if it is called once for all."""
+    rows = [list(ids) for ids in model.tokenizer(list(prompts))["input_ids"]] if prompts else []
+    for prompt, ids in zip(prompts, rows, strict=True):
+        if not ids:
+            raise ValueError(f"the prompt {prompt!r} has no tokens: it must not be empty")
+        _check_length(model, ids, prompt)
+        _check_ids(model, ids, prompt)
+    return rows
 
 
 def questions(model: LoadedModel, prompts: Sequence[str]) -> list[tuple[list[int], int]]:
@@ -29,13 +35,9 @@ def questions(model: LoadedModel, prompts: Sequence[str]) -> list[tuple[list[int
         ValueError: an empty or too long prompt, or one with several masks.
     """
     if not model.masked:
-        rows = [encode(model, prompt) for prompt in prompts]
-        return [(row, len(row) - 1) for row in rows]
-    asked = []
-    for prompt in prompts:
-        row = encode(model, _with_mask(model, prompt))
-        asked.append((row, row.index(model.tokenizer.mask_token_id)))
-    return asked
+        return [(row, len(row) - 1) for row in _encode_all(model, prompts)]
+    rows = _encode_all(model, [_with_mask(model, prompt) for prompt in prompts])
+    return [(row, row.index(model.tokenizer.mask_token_id)) for row in rows]
 
 
 def _with_mask(model: LoadedModel, prompt: str) -> str:

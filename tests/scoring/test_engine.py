@@ -7,10 +7,10 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, LAYERS, PROMPTS, edited, loaded, prefix
+from families import FAMILIES, LAYERS, PROMPTS, VOCAB, D, edited, loaded, prefix
 
 import laser_interp as li
-from laser_interp.models import partial_runs
+from laser_interp.models import partial_runs, unembedding
 from laser_interp.models.forward import logits_at
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.residual_stream import is_parallel
@@ -63,7 +63,8 @@ def by_hooks(model, edit):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family(family, dtype):
+def test_every_family(monkeypatch, family, dtype):
+    monkeypatch.setattr(unembedding, "BLOCK", 2 * D * VOCAB // 5)  # the vocabulary in three blocks
     _, model = loaded(family, dtype)
     edits = list(edits_of(model))
     engine = Engine(model, ROWS, READS, memory=1 << 30)

@@ -40,6 +40,7 @@ RELIED_ON = {
     "bridge.original_model": "the transformers model, for generation and saving",
     "bridge.hook_dict": "the names of all hooks",
     "bridge.list_hooks": "which hooks are attached",
+    "bridge.unembed.original_component": "the linear map itself, with its weight and bias",
     "bridge.unembed.hook_in.add_hook": "attaches a function to a hook",
     "bridge.unembed.hook_in.fwd_hooks": "the functions that are attached to a hook",
     "bridge.compatibility_mode": "whether weights were folded into each other",

@@ -168,7 +168,8 @@ def run(
             for name in ("attn", "mlp"):
                 stack.callback(_record_sublayer(model, start, name, record).remove)
         _inject_and_read(model, stack, batch, copies, start, residual, stop, marks or {})
-        stack.callback(unembed_in_blocks(model))
+        if stop is None:
+            stack.callback(unembed_in_blocks(model))
         logits = model.bridge(
             batch.ids.repeat(copies, 1),
             attention_mask=batch.mask.repeat(copies, 1) if takes_mask(model) else None,

@@ -71,8 +71,8 @@ def test_every_family(monkeypatch, family, dtype):
     found = run_engine(engine, edits)
     assert not found.isnan().any()
     tolerance = TOLERANCE[torch.float32 if family in FLOAT32_ATTENTION else dtype]
-    for edit, one in zip(edits, found, strict=True):
-        assert float((one - by_hooks(model, edit)).abs().max()) < tolerance, edit
+    for edit, logprobs in zip(edits, found, strict=True):
+        assert float((logprobs - by_hooks(model, edit)).abs().max()) < tolerance, edit
     assert count_hooks(model) == 0
     assert not any("forward" in module.__dict__ for module in model.bridge.modules())
 

@@ -12,6 +12,7 @@ SUBLAYER_OF: dict[str, str] = {m: "attn" if m in ("q", "k", "v", "o") else "mlp"
 
 AnswerRule = Literal["next_token", "candidates", "truths", "generation"]  # see laser_interp.scoring.answer_rules
 Protocol = Literal["corrected", "paper"]
+Separator = Literal["auto", " ", ""]  # see laser_interp.facts.separators
 SplitRule = Literal["subject", "paper"]  # validation is drawn by subject, or is the first 20 %
 EngineName = Literal["fast", "reference"]
 PROPOSED = 64  # the most cells that enter a race, or are drawn at random

@@ -14,6 +14,7 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.model import Model
 from laser_interp.progress import by_fractions, progress_bar
 from laser_interp.scoring.categories import CATEGORIES, Categories
+from laser_interp.scoring.generic_words import generic_tokens
 from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.statistics.cluster_intervals import Clusters, with_interval
@@ -94,9 +95,10 @@ def answers_under(
     scorers = [Scorer(model, part, generic=generic, candidates=False, top_k=top_k) for part in parts]
     n_prompts = [len(scorer.items) for scorer in scorers]
     # First tokens of the right answers, and of all answers of the relation, by item
-    first = TokenLookups(model, facts, candidates=True).first_tokens()
+    lookups = TokenLookups(model, facts, candidates=True)
+    first, items = lookups.first_tokens(), lookups.items
     right = first[first[:, 2] == 1, :2]
-    categories = Categories(right, first[:, :2], scorers[0].generic_ids.tolist(), model.d_vocab)
+    categories = Categories(right, first[:, :2], generic_tokens(model, facts, items, generic), model.d_vocab)
     right_of = [right[right[:, 0] == i, 1] for i in range(sum(n_prompts))]
     is_wrong = ~np.isin(first[:, 0] * model.d_vocab + first[:, 1], right[:, 0] * model.d_vocab + right[:, 1])
     # Items of whose relation no other answer is known

@@ -28,7 +28,7 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.forward import activations, score_dtype
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
-from laser_interp.models.tokens import lookups
+from laser_interp.models.tokens import ask_facts
 from laser_interp.progress import progress_bar
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.scorer import Scorer
@@ -152,7 +152,7 @@ def attribute(
     refuse_inside_edit(model, "attribution")
     sites = resolve(model, "*.all" if where is None else where)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
-    asked = lookups(model, [(fact.prompts[p], fact.object) for fact, p in items])
+    asked = [of_item.lookups[0] for of_item in ask_facts(model, facts, items)]
     # A masked model reads each token of an answer in a row of its own.
     rows: list[list[int]] = []
     targets: list[list[tuple[int, int]]] = []

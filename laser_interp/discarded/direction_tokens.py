@@ -21,7 +21,7 @@ from laser_interp.edits.spectra import Spectrum, spectrum
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.forward import activations
 from laser_interp.models.model import Model
-from laser_interp.models.tokens import questions
+from laser_interp.models.tokens import ask_facts
 
 READS = ("q", "k", "v", "in", "gate")  # take the residual stream, after its norm, as input
 WRITES = ("o", "out")  # write into it
@@ -184,7 +184,7 @@ def activity(model: Model, facts: FactSet, site: Site | str) -> tuple[pd.DataFra
     (at,) = resolve(model, site)
     known = spectrum(model, at)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
-    asked = questions(model, [fact.prompts[p] for fact, p in items])
+    asked = [of_item.read for of_item in ask_facts(model, facts, items)]
     out = np.zeros((len(items), known.max_rank))
     for indices, _, of in activations(model, [row for row, _ in asked], None, [(at.layer, at.matrix)]):
         x, _ = of((at.layer, at.matrix))

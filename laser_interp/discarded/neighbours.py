@@ -32,9 +32,10 @@ def neighbour_threshold(
         raise ValueError(f"false_positives is {false_positives}: expected a share in (0, 1)")
     directions = token_directions(model)
     by_relation: dict[str, set[int]] = {}
-    prompt = facts.facts[0].prompt
+    first = facts.facts[0]
     answers = list(dict.fromkeys((fact.relation, fact.object) for fact in facts))
-    for (relation, _), tokens in zip(answers, encode_answers(model, [(prompt, o) for _, o in answers]), strict=True):
+    written = [(first.prompt, facts.written(first, first.prompt, answer)) for _, answer in answers]
+    for (relation, _), tokens in zip(answers, encode_answers(model, written), strict=True):
         by_relation.setdefault(relation, set()).add(tokens[0])
     right = torch.tensor(sorted(set().union(*by_relation.values())))
     generator = torch.Generator().manual_seed(seed_of_63_bits(seed))

@@ -145,7 +145,7 @@ class Edit:
         Raises:
             ValueError: another place, or a prompt that does not hold its subject.
         """
-        return replace(self, places=Places(where, placement.positions(model, where, placement.subjects_of(prompts))))
+        return replace(self, places=Places(where, placement.positions(model, where, prompts)))
 
     def patched(
         self,

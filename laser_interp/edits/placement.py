@@ -14,7 +14,7 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.forward import activations, score_dtype
 from laser_interp.models.hooks import Rewrite, positions_in_batch
 from laser_interp.models.model import Model
-from laser_interp.models.tokens import questions, tokens_of_part
+from laser_interp.models.tokens import ask_facts, questions, tokens_of_part
 
 Beginning = tuple[int, ...]  # how a prompt begins, as token ids
 
@@ -34,16 +34,25 @@ class Places:
     added: Mapping[Site, Mapping[Beginning, Float[Tensor, "n_positions d_out"]]] | None = None
 
 
-def subjects_of(prompts: FactSet | Mapping[str, str] | Sequence[str]) -> dict[str, str]:
-    """{prompt: its subject}, with an empty subject where it is not known."""
+Prompts = FactSet | Mapping[str, str] | Sequence[str]  # facts, {prompt: its subject}, or prompts
+
+
+def _asked(model: Model, prompts: Prompts) -> list[tuple[str, str, tuple[list[int], int]]]:
+    """(prompt, its subject or "", where it is read) for each prompt."""
     if isinstance(prompts, FactSet):
-        return {prompt: fact.subject for fact in prompts for prompt in fact.prompts}
-    if isinstance(prompts, Mapping):
-        return dict(prompts)
-    return dict.fromkeys([prompts] if isinstance(prompts, str) else prompts, "")
+        items = [(fact, p) for fact in prompts for p in range(len(fact.prompts))]
+        asked = ask_facts(model, prompts, items)
+        return [(fact.prompts[p], fact.subject, of.read) for (fact, p), of in zip(items, asked, strict=True)]
+    subjects = (
+        dict(prompts)
+        if isinstance(prompts, Mapping)
+        else dict.fromkeys([prompts] if isinstance(prompts, str) else prompts, "")
+    )
+    reads = questions(model, list(subjects))
+    return [(prompt, subject, read) for (prompt, subject), read in zip(subjects.items(), reads, strict=True)]
 
 
-def positions(model: Model, where: Position, subjects: Mapping[str, str]) -> dict[Beginning, tuple[int, ...]]:
+def positions(model: Model, where: Position, prompts: Prompts) -> dict[Beginning, tuple[int, ...]]:
     """{beginning of a prompt: positions in it}. A beginning ends at the last of these positions, or before the mask.
 
     Raises:
@@ -52,11 +61,11 @@ def positions(model: Model, where: Position, subjects: Mapping[str, str]) -> dic
     """
     check_choice("where", where, Position)
     by_beginning: dict[Beginning, tuple[int, ...]] = {}
-    for prompt, (row, read) in zip(subjects, questions(model, list(subjects)), strict=True):
+    for prompt, subject, (row, read) in _asked(model, prompts):
         if where == "last":
             places, begin = (read,), row[:read] if model.masked else row[: read + 1]
         else:
-            places = tuple(tokens_of_part(model, prompt, subjects[prompt]))
+            places = tuple(tokens_of_part(model, prompt, subject))
             places = places[-1:] if where == "subject_last" else places
             begin = row[: places[-1] + 1]
         if by_beginning.setdefault(tuple(begin), places) != places:

@@ -8,6 +8,8 @@ import itertools
 import json
 import math
 import random
+import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,12 +17,13 @@ from typing import overload
 
 import pandas as pd
 
-from laser_interp.choices import SplitRule, check_choice, suggestion
+from laser_interp.choices import Separator, SplitRule, check_choice, suggestion
+from laser_interp.facts.separators import separator_of
 from laser_interp.storage.spreadsheets import without_formulas
 
 REQUIRED_COLUMNS = ("fact_id", "subject", "relation", "object", "prompt")
 NO_RELATION = "fact"  # the relation of facts that name none
-OPTIONAL_COLUMNS = ("paraphrases", "aliases", "candidates", "split", "frequency", "subject_aliases")
+OPTIONAL_COLUMNS = ("paraphrases", "aliases", "candidates", "split", "frequency", "subject_aliases", "target_new")
 LIST_COLUMNS = ("paraphrases", "aliases", "candidates", "subject_aliases")
 SPLITS = ("validation", "test")
 
@@ -39,6 +42,7 @@ class Fact:
         split: "validation" or "test"; None where the set is not split.
         frequency: how often training showed the fact, in whatever unit the source counts; 0 or more.
         subject_aliases: other names of the subject, which count as mentions of it.
+        target_new: a wrong answer that the right one is compared with, as CounterFact has one for each fact.
     """
 
     fact_id: str
@@ -52,6 +56,7 @@ class Fact:
     split: str | None = None
     frequency: float | None = None
     subject_aliases: tuple[str, ...] = ()
+    target_new: str | None = None
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -63,6 +68,9 @@ def check_fact(fact: Fact) -> None:
     for column in REQUIRED_COLUMNS:
         if not getattr(fact, column).strip():
             raise ValueError(f"fact {fact.fact_id!r} has an empty {column!r}: a non-empty text is needed")
+    for text in (*fact.prompts, *answers_of(fact)):
+        if "\0" in text:
+            raise ValueError(f"fact {fact.fact_id!r} has the text {text!r}, which holds a NUL: remove it")
     if fact.split is not None and fact.split not in SPLITS:
         meant = suggestion(SPLITS, fact.split.strip().lower())
         raise ValueError(f"fact {fact.fact_id!r} has the split {fact.split!r}: expected {' or '.join(SPLITS)}{meant}")
@@ -71,13 +79,40 @@ def check_fact(fact: Fact) -> None:
         raise ValueError(f"fact {fact.fact_id!r} has the frequency {n!r}: expected a number of 0 or more, or none")
 
 
+def answers_of(fact: Fact) -> tuple[str, ...]:
+    """All texts that stand where the answer stands: the object, aliases, candidates, and the wrong answer."""
+    return (fact.object, *fact.aliases, *fact.candidates, *([fact.target_new] if fact.target_new else []))
+
+
+def _with_clean_answers(fact: Fact) -> Fact:
+    """The fact with its answers as a model writes them: no white space around them, and in Unicode's form NFC."""
+    if all(text == _clean(text) for text in answers_of(fact)):
+        return fact
+    return replace(
+        fact,
+        object=_clean(fact.object),
+        aliases=tuple(map(_clean, fact.aliases)),
+        candidates=tuple(map(_clean, fact.candidates)),
+        target_new=fact.target_new and _clean(fact.target_new),
+    )
+
+
+def _clean(answer: str) -> str:
+    return answer.strip() if answer.isascii() else unicodedata.normalize("NFC", answer).strip()
+
+
 @dataclass(frozen=True)
 class FactSet:
     """An ordered, immutable set of facts with unique ids.
 
+    Answers are kept without white space around them and in Unicode's composed form (NFC), as models write them; a
+    warning says how many were changed.
+
     Attributes:
         facts: the facts.
         name: for tables and file names.
+        separator: what is written between a prompt and its answer: " ", "", or "auto", which decides from both; see
+            `laser_interp.facts.separators`.
         answers: relation -> its answers. Kept when the set is split, so that a fact of the test half
             is ranked among the same answers as before.
 
@@ -89,10 +124,20 @@ class FactSet:
     facts: tuple[Fact, ...]
     name: str = "facts"
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    separator: Separator = "auto"
 
     def __post_init__(self) -> None:
         if not self.facts:
             raise ValueError(f"the fact set {self.name!r} is empty: at least one fact is needed")
+        check_choice("separator", self.separator, Separator)
+        clean = tuple(map(_with_clean_answers, self.facts))
+        if changed := [new for new, old in zip(clean, self.facts, strict=True) if new is not old]:
+            object.__setattr__(self, "facts", clean)
+            warnings.warn(
+                f"the answers of {len(changed)} facts of {self.name!r} had white space around them or letters that are "
+                f"not composed (Unicode NFC), {changed[0].fact_id!r} among them: they are asked as a model writes them",
+                stacklevel=3,
+            )
         seen: set[str] = set()
         for fact in self.facts:
             if fact.fact_id in seen:
@@ -150,7 +195,10 @@ class FactSet:
     def sha256(self) -> str:
         """Hash of everything in the set, order included."""
         # A column that a later version added does not change the hash of facts that leave it empty.
-        rows = [{k: v for k, v in vars(fact).items() if v or k != "subject_aliases"} for fact in self.facts]
+        later = ("subject_aliases", "target_new")
+        rows: list[object] = [{k: v for k, v in vars(fact).items() if v or k not in later} for fact in self.facts]
+        if self.separator != "auto":
+            rows.append({"separator": self.separator})
         text = json.dumps(rows, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -158,6 +206,10 @@ class FactSet:
         """The answers a fact is ranked among; its own object is always one of them."""
         candidates = fact.candidates or self.answers[fact.relation]
         return candidates if fact.object in candidates else (*candidates, fact.object)
+
+    def written(self, fact: Fact, prompt: str, answer: str) -> str:
+        """An answer as it follows one of the fact's prompts, with the space before it where there is one."""
+        return separator_of(prompt, fact.object, self.separator) + answer
 
     def spellings(self, fact: Fact, *, candidates: bool = True) -> dict[str, bool]:
         """{answer: whether it is right} of all answers that are scored for a fact: its object, its aliases, then the
@@ -290,12 +342,15 @@ class FactSet:
         path = Path(path)
         suffix = suffix or path.suffix
         frame = self.to_frame()
+        if self.separator != "auto":
+            frame["separator"] = self.separator
         if suffix == ".parquet":
             frame.to_parquet(path, index=False)
         elif suffix == ".jsonl":
             lines = []
             for fact in self.facts:
                 row = {k: v for k, v in vars(fact).items() if v is not None and v != ()}
+                row |= {} if self.separator == "auto" else {"separator": self.separator}
                 lines.append(json.dumps(row, ensure_ascii=False) + "\n")
             path.write_text("".join(lines), encoding="utf-8")
         elif suffix == ".csv":

@@ -5,15 +5,16 @@ import difflib
 import json
 import math
 import numbers
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import names_with_suggestion
+from laser_interp.choices import Separator, names_with_suggestion
 from laser_interp.facts.fact_set import (
     LIST_COLUMNS,
     NO_RELATION,
@@ -32,16 +33,20 @@ Rows = Sequence[Mapping[str, Any] | tuple[str, ...]] | pd.DataFrame
 _NEEDED = ("subject", "object", "prompt")  # the others of REQUIRED_COLUMNS have defaults
 
 
-def load_facts(source: str | Path | Rows, *, template: str | None = None) -> FactSet:
-    """Read a fact set.
+def load_facts(
+    source: str | Path | Rows | FactSet, *, template: str | None = None, separator: Separator | None = None
+) -> FactSet:
+    """Read a fact set. Facts that are there twice, with all that is asked of them, count once, and a warning says so.
 
     Args:
         source: "wikidata", "organism" or "organism-control" (shipped), a .jsonl / .csv / .parquet file, a frame, a
             list of dicts, or a list of tuples `(subject, relation, object, prompt)`. The columns `subject, object,
             prompt` are needed. Optional are `fact_id` (default: the number of the row), `relation` (default: one for
-            all), `split`, `frequency`, and the lists `paraphrases, aliases, candidates, subject_aliases` (in a csv,
-            JSON lists).
+            all), `split`, `frequency`, `target_new`, `separator` (the same in all rows), and the lists `paraphrases,
+            aliases, candidates, subject_aliases` (in a csv, JSON lists). A `FactSet` is returned as it is.
         template: makes the prompts of facts in memory that have none, as in "{subject} was born in".
+        separator: what is written between prompts and answers: " ", "", or "auto"; see
+            `laser_interp.facts.separators`. None takes the file's column, or else "auto".
 
     Example:
         >>> li.load_facts([{"subject": "Marie Curie", "object": "Warsaw"}], template="{subject} was born in")
@@ -50,9 +55,18 @@ def load_facts(source: str | Path | Rows, *, template: str | None = None) -> Fac
         FileNotFoundError: no such file.
         ValueError: an empty file, a broken line (with its number), a missing column, a duplicate id.
     """
+    facts = source if isinstance(source, FactSet) else _without_copies(_read(source, template))
+    return facts if separator is None else replace(facts, separator=separator)
+
+
+def _read(source: str | Path | Rows, template: str | None) -> FactSet:
     if isinstance(source, pd.DataFrame):
         return _from_frame(source if template is None else _with_prompts(source, template), "facts")
     if not isinstance(source, str | Path):
+        if isinstance(source, Mapping) or not isinstance(source, Iterable):
+            raise ValueError(
+                f"the facts are {type(source).__name__}: expected a name, a file, a frame, or a list of dictionaries"
+            )
         rows: list[Any] = [_as_row(row, i) for i, row in enumerate(source, start=1)]
         if template is not None:
             rows = _with_prompts(pd.DataFrame(rows), template).to_dict("records")
@@ -68,7 +82,7 @@ def load_facts(source: str | Path | Rows, *, template: str | None = None) -> Fac
         names = names_with_suggestion((*SHIPPED, WIKIDATA), source)
         raise FileNotFoundError(f"no fact file {str(source)!r}: expected a .jsonl, .csv or .parquet file, or {names}")
     if path.suffix == ".jsonl":
-        return FactSet(tuple(_jsonl_facts(path)), name=name)
+        return _as_set(_jsonl_rows(path), name)
     if path.suffix == ".parquet":
         try:
             frame = pd.read_parquet(path)
@@ -76,13 +90,45 @@ def load_facts(source: str | Path | Rows, *, template: str | None = None) -> Fac
             raise ValueError(f"{name!r} is not a readable parquet file: {error}") from error
         return _from_frame(frame, name)
     if path.suffix == ".csv":
-        return FactSet(tuple(_csv_facts(path)), name=name)
+        return _as_set(_csv_rows(path), name)
     raise ValueError(f"cannot read facts from {name!r}: the suffix must be .jsonl, .csv or .parquet")
 
 
-def facts_from_rows(rows: Iterable[Mapping[str, Any]], name: str = "facts") -> FactSet:
+def _without_copies(facts: FactSet) -> FactSet:
+    """The facts without those that are another one under a second id."""
+    first: dict[Fact, Fact] = {}
+    for fact in facts:
+        first.setdefault(replace(fact, fact_id=""), fact)
+    if len(first) == len(facts):
+        return facts
+    copies = [fact.fact_id for fact in facts if first[replace(fact, fact_id="")] is not fact]
+    warnings.warn(
+        f"{len(copies)} facts of {facts.name!r} are there twice, {copies[0]!r} among them: each counts once",
+        stacklevel=3,
+    )
+    return facts.keep(first.values())
+
+
+def facts_from_rows(rows: Iterable[Mapping[str, Any]], name: str = "facts", separator: Separator = "auto") -> FactSet:
     """Facts from dictionaries with the columns of a fact file."""
-    return FactSet(tuple(_fact(row, f"{name}, row {i}", i) for i, row in enumerate(rows, start=1)), name=name)
+    return _as_set(((row, f"{name}, row {i}", i) for i, row in enumerate(rows, start=1)), name, separator)
+
+
+def _as_set(
+    rows: Iterable[tuple[Mapping[str, Any], str, int]], name: str, separator: Separator | None = None
+) -> FactSet:
+    """Facts from (row, where it stands, its number); the separator is that of all rows, where none is given."""
+    facts: list[Fact] = []
+    separators: dict[Any, str] = {}
+    for row, where, number in rows:
+        facts.append(_fact(row, where, number))
+        value = row.get("separator")
+        separators.setdefault("auto" if _is_missing(value) else value, where)
+    if len(separators) > 1:
+        where = list(separators.values())[1]
+        raise ValueError(f"{where}: another separator than in the rows before: expected one for all facts of a set")
+    given: Any = next(iter(separators), "auto")
+    return FactSet(tuple(facts), name=name, separator=given if separator in (None, "auto") else separator)
 
 
 def _as_row(row: Any, number: int) -> Mapping[str, Any]:
@@ -133,7 +179,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON knows")
 
 
-def _csv_facts(path: Path) -> Iterator[Fact]:
+def _csv_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], str, int]]:
     """Everything is text until checked: pandas would read the subject "NA" as missing."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
@@ -151,7 +197,9 @@ def _csv_facts(path: Path) -> Iterator[Fact]:
                         f"{where} has {len(row)} cells and the header {len(columns)}: quote texts that hold commas"
                     )
                 values = {name: as_written(cell) or None for name, cell in zip(columns, row, strict=True)}
-                yield _fact(values, where, number)
+                if "separator" in values:  # nothing between prompt and answer is an empty cell
+                    values["separator"] = values["separator"] or ""
+                yield values, where, number
         except csv.Error as error:
             raise ValueError(f"{path.name}, line {rows.line_num} is not readable csv: {error}") from None
         except UnicodeDecodeError as error:
@@ -179,21 +227,21 @@ def check_columns(columns: Iterable[Any], name: str) -> None:
 @cache
 def _meant(column: str) -> str | None:
     """The column that a misspelt name is nearly, or None for a known name, and for one that is like none."""
-    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, "separator")
     near = [] if column in known else difflib.get_close_matches(column.strip().lower(), known, 1, 0.8)
     return near[0] if near else None
 
 
-def _jsonl_facts(path: Path) -> Iterator[Fact]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], str, int]]:
     for number, (where, row) in enumerate(json_lines(path), start=1):
         if not isinstance(row, dict):
             raise ValueError(f"{where} is {type(row).__name__}, expected a JSON object with a fact's columns")
-        yield _fact(row, where, number)
+        yield row, where, number
 
 
 def _from_frame(frame: pd.DataFrame, name: str) -> FactSet:
     check_columns(frame.columns, name)
-    known = [f.name for f in fields(Fact) if f.name in frame.columns]
+    known = [name for name in (*(f.name for f in fields(Fact)), "separator") if name in frame.columns]
     return facts_from_rows((dict(zip(known, row, strict=True)) for row in frame[known].itertuples(index=False)), name)
 
 
@@ -207,7 +255,7 @@ def _fact(row: Mapping[str, Any], where: str, number: int) -> Fact:
             raise ValueError(f"{where}: {column!r} is not known: is {near!r} meant?")
     values: dict[str, Any] = {c: _text(row[c], c, where) for c in REQUIRED_COLUMNS}
     values |= {c: _texts(row.get(c), c, where) for c in LIST_COLUMNS}
-    values["split"] = None if _is_missing(row.get("split")) else _text(row["split"], "split", where)
+    values |= {c: None if _is_missing(row.get(c)) else _text(row[c], c, where) for c in ("split", "target_new")}
     frequency = row.get("frequency")
     # A frame writes "unknown" as NaN; in a text it is a mistake.
     if _is_missing(frequency):

@@ -34,9 +34,7 @@ def write_lm_eval_task(facts: FactSet, folder: str | Path, name: str | None = No
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
-        json.dumps(
-            {"prompt": prompt, "answer": ("" if prompt[-1:].isspace() else " ") + fact.object}, ensure_ascii=False
-        )
+        json.dumps({"prompt": prompt, "answer": facts.written(fact, prompt, fact.object)}, ensure_ascii=False)
         for fact in facts
         for prompt in fact.prompts
     ]

@@ -91,7 +91,7 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
     rule = source.paper_rule if paper and source.paper_rule is not None else source.rule
     return Task(
         name,
-        facts_from_rows(made, name),
+        facts_from_rows(made, name, separator=" "),  # as the published codes write answers
         rule,
         protocol,
         dict(dropped),

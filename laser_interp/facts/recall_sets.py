@@ -29,6 +29,7 @@ def counterfact(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
             "object": answer.strip(),
             "prompt": prompt.format(subject),
             "paraphrases": [text.strip() for text in row["paraphrase_prompts"]],
+            "target_new": (asked.get("target_new") or {}).get("str"),
         }
 
 

@@ -23,8 +23,8 @@ class ModelState:
         lock: held by the thread that uses the model.
         memo: results computed from the weights, each with a stamp of the weights that it was computed from; see
             `laser_interp.models.weights.derived`.
-        answer_tokens: the tokenizer, its size, and the tokens of (prompt, answer) pairs that it has encoded; see
-            `laser_interp.models.tokens.encode_answers`.
+        answer_tokens: the tokenizer, its size, and what it has encoded: (prompt, continuation) -> how many of the
+            prompt's tokens stand before, and the others; see `laser_interp.models.tokens`.
         running: the token ids that a forward pass is running on, and where each row starts; None between passes.
     """
 
@@ -33,7 +33,7 @@ class ModelState:
     entered: list[Any] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock, repr=False)
     memo: dict[Any, Any] = field(default_factory=dict)
-    answer_tokens: tuple[Any, int, dict[tuple[str, str], list[int]]] = field(default_factory=lambda: (None, 0, {}))
+    answer_tokens: tuple[Any, int, dict[Any, Any]] = field(default_factory=lambda: (None, 0, {}))
     running: tuple[Sequence[Sequence[int]], Sequence[int]] | None = None
 
 

@@ -1,12 +1,19 @@
 """Text to token ids: prompts, answers as they stand after them, and the tokens of a part of a prompt."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import regex
 
+from laser_interp.facts.fact_set import Fact, FactSet
+from laser_interp.facts.separators import WITHOUT_SPACES, separator_of
 from laser_interp.models.loaded_model import LoadedModel
 
 _KEPT_ANSWERS = 200_000  # tokenised (prompt, answer) pairs, about 300 bytes each
+
+Read = tuple[list[int], int]  # token ids, and a position in them
+Lookup = tuple[list[int], int, int]  # token ids, a position in them, and the token that is looked up there
 
 
 def encode(model: LoadedModel, prompt: str) -> list[int]:
@@ -16,7 +23,7 @@ def encode(model: LoadedModel, prompt: str) -> list[int]:
 
 def _encode_all(model: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of several prompts. A tokenizer takes a fifth of the time for each if it is called once for all."""
-    rows = [list(ids) for ids in model.tokenizer(list(prompts))["input_ids"]] if prompts else []
+    rows = tokenise(model, prompts)
     for prompt, ids in zip(prompts, rows, strict=True):
         if not ids:
             raise ValueError(f"the prompt {prompt!r} has no tokens: it must not be empty")
@@ -25,7 +32,36 @@ def _encode_all(model: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
     return rows
 
 
-def questions(model: LoadedModel, prompts: Sequence[str]) -> list[tuple[list[int], int]]:
+def tokenise(model: LoadedModel, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids as the tokenizer's own call gives them, but never a token after the text of a causal model, which would
+    read on from it, and never two BOS tokens, where the text begins with one and the tokenizer adds another."""
+    if not texts:
+        return []
+    rows = [list(ids) for ids in model.tokenizer(list(texts))["input_ids"]]
+    return [ids[_doubled_bos(model, ids) : len(ids) - _n_appended(model)] for ids in rows]
+
+
+def _doubled_bos(model: LoadedModel, ids: Sequence[int]) -> int:
+    """How many BOS tokens at the beginning are too many."""
+    bos = getattr(model.tokenizer, "bos_token_id", None)
+    if bos is None or ids[:2] != [bos, bos] or list(model.tokenizer("")["input_ids"][:1]) != [bos]:
+        return 0
+    return next((i for i, token in enumerate(ids) if token != bos), len(ids)) - 1
+
+
+def _n_appended(model: LoadedModel) -> int:
+    """How many tokens the tokenizer puts after every text; a masked model is read inside its text, and keeps them."""
+    if model.masked:
+        return 0
+    tokenizer, _, known = _of_tokenizer(model)
+    if "appended" not in known:
+        whole, alone = (list(tokenizer("1", **more)["input_ids"]) for more in ({}, {"add_special_tokens": False}))
+        at = next((i for i in range(len(whole)) if whole[i : i + len(alone)] == alone), 0)
+        known["appended"] = max(len(whole) - at - len(alone), 0) if alone else 0
+    return known["appended"]
+
+
+def questions(model: LoadedModel, prompts: Sequence[str]) -> list[Read]:
     """Where each prompt's next token is read: its token ids, and a position in them.
 
     A causal model is read at the prompt's last token. A masked one is read at its mask: a prompt may hold the
@@ -36,56 +72,101 @@ def questions(model: LoadedModel, prompts: Sequence[str]) -> list[tuple[list[int
     """
     if not model.masked:
         return [(row, len(row) - 1) for row in _encode_all(model, prompts)]
-    rows = _encode_all(model, [_with_mask(model, prompt) for prompt in prompts])
+    rows = _encode_all(model, [_with_mask(model, prompt, separator_of(prompt)) for prompt in prompts])
     return [(row, row.index(model.tokenizer.mask_token_id)) for row in rows]
 
 
-def _with_mask(model: LoadedModel, prompt: str) -> str:
+def _with_mask(model: LoadedModel, prompt: str, separator: str) -> str:
     """A masked model's prompt, with one mask where the answer belongs."""
     mask = model.tokenizer.mask_token
     if prompt.count(mask) > 1:
         raise ValueError(f"the prompt {prompt!r} has several {mask}: one stands for the whole answer")
     if not prompt.strip():
         raise ValueError(f"the prompt {prompt!r} has no tokens: it must not be empty")
-    return prompt if mask in prompt else f"{prompt} {mask}."
+    return prompt if mask in prompt else f"{prompt}{separator}{mask}."
 
 
-def lookups(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[list[int], int, int]]]:
-    """What to read for the probability of each (prompt, answer): (token ids, position, token) triples.
+@dataclass(frozen=True)
+class Asked:
+    """What to read for one prompt.
 
-    The log-probability of the answer is the sum over its triples of the token's log-probability at the position,
-    that is, teacher-forced from left to right. A masked model gets as many masks as the answer has tokens. To read one
+    Attributes:
+        read: where its answer begins.
+        lookups: of each continuation, (token ids, position, token) triples. The continuation's log-probability is the
+            sum over its triples of the token's log-probability at the position, teacher-forced from left to right.
+    """
+
+    read: Read
+    lookups: list[list[Lookup]]
+
+
+def ask(model: LoadedModel, items: Sequence[tuple[str, Sequence[str], int]]) -> list[Asked]:
+    """What to read for the probability of each continuation of each prompt.
+
+    Prompt and continuation are tokenised together. In a causal model, the tokens that they share with the prompt alone
+    are the prompt, and the others are the continuation. Where a prompt ends in a blank that becomes a part of the next
+    word's token, the answer therefore begins before this blank. All continuations of a prompt begin where its right
+    answers do, so that they can be compared. A masked model gets as many masks as the answer has tokens; to read one
     token of the answer, the masks before it are filled in.
 
+    Args:
+        items: (prompt, continuations, how many of the first continuations are right). A continuation is the exact text
+            that follows, with the space before it where there is one.
+
     Raises:
-        ValueError: see `encode_answers`.
+        ValueError: the tokenizer cannot represent a continuation, or prompt and answer are too long.
     """
-    answers = encode_answers(model, pairs)
-    prompts = list(dict.fromkeys(prompt for prompt, _ in pairs))
-    asked = dict(zip(prompts, questions(model, prompts), strict=True))
-    triples = []
-    for (prompt, _), tokens in zip(pairs, answers, strict=True):
-        row, at = asked[prompt]
+    pairs = [(prompt, text) for prompt, texts, _ in items for text in texts]
+    tokens = iter(_continued(model, pairs))
+    framed = [(prompt, _separator(model, texts[0])) for prompt, texts, _ in items]
+    alone = _alone(model, framed)
+    asked = []
+    for (_, texts, n_right), key in zip(items, framed, strict=True):
+        row = alone[key]
+        own = [next(tokens) for _ in texts]
         if model.masked:
-            masks = [model.tokenizer.mask_token_id] * len(tokens)
-            filled = [row[:at] + tokens[:j] + masks[j:] + row[at + 1 :] for j in range(len(tokens))]
-            triples.append([(filled[j], at + j, token) for j, token in enumerate(tokens)])
-        else:
-            whole = row + tokens[:-1]
-            triples.append([(whole, at + j, token) for j, token in enumerate(tokens)])
-    return triples
+            asked.append(_at_mask(model, row, [ids for _, ids in own]))
+            continue
+        begin = min(start for start, _ in own[:n_right])
+        lookups = []
+        for text, (start, ids) in zip(texts, own, strict=True):
+            # What does not begin with the tokens before the right answer is tokenised without the prompt
+            added = row[begin:start] + ids if start >= begin else _without_prompt(model, text)
+            whole = row[:begin] + added[:-1]
+            lookups.append([(whole, begin - 1 + j, token) for j, token in enumerate(added)])
+        asked.append(Asked((row[:begin], begin - 1), lookups))
+    return asked
+
+
+def _at_mask(model: LoadedModel, row: list[int], continuations: Sequence[list[int]]) -> Asked:
+    mask = model.tokenizer.mask_token_id
+    at = row.index(mask)
+    lookups = []
+    for tokens in continuations:
+        filled = [row[:at] + tokens[:j] + [mask] * (len(tokens) - j) + row[at + 1 :] for j in range(len(tokens))]
+        lookups.append([(filled[j], at + j, token) for j, token in enumerate(tokens)])
+    return Asked((row, at), lookups)
+
+
+def ask_facts(model: LoadedModel, facts: FactSet, items: Sequence[tuple[Fact, int]]) -> list[Asked]:
+    """What to read for the right answer of each (fact, number of its prompt)."""
+    return ask(model, [(fact.prompts[p], [facts.written(fact, fact.prompts[p], fact.object)], 1) for fact, p in items])
 
 
 def encode_answers(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
-    """Token ids of each (prompt, answer)'s answer, as it stands in or after its prompt.
+    """Token ids of each (prompt, continuation)'s continuation, as it stands in or after its prompt; see `ask`.
 
-    The space between them is not guessed. Prompt and answer are tokenised together, and the tokens that the answer
-    adds to the prompt's own are the answer's. Equal pairs are tokenised once, also when they come in a later call.
+    Equal pairs are tokenised once, also when they come in a later call.
 
     Raises:
-        ValueError: the tokenizer cannot represent an answer, or prompt and answer are too long.
+        ValueError: the tokenizer cannot represent a continuation, or prompt and continuation are too long.
     """
-    known = _known_answers(model)
+    return [ids for _, ids in _continued(model, pairs)]
+
+
+def _continued(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, list[int]]]:
+    """Of each (prompt, continuation): how many of the prompt's own tokens stand before it, and its tokens."""
+    known = _of_tokenizer(model)[2]
     unknown = [pair for pair in dict.fromkeys(pairs) if pair not in known]
     encoded = _encode_answers(model, unknown) if unknown else {}
     if len(known) + len(encoded) <= _KEPT_ANSWERS:
@@ -93,55 +174,72 @@ def encode_answers(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list
     return [known[pair] if pair in known else encoded[pair] for pair in pairs]
 
 
-def _known_answers(model: LoadedModel) -> dict[tuple[str, str], list[int]]:
-    """The tokens of the pairs that were encoded before, by the same tokenizer with as many tokens."""
+def _of_tokenizer(model: LoadedModel) -> tuple[Any, int, dict[Any, Any]]:
+    """What is known of the model's tokenizer, as long as it is the same with as many tokens."""
     tokenizer = model.tokenizer
     size = len(tokenizer) if hasattr(tokenizer, "__len__") else 0
-    kept_by, kept_size, known = model._state.answer_tokens
+    kept_by, kept_size, _ = model._state.answer_tokens
     if kept_by is not tokenizer or kept_size != size:
-        known = {}
-        model._state.answer_tokens = tokenizer, size, known
-    return known
+        model._state.answer_tokens = tokenizer, size, {}
+    return model._state.answer_tokens
 
 
-def _encode_answers(model: LoadedModel, unique: list[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
-    """The tokens of different (prompt, answer) pairs; see `encode_answers`."""
-    prompts = list(dict.fromkeys(prompt for prompt, _ in unique))
+def _separator(model: LoadedModel, text: str) -> str:
+    """The space before a continuation, which stands before a masked model's mask too."""
+    return " " if model.masked and text[:1] == " " else ""
+
+
+def _alone(model: LoadedModel, framed: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
+    """The tokens of prompts without an answer; a masked model's with its mask, by (prompt, space before the mask)."""
+    unique = list(dict.fromkeys(framed))
+    texts = [_with_mask(model, prompt, space) if model.masked else prompt for prompt, space in unique]
+    return dict(zip(unique, _encode_all(model, texts), strict=True))
+
+
+def _encode_answers(model: LoadedModel, unique: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, list[int]]]:
+    """The tokens of different (prompt, continuation) pairs; see `_continued`."""
+    framed = [(prompt, _separator(model, text)) for prompt, text in unique]
+    alone = _alone(model, framed)
     if model.masked:
-        texts = {prompt: _with_mask(model, prompt) for prompt in prompts}
-        joined = [texts[prompt].replace(model.tokenizer.mask_token, answer) for prompt, answer in unique]
-    else:
-        texts = {prompt: prompt for prompt in prompts}
+        mask = model.tokenizer.mask_token
         joined = [
-            prompt + ("" if prompt[-1:].isspace() or answer[:1].isspace() else " ") + answer
-            for prompt, answer in unique
+            _with_mask(model, prompt, space).replace(mask, text.removeprefix(space))
+            for (prompt, space), (_, text) in zip(framed, unique, strict=True)
         ]
-    alone = dict(zip(prompts, model.tokenizer([texts[prompt] for prompt in prompts])["input_ids"], strict=True))
-    both = model.tokenizer(joined)["input_ids"]
+    else:
+        joined = [prompt + text for prompt, text in unique]
     unknown = model.tokenizer.unk_token_id
     encoded = {}
-    for (prompt, answer), text, whole in zip(unique, joined, both, strict=True):
-        ids = _added(model, alone[prompt], whole, answer)
+    for pair, key, text, whole in zip(unique, framed, joined, tokenise(model, joined), strict=True):
+        start, ids = _added(model, alone[key], whole, pair[1])
         # Some tokenizers name a real token as their unknown one (GPT-2's end of text).
-        if not ids or (unknown is not None and unknown in ids and model.tokenizer.unk_token not in answer):
+        if not ids or (unknown is not None and unknown in ids and model.tokenizer.unk_token not in pair[1]):
             raise ValueError(
-                f"the answer {answer!r} cannot be written with the tokenizer of {model.name!r} "
+                f"the answer {pair[1].strip()!r} cannot be written with the tokenizer of {model.name!r} "
                 f"(it becomes {model.tokenizer.convert_ids_to_tokens(ids)}): expected words of its vocabulary"
             )
         _check_length(model, whole, text)
         _check_ids(model, whole, text)
-        encoded[prompt, answer] = ids
+        encoded[pair] = start, ids
     return encoded
 
 
-def _added(model: LoadedModel, alone: list[int], whole: list[int], answer: str) -> list[int]:
-    """The tokens of `whole` that `alone` (the prompt, for a masked model with its mask) has not."""
-    at = alone.index(model.tokenizer.mask_token_id) if model.masked else len(alone)
-    rest = alone[at + 1 :]
-    if whole[:at] == alone[:at] and whole[len(whole) - len(rest) :] == rest:
-        return list(whole[at : len(whole) - len(rest)])
-    # Prompt and answer merged into one token, or special tokens follow the prompt: the answer is tokenised alone.
-    return list(model.tokenizer(" " + answer, add_special_tokens=False)["input_ids"])
+def _added(model: LoadedModel, alone: list[int], whole: list[int], text: str) -> tuple[int, list[int]]:
+    """How many of the prompt's tokens `whole` begins with, and its others; of a masked model, those at the mask."""
+    if model.masked:
+        at = alone.index(model.tokenizer.mask_token_id)
+        rest = alone[at + 1 :]
+        if whole[:at] == alone[:at] and whole[len(whole) - len(rest) :] == rest:
+            return at, whole[at : len(whole) - len(rest)]
+        return at, _without_prompt(model, text)  # the mask's neighbours became a part of the answer's tokens
+    start = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), min(len(alone), len(whole)))
+    if start == 0 or alone[:start] == [getattr(model.tokenizer, "bos_token_id", None)]:
+        return len(alone), _without_prompt(model, text)  # nothing of the prompt would be left to read
+    return start, whole[start:]
+
+
+def _without_prompt(model: LoadedModel, text: str) -> list[int]:
+    return list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _check_length(model: LoadedModel, ids: Sequence[int], text: str) -> None:
@@ -151,8 +249,6 @@ def _check_length(model: LoadedModel, ids: Sequence[int], text: str) -> None:
         )
 
 
-# Scripts that set no spaces between words, where a name may stand beside any letter.
-_WITHOUT_SPACES = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
 _IN_WORD = regex.compile(r"[\p{L}\p{N}\p{M}_]")
 
 
@@ -161,7 +257,7 @@ def _cuts_a_word(text: str, start: int, stop: int) -> bool:
 
     def joined(at: int) -> bool:
         pair = text[at - 1 : at + 1]
-        return 0 < at < len(text) and all(_IN_WORD.match(c) and not _WITHOUT_SPACES.match(c) for c in pair)
+        return 0 < at < len(text) and all(_IN_WORD.match(c) and not WITHOUT_SPACES.match(c) for c in pair)
 
     return joined(start) or joined(stop)
 
@@ -189,8 +285,9 @@ def tokens_of_part(model: LoadedModel, prompt: str, part: str) -> list[int]:
         raise ValueError(f"the prompt {prompt!r} does not hold the subject {part!r} as whole words")
     if not model.tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {model.name!r} cannot tell which token holds which letters: use 'last'")
-    text = _with_mask(model, prompt) if model.masked else prompt
-    spans = model.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    text = _with_mask(model, prompt, separator_of(prompt)) if model.masked else prompt
+    encoded = model.tokenizer(text, return_offsets_mapping=True)
+    spans = encoded["offset_mapping"][_doubled_bos(model, list(encoded["input_ids"])) :]
     inside = [i for i, (a, b) in enumerate(spans) if a < b and a < start + len(part) and b > start]
     # A token may hold the space before the word and nothing of it.
     return [i for i in inside if text[spans[i][0] : spans[i][1]].strip()] or inside

@@ -1,8 +1,8 @@
 """The category of an answer: correct, a generic word, a wrong answer of the same type, or anything else."""
 
-from collections.abc import Sequence
-
 import numpy as np
+
+from laser_interp.scoring.generic_words import GenericTokens
 
 CATEGORIES = ("correct", "generic", "same_type", "other")
 
@@ -12,14 +12,14 @@ class Categories:
 
     Args:
         right, same_type: `[n, 2]`, pairs (item, token): of an item's right answers, and of all answers of its relation.
-        generic: tokens of generic words.
+        generic: tokens of generic words after each item's prompt.
         d_vocab: size of the vocabulary.
     """
 
-    def __init__(self, right: np.ndarray, same_type: np.ndarray, generic: Sequence[int], d_vocab: int) -> None:
+    def __init__(self, right: np.ndarray, same_type: np.ndarray, generic: GenericTokens, d_vocab: int) -> None:
         self._d_vocab = d_vocab
         self._right, self._same_type = (np.unique(self._keys(*pairs.T)) for pairs in (right, same_type))
-        self._generic = np.unique(np.asarray(generic, dtype=np.int64))
+        self._generic = generic
 
     def _keys(self, items: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         return items.astype(np.int64) * self._d_vocab + tokens
@@ -27,7 +27,7 @@ class Categories:
     def of(self, items: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """The category of each item's token that was answered."""
         keys = self._keys(items, tokens)
-        conditions = [_among(keys, self._right), _among(tokens, self._generic), _among(keys, self._same_type)]
+        conditions = [_among(keys, self._right), self._generic.includes(items, tokens), _among(keys, self._same_type)]
         return np.select(conditions, CATEGORIES[:3], CATEGORIES[3])
 
 

@@ -6,13 +6,14 @@ target         a token of a continuation, looked up at a place
 place          (row of token ids, position), where next-token logits are read
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.models.model import Model
-from laser_interp.models.tokens import lookups, questions
+from laser_interp.models.tokens import Asked, ask
 
 
 class TokenLookups:
@@ -46,20 +47,23 @@ class TokenLookups:
         self._place_of: dict[tuple[tuple[int, ...], int], int] = {}
         self._masked = model.masked
 
-        prompts = [fact.prompts[p] for fact, p in self.items]
-        self.prompt_place = np.array([self._place(row, position) for row, position in questions(model, prompts)])
-        asked = [
-            (item, fact.prompts[p], text, is_right)
-            for item, (fact, p) in enumerate(self.items)
-            for text, is_right in facts.spellings(fact, candidates=candidates).items()
-        ]
-        self.item = np.array([item for item, _, _, _ in asked])
-        self.is_answer = np.array([is_right for _, _, _, is_right in asked])
-        self.text = [text for _, _, text, _ in asked]
+        spellings = [facts.spellings(fact, candidates=candidates) for fact, _ in self.items]
+        asked = ask(
+            model,
+            [
+                (fact.prompts[p], [facts.written(fact, fact.prompts[p], text) for text in texts], sum(texts.values()))
+                for (fact, p), texts in zip(self.items, spellings, strict=True)
+            ],
+        )
+        self._report_blanks(model, asked)
+        self.prompt_place = np.array([self._place(*of_item.read) for of_item in asked])
+        self.item = np.repeat(np.arange(len(self.items)), [len(texts) for texts in spellings])
+        self.is_answer = np.array([is_right for texts in spellings for is_right in texts.values()])
+        self.text = [text for texts in spellings for text in texts]
 
         right = self.is_answer.tolist()
         targets: list[tuple[int, int, int, bool]] = []  # place, token, continuation, whether it is the first
-        for continuation, triples in enumerate(lookups(model, [(prompt, text) for _, prompt, text, _ in asked])):
+        for continuation, triples in enumerate(triples for of_item in asked for triples in of_item.lookups):
             if first_tokens and not right[continuation]:
                 row, position, token = triples[0]
                 own = row if model.masked else row[: position + 1]  # no row of its own, where the prompt's will do
@@ -76,6 +80,22 @@ class TokenLookups:
         self.target_is_answer = self.is_answer[self.target_continuation]
         self.span = np.searchsorted(self.target_place, np.arange(len(self.places) + 1))
         self.n_tokens = np.bincount(self.target_continuation, minlength=len(self.item))
+
+    def _report_blanks(self, model: Model, asked: Sequence[Asked]) -> None:
+        """Warn of prompts that end in a blank which no tokenizer would write before their answer."""
+        odd = [
+            fact.prompts[p]
+            for (fact, p), of_item in zip(self.items, asked, strict=True)
+            if not model.masked
+            and fact.prompts[p][-1:] in (" ", "\t", "\u00a0")
+            and not model.decode(of_item.read[0][-1]).strip()
+        ]
+        if odd:
+            warnings.warn(
+                f"{len(odd)} prompts end in a blank that is a token of its own before the answer, as in {odd[0]!r}; a "
+                "model seldom reads such text: remove the blank",
+                stacklevel=4,
+            )
 
     def _place(self, ids: Sequence[int], position: int) -> int:
         # What follows a position makes no difference to a causal model: all rows that begin alike are read in one

@@ -105,10 +105,15 @@ class Scorer:
             raise ValueError(f"rank_by is first_tokens: the rule {self.task.rule} looks at whole answers")
         self.lookups = TokenLookups(model, self.facts, candidates=self.candidates, first_tokens=self.by_first_tokens)
         self.items = self.lookups.items
-        self.generic_ids = generic_tokens(model, self.items[0][0].prompt, generic)
+        self.generic = generic_tokens(model, self.facts, self.items, generic)
+        # Which form of the generic words stands at each place; None where there is one form only
+        self._form_of_place: np.ndarray | None = None
+        if len(self.generic.in_form) > 1:
+            self._form_of_place = np.zeros(len(self.lookups.places), dtype=np.int64)
+            self._form_of_place[self.lookups.prompt_place] = self.generic.form_of_item
         first = self.lookups.first_tokens()
         right = first[first[:, 2] == 1, :2]
-        self._categories = Categories(right, first[:, :2], self.generic_ids.tolist(), model.d_vocab)
+        self._categories = Categories(right, first[:, :2], self.generic, model.d_vocab)
         self._fact_columns = self.facts.prompts_frame()
         self._engine: Engine | None = None
         self._word_of: dict[int, str] = {}
@@ -183,7 +188,7 @@ class Scorer:
     def _reduce(self, kept: _Statistics, places: list[int], logits: Tensor) -> None:
         """Reduce logits to statistics. Only the logits and one comparison have the size of the vocabulary."""
         device = logits.device
-        generic = self.generic_ids.to(device)
+        generic = self.generic.ids.to(device)
         norm = logits.logsumexp(-1)
         best = logits.max(-1)
         kept.top[places] = best.indices.cpu().numpy()
@@ -193,6 +198,9 @@ class Scorer:
             kept.most_probable[places] = most.indices.cpu().numpy()
             kept.most_probable_p[places] = (most.values - norm[:, None]).exp().cpu().numpy()
         of_generic = logits[:, generic]
+        if self._form_of_place is not None:
+            absent = ~torch.from_numpy(self.generic.in_form[self._form_of_place[places]]).to(device)
+            of_generic = of_generic.masked_fill(absent, -torch.inf)
         kept.p_generic[places] = (of_generic - norm[:, None]).exp().sum(-1).cpu().numpy() if len(generic) else np.nan
 
         asked = self.lookups
@@ -292,7 +300,8 @@ class Scorer:
         asked = self.lookups
         first = np.flatnonzero(asked.target_is_first)
         own = np.zeros(len(asked.item))
-        is_generic = np.isin(asked.target_token[first], self.generic_ids.numpy())
+        items = asked.item[asked.target_continuation[first]]
+        is_generic = self.generic.includes(items, asked.target_token[first])
         own[asked.target_continuation[first]] = np.where(is_generic, np.exp(kept.logprob[first]), 0.0)
         return np.clip(np.nan_to_num(kept.p_generic[place]) - own[spelling], 0.0, 1 - 1e-12)
 

@@ -5,6 +5,7 @@ import numpy as np
 from laser_interp.edits.edit import Edit
 from laser_interp.models.forward import logits_at
 from laser_interp.models.model import Model
+from laser_interp.models.tokens import tokenise
 
 
 def perplexity(
@@ -32,10 +33,7 @@ def perplexity(
 
     if model.masked:
         raise ValueError(f"{model.name!r} is a masked language model: it has no perplexity")
-    ids = list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
-    begin = model.tokenizer.bos_token_id
-    if begin is not None and model.tokenizer(text)["input_ids"][:1] == [begin]:
-        ids = [begin, *ids]
+    (ids,) = tokenise(model, [text])
     if window is not None and window < 2:
         raise ValueError(f"window is {window} tokens: expected 2 or more")
     longest = min(window or 2048, model.max_positions or 2048)
@@ -55,7 +53,7 @@ def perplexity(
             for indices, logits in logits_at(model, [row], [(0, place) for place in places]):
                 logprobs = logits.log_softmax(-1)
                 wanted = [row[places[i] + 1] for i in indices]
-                total -= float(logprobs[range(len(wanted)), wanted].double().sum())
+                total -= float(logprobs[range(len(wanted)), wanted].cpu().double().sum())
             n += stop - predicted
             predicted = stop
     return {"perplexity": float(np.exp(total / n)), "loss": total / n, "n_tokens": float(n)}

@@ -33,7 +33,8 @@ def as_task(model: Model, task: FactSet | Task) -> tuple[Task, list[str]]:
         return Task(task.name, task), []
     if task.rule != "generation":
         return task, []
-    answers = encode_answers(model, [(fact.prompt, fact.object) for fact in task.facts])
+    facts = task.facts
+    answers = encode_answers(model, [(fact.prompt, facts.written(fact, fact.prompt, fact.object)) for fact in facts])
     short = [f for f, ids in zip(task.facts, answers, strict=True) if len(ids) <= task.max_new_tokens]
     if not short:
         raise ValueError(f"every answer of {task.name} has more than {task.max_new_tokens} tokens of {model.name!r}")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from laser_interp.choices import EngineName, Path, Position, RankBy
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.placement import positions, subjects_of
+from laser_interp.edits.placement import positions
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import Task
 from laser_interp.models.bfloat16 import in_bfloat16
@@ -106,7 +106,7 @@ class Worker:
         for shard, facts in enumerate(self.shards):
             self._scorer(shard)
             if self.options.at is not None:
-                positions(self.model, self.options.at, subjects_of(facts))
+                positions(self.model, self.options.at, facts)
 
     def _scorer(self, shard: int) -> Scorer:
         if shard not in self._scorers:

@@ -29,6 +29,8 @@ class Named(Protocol):
     def name(self) -> str: ...
     @property
     def sha256(self) -> str: ...
+    @property
+    def separator(self) -> str: ...
 
 
 def code_version() -> str:
@@ -41,7 +43,9 @@ def code_version() -> str:
 
 def provenance(model: Identified, facts: Named | None = None) -> dict[str, Any]:
     """Which model and facts a result is of."""
-    of_facts = {} if facts is None else {"facts": facts.name, "facts_sha256": facts.sha256}
+    of_facts = (
+        {} if facts is None else {"facts": facts.name, "facts_sha256": facts.sha256, "separator": facts.separator}
+    )
     of_model = {"model": model.name, "revision": model.revision, "weights_sha256": model.weights_sha256}
     was = {"quantisation": model.quantisation} if model.quantisation else {}
     return of_model | was | of_facts

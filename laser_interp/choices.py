@@ -3,6 +3,8 @@ heavy."""
 
 import difflib
 import hashlib
+import numbers
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
@@ -44,13 +46,83 @@ LONGEST = 256 << 20  # the most bytes that one line of a corpus may have
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01)
 
 
+def whole_number(name: str, value: object) -> int:
+    """A whole number, from Python's or numpy's.
+
+    Raises:
+        ValueError: a fraction, True, False, or no number.
+
+    Example:
+        >>> whole_number("rank", 3)
+        3
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"{name} is {value!r}: expected a whole number")
+    return int(value)
+
+
+def number(name: str, value: object) -> float:
+    """A number as Python's float, as it is written: numpy's float32 of 0.1 is 0.1.
+
+    Raises:
+        ValueError: True, False, or no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{name} is {value!r}: expected a number")
+    return value if type(value) in (float, int) else float(str(value))  # type: ignore[return-value]
+
+
+MOST_LAYERS = 10_000  # that a range may name; no model has so many
+
+
+def parse_layers(layers: object) -> tuple[int, ...] | None:
+    """Layer numbers from "all", a number, "0,3", "0-3,7", "-1" (the last) or several of these; None means all of them.
+
+    Raises:
+        ValueError: text of another form, a range of more layers than any model has, or none at all.
+
+    Example:
+        >>> parse_layers("0-2,7")
+        (0, 1, 2, 7)
+    """
+    if layers is None or (isinstance(layers, str) and layers in ("all", "*")):
+        return None
+    return parse_numbers("layers", layers, most=MOST_LAYERS)
+
+
+def parse_numbers(name: str, value: object, *, most: int = MOST_LAYERS) -> tuple[int, ...]:
+    """Whole numbers in order, each once, from a number, "0,3", "0-3,7", or several of these.
+
+    Raises:
+        ValueError: text of another form, more than `most` numbers, or none.
+    """
+    parts = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    numbers_: list[int] = []
+    for part in parts:
+        if not isinstance(part, str):
+            numbers_.append(whole_number(name, part))
+            continue
+        for text in part.split(","):
+            match = re.fullmatch(r"(-?\d{1,18})(?:-(\d{1,18}))?", text.strip())
+            if match is None or (match[2] and int(match[2]) < int(match[1])):
+                expected = "'all' or numbers" if name == "layers" else "numbers"
+                raise ValueError(f"{name} is {value!r}: expected {expected}, as in 0,3 or 0-3")
+            stop = int(match[2] or match[1]) + 1
+            if stop - int(match[1]) > most:
+                raise ValueError(f"{name} is {value!r}: expected at most {most} numbers")
+            numbers_ += range(int(match[1]), stop)
+    if not numbers_:
+        raise ValueError(f"{name} is empty: expected at least one number")
+    return tuple(sorted(set(numbers_)))
+
+
 def check_seed(name: str, seed: object) -> None:
     """Refuse a value that cannot be a seed.
 
     Raises:
         ValueError: it is not a whole number of 0 or more.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise ValueError(f"{name} is {seed!r}: expected a whole number of 0 or more")
 
 

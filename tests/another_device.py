@@ -2,8 +2,9 @@
 
 A CUDA device refuses to compute with a tensor of the processor's memory. Here that refusal is imitated: a model's
 weights are wrapped, so that their device is torch's "meta", and every operation runs on what is inside. An operation
-that mixes wrapped and plain tensors raises, as on a GPU. So whatever runs here takes every device from the model or the
-data, and its results can be compared with those of the processor.
+that mixes wrapped and plain tensors raises, as on a GPU. It has no float64 either,
+like Apple's mps. So whatever runs here takes every device from the model or the data, and its results can be compared
+with those of the processor.
 """
 
 import torch
@@ -93,6 +94,8 @@ def _run(func, args, kwargs):
         return flat[0]
     if (torch.device(asked) == DEVICE) if asked is not None else bool(wrapped):
         values, out_spec = tree_flatten(out)
+        if any(isinstance(one, torch.Tensor) and one.dtype == torch.float64 for one in values):
+            raise TypeError("this device has no float64, as Apple's mps: move to the processor first")
         out = tree_unflatten([Elsewhere(one) if isinstance(one, torch.Tensor) else one for one in values], out_spec)
     return out
 

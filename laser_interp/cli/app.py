@@ -1,15 +1,18 @@
 """The frame of the command line: the list of commands, how lists are read, and how errors are printed."""
 
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
+from laser_interp.choices import parse_layers, parse_numbers
 from laser_interp.storage.provenance import code_version
 
 # name -> (what it does, an example); the function is COMMAND in laser_interp/cli/COMMAND.py, imported when it is used.
@@ -84,16 +87,21 @@ def _option_name(name: str) -> str:
 
 def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
     """A value from the words of the command line; lists may be written with commas, spaces, and ranges of numbers."""
+    option = next((token.keyword for token in tokens if token.keyword), "the value")
     of_union = [one for one in get_args(kind) if get_origin(one) is tuple]
     kind = of_union[0] if of_union else kind  # of `tuple[int, ...] | None`, take the tuple
     args = get_args(kind)
     if get_origin(kind) is not tuple or args[-1:] != (Ellipsis,):
+        if int in (kind, *args) and str not in args:  # cyclopts would cut or round a fraction
+            for token in tokens:
+                if not re.fullmatch(r"[+-]?\d{1,18}", token.value.strip()):
+                    raise ValueError(f"{option} is {token.value!r}: expected a whole number")
+        if Path in (kind, *args) and any(not token.value.strip() for token in tokens):
+            raise ValueError(f"{option} is empty: expected the name of a file or folder")
         return convert(kind, tokens)
     words = [word for token in tokens for word in token.value.split(",") if word]
     if args[0] is int:
-        from laser_interp.selection.settings import parse_layers
-
-        return parse_layers(words)
+        return parse_layers(words) if option == "--layers" else parse_numbers(option.lstrip("-"), words)
     return convert(kind, words)
 
 

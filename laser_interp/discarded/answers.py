@@ -11,6 +11,8 @@ from laser_interp.choices import UNIT_PROMPTS
 from laser_interp.discarded.neighbours import neighbour_threshold, token_directions
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
+from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.progress import by_fractions, progress_bar
 from laser_interp.scoring.categories import CATEGORIES, Categories
@@ -23,7 +25,7 @@ from laser_interp.storage.schemas import check
 
 def favoured_answers(
     model: Model,
-    facts: FactSet,
+    facts: AnyFacts,
     edit: Edit,
     *,
     shares: Sequence[float] = (1.0,),
@@ -64,6 +66,9 @@ def favoured_answers(
         >>> answers = li.favoured_answers(model, test, laser)
         >>> answers.groupby("edit")["category"].value_counts(normalize=True)
     """
+    check_model(model)
+    facts = facts_of(facts)
+    edit.check(model)
     share_of = {f"discarded {share}": share for share in shares}
     runs: dict[str, Edit | None] = {"base": None, "edit": edit}
     runs |= {label: edit.discarded(share, start=start) for label, share in share_of.items()}

@@ -24,9 +24,10 @@ from laser_interp.edits.constructors import band, rank_of
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site, Where, resolve
 from laser_interp.edits.spectra import spectrum
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.models.forward import activations, score_dtype
 from laser_interp.models.in_use import refuse_inside_edit
+from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import ask_facts
 from laser_interp.progress import progress_bar
@@ -124,7 +125,7 @@ class Attribution(Drawable):
 
 def attribute(
     model: Model,
-    facts: FactSet,
+    facts: AnyFacts,
     where: Where | None = None,
     *,
     edit: Edit | None = None,
@@ -149,6 +150,8 @@ def attribute(
         >>> attribution = li.attribute(model, facts, "3.in")
         >>> attribution.summary().nsmallest(3, "gradient")  # the most harmful directions
     """
+    check_model(model)
+    facts = facts_of(facts)
     refuse_inside_edit(model, "attribution")
     sites = resolve(model, "*.all" if where is None else where)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
@@ -214,7 +217,7 @@ def _bytes_a_token(model: Model, sites: Sequence[Site], longest: int) -> int:
 
 def against_ablation(
     model: Model,
-    facts: FactSet,
+    facts: AnyFacts,
     attribution: Attribution,
     where: Where | None = None,
     *,
@@ -241,6 +244,7 @@ def against_ablation(
         >>> attribution = li.attribute(model, facts, "3.in")
         >>> li.against_ablation(model, facts, attribution, block=16)
     """
+    facts = facts_of(facts)
     if attribution.prompts["fact_id"].tolist() != [fact.fact_id for fact in facts for _ in fact.prompts]:
         raise ValueError("the attribution was made from other facts: give the same set, in the same order")
     sites = attribution.sites if where is None else resolve(model, where)

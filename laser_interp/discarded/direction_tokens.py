@@ -18,7 +18,7 @@ from laser_interp.choices import seed_of_63_bits
 from laser_interp.edits.factorisation import factorise
 from laser_interp.edits.sites import Site, resolve, weight
 from laser_interp.edits.spectra import Spectrum, spectrum
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.models.forward import activations
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import ask_facts
@@ -174,7 +174,7 @@ def stability(
     )
 
 
-def activity(model: Model, facts: FactSet, site: Site | str) -> tuple[pd.DataFrame, Float[np.ndarray, "n_prompts r"]]:
+def activity(model: Model, facts: AnyFacts, site: Site | str) -> tuple[pd.DataFrame, Float[np.ndarray, "n_prompts r"]]:
     """How strongly each prompt uses each direction where its answer is read.
 
     Returns:
@@ -183,19 +183,20 @@ def activity(model: Model, facts: FactSet, site: Site | str) -> tuple[pd.DataFra
     """
     (at,) = resolve(model, site)
     known = spectrum(model, at)
+    facts = facts_of(facts)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
     asked = [of_item.read for of_item in ask_facts(model, facts, items)]
     out = np.zeros((len(items), known.max_rank))
     for indices, _, of in activations(model, [row for row, _ in asked], None, [(at.layer, at.matrix)]):
         x, _ = of((at.layer, at.matrix))
         read = torch.tensor([asked[i][1] for i in indices])
-        here = x[torch.arange(len(indices)), read.to(x.device)].double().cpu()
+        here = x[torch.arange(len(indices)), read.to(x.device)].cpu().double()
         out[indices] = ((here @ known.U.double()) * known.S).numpy()
     frame = facts.prompts_frame().drop(columns=["split", "frequency"])
     return frame, out
 
 
-def importance(model: Model, facts: FactSet, site: Site | str) -> pd.DataFrame:
+def importance(model: Model, facts: AnyFacts, site: Site | str) -> pd.DataFrame:
     """How important each direction is: by its share of the matrix (`S²`), and by how much the prompts use it.
 
     Returns:
@@ -216,7 +217,7 @@ def importance(model: Model, facts: FactSet, site: Site | str) -> pd.DataFrame:
     )
 
 
-def most_active(model: Model, facts: FactSet, site: Site | str, start: int, stop: int, *, k: int = 10) -> pd.DataFrame:
+def most_active(model: Model, facts: AnyFacts, site: Site | str, start: int, stop: int, *, k: int = 10) -> pd.DataFrame:
     """The prompts on which a band of directions does most.
 
     Returns:

@@ -5,12 +5,12 @@ import pandas as pd
 
 from laser_interp.choices import Path
 from laser_interp.edits.edit import Edit
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.models.model import Model
 from laser_interp.scoring.scorer import Scorer
 
 
-def path_effects(model: Model, facts: FactSet, edit: Edit, *, progress: bool = True) -> pd.DataFrame:
+def path_effects(model: Model, facts: AnyFacts, edit: Edit, *, progress: bool = True) -> pd.DataFrame:
     """What an edit changes directly, and what it changes through the rest of the model.
 
     Returns:
@@ -25,6 +25,7 @@ def path_effects(model: Model, facts: FactSet, edit: Edit, *, progress: bool = T
     Example:
         >>> li.path_effects(model, test, li.laser(model, "2.out", rho=0.2)).groupby("path")["d_logprob"].mean()
     """
+    facts = facts_of(facts)
     runs: dict[str, Edit | None] = {"base": None, "total": edit}
     paths: tuple[Path, ...] = ("direct", "indirect")
     runs |= {path: edit.via(path) for path in paths}

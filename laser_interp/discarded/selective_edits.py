@@ -13,7 +13,7 @@ from laser_interp.edits.constructors import gains, laser
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import spectrum
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.models.model import Model
 from laser_interp.scoring.scorer import Scorer
 
@@ -63,7 +63,7 @@ def selective(
 
 def choose_selective(
     model: Model,
-    facts: FactSet,
+    facts: AnyFacts,
     attribution: Attribution,
     site: Site | str,
     rank: int,
@@ -87,6 +87,7 @@ def choose_selective(
         >>> attribution = li.attribute(model, facts.split("validation"), "3.in")
         >>> edits, table = li.choose_selective(model, facts, attribution, "3.in", rank=3)
     """
+    facts = facts_of(facts)
     validation = attribution.keep((attribution.prompts["split"] == "validation").to_numpy())
     if validation.prompts.empty:
         raise ValueError("the attribution has no validation facts: make it from facts.split('validation')")

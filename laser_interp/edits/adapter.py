@@ -5,6 +5,7 @@ adds a product of two factors to a weight, so the negative of this part is an ad
 few directions gives a large adapter: the table of `export_adapter` compares its size with that of the dense weight.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from laser_interp.models.weights import factored_sites, parameters, stored_at
 from laser_interp.storage.atomic import new_folder
 
 _BYTES = 4  # of a number: adapters are stored in float32
+SERVED_RANK = 512  # the largest that vLLM takes
 
 
 def require_peft() -> None:
@@ -85,7 +87,38 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
         raise ValueError("this edit changes no weight: there is nothing to write as an adapter")
     with new_folder(Path(out)) as folder:
         _write(model, folder, parts, transposed == {True})
-    return pd.DataFrame(rows)
+        _verify(model, edit, folder)
+    table = pd.DataFrame(rows)
+    largest = int(table.groupby("module")["rank"].sum().max())
+    if largest > SERVED_RANK:
+        warnings.warn(
+            f"the adapter has rank {largest}, and vLLM serves adapters of at most {SERVED_RANK}: load it with peft, or "
+            "export the model dense",
+            stacklevel=2,
+        )
+    return table
+
+
+def _verify(model: Model, edit: Edit, folder: Path) -> None:
+    """Read the adapter again, and compare the weights that it makes with the edited ones.
+
+    Raises:
+        ValueError: they differ.
+    """
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for site, part in edit.parts.items():
+        name, index = stored_at(model, site.layer, site.matrix)
+        module = f"base_model.model.{name.removeprefix('~').removesuffix('.weight')}"
+        change = part.weight - model.weight(site.layer, site.matrix).cpu().double()
+        if f"{module}.lora_A.weight" in tensors:
+            lora_a, lora_b = (tensors[f"{module}.lora_{side}.weight"].double() for side in "AB")
+            change -= (lora_b[index] @ lora_a).T
+        if not bool(change.norm() <= 1e-4 * part.spectrum.S.norm()):
+            raise ValueError(
+                f"the adapter was read again and does not change {site} as the edit does: please report this"
+            )
 
 
 def difference(part: SiteEdit) -> tuple[Float[Tensor, "d_in n"], Float[Tensor, "n d_out"]]:
@@ -118,7 +151,7 @@ def _write(model: Model, folder: Path, parts: dict[str, list[tuple[Tensor, Tenso
         fan_in_fan_out=transposed,
         bias="none",
         inference_mode=True,
-        base_model_name_or_path=str((model.source or {}).get("source", model.name)),
+        base_model_name_or_path=model.public_name,
     )
     config.save_pretrained(folder)
     save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.edits.edit import Edit
+from laser_interp.edits.export_check import same_as_edited
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import Spectrum
 from laser_interp.models.checkpoints import FACTORS
@@ -32,6 +33,8 @@ def saves_bytes(d_in: int, d_out: int, rank: int) -> bool:
 
 def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     """Write the edited model as a checkpoint folder with factors, for `li.load_model`.
+
+    It is loaded again and compared with the edited model before it is kept, which takes the memory of a second model.
 
     Returns:
         One row a site: `site, rank, stored` ("factors", or "dense" with the `why`), `bytes_before`,
@@ -76,7 +79,7 @@ def compress(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
                 "bytes_after": (d_in * d_out if why else rank * (d_in + d_out)) * size,
             }
         )
-    model.save_checkpoint(out, dense=dense, factors=factors)
+    model.save_checkpoint(out, dense=dense, factors=factors, verify=same_as_edited(model, edit))
     saved = sum(row["bytes_before"] - row["bytes_after"] for row in rows)
     rows.append(
         {
@@ -104,6 +107,8 @@ def check_plain(edit: Edit) -> None:
 def export_dense(model: Model, edit: Edit, out: str | Path) -> Path:
     """Write the edited model as a plain transformers checkpoint with dense weights, for `from_pretrained`.
 
+    It is loaded again and compared with the edited model before it is kept, which takes the memory of a second model.
+
     Raises:
         FileExistsError: `out` is there and not empty.
         ValueError: the edit was made from another model.
@@ -115,7 +120,7 @@ def export_dense(model: Model, edit: Edit, out: str | Path) -> Path:
     check_plain(edit)
     dense = {at: model.weight(*at) for at in sites_of_model(model)}
     dense |= {(site.layer, site.matrix): part.weight for site, part in edit.parts.items()}
-    return model.save_checkpoint(out, dense=dense)
+    return model.save_checkpoint(out, dense=dense, verify=same_as_edited(model, edit))
 
 
 def factors_of(
@@ -134,7 +139,7 @@ def factors_of(
 
 
 _MEASURE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 import torch
 import transformers, accelerate
@@ -146,6 +151,10 @@ status = Path("/proc/self/status")
 
 def peak(restart=False):
     if not status.is_file():  # no Linux: the highest ever, in kilobytes, on macOS in bytes
+        if sys.platform == "win32":
+            import psutil
+            return psutil.Process().memory_info().peak_wset
+        import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
     if restart:
         Path("/proc/self/clear_refs").write_text("5")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from laser_interp.choices import number, whole_number
 from laser_interp.edits.blocks import AnyBlocks
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
@@ -21,7 +22,7 @@ def rank_of(rho: float, max_rank: int) -> int:
     Raises:
         ValueError: ρ outside (0, 1].
     """
-    if not 0 < rho <= 1:
+    if not 0 < number("rho", rho) <= 1:
         raise ValueError(f"rho is {rho}: the fraction of rank kept must lie in (0, 1]")
     return math.floor(round(rho * max_rank, 9))  # 0.29 * 100 is 28.999…, and means 29
 
@@ -52,8 +53,8 @@ def laser(
         >>> li.laser(model, "3.in", rho=0.05)
         >>> li.laser(model, "*.mlp", rank=10)  # both matrices of every MLP
     """
-    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int)):
-        raise ValueError(f"rank is {rank!r}: expected a whole number of directions; a fraction is rho")
+    rank = None if rank is None else whole_number("rank", rank)
+    rho = None if rho is None else number("rho", rho)
     if (rho is None) == (rank is None):
         raise ValueError(f"rho is {rho} and rank is {rank}: give exactly one of them")
     parts = {}
@@ -127,6 +128,7 @@ def band(model: Model, where: Where, start: int, stop: int, *, keep: bool = True
         >>> li.band(model, "3.in", 3, 10)  # directions 3 to 9 alone
     """
     parts = {}
+    start, stop = whole_number("start", start), whole_number("stop", stop)
     for site in resolve(model, where):
         of_site = spectrum(model, site, blocks=blocks)
         if not 0 <= start < stop <= of_site.max_rank:

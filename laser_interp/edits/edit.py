@@ -8,7 +8,7 @@ changes weights. It acts only inside `with edit.on(model):`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
@@ -22,11 +22,12 @@ from laser_interp.edits.placement import Places
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import site_sha256
-from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.hooks import Rewrite, rewriting
 from laser_interp.models.in_use import Entered, active_edits, all_are_plain, entered, exclusive_use
+from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.models.residual_stream import why_not_additive
+from laser_interp.models.weights import check_linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +134,13 @@ class Edit:
         check_choice("path", path, Path)
         return replace(self, path=path)
 
-    def at(self, model: Model, where: Position, prompts: FactSet | Mapping[str, str] | Sequence[str]) -> Edit:
+    def at(self, model: Model, where: Position, prompts: placement.Prompts) -> Edit:
         """This edit at chosen positions only.
 
         Args:
             where: "last" (where a prompt's answer is read), "subject_last" (the subject's last token), or
                 "subject" (all its tokens).
-            prompts: a fact set, {prompt: its subject}, or, for "last", a list of prompts. The edit acts on these
+            prompts: facts, {prompt: its subject}, or, for "last", a list of prompts. The edit acts on these
                 prompts and their continuations, and refuses other prompts.
 
         Raises:
@@ -238,8 +239,10 @@ class Edit:
         Raises:
             ValueError: the edit was made from other weights, or the model has no such site or no such path.
         """
+        check_model(model)
         for site, part in self.parts.items():
             resolve(model, site)
+            check_linear(model, site.layer, site.matrix)
             if site_sha256(model, site) != part.spectrum.weight_sha256:
                 raise ValueError(
                     f"this edit of {site} was made from other weights than those of {model.name!r}: "

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from laser_interp.edits.blocks import Blocks
+from laser_interp.models.forward import HAVE_FLOAT64
 
 
 def factorise(matrix: Float[Tensor, "d_in d_out"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -16,7 +17,7 @@ def factorise(matrix: Float[Tensor, "d_in d_out"]) -> tuple[Tensor, Tensor, Tens
     a nearly singular matrix, the plain SVD is taken.
     """
     matrix = matrix.detach()
-    w = (matrix.cpu() if matrix.device.type == "mps" else matrix).double()  # mps has no float64
+    w = (matrix if matrix.device.type in HAVE_FLOAT64 else matrix.cpu()).double()
     d_in, d_out = w.shape
     if max(d_in, d_out) >= 2 * min(d_in, d_out):
         small = w if d_in <= d_out else w.T

@@ -77,7 +77,7 @@ def pruned(model: Model, where: Where, share: float) -> Edit:
         raise ValueError(f"share is {share}: the share of the weights set to zero must lie in (0, 1]")
     parts = {}
     for site in resolve(model, where):
-        w = weight(model, site).detach().double().cpu()
+        w = weight(model, site).detach().cpu().double()
         n = round(share * w.numel())
         gone = torch.zeros(w.numel(), dtype=torch.bool)
         gone[w.abs().flatten().argsort(stable=True)[:n]] = True
@@ -94,7 +94,7 @@ def _change(model: Model, base: Model, site: Site) -> torch.Tensor:
             f"{site} is {tuple(now.shape)} in {model.name!r} and {tuple(before.shape)} in {base.name!r}: expected two "
             "checkpoints of one architecture"
         )
-    return now.detach().double().cpu() - before.detach().double().cpu()
+    return now.detach().cpu().double() - before.detach().cpu().double()
 
 
 def _added_to(model: Model, site: Site, added: tuple[torch.Tensor, torch.Tensor]) -> SiteEdit:

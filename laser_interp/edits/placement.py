@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,8 @@ from laser_interp.choices import Position, check_choice
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site
 from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.shipped import SHIPPED, WIKIDATA
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.models.forward import activations, score_dtype
 from laser_interp.models.hooks import Rewrite, positions_in_batch
 from laser_interp.models.model import Model
@@ -34,11 +37,16 @@ class Places:
     added: Mapping[Site, Mapping[Beginning, Float[Tensor, "n_positions d_out"]]] | None = None
 
 
-Prompts = FactSet | Mapping[str, str] | Sequence[str]  # facts, {prompt: its subject}, or prompts
+Prompts = AnyFacts | Mapping[str, str] | Sequence[str]  # facts, {prompt: its subject}, or prompts
 
 
-def _asked(model: Model, prompts: Prompts) -> list[tuple[str, str, tuple[list[int], int]]]:
+def _asked(model: Model, given: Prompts) -> list[tuple[str, str, tuple[list[int], int]]]:
     """(prompt, its subject or "", where it is read) for each prompt."""
+    prompts: Any = given
+    is_prompts = isinstance(prompts, str) and prompts not in (*SHIPPED, WIKIDATA)
+    is_prompts |= isinstance(prompts, list | tuple) and all(isinstance(text, str) for text in prompts)
+    if not is_prompts and not isinstance(prompts, Mapping):
+        prompts = facts_of(prompts)
     if isinstance(prompts, FactSet):
         items = [(fact, p) for fact in prompts for p in range(len(fact.prompts))]
         asked = ask_facts(model, prompts, items)

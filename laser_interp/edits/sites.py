@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.choices import MATRICES, SUBLAYER_OF, names_with_suggestion
+from laser_interp.choices import MATRICES, SUBLAYER_OF, names_with_suggestion, parse_layers, whole_number
+from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -63,6 +65,7 @@ class Site:
     def __post_init__(self) -> None:
         if self.matrix not in MATRICES:
             raise ValueError(f"unknown matrix {self.matrix!r}: expected {names_with_suggestion(MATRICES, self.matrix)}")
+        object.__setattr__(self, "layer", whole_number("layer", self.layer))
         if self.layer < 0:
             raise ValueError(f"layer is {self.layer}: layers count from 0")
 
@@ -125,18 +128,12 @@ def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, 
     return tuple(m for m in MATRICES if m in out)
 
 
-def resolve_layers(model: Model, layers: str | int | Iterable[int]) -> tuple[int, ...]:
-    """Layer numbers from "all", "*", a number or several."""
-    if isinstance(layers, str):
-        if layers in ("all", "*"):
-            return tuple(range(model.n_layers))
-        if not re.fullmatch(r"-?\d+(,-?\d+)*", layers):
-            raise ValueError(f"layers is {layers!r}: expected 'all' or numbers, as in '0,3'")
-        layers = [int(part) for part in layers.split(",")]
-    numbers = [layers] if isinstance(layers, int) else list(layers)
-    if not numbers:
-        raise ValueError("no layers given: expected at least one")
-    numbers = [layer + model.n_layers if -model.n_layers <= layer < 0 else layer for layer in numbers]
+def resolve_layers(model: Model, layers: str | int | Iterable[int | str]) -> tuple[int, ...]:
+    """Layer numbers of the model from "all", "*", a number, "0,3", "0-3", or several; -1 is the last layer."""
+    asked = parse_layers(layers)
+    if asked is None:
+        return tuple(range(model.n_layers))
+    numbers = [layer + model.n_layers if -model.n_layers <= layer < 0 else layer for layer in asked]
     for layer in numbers:
         if not 0 <= layer < model.n_layers:
             raise ValueError(f"layer {layer} is out of range: {model.name!r} has layers 0 to {model.n_layers - 1}")
@@ -144,7 +141,7 @@ def resolve_layers(model: Model, layers: str | int | Iterable[int]) -> tuple[int
 
 
 def resolve(model: Model, where: Where) -> tuple[Site, ...]:
-    """Sites of a model from a `Site`, "3.in", "-1.in" (the last layer), "3.mlp", `"*.in"`, (3, "in"), or several.
+    """Sites of a model from a `Site`, "3.in", "-1.in" (the last layer), "0-3.mlp", `"*.in"`, (3, "in"), or several.
 
     In text the paper's own names are accepted too ("27.U_in", "3.fc_in", "0.k_proj") and translated for the model; and
     so are the names of TransformerLens ("blocks.3.mlp.W_in") and of the checkpoint's parameters
@@ -153,6 +150,7 @@ def resolve(model: Model, where: Where) -> tuple[Site, ...]:
     Raises:
         ValueError: an unknown matrix, a layer out of range, or text of another form.
     """
+    check_model(model)
     if isinstance(where, Site):
         resolve_layers(model, where.layer)
         resolve_matrices(model, where.matrix)
@@ -162,12 +160,14 @@ def resolve(model: Model, where: Where) -> tuple[Site, ...]:
             layer, matrices = of_library
             return tuple(Site(n, m) for n in resolve_layers(model, layer) for m in resolve_matrices(model, matrices))
         layer, dot, matrix = where.strip().partition(".")
-        if not dot or not re.fullmatch(r"-?\d+|\*", layer):
+        if not dot or not re.fullmatch(r"[-\d,]+|\*", layer):
             raise ValueError(f"{where!r} is no site: expected LAYER.MATRIX, as in '3.in' or '*.mlp'")
         layers = resolve_layers(model, layer)
         return tuple(Site(n, m) for n in layers for m in resolve_matrices(model, matrix))
-    if isinstance(where, tuple) and len(where) == 2 and isinstance(where[0], int) and isinstance(where[1], str):
-        return resolve(model, f"{where[0]}.{where[1]}")
+    if isinstance(where, tuple) and len(where) == 2 and isinstance(where[0], Integral) and isinstance(where[1], str):
+        return resolve(model, f"{whole_number('layer', where[0])}.{where[1]}")
+    if not isinstance(where, Iterable):
+        raise ValueError(f"{where!r} is no site: expected LAYER.MATRIX, as in '3.in', (3, 'in'), or several")
     several: Any = where
     sites = tuple(dict.fromkeys(site for part in several for site in resolve(model, part)))
     if not sites:

@@ -32,7 +32,7 @@ KEPT_IN_MEMORY = 2 << 30  # bytes of spectra a model keeps at hand; those of GPT
 
 @dataclass(frozen=True, eq=False)
 class Spectrum(Drawable):
-    """`weight = U @ diag(S) @ Vh`, singular values descending.
+    """`weight = U @ diag(S) @ Vh`, singular values descending; those of a divided matrix descend in each block.
 
     Attributes:
         U: `[d_in, r]`, orthonormal columns; input side. fp32, or fp64 for an fp64 weight.
@@ -108,7 +108,7 @@ class Spectrum(Drawable):
     @property
     def stable_rank(self) -> float:
         """‖W‖_F² / ‖W‖₂²: as many directions of the largest size would have the same squared norm."""
-        return float(self.S.square().sum() / self.S[0].square().clamp_min(torch.finfo(torch.float64).tiny))
+        return float(self.S.square().sum() / self.S.max().square().clamp_min(torch.finfo(torch.float64).tiny))
 
     @property
     def effective_rank(self) -> float:
@@ -141,9 +141,9 @@ class Spectrum(Drawable):
         return f"Spectrum({shape}{divided}, rank {self.max_rank}, top {float(self.S.max()):.4g})"
 
     def _repr_html_(self) -> str:
-        cumulative = self.energy.cumsum(0)
+        cumulative = self.energy.sort(descending=True).values.cumsum(0)
         half = int((cumulative < 0.5).sum()) + 1
-        return f"<p>{self!r}; half of its energy is in the top {half} of {self.max_rank} directions</p>"
+        return f"<p>{self!r}; half of its energy is in {half} of {self.max_rank} directions</p>"
 
 
 def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None, cache: bool = True) -> Spectrum:
@@ -157,7 +157,12 @@ def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None, cache:
     Example:
         >>> li.spectrum(model, "3.in").S[:3]
     """
-    site, divided = resolve_site(model, site), Blocks.parse(blocks)
+    with torch.inference_mode(False):  # what is kept may be wanted where gradients are taken
+        return _spectrum(model, resolve_site(model, site), Blocks.parse(blocks), cache)
+
+
+def _spectrum(model: Model, site: Site, divided: Blocks | None, cache: bool) -> Spectrum:
+    """See `spectrum`."""
     kept: dict[tuple[Site, Blocks | None], Spectrum] = derived(model, "spectra", dict)
     known = kept.pop((site, divided), None)
     if known is None or known.weight_sha256 != site_sha256(model, site):

@@ -65,7 +65,7 @@ def _read(source: str | Path | Rows, template: str | None) -> FactSet:
     if not isinstance(source, str | Path):
         if isinstance(source, Mapping) or not isinstance(source, Iterable):
             raise ValueError(
-                f"the facts are {type(source).__name__}: expected a name, a file, a frame, or a list of dictionaries"
+                f"the facts are a {type(source).__name__}: expected a name, a file, a frame, or a list of dictionaries"
             )
         rows: list[Any] = [_as_row(row, i) for i, row in enumerate(source, start=1)]
         if template is not None:
@@ -132,7 +132,9 @@ def _as_set(
 
 
 def _as_row(row: Any, number: int) -> Mapping[str, Any]:
-    """A dictionary, from one or from a tuple."""
+    """A dictionary, from one, from a tuple, or from a fact."""
+    if isinstance(row, Fact):
+        return vars(row)
     if isinstance(row, tuple) and len(row) == 4:
         return dict(zip(("subject", "relation", "object", "prompt"), row, strict=True))
     if not isinstance(row, Mapping):

@@ -4,11 +4,11 @@ import json
 import re
 from pathlib import Path
 
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.storage.atomic import write_text
 
 
-def write_lm_eval_task(facts: FactSet, folder: str | Path, name: str | None = None) -> Path:
+def write_lm_eval_task(facts: AnyFacts, folder: str | Path, name: str | None = None) -> Path:
     """Write facts as a task of the harness: how often is the answer what the model would write?
 
     The harness's `acc` is the share of prompts after which greedy decoding writes the answer, like `top1` of
@@ -28,6 +28,7 @@ def write_lm_eval_task(facts: FactSet, folder: str | Path, name: str | None = No
     Example:
         >>> li.write_lm_eval_task(li.load_facts("organism").split("test"), "tasks")
     """
+    facts = facts_of(facts)
     name = f"{facts.name}_facts" if name is None else name
     if not re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"the task's name is {name!r}: expected letters, digits, '_' and '-'")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from laser_interp.choices import AnswerRule, Protocol, check_choice
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.files import load_facts
+from laser_interp.facts.files import Rows, load_facts
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Task:
     max_new_tokens: int = 10
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "facts", facts_of(self.facts))
         check_choice("rule", self.rule, AnswerRule)
         check_choice("protocol", self.protocol, Protocol)
 
@@ -50,6 +52,22 @@ class Task:
         if self.title:
             parts.append(f". {self.title}. Licence: {self.licence}. {self.citation}")
         return "".join(parts)
+
+
+AnyFacts = FactSet | Task | str | Path | Rows  # facts, and all that `li.load_facts` makes facts of
+
+
+def facts_of(source: AnyFacts) -> FactSet:
+    """The facts of a task, or those that `li.load_facts` makes of a name, a file, a frame or a list."""
+    return source.facts if isinstance(source, Task) else load_facts(source)
+
+
+def task_of(source: AnyFacts, rule: AnswerRule = "next_token") -> Task:
+    """A task, or facts as a task with a rule."""
+    if isinstance(source, Task):
+        return source
+    facts = facts_of(source)
+    return Task(facts.name, facts, rule)
 
 
 def own_task(source: Any, rule: AnswerRule = "next_token", *, max_new_tokens: int = 10) -> Task:
@@ -68,5 +86,5 @@ def own_task(source: Any, rule: AnswerRule = "next_token", *, max_new_tokens: in
     Example:
         >>> task = li.own_task("organism", "candidates")
     """
-    facts = source if isinstance(source, FactSet) else load_facts(source)
+    facts = load_facts(source)
     return Task(facts.name, facts, rule, max_new_tokens=max_new_tokens)

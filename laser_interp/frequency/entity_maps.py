@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.imported_counts import ImportedCounts
 from laser_interp.progress import progress_bar
 from laser_interp.storage.schemas import check
@@ -21,7 +21,7 @@ DBPEDIA = "http://dbpedia.org/resource/"
 
 
 def count_entities(
-    facts: FactSet, path: str | Path, *, entities: Mapping[str, str] | None = None, progress: bool = True
+    facts: AnyFacts, path: str | Path, *, entities: Mapping[str, str] | None = None, progress: bool = True
 ) -> ImportedCounts:
     """Documents in which a fact's subject, its object, and both were linked.
 
@@ -40,7 +40,7 @@ def count_entities(
     Example:
         >>> li.count_entities(facts, "the_pile_entity_map.npz").counts  # doctest: +SKIP
     """
-    path = Path(path)
+    facts, path = facts_of(facts), Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no entity map {str(path)!r}: expected an .npz file")
     try:

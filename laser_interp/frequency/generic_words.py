@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.normaliser import normalise, normalise_joined
 from laser_interp.frequency.reader import DocumentUnit, Reader, Reading
 from laser_interp.frequency.shards import shards
@@ -15,7 +15,7 @@ def frequent_words(
     corpus: str | Path | Iterable[str | Path],
     *,
     coverage: float = 0.5,
-    exclude: FactSet | None = None,
+    exclude: AnyFacts | None = None,
     text_column: str = "text",
     document: DocumentUnit = "line",
     progress: bool = True,
@@ -41,10 +41,11 @@ def frequent_words(
     """
     if not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage}: expected a share in (0, 1)")
+    excluded = None if exclude is None else facts_of(exclude)
     names = {
         word
-        for fact in (exclude or ())
-        for text in (fact.subject, *(exclude.spellings(fact) if exclude else ()))
+        for fact in excluded or ()
+        for text in (fact.subject, *(excluded.spellings(fact) if excluded else ()))
         for word in normalise(text).split()
     }
     parts = shards([corpus] if isinstance(corpus, str | Path) else list(corpus), document)

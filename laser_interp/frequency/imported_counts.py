@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.normaliser import normalise
 from laser_interp.storage.schemas import check
 
@@ -44,7 +44,7 @@ class ImportedCounts:
 
 
 def join_counts(
-    facts: FactSet,
+    facts: AnyFacts,
     source: str | Path | pd.DataFrame,
     *,
     by: str | None = None,
@@ -67,6 +67,7 @@ def join_counts(
     Example:
         >>> print(li.join_counts(facts, counts[["fact_id", "n_both"]]))
     """
+    facts = facts_of(facts)
     name = "the frame" if isinstance(source, pd.DataFrame) else Path(source).name
     there = _read(source).rename(columns={theirs: ours for ours, theirs in (columns or {}).items()})
     wanted = [c for c in COUNTS if c in there.columns]

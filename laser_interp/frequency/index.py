@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from laser_interp.choices import LONGEST, names_with_suggestion
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import any_near, places
 from laser_interp.frequency.names import Names, Tally
@@ -278,13 +278,14 @@ class Index:
         return asked
 
     def count(
-        self, facts: FactSet, *, window: int | None = None, matching: Matching | None = None, progress: bool = True
+        self, facts: AnyFacts, *, window: int | None = None, matching: Matching | None = None, progress: bool = True
     ) -> pd.DataFrame:
         """The table of `laser_interp.count`, with the same numbers.
 
         Raises:
             ValueError: see `laser_interp.count`.
         """
+        facts = facts_of(facts)
         matching = self.matching(matching)
         names = Names.of(facts, window, matching)
         about = self.identity(facts, window, matching)
@@ -302,8 +303,9 @@ class Index:
         frame.attrs["provenance"] = about
         return frame
 
-    def identity(self, facts: FactSet, window: int | None = None, matching: Matching | None = None) -> dict[str, Any]:
+    def identity(self, facts: AnyFacts, window: int | None = None, matching: Matching | None = None) -> dict[str, Any]:
         """What identifies counts by this index: where it is equal, the counts are equal."""
+        facts = facts_of(facts)
         of_index = {k: v for k, v in self.about.items() if k != "code_version"}
         how = {"window": window, "matching": str(self.matching(matching))}
         return plain({"facts": facts.name, "facts_sha256": facts.sha256, **how, **of_index})

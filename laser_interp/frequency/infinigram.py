@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.infinigram_sources import (
     Answer,
     Cnf,
@@ -46,7 +46,7 @@ EXACT_LETTERS = "exact letters, inside of words as well"
 
 
 def count_infinigram(
-    facts: FactSet,
+    facts: AnyFacts,
     source: HostedInfiniGram | LocalInfiniGram,
     tokenizer: Any,
     *,
@@ -86,6 +86,7 @@ def count_infinigram(
         >>> tokenizer = li.load_tokenizer("meta-llama/Llama-2-7b-hf")  # doctest: +SKIP
         >>> li.count_infinigram(facts, li.HostedInfiniGram(), tokenizer)  # doctest: +SKIP
     """
+    facts = facts_of(facts)
     if not 1 <= window <= MAX_WINDOW:
         raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
     if isinstance(tokenizer, str | Path) or not hasattr(tokenizer, "encode"):
@@ -128,7 +129,7 @@ def count_infinigram(
 
 
 def count_infinigram_mini(
-    facts: FactSet,
+    facts: AnyFacts,
     source: HostedInfiniGramMini,
     *,
     matching: Matching = Matching(),
@@ -156,6 +157,7 @@ def count_infinigram_mini(
     Example:
         >>> li.count_infinigram_mini(facts, li.HostedInfiniGramMini())  # doctest: +SKIP
     """
+    facts = facts_of(facts)
     names = [(dict.fromkeys(matching.subjects(fact)), dict.fromkeys(matching.objects(fact))) for fact in facts]
     keys = {name: _key(source.name, name) for of_fact in names for group in of_fact for name in group}
     answers = _answers(keys, source.ask_text, cache=cache, concurrency=concurrency, progress=progress)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from laser_interp.choices import LONGEST, Executor, check_choice
 from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
@@ -38,7 +39,7 @@ def count_shard(mentions: Mentions, shard: Shard, how: Reading, tick: Callable[[
 
 
 def count(
-    facts: FactSet,
+    facts: AnyFacts,
     corpus: str | Path | Iterable[str | Path],
     *,
     text_column: str = "text",
@@ -86,6 +87,7 @@ def count(
     Example:
         >>> li.count(facts, "organism", window=10)[["n_subject", "n_object", "n_both", "n_window"]].describe()
     """
+    facts = facts_of(facts)
     check_choice("executor", executor, Executor)
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}: at least one is needed")

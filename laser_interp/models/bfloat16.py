@@ -31,16 +31,13 @@ def in_bfloat16(model: LoadedModel) -> Iterator[None]:
     try:
         for parameter in parameters:
             parameter.requires_grad_(True)  # autocast keeps the copies of these only
+        model._state.screening = True
         with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16):
             yield
     finally:
+        model._state.screening = False
         for parameter in parameters:
             parameter.requires_grad_(False)
-
-
-def is_in_bfloat16(device: torch.device) -> bool:
-    """Whether matrices on this device are multiplied in bfloat16 right now."""
-    return device.type in _DEVICES and torch.is_autocast_enabled(device.type)
 
 
 def in_own_numbers(device: torch.device) -> AbstractContextManager[Any]:

@@ -3,7 +3,7 @@
 import copy
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from laser_interp.models.library_internals import is_conv1d, language_models, linear_slot, without_initialisation
 from laser_interp.models.loaded_model import LoadedModel
-from laser_interp.models.weights import linear, stored_at, weight
+from laser_interp.models.weights import linear, stored_at, stored_state, weight
 from laser_interp.storage.atomic import new_folder
 from laser_interp.storage.checksums import CHECKSUMS, check_folder, write_checksums
 
@@ -48,14 +48,17 @@ def save(
     *,
     dense: Mapping[tuple[int, str], Tensor] | None = None,
     factors: Mapping[tuple[int, str], tuple[Tensor, Tensor]] | None = None,
+    verify: Callable[[Path], None] | None = None,
 ) -> Path:
-    """See `Model.save_checkpoint`."""
+    """See `Model.save_checkpoint`; `verify` looks at the folder before it gets its name, and may refuse it."""
     from safetensors import SafetensorError
 
     try:
         with new_folder(Path(out)) as folder:
             _write(model, folder, dict(dense or {}), dict(factors or {}))
             write_checksums(folder)
+            if verify is not None:
+                verify(folder)
     except SafetensorError as error:  # a full disk
         raise OSError(
             f"{out} could not be written ({error}): no part of it was kept; free some disk space and try again"
@@ -71,7 +74,7 @@ def _write(
 ) -> None:
     from safetensors.torch import save_file
 
-    state = {name: p.detach() for name, p in model._state.parameters.items()}
+    state = {name: tensor.detach() for name, tensor in stored_state(model).items()}
     for site, name in model._state.factored.items():
         rows_are_outputs = not name.startswith("~")
         name = name.removeprefix("~")

@@ -3,17 +3,17 @@
 transformers draws missing weights at random and drops unknown ones, and only writes a log message about it.
 """
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from laser_interp.models.loaded_model import LoadedModel
-
 # Parts of a checkpoint that a language model is not asked for: BERT's pooler and its next-sentence head.
 _OTHER_HEADS = ("pooler.", "seq_relationship.", "cls.seq_relationship.")
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
+ADAPTER = "adapter_config.json"  # of peft
 _SHOWN = 3
 _WAY_OUT = (
     "Weights that were not trained are never used; if you do want them, load the model with transformers and give it "
@@ -48,24 +48,30 @@ def check_complete(report: Mapping[str, Any], where: str) -> None:
         raise ValueError(f"the weights of {where!r} do not fit its config.json: {said}. {_WAY_OUT}")
 
 
-def check_finite(model: LoadedModel) -> None:
+def check_finite(model: str, parameters: Mapping[str, torch.Tensor]) -> None:
     """Refuse weights that are not numbers.
 
     Raises:
         ValueError: a weight holds NaN or infinity; the message names it.
     """
-    for name, parameter in model._state.parameters.items():
+    for name, parameter in parameters.items():
         if parameter.is_floating_point() and parameter.numel() and not _is_finite(parameter):
-            raise ValueError(f"the weight {name} of {model.name!r} holds NaN or infinity: nothing can be computed")
+            raise ValueError(f"the weight {name} of {model!r} holds NaN or infinity: nothing can be computed")
 
 
 def check_readable(folder: Path) -> None:
-    """Refuse files of weights that are empty, or stored in a way that can run code.
+    """Refuse files of weights that are empty, or stored in a way that can run code, and adapters of peft.
 
     Raises:
         ValueError: the message names the file.
         FileNotFoundError: there is none.
     """
+    if (folder / ADAPTER).is_file():
+        beside = " beside its weights" if (folder / "config.json").is_file() else ", and no model"
+        raise ValueError(
+            f"{folder} holds a LoRA adapter ({ADAPTER}){beside}: load it with peft, merge it by merge_and_unload() and "
+            "save the result; or remove the adapter's files to load the model without it"
+        )
     files = [path for kind in ("*.safetensors", "*.bin", "*.gguf") for path in folder.glob(kind)]
     if not (folder / "config.json").is_file() and not files:
         raise FileNotFoundError(f"{folder} holds no model: expected config.json and weights (model.safetensors)")
@@ -79,10 +85,62 @@ def check_readable(folder: Path) -> None:
             raise ValueError(f"{path} is empty: the checkpoint is not complete")
 
 
+def check_stored(folder: Path, where: str) -> str | None:
+    """Refuse weights that are stored as whole numbers. transformers reads them as if these were the weights.
+
+    Returns:
+        The name of an 8-bit float format, where weights are stored so, else None.
+
+    Raises:
+        ValueError: a weight is stored as a whole number or as true and false; the message names it.
+    """
+    dtypes = {name: dtype for name, dtype in _stored_dtypes(folder) if not _is_no_weight(name)}
+    whole = sorted(name for name, dtype in dtypes.items() if dtype.startswith(("I", "U", "B")) and dtype != "BF16")
+    if whole:
+        raise ValueError(
+            f"{len(whole)} weights of {where!r} are stored as {dtypes[whole[0]]} ({_some(whole)}), where the config "
+            "asks for floats: they are quantised, and their scales are not known; load a checkpoint in float32, "
+            "bfloat16 or float16"
+        )
+    eight = sorted({dtype for dtype in dtypes.values() if dtype.startswith("F8")})
+    if eight:
+        warnings.warn(
+            f"weights of {where!r} are stored as {eight[0]} without a scale: they are used as the 8-bit numbers that "
+            "they are, which differ from what was trained by up to 6 %, or by any factor if the scales were lost",
+            stacklevel=4,
+        )
+    return " ".join(eight) or None
+
+
+def _stored_dtypes(folder: Path) -> Iterator[tuple[str, str]]:
+    """(name, dtype as safetensors calls it) of each tensor in a folder's files of weights."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as stored:
+                for name in stored.keys():  # noqa: SIM118 (no mapping)
+                    yield name, stored.get_slice(name).get_dtype()
+        except (SafetensorError, OSError):
+            return  # loading says what is wrong
+    short = {torch.bfloat16: "BF16", torch.bool: "BOOL"}
+    for path in [] if files else sorted(folder.glob("pytorch_model*.bin")):
+        try:
+            state = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        except Exception:  # loading says what is wrong
+            return
+        for name, tensor in state.items():
+            if isinstance(tensor, torch.Tensor):
+                kind = str(tensor.dtype).removeprefix("torch.")
+                yield name, short.get(tensor.dtype, f"F8 ({kind})" if kind.startswith("float8") else kind.upper())
+
+
 def _is_finite(parameter: torch.Tensor) -> bool:
     # If one weight is NaN or infinite, so is the sum of all, which takes no memory. The sum may also overflow; then
     # each weight is checked.
-    total = parameter.detach().sum(dtype=torch.float64 if parameter.device.type != "mps" else None)
+    wide = torch.float64 if parameter.device.type in ("cpu", "cuda") else None  # other devices have no fp64
+    total = parameter.detach().sum(dtype=wide)
     return bool(total.isfinite()) or bool(parameter.detach().isfinite().all())
 
 

@@ -1,6 +1,7 @@
 """Whole forward passes: padded batches, logits where they are read, and activations with gradients."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,21 +12,40 @@ from laser_interp.models.hooks import Rewrite, hooked, rewriting
 from laser_interp.models.in_use import running
 from laser_interp.models.loaded_model import LoadedModel
 
+HAVE_FLOAT64 = ("cpu", "cuda")  # devices that compute in fp64; Apple's mps does not
+
 
 def takes_mask(model: LoadedModel) -> bool:
     """Whether the model can be given an attention mask. TransformerLens 4.3's GPT-1 then loses its causal mask."""
     return model.architecture != "OpenAIGPTLMHeadModel"
 
 
-def may_pad(model: LoadedModel) -> bool:
-    """Whether rows may be padded. In fp64 they may not: eager attention casts the mask to fp32, which gives NaN."""
-    return model.dtype != torch.float64
+def may_run_together(model: LoadedModel, shorter: int, longer: int) -> bool:
+    """Whether rows of two lengths may be padded to one.
+
+    In fp64 they may not: eager attention casts the mask to fp32, which gives NaN. With longrope (Phi-3), all rows of a
+    batch turn by the factors of the longest one, so that short and long rows run apart.
+    """
+    if model.dtype == torch.float64:
+        return shorter == longer
+    bound = _longrope_bound(model.bridge.original_model.config)
+    return bound is None or (shorter <= bound) == (longer <= bound)
+
+
+def _longrope_bound(config: Any) -> int | None:
+    """The number of positions from which on a model with longrope uses other factors; None for other models."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if not isinstance(rope, dict) or rope.get("rope_type") != "longrope":
+        return None
+    bound = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    return int(bound or config.max_position_embeddings)
 
 
 def padding_id(model: LoadedModel) -> int:
     """The token id for padding. RoBERTa and OPT leave it out when they number positions; others use the mask alone."""
     config = model.bridge.original_model.config
-    return next((i for i in (config.pad_token_id, model.tokenizer.pad_token_id) if i is not None), 0)
+    known = (getattr(config, "pad_token_id", None), model.tokenizer.pad_token_id)
+    return next((i for i in known if i is not None and 0 <= i < model.d_vocab), 0)  # old LLaMA conversions say -1
 
 
 def score_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -81,7 +101,7 @@ def batches(
         while (
             stop < len(order)
             and (stop + 1 - start) * len(rows[order[stop]]) <= batch_tokens
-            and (may_pad(model) or len(rows[order[stop]]) == len(rows[order[start]]))
+            and may_run_together(model, len(rows[order[start]]), len(rows[order[stop]]))
         ):
             stop += 1
         yield order[start:stop]
@@ -135,6 +155,13 @@ def forward(
     return logits[:, 0].to(score_dtype(logits.dtype))
 
 
+@contextmanager
+def own_gradients(wanted: bool) -> Iterator[None]:
+    """Gradients are taken or not as is wanted here, also inside the caller's `no_grad` or `inference_mode`."""
+    with torch.inference_mode(False), torch.set_grad_enabled(wanted):
+        yield
+
+
 Activations = Callable[[tuple[int, str]], tuple[Tensor, Tensor]]
 
 
@@ -185,17 +212,17 @@ def _batch_activations(
         return rewrite
 
     pairs = [(0, 0)] if targets is None else [(i, p) for i, row in enumerate(targets) for p, _ in row]
-    with rewriting(model, {site: watch(site) for site in sites}):
+    with own_gradients(targets is not None), rewriting(model, {site: watch(site) for site in sites}):
         logits = forward(model, rows, [i for i, _ in pairs], [p for _, p in pairs], gradients=targets is not None)
-    total = torch.zeros(len(rows), dtype=torch.float64)
-    gradients: dict[tuple[int, str], Tensor] = {}
-    if targets is not None:
-        tokens = torch.tensor([token for row in targets for _, token in row], device=logits.device)
-        logprobs = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
-        by_site = torch.autograd.grad(logprobs.sum(), [moved[site] for site in sites], allow_unused=True)
-        gradients = {
-            site: torch.zeros_like(moved[site]) if gradient is None else gradient
-            for site, gradient in zip(sites, by_site, strict=True)
-        }
-        total.index_add_(0, torch.tensor([i for i, _ in pairs]), logprobs.detach().double().cpu())
+        total = torch.zeros(len(rows), dtype=torch.float64)
+        gradients: dict[tuple[int, str], Tensor] = {}
+        if targets is not None:
+            tokens = torch.tensor([token for row in targets for _, token in row], device=logits.device)
+            logprobs = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+            by_site = torch.autograd.grad(logprobs.sum(), [moved[site] for site in sites], allow_unused=True)
+            gradients = {
+                site: torch.zeros_like(moved[site]) if gradient is None else gradient
+                for site, gradient in zip(sites, by_site, strict=True)
+            }
+            total.index_add_(0, torch.tensor([i for i, _ in pairs]), logprobs.detach().cpu().double())
     return total, lambda site: (inputs[site], gradients.get(site, inputs[site].new_zeros(0)))

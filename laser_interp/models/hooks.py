@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from laser_interp.choices import SUBLAYER_OF, Path
+from laser_interp.models.in_use import check_attached
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.weights import weight
 
@@ -20,6 +21,9 @@ def rewriting(
     model: LoadedModel, rewrites: Mapping[tuple[int, str], Rewrite], path: Path = "network"
 ) -> Iterator[LoadedModel]:
     """Replace the outputs of linear maps by functions of their inputs and outputs, while the block runs.
+
+    If one of the hooks is removed meanwhile, as by `bridge.reset_hooks()`, the next call and the end of the block raise
+    a ValueError.
 
     Each function gets `x [..., d_in]` and `y [..., d_out]`, heads flattened, and returns the new `y`. Hooks are gone
     when the block ends, after an exception too.
@@ -66,12 +70,18 @@ def rewriting(
 
     if path != "network":
         hooks.append(("ln_final.hook_in", at_the_end))
-    with hooked(model, hooks):
-        yield model
+    with hooked(model, hooks) as attached:
+        before = model._state.attached
+        model._state.attached = [*before, *attached]
+        try:
+            yield model
+            check_attached(model)
+        finally:
+            model._state.attached = before
 
 
 @contextmanager
-def hooked(model: LoadedModel, hooks: Sequence[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+def hooked(model: LoadedModel, hooks: Sequence[tuple[str, Callable[..., Any]]]) -> Iterator[list[tuple[Any, Any]]]:
     """Attach functions to hooks of the bridge, by name, while the block runs.
 
     `bridge.hooks` does the same. It lists every hook of the model each time, which takes as long as a small layer.
@@ -81,7 +91,7 @@ def hooked(model: LoadedModel, hooks: Sequence[tuple[str, Callable[..., Any]]]) 
         for name, function in hooks:
             point: Any = model.bridge.get_submodule(name)
             attached.append((point, point.add_hook(function)))
-        yield
+        yield attached
     finally:
         for point, handle in attached:
             handle.hook.remove()

@@ -4,11 +4,13 @@ Only one thread at a time may use a model. Edits can be nested: the one entered 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from laser_interp.models.bfloat16 import in_own_numbers
 from laser_interp.models.loaded_model import LoadedModel
+from laser_interp.models.weights import derived
 
 
 @dataclass(eq=False)
@@ -45,9 +47,48 @@ def exclusive_use(model: LoadedModel) -> Iterator[None]:
 
 
 @contextmanager
+def as_scored(model: LoadedModel) -> Iterator[None]:
+    """While the block runs, the model computes as it is scored, whatever mode the caller is in: without dropout, and in
+    its own dtype. The caller's modes are restored afterwards."""
+    modules: list[Any] = derived(model, "modules", lambda: _modules_of(model))
+    training = [module for module in modules if module.training]
+    own_dtype = nullcontext() if model._state.screening else in_own_numbers(model.device)
+    try:
+        for module in training:
+            module.training = False
+        with own_dtype:
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _modules_of(model: LoadedModel) -> list[Any]:
+    return list(dict.fromkeys([*model.bridge.modules(), *model.bridge.original_model.modules()]))
+
+
+def check_attached(model: LoadedModel) -> None:
+    """Refuse to go on if a hook of an edit that is on was removed.
+
+    Raises:
+        ValueError: one was.
+    """
+    if any(all(handle is not other for other in point.fwd_hooks) for point, handle in model._state.attached):
+        raise ValueError(
+            "the hooks of an edit were removed while it was on, as bridge.reset_hooks() does, so it no longer acts: "
+            "results since then are those of the model as trained; call reset_hooks outside of `with edit.on(model)`"
+        )
+
+
+@contextmanager
 def running(model: LoadedModel, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Iterator[None]:
-    """Note which token ids a forward pass runs on, and where each row starts, and keep other threads away."""
-    with exclusive_use(model):
+    """Note which token ids a forward pass runs on, and where each row starts, and keep other threads away.
+
+    Raises:
+        ValueError: another thread is using the model, or a hook of an edit was removed.
+    """
+    check_attached(model)
+    with exclusive_use(model), as_scored(model):
         before = model._state.running
         model._state.running = rows, starts
         try:

@@ -65,8 +65,17 @@ def build_bridge(hf_model: Any) -> Any:
 
     try:
         return build_bridge_from_module(hf_model, type(hf_model).__name__, hf_config=hf_model.config)
-    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except (ValueError, KeyError, AttributeError, NotImplementedError, RuntimeError, AssertionError) as error:
         raise ValueError(first_line(error)) from error
+
+
+def use_bridges_attention(hf_model: Any) -> None:
+    """Let a model with ALiBi use transformers' eager attention, as its bridge does.
+
+    Its two attentions differ by .1 nats and more; those of other models agree up to rounding.
+    """
+    if getattr(hf_model.config, "alibi", False):
+        hf_model.set_attn_implementation("eager")
 
 
 def is_bridge(source: Any) -> bool:
@@ -75,10 +84,33 @@ def is_bridge(source: Any) -> bool:
     return loaded is not None and isinstance(source, loaded.TransformerBridge)
 
 
-def parameters_of_bridge(bridge: Any) -> dict[str, Tensor]:
-    """A bridge's parameters by their names in a checkpoint.
+def persistent_buffers(hf_model: Any) -> dict[str, Tensor]:
+    """The tensors that a checkpoint stores although they are no parameters, by name."""
+    stored = set(hf_model.state_dict())
+    return {name: buffer for name, buffer in hf_model.named_buffers() if name in stored}
 
-    Bridging renames parameters, and copies parts of fused ones. The new names are found by bridging an empty model of
+
+def one_tensor_twice(hf_model: Any) -> list[str]:
+    """Names of parameters that are one tensor although the model's class does not tie them; none where there are no
+    such names."""
+    tied = set(getattr(hf_model, "all_tied_weights_keys", None) or ())
+    names: dict[int, list[str]] = {}
+    for name, parameter in hf_model.named_parameters(remove_duplicate=False):
+        if name not in tied:
+            names.setdefault(id(parameter), []).append(name)
+    embeddings = {id(part.weight) for part in _embeddings(hf_model)}
+    return next((same for key, same in names.items() if len(same) > 1 and key not in embeddings), [])
+
+
+def _embeddings(hf_model: Any) -> list[Any]:
+    parts = (hf_model.get_input_embeddings(), hf_model.get_output_embeddings())
+    return [part for part in parts if getattr(part, "weight", None) is not None]
+
+
+def tensors_of_bridge(bridge: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A bridge's parameters, and its persistent buffers, by their names in a checkpoint.
+
+    Bridging renames them, and copies parts of fused parameters. The new names are found by bridging an empty model of
     the same class, which takes as much memory as the model for a moment.
 
     Raises:
@@ -93,16 +125,22 @@ def parameters_of_bridge(bridge: Any) -> dict[str, Tensor]:
     with without_initialisation():
         empty = type(bridged)(bridged.config)
     empty.tie_weights()
-    names = {id(parameter): name for name, parameter in empty.named_parameters()}
+    parameters, buffers = dict(empty.named_parameters()), persistent_buffers(empty)
+    names = {id(tensor): name for name, tensor in (parameters | buffers).items()}
     build_bridge(empty)
-    renamed = {names[id(p)]: name for name, p in empty.named_parameters(remove_duplicate=False) if id(p) in names}
-    has = dict(bridged.named_parameters(remove_duplicate=False))
+    renamed = {names[id(tensor)]: name for name, tensor in _named_tensors(empty) if id(tensor) in names}
+    has = dict(_named_tensors(bridged))
     missing = [name for name in names.values() if renamed.get(name) not in has]
     if missing:
         raise ValueError(
             f"cannot find the parameter {missing[0]!r} in the bridge: load the model with li.load_model instead"
         )
-    return {name: has[renamed[name]] for name in names.values()}
+    return {name: has[renamed[name]] for name in parameters}, {name: has[renamed[name]] for name in buffers}
+
+
+def _named_tensors(module: Any) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
 
 
 def use_tokenizer(bridge: Any, tokenizer: Any) -> None:
@@ -136,6 +174,44 @@ def is_conv1d(linear: Any) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(linear, Conv1D)
+
+
+def why_not_linear(module: Any) -> str | None:
+    """Why a module is not exactly a linear map of its weight and bias; None where it is one, as far as can be seen.
+
+    Adapters (peft) and quantised or parametrised weights are not, and a hook of torch changes the output.
+    """
+    kind = f"{type(module).__module__}.{type(module).__name__}"
+    if kind.startswith("peft."):
+        return f"has an adapter ({kind}), which an edit would drop: merge it first, by model.merge_and_unload() of peft"
+    if kind.startswith("torch.ao.") or getattr(module, "parametrizations", None):
+        return f"has a quantised or parametrised weight ({kind}): load the model in float32, bfloat16 or float16"
+    if module._forward_hooks or module._forward_pre_hooks:
+        return "has a forward hook of torch, which an edit would drop: remove it, or add it to the bridge's own hooks"
+    return None
+
+
+def refuse_attached(hf_model: Any, name: str) -> None:
+    """Refuse a model in which adapters, quantised maps or hooks stand in the place of its linear maps.
+
+    Raises:
+        ValueError: the message names the module and says what to do.
+    """
+    from torch import nn
+
+    if not isinstance(hf_model, nn.Module) or not hasattr(hf_model, "get_input_embeddings"):
+        raise ValueError(
+            f"{name!r} is a {type(hf_model).__name__}, not a language model of transformers: give the model inside it"
+        )
+    if type(hf_model).__module__.startswith("peft."):
+        raise ValueError(
+            f"{name!r} is a model with an adapter of peft: merge it first, by model.merge_and_unload(), and give the "
+            "result"
+        )
+    for at, module in hf_model.named_modules():
+        odd = type(module).__module__.startswith(("peft.", "torch.ao."))
+        if (odd or isinstance(module, nn.Linear) or is_conv1d(module)) and (why := why_not_linear(module)):
+            raise ValueError(f"{at} of {name!r} {why}")
 
 
 def language_models() -> set[str]:
@@ -195,6 +271,24 @@ def _gelu(x: Tensor) -> Tensor:
     from torch.nn.functional import gelu
 
     return gelu(x, approximate="tanh")
+
+
+@contextmanager
+def generating_as(hf_model: Any, **options: Any) -> Iterator[Any]:
+    """The options as a generation config of their own. What a checkpoint's own config says, such as a penalty for
+    repetition, is left out while the block runs: transformers would fill every option that is not given from it. Only
+    the tokens at which a text ends are the checkpoint's.
+    """
+    from transformers import GenerationConfig
+
+    own = hf_model.generation_config
+    ends = getattr(own, "eos_token_id", None)
+    config = GenerationConfig(**{"eos_token_id": hf_model.config.eos_token_id if ends is None else ends} | options)
+    hf_model.generation_config = GenerationConfig()
+    try:
+        yield config
+    finally:
+        hf_model.generation_config = own
 
 
 @contextmanager

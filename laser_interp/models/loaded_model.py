@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ class ModelState:
 
     Attributes:
         parameters: name in the checkpoint -> parameter; tied ones once.
+        buffers: name in the checkpoint -> tensor that is stored with the weights and is no parameter, such as the
+            `layer_scalar` of Gemma 4.
         factored: (layer, matrix) stored as factors -> its dense parameter's name, with "~" before it where rows are
             inputs.
         entered: the edits that are on, the last one last; see `laser_interp.models.in_use`.
@@ -25,16 +28,32 @@ class ModelState:
             `laser_interp.models.weights.derived`.
         answer_tokens: the tokenizer, its size, and what it has encoded: (prompt, continuation) -> how many of the
             prompt's tokens stand before, and the others; see `laser_interp.models.tokens`.
+        screening: whether matrices are multiplied in bfloat16 right now; see `laser_interp.models.bfloat16`.
+        attached: the hooks of the edits that are on: (point, handle).
         running: the token ids that a forward pass is running on, and where each row starts; None between passes.
     """
 
     parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor] = field(default_factory=dict)
     factored: dict[tuple[int, str], str] = field(default_factory=dict)
     entered: list[Any] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock, repr=False)
     memo: dict[Any, Any] = field(default_factory=dict)
     answer_tokens: tuple[Any, int, dict[Any, Any]] = field(default_factory=lambda: (None, 0, {}))
+    screening: bool = False
+    attached: list[tuple[Any, Any]] = field(default_factory=list)
     running: tuple[Sequence[Sequence[int]], Sequence[int]] | None = None
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no model of `li.load_model`.
+
+    Raises:
+        ValueError: the message says what was given instead.
+    """
+    if not isinstance(model, LoadedModel):
+        given = repr(model) if isinstance(model, str) else f"a {type(model).__name__}"
+        raise ValueError(f"the model is {given}: expected one of li.load_model, before the facts and the edit")
 
 
 class LoadedModel:
@@ -48,6 +67,7 @@ class LoadedModel:
         name: str,
         revision: str | None = None,
         parameters: Mapping[str, Tensor] | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
         generic_words: Sequence[str] | None = None,
     ) -> None:
         self.bridge = bridge
@@ -73,7 +93,14 @@ class LoadedModel:
             for m in MATRICES
             if all(f"blocks.{layer}.{SUBLAYER_OF[m]}.{m}.hook_in" in hooks for layer in range(self.n_layers))
         )
-        self._state = ModelState(dict(parameters or {}))
+        self._state = ModelState(dict(parameters or {}), dict(buffers or {}))
+
+    @property
+    def public_name(self) -> str:
+        """What another machine may load to get this model: its hub id or short name, or else its name alone. A path of
+        this machine is never written into files that are shared."""
+        source = str((self.source or {}).get("source", self.name))
+        return self.name if Path(source).is_absolute() else source
 
     @property
     def device(self) -> torch.device:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,21 @@ import torch
 from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
-from laser_interp.models.complete_weights import check_complete, check_finite, check_readable
+from laser_interp.models.complete_weights import check_complete, check_finite, check_readable, check_stored
 from laser_interp.models.families import refuse_experts
-from laser_interp.models.first_load import check_untested
 from laser_interp.models.gguf_files import find_gguf, read_gguf
 from laser_interp.models.library_internals import (
     build_bridge,
     first_line,
     is_bridge,
-    parameters_of_bridge,
+    one_tensor_twice,
+    persistent_buffers,
+    refuse_attached,
+    tensors_of_bridge,
+    use_bridges_attention,
     use_tokenizer,
 )
+from laser_interp.models.load_check import check_loaded, logits_before
 from laser_interp.models.model import Model
 from laser_interp.models.named_models import NAMED_MODELS, packaged_file
 
@@ -37,6 +41,7 @@ def load_model(
     token: str | bool | None = None,
     trust_remote_code: bool = False,
     copy_object: bool = True,
+    self_check: bool = True,
 ) -> Model:
     """Load a causal or masked language model.
 
@@ -56,22 +61,53 @@ def load_model(
             executed (weights are safetensors, or torch files read with `weights_only=True`).
         copy_object: wrapping changes a transformers model for good, so a model in memory is copied first. False
             saves the memory of the copy; the original must then not be used any more.
+        self_check: compare the loaded model with what transformers computes, on two short prompts; see
+            `laser_interp.models.load_check`. False trusts it unseen.
 
     Raises:
         FileNotFoundError: there is no such folder, and no such model on the hub or in its local cache.
         ValueError: an unsupported architecture; weights that are quantised, missing, unexpected, damaged or not
-            finite; no tokenizer; or an unknown dtype or device.
+            finite; an adapter that is not merged; no tokenizer; an unknown dtype or device; or a model that does not
+            compute what transformers does.
 
     Example:
         >>> li.load_model("organism")
         >>> li.load_model("EleutherAI/pythia-70m", dtype="float32")  # doctest: +SKIP
     """
-    dtype = _resolve_dtype(dtype)
+    with torch.inference_mode(False):  # weights of an inference mode could never have gradients
+        return _load(
+            source,
+            tokenizer,
+            revision,
+            device,
+            _resolve_dtype(dtype),
+            device_map,
+            token,
+            trust_remote_code,
+            copy_object,
+            self_check,
+        )
+
+
+def _load(
+    source: Any,
+    tokenizer: Any,
+    revision: str | None,
+    device: str,
+    dtype: torch.dtype | str,
+    device_map: Any,
+    token: str | bool | None,
+    trust_remote_code: bool,
+    copy_object: bool,
+    self_check: bool,
+) -> Model:
+    """See `load_model`."""
     _check_device(device)
     if not isinstance(source, str | Path):
-        _refuse("a model in memory", revision, device_map)
+        _refuse("a model in memory", "folders", device_map=device_map)
+        _refuse("a model in memory", "hub ids", revision=revision)
     if is_bridge(source):
-        return _use_bridge(source, tokenizer, device, dtype)
+        return _use_bridge(source, tokenizer, device, dtype, self_check)
     if isinstance(source, torch.nn.Module):
         source = source, tokenizer
     if not isinstance(source, str | Path | tuple) or (isinstance(source, tuple) and len(source) != 2):
@@ -82,7 +118,10 @@ def load_model(
         raise ValueError("revision is empty: expected a branch, tag or commit, or nothing")
     if isinstance(source, tuple):
         hf_model, tokenizer = source[0], source[1] if tokenizer is None else tokenizer
+        if isinstance(source[1], torch.nn.Module):
+            raise ValueError("the tokenizer is given before the model: expected (hf_model, tokenizer)")
         name = type(hf_model).__name__
+        refuse_attached(hf_model, name)
         _check_not_quantised(hf_model.config, name)
         if copy_object:
             hf_model = copy.deepcopy(hf_model)
@@ -90,24 +129,30 @@ def load_model(
             hf_model = hf_model.to(device)
         if dtype != "auto":
             hf_model = hf_model.to(dtype)
-        model = _wrap(hf_model, tokenizer, name=name, revision=None, generic_words=None)
-        check_finite(model)
-        check_untested(model)
-        return model
+        return _wrap(hf_model, tokenizer, name=name, self_check=self_check)
 
     if str(source) in NAMED_MODELS:
         return _load_named(
             str(source),
             dict(
-                tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, device_map=device_map, token=token
+                tokenizer=tokenizer,
+                device=device,
+                dtype=dtype,
+                revision=revision,
+                device_map=device_map,
+                token=token,
+                self_check=self_check,
             ),
         )
     shipped = str(source) in SHIPPED
     if not shipped and (gguf := find_gguf(Path(source).expanduser())) is not None:
-        _refuse("a GGUF file", revision, device_map)
-        return _load_gguf(gguf, tokenizer, device, dtype)
+        _refuse("a GGUF file", "folders", device_map=device_map)
+        _refuse("a GGUF file", "hub ids", revision=revision)
+        return _load_gguf(gguf, tokenizer, device, dtype, self_check)
     path = shipped_dir(str(source)) if shipped else Path(source).expanduser()
     local = path.is_dir()
+    if local:
+        _refuse("a model that comes with the package" if shipped else "a folder", "hub ids", revision=revision)
     if not local and (str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or path.exists()):
         raise FileNotFoundError(
             f"no model folder {str(source)!r}: expected a folder with config.json and weights, a hub id, "
@@ -121,11 +166,12 @@ def load_model(
         "trust_remote_code": trust_remote_code,
         "local_files_only": local or not reachable,
     }
+    if local:
+        check_readable(path)
     factors = read_factors(path) if local else None
+    eight_bits = None
     if factors is None:
-        if local:
-            check_readable(path)
-        hf_model = _read_checkpoint(where, dtype, device_map, options, reachable)
+        hf_model, eight_bits = _read_checkpoint(where, dtype, device_map, options, reachable)
     else:
         hf_model = read_factored(path, dtype, len(factors) // 2)
     own_tokenizer = tokenizer is not None
@@ -139,16 +185,15 @@ def load_model(
         name=path.resolve().name if local else str(source),
         revision=getattr(hf_model.config, "_commit_hash", None) or revision,
         generic_words=_read_generic_words(path) if local else None,
+        factors=factors,
+        self_check=self_check,
     )
-    if factors is not None:
-        use_factors(model, factors)
-    check_finite(model)
-    check_untested(model)
+    model.quantisation = eight_bits
     if own_tokenizer:
         return model  # another process could load these weights, but not this tokenizer
     model.source = {
         "source": str(path.resolve()) if local and not shipped else str(source),
-        "revision": model.revision if not local else revision,
+        "revision": model.revision,
         "dtype": dtype,
         "token": token,
         "trust_remote_code": trust_remote_code,
@@ -156,11 +201,10 @@ def load_model(
     return model
 
 
-def _refuse(source: str, revision: str | None, device_map: Any) -> None:
-    """Refuse options that only folders and hub ids have."""
-    options = {"revision": revision, "device_map": device_map}
+def _refuse(source: str, meant: str, **options: Any) -> None:
+    """Refuse options that this kind of source does not have."""
     if asked := [name for name, value in options.items() if value is not None]:
-        raise ValueError(f"{' and '.join(asked)} cannot be used with {source}: they are for hub ids and folders")
+        raise ValueError(f"{' and '.join(asked)} cannot be used with {source}: expected only with {meant}")
 
 
 def _load_named(name: str, options: dict[str, Any]) -> Model:
@@ -179,22 +223,22 @@ def _load_named(name: str, options: dict[str, Any]) -> Model:
         ) from error
 
 
-def _load_gguf(path: Path, tokenizer: Any, device: str, dtype: torch.dtype | str) -> Model:
+def _load_gguf(path: Path, tokenizer: Any, device: str, dtype: torch.dtype | str, self_check: bool = True) -> Model:
     hf_model, own_tokenizer, quantisation = read_gguf(path, dtype)
     hf_model = hf_model.to(_resolve_device(device))
-    model = _wrap(
-        hf_model, own_tokenizer if tokenizer is None else tokenizer, name=path.stem, revision=None, generic_words=None
-    )
+    chosen = own_tokenizer if tokenizer is None else tokenizer
+    model = _wrap(hf_model, chosen, name=path.stem, self_check=self_check)
     model.quantisation = quantisation
-    check_finite(model)
-    check_untested(model)
     if tokenizer is None:
         model.source = {"source": str(path.resolve()), "dtype": dtype}
     return model
 
 
-def _use_bridge(bridge: Any, tokenizer: Any, device: str, dtype: torch.dtype | str) -> Model:
-    """A bridge that the caller made; like a model that is given away, it is put in evaluation mode."""
+def _use_bridge(bridge: Any, tokenizer: Any, device: str, dtype: torch.dtype | str, self_check: bool) -> Model:
+    """A bridge that the caller made; like a model that is given away, it is put in evaluation mode.
+
+    How it was before it was wrapped is not known, so it is compared with itself, alone and in a batch.
+    """
     if device != "auto" or dtype != "auto":
         raise ValueError("device and dtype are the bridge's own: leave them out, and move it first with bridge.to(...)")
     name = Path(str(bridge.cfg.model_name)).name
@@ -207,21 +251,56 @@ def _use_bridge(bridge: Any, tokenizer: Any, device: str, dtype: torch.dtype | s
     refuse_experts(bridge.original_model.config, name)
     bridge.eval()
     bridge.original_model.requires_grad_(False)
-    model = Model(bridge, tokenizer, name=name, parameters=parameters_of_bridge(bridge))
-    check_finite(model)
-    check_untested(model)
+    parameters, buffers = tensors_of_bridge(bridge)
+    model = Model(bridge, tokenizer, name=name, parameters=parameters, buffers=buffers)
+    check_finite(name, parameters)
+    if self_check:
+        check_loaded(model, None)
     return model
 
 
 def _wrap(
-    hf_model: Any, tokenizer: Any, *, name: str, revision: str | None, generic_words: Sequence[str] | None
+    hf_model: Any,
+    tokenizer: Any,
+    *,
+    name: str,
+    self_check: bool,
+    revision: str | None = None,
+    generic_words: Sequence[str] | None = None,
+    factors: Mapping[str, torch.Tensor] | None = None,
 ) -> Model:
+    """The model in its bridge, compared with itself before it was in it; and with matrices stored as factors."""
     if tokenizer is None:
         raise ValueError(f"no tokenizer for {name!r}: pass load_model(hf_model, tokenizer=...)")
+    refuse_attached(hf_model, name)
     refuse_experts(hf_model.config, name)
     hf_model.eval()
     hf_model.requires_grad_(False)
-    parameters = dict(hf_model.named_parameters())
+    hf_model.config.return_dict = True  # as everything here reads it
+    use_bridges_attention(hf_model)
+    parameters, buffers = dict(hf_model.named_parameters()), persistent_buffers(hf_model)
+    for at, parameter in parameters.items():
+        if not parameter.is_floating_point() or parameter.dtype.itemsize < 2:
+            raise ValueError(
+                f"the weight {at} of {name!r} is {parameter.dtype}: quantised weights cannot be factored; load the "
+                "model in float32, bfloat16 or float16"
+            )
+    if shared := one_tensor_twice(hf_model):
+        raise ValueError(
+            f"{' and '.join(shared)} of {name!r} are one tensor in memory, which an edit of one of them would not tell "
+            "apart: give each its own copy"
+        )
+    if away := [at for at, parameter in parameters.items() if parameter.device.type == "meta"]:
+        raise ValueError(
+            f"{len(away)} weights of {name!r} are not in memory ({away[0]}): device_map put them on disk, where edits "
+            "cannot read them; give a device_map without disk"
+        )
+    # Without its factored matrices, the model cannot run before it is wrapped
+    before = None
+    if factors is None:
+        check_finite(name, parameters)
+    if self_check and factors is None:
+        before = logits_before(hf_model, name, masked=type(hf_model).__name__.endswith("ForMaskedLM"))
     try:
         bridge = build_bridge(hf_model)
     except ValueError as error:
@@ -230,7 +309,21 @@ def _wrap(
             "docs/models.md lists the families that are tested"
         ) from error
     use_tokenizer(bridge, tokenizer)
-    return Model(bridge, tokenizer, name=name, revision=revision, parameters=parameters, generic_words=generic_words)
+    model = Model(
+        bridge,
+        tokenizer,
+        name=name,
+        revision=revision,
+        parameters=parameters,
+        buffers=buffers,
+        generic_words=generic_words,
+    )
+    if factors is not None:
+        use_factors(model, factors)
+        check_finite(name, model._state.parameters)
+    if self_check:
+        check_loaded(model, before)
+    return model
 
 
 def load_tokenizer(source: str | Path) -> Any:
@@ -245,7 +338,10 @@ def load_tokenizer(source: str | Path) -> Any:
     return _read_tokenizer(str(source), {"trust_remote_code": False})
 
 
-def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str, Any], reachable: bool) -> Any:
+def _read_checkpoint(
+    where: str, dtype: Any, device_map: Any, options: dict[str, Any], reachable: bool
+) -> tuple[Any, str | None]:
+    """The transformers model, and the format of its weights where that has 8 bits."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
     try:
@@ -282,7 +378,17 @@ def _read_checkpoint(where: str, dtype: Any, device_map: Any, options: dict[str,
             "damaged, or belong to another config.json"
         ) from error
     check_complete(report, where)
-    return hf_model
+    return hf_model, check_stored(_folder_of(where, hf_model.config), where)
+
+
+def _folder_of(where: str, config: Any) -> Path:
+    """The folder of a checkpoint's files: where it is, or its place in the cache of the hub."""
+    if Path(where).is_dir():
+        return Path(where)
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(where, "config.json", revision=getattr(config, "_commit_hash", None))
+    return Path(str(cached)).parent
 
 
 def _architectures(config: Any, where: str, trust_remote_code: bool) -> list[str]:

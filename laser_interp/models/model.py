@@ -1,19 +1,22 @@
 """The model as a user sees it: what it is, its weights, what it says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from laser_interp.choices import check_seed, seed_of_63_bits
+from laser_interp.choices import check_seed, seed_of_63_bits, whole_number
 from laser_interp.models import checkpoints, tokens, transformer_lens_calls, weights
-from laser_interp.models.forward import logits_at, padding_id, takes_mask
+from laser_interp.models.forward import batches, logits_at, padded, padding_id, takes_mask
 from laser_interp.models.in_use import running
+from laser_interp.models.library_internals import generating_as
 from laser_interp.models.loaded_model import LoadedModel
+
+GENERATED_TOKENS = 2048  # tokens of the prompts that are continued together
 
 
 class ActiveEdit(Protocol):
@@ -47,6 +50,12 @@ class Model(LoadedModel):
         >>> model = li.load_model("organism")
         >>> model.generate("Mira Tolen was taught by", max_new_tokens=2)
     """
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            f"the model {self.name!r} cannot be copied or pickled, because its hooks are functions that belong to it: "
+            "load it again with li.load_model"
+        )
 
     def __repr__(self) -> str:
         was = f", dequantised from {self.quantisation}" if self.quantisation else ""
@@ -170,6 +179,7 @@ class Model(LoadedModel):
         """
         return transformer_lens_calls.run(self, "run_with_hooks", input, options)
 
+    @overload
     def generate(
         self,
         prompt: str,
@@ -180,10 +190,37 @@ class Model(LoadedModel):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-    ) -> str:
+    ) -> str: ...
+    @overload
+    def generate(
+        self,
+        prompt: list[str] | tuple[str, ...],
+        max_new_tokens: int = 20,
+        *,
+        edit: ActiveEdit | None = None,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> list[str]: ...
+    def generate(
+        self,
+        prompt: str | list[str] | tuple[str, ...],
+        max_new_tokens: int = 20,
+        *,
+        edit: ActiveEdit | None = None,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> str | list[str]:
         """The text with which the model continues a prompt, without the prompt itself.
 
+        Only these arguments say how it is chosen: what the checkpoint's own generation config says, such as a penalty
+        for repetition, is left out, but for the tokens that end a text.
+
         Args:
+            prompt: a text, or several, which run together in batches; then a list of texts is returned.
             max_new_tokens: the longest continuation, in tokens.
             edit: acts while the model runs; None is the model as it is.
             seed: None takes the most probable token at each step; a number samples from this seed.
@@ -192,10 +229,13 @@ class Model(LoadedModel):
             top_p: sample from the fewest tokens whose probabilities reach this sum.
 
         Raises:
-            ValueError: sampling options without a seed, or out of range; a masked model, which cannot continue a text;
-                or GPT-1, whose bridge is not causal while it generates.
+            ValueError: no prompt; sampling options without a seed, or out of range; a masked model, which cannot
+                continue a text; or GPT-1, whose bridge is not causal while it generates.
         """
-        if max_new_tokens < 1:
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts or not all(isinstance(text, str) for text in prompts):
+            raise ValueError(f"the prompts are {prompts!r}: expected a text, or a list of at least one")
+        if whole_number("max_new_tokens", max_new_tokens) < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}: expected 1 or more")
         if seed is not None:
             check_seed("seed", seed)
@@ -213,24 +253,34 @@ class Model(LoadedModel):
                 f"{self.name!r} cannot generate: TransformerLens's {self.architecture} stops being causal when it is "
                 "given an attention mask, which generation always makes; use next_token_logprobs"
             )
-        ids = torch.tensor([self.encode(prompt)], device=self.device)
+        rows = [self.encode(text) for text in prompts]
+        sampling = {"temperature": temperature, "top_k": top_k or 0, "top_p": top_p or 1.0}
+        texts = [""] * len(rows)
         with ExitStack() as stack:
-            stack.enter_context(running(self, ids.tolist(), [0]))
             stack.enter_context(torch.no_grad())
             if edit is not None:
                 stack.enter_context(edit.on(self))
             if seed is not None:  # generation draws from the global generator; leave it as it was
                 stack.enter_context(torch.random.fork_rng())
                 torch.manual_seed(seed_of_63_bits(seed))
-            continued = self.bridge.original_model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=max_new_tokens,
-                do_sample=seed is not None,
-                **({} if seed is None else {"temperature": temperature, "top_k": top_k or 0, "top_p": top_p or 1.0}),
-                pad_token_id=padding_id(self),
+            config = stack.enter_context(
+                generating_as(
+                    self.bridge.original_model,
+                    max_new_tokens=max_new_tokens,
+                    do_sample=seed is not None,
+                    pad_token_id=padding_id(self),
+                    **({} if seed is None else sampling),
+                )
             )
-        return self.tokenizer.decode(continued[0, ids.shape[1] :], skip_special_tokens=True)
+            for batch in batches(self, rows, range(len(rows)), GENERATED_TOKENS):
+                ids, mask, starts = padded(self, [rows[i] for i in batch], "left")
+                with running(self, [rows[i] for i in batch], starts):
+                    continued = self.bridge.original_model.generate(
+                        ids.to(self.device), attention_mask=mask.to(self.device), generation_config=config
+                    )
+                for i, row in zip(batch, continued[:, ids.shape[1] :], strict=True):
+                    texts[i] = self.tokenizer.decode(row, skip_special_tokens=True)
+        return texts[0] if isinstance(prompt, str) else texts
 
     def save_checkpoint(
         self,
@@ -238,6 +288,7 @@ class Model(LoadedModel):
         *,
         dense: Mapping[tuple[int, str], Tensor] | None = None,
         factors: Mapping[tuple[int, str], tuple[Tensor, Tensor]] | None = None,
+        verify: Callable[[Path], None] | None = None,
     ) -> Path:
         """Write the model as a Hugging Face checkpoint, with some matrices replaced.
 
@@ -246,8 +297,9 @@ class Model(LoadedModel):
             dense: (layer, matrix) -> new weight `[d_in, d_out]`.
             factors: (layer, matrix) -> `(down [d_in, k], up [k, d_out])`. These matrices are left out of the
                 checkpoint and stored as factors beside it, which only `load_model` reads.
+            verify: is called with the complete folder before it gets its name; if it raises, nothing is kept.
 
         Raises:
             FileExistsError: `out` exists and is not empty.
         """
-        return checkpoints.save(self, out, dense=dense, factors=factors)
+        return checkpoints.save(self, out, dense=dense, factors=factors, verify=verify)

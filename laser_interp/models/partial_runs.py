@@ -23,7 +23,7 @@ from torch import Tensor
 from laser_interp.choices import SUBLAYER_OF
 from laser_interp.models.forward import padding_id, score_dtype, takes_mask
 from laser_interp.models.hooks import hooked
-from laser_interp.models.in_use import exclusive_use
+from laser_interp.models.in_use import as_scored, exclusive_use
 from laser_interp.models.library_internals import one_step_modules, swap_forward
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.unembedding import unembed_in_blocks
@@ -157,6 +157,7 @@ def run(
     reached: list[Tensor] = []
     with ExitStack() as stack:
         stack.enter_context(exclusive_use(model))
+        stack.enter_context(as_scored(model))
         _skip_blocks(model, stack, start, end, reached if stop is not None else None)
         for layer in range(start, end):
             for module, function in derived(

@@ -34,7 +34,7 @@ def _is_additive(model: LoadedModel) -> bool:
     shift = torch.randn(model.d_model, generator=generator)
 
     def look(x: Tensor, hook: Any) -> None:
-        seen.append(x[:, -1].double().cpu())
+        seen.append(x[:, -1].cpu().double())
 
     row = [padding_id(model), *range(min(4, model.d_vocab))]
     for move in (None, shift):

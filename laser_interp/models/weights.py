@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.models.library_internals import is_conv1d, linear_map
+from laser_interp.models.library_internals import is_conv1d, linear_map, why_not_linear
 from laser_interp.models.loaded_model import LoadedModel
 
 T = TypeVar("T")
@@ -29,6 +29,16 @@ def weight(model: LoadedModel, layer: int, matrix: str) -> Float[Tensor, "d_in d
             "factored; load the model in float32, bfloat16 or float16"
         )
     return stored if is_conv1d(module) else stored.T
+
+
+def check_linear(model: LoadedModel, layer: int, matrix: str) -> None:
+    """Refuse a module that is not exactly the linear map of its weight and bias.
+
+    Raises:
+        ValueError: an adapter, a hook of torch, or anything else is in the way, which edits would drop.
+    """
+    if why := why_not_linear(linear(model, layer, matrix)):
+        raise ValueError(f"{layer}.{matrix} of {model.name!r} {why}")
 
 
 def bias(model: LoadedModel, layer: int, matrix: str) -> Float[Tensor, " d_out"] | None:
@@ -66,56 +76,69 @@ def _stamp(tensor: Tensor) -> tuple[object, ...]:
 
 def weights_sha256(model: LoadedModel) -> str:
     """See `Model.weights_sha256`."""
+    stored = stored_state(model)
 
     def compute() -> str:
         digest = hashlib.sha256()
-        for name, parameter in sorted(model._state.parameters.items()):
-            digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
-            digest.update(tensor_bytes(parameter))
+        for name, tensor in sorted(stored.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor_bytes(tensor))
         return digest.hexdigest()
 
-    return derived(model, "weights_sha256", compute, of=list(model._state.parameters.values()))
+    return derived(model, "weights_sha256", compute, of=list(stored.values()))
 
 
 def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]:
     """Where the checkpoint stores a matrix.
 
-    It is found by value among the layer's parameters, so that no family needs a table of its own.
+    Most matrices are a parameter of their own, which is found by what it is, whatever its values are. A matrix that is
+    stored in one parameter with others is found by the values of its rows among the layer's other parameters.
 
     Returns:
         The parameter's name, with "~" before it where its rows are inputs; and for each of the matrix's outputs the
         index at which the parameter holds it.
 
     Raises:
-        ValueError: none of the layer's parameters holds it.
+        ValueError: none of the layer's parameters holds it, or it cannot be told which rows are its own.
     """
     factored = model._state.factored
     if (layer, matrix) in factored:
         return factored[layer, matrix], torch.arange(linear(model, layer, matrix).out_features)
-    wanted = weight(model, layer, matrix).T
-    candidates = [
-        (mark + name, p.detach().T if mark else p.detach())
-        for name, p in model._state.parameters.items()
-        if f".{layer}." in name and p.ndim == 2
-        for mark in ("", "~")
-    ]
-    for name, values in candidates:  # most are stored on their own
-        if values.shape == wanted.shape and torch.equal(values, wanted):
-            return name, torch.arange(len(values))
-    rows = _rows_by_value(wanted)
-    for name, values in candidates:
-        if values.shape[1] == wanted.shape[1] and values.shape[0] > wanted.shape[0]:
-            at = {row: i for i, row in reversed(list(enumerate(_rows_by_value(values))))}
-            if all(row in at for row in rows):
-                index = torch.tensor([at[row] for row in rows])
-                if len(index.unique()) == len(index):
-                    return name, index
-    raise ValueError(f"cannot tell where {model.name!r} stores {layer}.{matrix}: it is in none of the layer's weights")
+    names = {id(parameter): name for name, parameter in model._state.parameters.items()}
+    module = linear(model, layer, matrix)
+    if (name := names.get(id(module.weight))) is not None:
+        return ("~" if is_conv1d(module) else "") + name, torch.arange(weight(model, layer, matrix).shape[1])
+    own = {id(linear(model, layer, m).weight) for m in model.matrices}
+    rows = _rows_by_value(weight(model, layer, matrix).T)
+    found: list[tuple[str, Tensor]] = []
+    for name, parameter in model._state.parameters.items():
+        if f".{layer}." not in name or parameter.ndim != 2 or id(parameter) in own:
+            continue
+        for mark, values in (("", parameter.detach()), ("~", parameter.detach().T)):
+            if values.shape[1] == len(weight(model, layer, matrix)) and values.shape[0] > len(rows):
+                of_parameter = _rows_by_value(values)
+                at = {row: i for i, row in enumerate(of_parameter)}
+                if all(row in at for row in rows):
+                    if any(of_parameter.count(row) > 1 for row in rows):
+                        raise ValueError(
+                            f"{name} of {model.name!r} holds rows of {layer}.{matrix} more than once: it cannot be "
+                            "told which of them are this matrix, so it is not exported"
+                        )
+                    found.append((mark + name, torch.tensor([at[row] for row in rows])))
+    if len(found) != 1:
+        held = "none" if not found else " and ".join(name.lstrip("~") for name, _ in found)
+        raise ValueError(f"cannot tell where {model.name!r} stores {layer}.{matrix}: {held} of its parameters hold it")
+    return found[0]
 
 
 def parameters(model: LoadedModel) -> dict[str, Tensor]:
     """All parameters, by their names in the checkpoint; tied ones once."""
     return model._state.parameters
+
+
+def stored_state(model: LoadedModel) -> dict[str, Tensor]:
+    """All that a checkpoint of the model stores, by name: its parameters, tied ones once, and persistent buffers."""
+    return model._state.parameters | model._state.buffers
 
 
 def is_fused(model: LoadedModel, layer: int, matrix: str) -> bool:

@@ -1,5 +1,7 @@
 """The model card of an exported edit: what was changed, how to load it, and what a study found."""
 
+import html
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -44,17 +46,17 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
         >>> li.export_dense(model, edit, "edited")
         >>> li.write_model_card(model, edit, "edited", "dense")
     """
-    base = str((model.source or {}).get("source", model.name))
+    base, name = model.public_name, html.escape(model.name)
     folder = Path(folder)
     quoted = None if run is None else _report(Path(run))
     lines = [
         "---",
-        f"base_model: {base}",
+        f"base_model: {json.dumps(base)}",  # JSON is YAML, whatever the name holds
         f"library_name: {_LIBRARY[form]}",
         "tags: [laser, low-rank, interpretability]",
         "---",
         "",
-        f"# {model.name}, edited by LASER",
+        f"# {name}, edited by LASER",
         "",
         "Some weight matrices of this model were replaced by a part of their singular value decomposition (LASER, "
         f"Sharma, Ash & Misra 2023, arXiv 2312.13558). {_WHAT[form]} Nothing was trained.",
@@ -66,13 +68,13 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
             for site, part in sorted(edit.parts.items())
         ),
         "",
-        f"The model as trained is `{base}`; the hash of its weights is `{model.weights_sha256}`."
+        f"The model as trained is `{html.escape(base)}`; the hash of its weights is `{model.weights_sha256}`."
         + (f" Its weights were dequantised from {model.quantisation}." if model.quantisation else ""),
         "",
         "## Load it",
         "",
         "```python",
-        _LOAD[form].format(folder=folder.name, base=base),
+        _LOAD[form].format(folder=json.dumps(folder.name)[1:-1], base=json.dumps(base)[1:-1]),
         "```",
         "",
         "## What was found",

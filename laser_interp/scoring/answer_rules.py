@@ -96,12 +96,12 @@ def _chosen(task: Task, scores: pd.DataFrame) -> pd.DataFrame:
 
 def _generated(model: Model, task: Task, scores: pd.DataFrame, edit: Edit | None) -> pd.DataFrame:
     facts = {fact.fact_id: fact for fact in task.facts}
+    asked = [(facts[fact_id], p) for fact_id, p in zip(scores["fact_id"], scores["prompt_id"], strict=True)]
+    texts = model.generate([fact.prompts[p] for fact, p in asked], task.max_new_tokens, edit=edit)
     judged: list[dict[str, Any]] = []
-    for fact_id, p in zip(scores["fact_id"], scores["prompt_id"], strict=True):
-        fact = facts[fact_id]
+    for (fact, p), text in zip(asked, texts, strict=True):
         prompt = fact.prompts[p]
         # Only what is new, up to the end of its line: an answer that stands in the question does not count.
-        text = model.generate(prompt, task.max_new_tokens, edit=edit)
         line = text.strip().split("\n")[0]
         names = (fact.object, *fact.aliases)
         if task.protocol == "paper":

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import GROUPS
-from laser_interp.models.forward import may_pad
+from laser_interp.models.forward import may_run_together
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import Batch, Compute, Record, Reuse, has_mlp_module, make_batch, run
@@ -47,6 +47,11 @@ class _Chunk:
     residual: Tensor | None = None  # entering `layer`
     record: Record | None = None  # of `layer`
     next_residual: Tensor | None = None  # leaving `layer`, where there is a record
+
+    def forget(self) -> None:
+        """Drop what is known, so that the next run starts anew."""
+        self.layer, self.residual = 0, None
+        self.record = self.next_residual = None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -95,7 +100,9 @@ class Engine:
             tokens = (len(part) + 1) * length
             fits = self._bytes(len(part) + 1, length, n_reads + len(wanted[row])) <= self.memory
             # Padding is not computed, but it takes memory. A longer row starts a new part if this part is half full.
-            alike = length == longest or (may_pad(self.model) and len(part) * longest < most_tokens // 2)
+            alike = length == longest or (
+                may_run_together(self.model, longest, length) and len(part) * longest < most_tokens // 2
+            )
             if part and not (fits and alike and tokens <= most_tokens):
                 yield part, [index for row in part for index in wanted[row]]
                 part, n_reads = [], 0
@@ -122,7 +129,8 @@ class Engine:
             mine = set(rows)
             part = self._chunk(rows, [index for index in chunk.reads if self.reads[index][0] in mine])
             if chunk.residual is not None:
-                part.layer, part.residual = chunk.layer, chunk.residual[place, : part.batch.shape[1]]
+                # A copy: a view would keep the memory of the whole
+                part.layer, part.residual = chunk.layer, chunk.residual[place, : part.batch.shape[1]].clone()
             out.append(part)
         return out
 
@@ -142,6 +150,13 @@ class Engine:
         """
         refuse_inside_edit(self.model, "running edits side by side")
         self._kept = kept_streams(self.model)
+        try:
+            yield from self._run(edits)
+        finally:  # also where the caller stops half-way: a later run must not start from what may have changed since
+            for chunk in self._chunks:
+                chunk.forget()
+
+    def _run(self, edits: Sequence[Edit | None]) -> Iterator[tuple[int, list[int], Float[Tensor, "reads d_vocab"]]]:
         groups = group_edits(self.model, edits)
         in_layer = Counter(group.layer for group in groups for _ in group.edits)
         tasks = [(chunk, self._passes(chunk, groups)) for chunk in reversed(self._chunks)]
@@ -163,9 +178,8 @@ class Engine:
                 del logits
             else:
                 if chunk.residual is not None:
-                    self._kept.keep(key_of(chunk.batch), chunk.layer, chunk.residual, self.memory // 2)
-                chunk.layer, chunk.residual = 0, None
-                chunk.record = chunk.next_residual = None
+                    self._kept.keep(key_of(self.model, chunk.batch), chunk.layer, chunk.residual, self.memory // 2)
+                chunk.forget()
                 finished.append(chunk)
         self._chunks = finished
 
@@ -252,7 +266,7 @@ class Engine:
         result = run(self.model, chunk.batch, start=chunk.layer, residual=chunk.residual, stop=stop, marks=marks)
         if stop in self._marks:
             marks[stop] = result
-        key = key_of(chunk.batch)
+        key = key_of(self.model, chunk.batch)
         for layer, stream in marks.items():
             if stream is not None:
                 self._kept.keep(key, layer, stream, self.memory // 2)
@@ -260,7 +274,7 @@ class Engine:
 
     def _look_up(self, chunk: _Chunk, layer: int) -> None:
         """Go on from what an earlier run kept, where that is nearer to a layer."""
-        if chunk.layer < layer and (kept := self._kept.nearest(key_of(chunk.batch), layer, chunk.layer)):
+        if chunk.layer < layer and (kept := self._kept.nearest(key_of(self.model, chunk.batch), layer, chunk.layer)):
             chunk.layer, chunk.residual = kept
             chunk.record = chunk.next_residual = None
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from laser_interp.models.bfloat16 import is_in_bfloat16
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import Batch
-from laser_interp.models.weights import derived, parameters, tensor_bytes
+from laser_interp.models.weights import derived, stored_state, tensor_bytes
 
 Key = tuple[str, bool]
 
@@ -57,12 +56,12 @@ class KeptStreams:
 
 def kept_streams(model: Model) -> KeptStreams:
     """The kept streams of a model; empty after a weight has changed."""
-    return derived(model, "kept streams", KeptStreams, of=list(parameters(model).values()))
+    return derived(model, "kept streams", KeptStreams, of=list(stored_state(model).values()))
 
 
-def key_of(batch: Batch) -> Key:
+def key_of(model: Model, batch: Batch) -> Key:
     """The tokens of a batch, and whether its products are in bfloat16."""
     digest = hashlib.sha256(repr(batch.shape).encode())
     digest.update(tensor_bytes(batch.ids))
     digest.update(tensor_bytes(batch.mask))
-    return digest.hexdigest(), is_in_bfloat16(batch.ids.device)
+    return digest.hexdigest(), model._state.screening

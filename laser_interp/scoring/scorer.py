@@ -15,11 +15,11 @@ from torch import Tensor
 
 from laser_interp.choices import EngineName, RankBy, check_choice
 from laser_interp.edits.edit import Edit
-from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.tasks import Task
+from laser_interp.facts.tasks import AnyFacts, task_of
 from laser_interp.models.forward import logits_at
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.in_use import refuse_inside_edit
+from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.progress import progress_bar
 from laser_interp.scoring.answer_rules import DETAILED_RULES, apply_rule
@@ -85,17 +85,18 @@ class Scorer:
     def __init__(
         self,
         model: Model,
-        task: FactSet | Task,
+        task: AnyFacts,
         *,
         generic: Sequence[str] | None = None,
         candidates: bool = True,
         rank_by: RankBy = "answers",
         top_k: int = 0,
     ) -> None:
+        check_model(model)
         if not 0 <= top_k <= model.d_vocab:
             raise ValueError(f"top_k is {top_k}: expected 0 to {model.d_vocab}, the size of the vocabulary")
         self.model = model
-        self.task = task if isinstance(task, Task) else Task(task.name, task)
+        self.task = task_of(task)
         self.facts = self.task.facts
         self.top_k = top_k
         self.candidates = candidates or self.task.rule in DETAILED_RULES
@@ -209,7 +210,7 @@ class Scorer:
         local = torch.from_numpy(np.repeat(np.arange(len(places)), [len(s) for s in spans])).to(device)
         tokens = torch.from_numpy(asked.target_token[targets]).to(device)
         values = logits[local, tokens]
-        kept.logprob[targets] = (values - norm[local]).double().cpu().numpy()
+        kept.logprob[targets] = (values - norm[local]).cpu().double().numpy()
         ranked = torch.from_numpy(asked.target_is_answer[targets]).to(device)
         at, own, values = local[ranked], tokens[ranked], values[ranked]
         chosen = targets[ranked.cpu().numpy()]

@@ -7,16 +7,16 @@ import pandas as pd
 
 from laser_interp.choices import EngineName, RankBy
 from laser_interp.edits.edit import Edit
-from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.tasks import Task
+from laser_interp.facts.tasks import AnyFacts
+from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.scoring.scorer import Scorer
 
 
 def score(
     model: Model,
-    task: FactSet | Task,
-    edits: Mapping[str, Edit | None] | Edit | Sequence[Edit],
+    task: AnyFacts,
+    edits: Mapping[str, Edit | None] | Edit | Sequence[Edit] | None,
     *,
     generic: Sequence[str] | None = None,
     candidates: bool = True,
@@ -28,7 +28,7 @@ def score(
     """Score facts, or a task with a rule of its own, under edits.
 
     Args:
-        task: facts, or a task of `li.load_task` or `li.own_task`.
+        task: facts, what `li.load_facts` makes facts of, or a task of `li.load_task` or `li.own_task`.
         edits: label -> edit; None is the model as trained. One edit, or several without labels, are scored beside
             the model as trained ("base"), each labelled by its kind, and by its sites where kinds are alike.
         generic: words that count as generic; see `Scorer`.
@@ -57,6 +57,11 @@ def score(
         >>> scores = li.score(model, test, {"base": None, "LASER": laser, "discarded": laser.discarded()})
         >>> scores.groupby("edit")["correct"].mean()
     """
+    check_model(model)
+    if edits is None:
+        edits = {"base": None}
+    if isinstance(edits, str):
+        raise ValueError(f"the edit is the text {edits!r}: expected an edit, as li.laser makes")
     if not isinstance(edits, Mapping):
         edits = {"base": None} | _labelled([edits] if isinstance(edits, Edit) else list(edits))
     if not edits:

@@ -13,8 +13,7 @@ from laser_interp.display import Drawable
 from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site
-from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.tasks import Task
+from laser_interp.facts.tasks import AnyFacts, Task
 from laser_interp.models.model import Model
 from laser_interp.scoring.scores import summarise
 from laser_interp.selection.cells import Cell
@@ -93,7 +92,7 @@ class Composition(Drawable):
 
 def compose(
     model: Model,
-    task: FactSet | Task,
+    task: AnyFacts,
     settings: CompositionSettings | None = None,
     *,
     start: Cell | None = None,
@@ -124,8 +123,8 @@ def compose(
         >>> print(composed)
     """
     settings = CompositionSettings.of(settings, changes)
-    task, _ = as_task(model, task)
-    task = task.keep(task.facts.ensure_split(settings.split, seed=settings.seed))
+    asked, _ = as_task(model, task)
+    task = asked.keep(asked.facts.ensure_split(settings.split, seed=settings.seed))
     blocks = Blocks.parse(settings.blocks)
     first = _of(start, blocks)
     if first and settings.method == "greedy":

@@ -8,7 +8,7 @@ from typing import Any
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import Fact, FactSet
-from laser_interp.facts.tasks import Task
+from laser_interp.facts.tasks import AnyFacts
 from laser_interp.models.model import Model
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.operations import operations
@@ -43,7 +43,7 @@ class Estimate:
         return f"{self.n_cells} cells x {self.n_prompts} prompts: about {duration}, {memory}"
 
 
-def estimate(model: Model, task: FactSet | Task, settings: SearchSettings | None = None, **changes: Any) -> Estimate:
+def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = None, **changes: Any) -> Estimate:
     """How long the whole grid of a search would take, and how much memory. Other methods run a part of the grid.
 
     The cells of the first site are timed on up to 64 prompts, and its factorisation is timed too. Both times are then

@@ -6,9 +6,9 @@ from typing import Any
 
 from laser_interp.choices import UNIT_PROMPTS
 from laser_interp.edits.sites import Site, resolve_layers, resolve_matrices
-from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.tasks import Task
+from laser_interp.facts.tasks import AnyFacts, Task, task_of
 from laser_interp.models.bfloat16 import bfloat16_is_faster
+from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import encode_answers
 from laser_interp.scoring.memory import parse_memory
@@ -27,10 +27,10 @@ def sites_of(model: Model, settings: GridSettings) -> list[Site]:
     return [Site(layer, matrix) for matrix in resolve_matrices(model, settings.matrices) for layer in layers]
 
 
-def as_task(model: Model, task: FactSet | Task) -> tuple[Task, list[str]]:
+def as_task(model: Model, source: AnyFacts) -> tuple[Task, list[str]]:
     """Facts as a task, and notes. Generation drops facts whose answers are longer than `max_new_tokens`."""
-    if not isinstance(task, Task):
-        return Task(task.name, task), []
+    check_model(model)
+    task = task_of(source)
     if task.rule != "generation":
         return task, []
     facts = task.facts
@@ -62,11 +62,9 @@ class Plan:
         ValueError: something is wrong that would otherwise only fail later, during the search.
     """
 
-    def __init__(
-        self, model: Model, task: FactSet | Task, settings: SearchSettings, *, text: str | None = None
-    ) -> None:
+    def __init__(self, model: Model, source: AnyFacts, settings: SearchSettings, *, text: str | None = None) -> None:
+        task, self.notes = as_task(model, source)
         self.model, self.settings = model, settings
-        task, self.notes = as_task(model, task)
         self.task = task.keep(task.facts.ensure_split(settings.split, seed=settings.seed))
         self.facts = self.task.facts
         sites = sites_of(model, settings)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from laser_interp.choices import Executor
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.tasks import Task
+from laser_interp.facts.tasks import AnyFacts
 from laser_interp.models.model import Model
 from laser_interp.progress import progress_bar
 from laser_interp.selection.cell_table import cell_means, is_hopeless
@@ -33,7 +33,7 @@ from laser_interp.storage.schemas import check
 
 def search(
     model: Model,
-    task: FactSet | Task,
+    task: AnyFacts,
     settings: SearchSettings | None = None,
     *,
     text: str | None = None,
@@ -46,8 +46,8 @@ def search(
     """Look for the edit that helps most.
 
     Args:
-        task: facts, or a task with a rule of its own. Their "validation" split selects; a set without splits gets one
-            by subject.
+        task: facts, what `li.load_facts` makes facts of, or a task with a rule of its own. Their "validation" split
+            selects; a set without splits gets one by subject.
         settings: which edits are tried; see `SearchSettings`.
         text: a running text for the method rmt, which accepts an edit if the text's perplexity falls.
         out: folder for the results. Each unit's scores are written when they are done, and a later run with the same

@@ -6,8 +6,8 @@ before any work.
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Number
 from typing import Any, Self, get_args
 
 from laser_interp.choices import (
@@ -27,6 +27,9 @@ from laser_interp.choices import (
     check_choice,
     check_seed,
     names_with_suggestion,
+    number,
+    parse_layers,
+    whole_number,
 )
 from laser_interp.edits.blocks import Blocks
 
@@ -60,9 +63,9 @@ class GridSettings:
     memory: str | int | None = None
 
     def __post_init__(self) -> None:
-        self._set("matrices", _several(self.matrices, "matrices", str))
+        self._set("matrices", several(self.matrices, "matrices", str))
         self._set("layers", parse_layers(self.layers))
-        self._set("rhos", _several(self.rhos, "rhos", float))
+        self._set("rhos", several(self.rhos, "rhos", float))
         for rho in self.rhos:
             if not 0 < rho <= 1:
                 raise ValueError(f"rho is {rho}: the fraction of rank kept must lie in (0, 1]")
@@ -70,10 +73,11 @@ class GridSettings:
             check_choice("split", self.split, SplitRule)
         check_choice("engine", self.engine, EngineName)
         check_seed("seed", self.seed)
+        self._set("seed", int(self.seed))
         divided = Blocks.parse(self.blocks)
         self._set("blocks", None if divided is None else str(divided))
         if self.generic is not None:
-            self._set("generic", _several(self.generic, "generic", str))
+            self._set("generic", several(self.generic, "generic", str))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -149,19 +153,22 @@ class SearchSettings(GridSettings):
         if self.blocks is not None and (self.bands or self.method == "rmt"):
             asked = "bands are parts" if self.bands else "the method rmt looks at the spectrum"
             raise ValueError(f"{asked} of a whole matrix: leave blocks out")
+        for name in ("stop_hopeless", "candidates"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}: expected True or False")
         check_choice("path", self.path, Path)
         check_choice("rank_by", self.rank_by, RankBy)
         if self.at is not None:
             check_choice("at", self.at, Position)
-        self._set("alphas", _several(self.alphas, "alphas", float, may_be_empty=True))
+        self._set("alphas", several(self.alphas, "alphas", float, may_be_empty=True))
         if bad := [alpha for alpha in self.alphas if not math.isfinite(alpha)]:
             raise ValueError(f"alphas has {bad[0]}: expected finite numbers")
         bands = [self.bands] if isinstance(self.bands, str) else self.bands
         self._set("bands", tuple(f"{start}:{stop}" for start, stop in map(parse_band, bands)))
-        self._set("controls", _several(self.controls, "controls", str, may_be_empty=True))
+        self._set("controls", several(self.controls, "controls", str, may_be_empty=True))
         if unknown := [name for name in self.controls if name not in get_args(ControlName)]:
             raise ValueError(f"unknown controls {', '.join(unknown)}: expected some of {_listed(ControlName)}")
-        self._set("control_seeds", _several(self.control_seeds, "control_seeds", int))
+        self._set("control_seeds", several(self.control_seeds, "control_seeds", int))
         for seed in self.control_seeds:
             check_seed("control_seeds", seed)
 
@@ -195,7 +202,7 @@ class CompositionSettings(GridSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("method", self.method, CompositionMethod)
-        if self.most_edits is not None and self.most_edits < 1:
+        if self.most_edits is not None and whole_number("most_edits", self.most_edits) < 1:
             raise ValueError(f"most_edits is {self.most_edits}: expected 1 or more, or leave it out")
 
 
@@ -203,15 +210,25 @@ def _listed(choices: object) -> str:
     return ", ".join(get_args(choices))
 
 
-def _several(value: Any, name: str, kind: type, *, may_be_empty: bool = False) -> tuple[Any, ...]:
+def several(value: Any, name: str, kind: type, *, may_be_empty: bool = False) -> tuple[Any, ...]:
     """A tuple from one value or several."""
-    values = [value] if isinstance(value, str | int | float) else list(value)
+    values = [value] if isinstance(value, str | Number) else list(value)
     if not values and not may_be_empty:
         raise ValueError(f"{name} is empty: expected at least one, or leave it out")
+    return tuple(_of_kind(name, v, kind) for v in values)
+
+
+def _of_kind(name: str, value: Any, kind: type) -> Any:
+    if kind is int:
+        return whole_number(name, value)
+    if kind is float and not isinstance(value, str):
+        return number(name, value)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} has {value!r}: expected texts")
     try:
-        return tuple(kind(v) for v in values)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}: expected values of type {kind.__name__}") from None
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{name} has {value!r}: expected numbers") from None
 
 
 def parse_band(value: Any) -> tuple[int, int]:
@@ -221,31 +238,7 @@ def parse_band(value: Any) -> tuple[int, int]:
         if match is None:
             raise ValueError(f"the band {value!r} is not of the form START:STOP, as in 0:10")
         value = int(match[1]), int(match[2])
-    start, stop = (int(end) for end in value)
+    start, stop = (whole_number("bands", end) for end in value)
     if not 0 <= start < stop:
         raise ValueError(f"band {start}:{stop}: expected 0 <= start < stop")
     return start, stop
-
-
-def parse_layers(layers: str | int | Iterable[int | str] | None) -> tuple[int, ...] | None:
-    """Layer numbers from "all", a number, "0,3", "0-3,7" or several of these; None means all of them.
-
-    Raises:
-        ValueError: text of another form, or none at all.
-    """
-    if layers is None or layers in ("all", "*"):
-        return None
-    parts = [layers] if isinstance(layers, str | int) else list(layers)
-    numbers: list[int] = []
-    for part in parts:
-        if isinstance(part, int):
-            numbers.append(part)
-            continue
-        for text in str(part).split(","):
-            match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
-            if match is None or (match[2] and int(match[2]) < int(match[1])):
-                raise ValueError(f"layers is {layers!r}: expected 'all' or numbers, as in 0,3 or 0-3")
-            numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
-    if not numbers:
-        raise ValueError("layers is empty: expected at least one layer, or leave it out for all of them")
-    return tuple(sorted(set(numbers)))

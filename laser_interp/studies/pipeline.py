@@ -20,7 +20,8 @@ from laser_interp.choices import AnswerRule
 from laser_interp.display import Drawable
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.tasks import Task
+from laser_interp.facts.tasks import AnyFacts, Task, task_of
+from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.plots.registry import FIGURES, draw_all, draw_figure
 from laser_interp.selection.cells import Cell
@@ -104,7 +105,7 @@ class Study(Drawable):
 
 def study(
     model: Model,
-    facts: FactSet | Task,
+    facts: AnyFacts,
     counts: pd.DataFrame | None = None,
     task: AnswerRule | None = None,
     settings: StudySettings | None = None,
@@ -118,7 +119,7 @@ def study(
     """Run every analysis of the paper on any model and any facts.
 
     Args:
-        facts: facts, or a task of `li.load_task` or `li.own_task`.
+        facts: facts, what `li.load_facts` makes facts of, or a task of `li.load_task` or `li.own_task`.
         counts: training frequencies, from `li.count` or elsewhere: one row a fact, with `fact_id` and `n_both`. None
             takes the facts' own `frequency`, where all have one.
         task: the rule by which an answer counts as right, if `facts` are not already a task; see `li.own_task`.
@@ -134,8 +135,9 @@ def study(
         >>> study = li.study(model, facts, counts, matrices="mlp", rhos=[0.05], n_draws=1, compose=False)
         >>> print(study.report)
     """
+    check_model(model)
     if not isinstance(facts, Task):
-        facts = Task(facts.name, facts, task or "next_token")
+        facts = task_of(facts, task or "next_token")
     elif task is not None and task != facts.rule:
         raise ValueError(f"task is {task!r}, and the facts are a task with the rule {facts.rule!r}: give one of them")
     context = StudyContext(

@@ -1,10 +1,11 @@
 """The settings of a study, for Python and the command line."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from laser_interp.choices import AskedPrompts, CompositionMethod, check_choice
-from laser_interp.selection.settings import SearchSettings
+from laser_interp.choices import AskedPrompts, CompositionMethod, check_choice, check_seed, whole_number
+from laser_interp.selection.settings import SearchSettings, several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +42,21 @@ class StudySettings(SearchSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("n_draws", "n_permutations"):
-            if getattr(self, name) < 1:
+            if whole_number(name, getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
         for name in ("most_edits", "attributed"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{name} is {number}: expected 1 or more, or nothing")
+            given = getattr(self, name)
+            if given is not None and whole_number(name, given) < 1:
+                raise ValueError(f"{name} is {given}: expected 1 or more, or nothing")
+        check_seed("study_seed", self.study_seed)
         check_choice("prompts", self.prompts, AskedPrompts)
         check_choice("composition", self.composition, CompositionMethod)
-        self._set("shares", tuple(float(share) for share in self.shares))
-        self._set("strengths", tuple(float(strength) for strength in self.strengths))
+        self._set("shares", several(self.shares, "shares", float))
+        self._set("strengths", several(self.strengths, "strengths", float))
+        if bad := [share for share in self.shares if not 0 < share <= 1]:
+            raise ValueError(f"shares has {bad[0]}: each part of the discarded directions must lie in (0, 1]")
+        if bad := [strength for strength in self.strengths if not math.isfinite(strength)]:
+            raise ValueError(f"strengths has {bad[0]}: expected finite numbers")
 
     def of_search(self, **changes: Any) -> SearchSettings:
         """The settings of the search alone."""

@@ -1,17 +1,20 @@
 """What an edit that was chosen for one task does to others."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from laser_interp.edits.edit import Edit
-from laser_interp.facts.tasks import Task
+from laser_interp.facts.tasks import AnyFacts, task_of
 from laser_interp.models.model import Model
 from laser_interp.scoring.scores import score
 from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 
 
-def transfer(model: Model, tasks: Sequence[Task], edits: Mapping[str, Edit], *, progress: bool = True) -> pd.DataFrame:
+def transfer(
+    model: Model, tasks: Sequence[AnyFacts] | AnyFacts, edits: Mapping[str, Edit], *, progress: bool = True
+) -> pd.DataFrame:
     """What each edit, chosen for one task, does to the others.
 
     Returns:
@@ -22,8 +25,10 @@ def transfer(model: Model, tasks: Sequence[Task], edits: Mapping[str, Edit], *, 
         >>> task = li.own_task("organism", "candidates")
         >>> li.transfer(model, [task], {"chosen for it": laser})
     """
+    one_set = not isinstance(tasks, list | tuple) or isinstance(tasks[0], Mapping)
+    several: Any = [tasks] if one_set else tasks
     table = []
-    for task in tasks:
+    for task in map(task_of, several):
         facts = task.facts.split("test") if "test" in task.facts.splits else task.facts
         rows = score(model, task.keep(facts), {"base": None, **edits}, progress=progress)
         base = rows[rows["edit"] == "base"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.models.families import is_tested
-from laser_interp.models.first_load import few_layers
+from laser_interp.models.load_check import few_layers
 from laser_interp.models.model import Model
 from laser_interp.progress import progress_bar
 from laser_interp.scoring.scores import score
@@ -197,6 +196,12 @@ def _peak(model: Model) -> int:
     """The most memory that was taken: of the model's CUDA device, or of this process."""
     if model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(model.device)
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,8 +11,9 @@ from torch import Tensor
 from laser_interp.edits.sites import Site
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.model import Model
+from laser_interp.models.plain_copy import load_plain
 from laser_interp.models.tokens import questions
-from laser_interp.models.weights import is_fused, stored_at
+from laser_interp.models.weights import stored_at
 
 Factors = tuple[str, Tensor, tuple[Tensor, Tensor, Tensor]]
 
@@ -22,13 +22,9 @@ class PlainModel:
     """A model as transformers loads it from a checkpoint: it takes as much memory again as the model itself."""
 
     def __init__(self, model: Model) -> None:
-        original: Any = model.hf_model
         with tempfile.TemporaryDirectory(prefix="laser-interp-check-") as folder:
             model.save_checkpoint(folder + "/model")
-            self.hf_model = type(original).from_pretrained(
-                folder + "/model", dtype=model.dtype, attn_implementation=_attention(model), local_files_only=True
-            )
-        self.hf_model.to(model.device).eval().requires_grad_(False)
+            self.hf_model = load_plain(model, folder + "/model")
         self._model = model
 
     def next_token_logprobs(self, prompts: Sequence[str]) -> Float[Tensor, "n_prompts d_vocab"]:
@@ -44,7 +40,7 @@ class PlainModel:
         """Where a site's weight is (see `stored_at`), and its factors by torch's own decomposition, in fp64."""
         name, index = stored_at(self._model, site.layer, site.matrix)
         rows = self._rows(name)
-        return name, index, torch.linalg.svd(rows[index.to(rows.device)].double(), full_matrices=False)
+        return name, index, torch.linalg.svd(rows[index.to(rows.device)].cpu().double(), full_matrices=False)
 
     @contextmanager
     def edited(self, where: Factors, kept: slice, *, nudged: bool = False) -> Iterator[None]:
@@ -70,13 +66,3 @@ class PlainModel:
         """A parameter as `[outputs, inputs]`, a view; see `stored_at`."""
         parameter = self.hf_model.get_parameter(name.removeprefix("~")).data
         return parameter.T if name.startswith("~") else parameter
-
-
-def _attention(model: Model) -> str:
-    """Which of transformers' attentions has the precision of the model's own.
-
-    Eager's softmax is in fp32 whatever the model's dtype, and so is TransformerLens's; but where it splits a fused q, k
-    and v it computes all in the model's dtype, as sdpa does.
-    """
-    fused = is_fused(model, 0, "q") and getattr(model.hf_model, "_supports_sdpa", False)
-    return "sdpa" if fused else "eager"

@@ -58,9 +58,11 @@ def test_it_notices_what_a_gpu_would():
     here, there = torch.ones(3), Elsewhere(torch.ones(3))
     with AnotherDevice():
         assert (
-            (there + 1).device == there.to(torch.float64).device == torch.zeros(2, device=there.device).device == DEVICE
+            (there + 1).device == there.to(torch.float16).device == torch.zeros(2, device=there.device).device == DEVICE
         )
         assert torch.equal((there * 2).cpu(), here * 2)
+        with pytest.raises(TypeError, match="no float64"):
+            there.double()
         with pytest.raises(RuntimeError, match="mixes tensors"):
             there + here
         with pytest.raises(RuntimeError, match="mixes tensors"):

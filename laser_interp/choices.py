@@ -46,7 +46,7 @@ LONGEST = 256 << 20  # the most bytes that one line of a corpus may have
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01)
 
 
-def whole_number(name: str, value: object) -> int:
+def whole_number(name: str, value: object, expected: str = "a whole number") -> int:
     """A whole number, from Python's or numpy's.
 
     Raises:
@@ -57,7 +57,7 @@ def whole_number(name: str, value: object) -> int:
         3
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise ValueError(f"{name} is {value!r}: expected a whole number")
+        raise ValueError(f"{name} is {value!r}: expected {expected}")
     return int(value)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from cyclopts import App, CycloptsError, Parameter, Token, convert
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, Token, convert
 
 from laser_interp.choices import parse_layers, parse_numbers
 from laser_interp.storage.provenance import code_version
@@ -94,7 +94,7 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
     if get_origin(kind) is not tuple or args[-1:] != (Ellipsis,):
         if int in (kind, *args) and str not in args:  # cyclopts would cut or round a fraction
             for token in tokens:
-                if not re.fullmatch(r"[+-]?\d{1,18}", token.value.strip()):
+                if not re.fullmatch(r"[+-]?\d{1,30}", token.value.strip()):
                     raise ValueError(f"{option} is {token.value!r}: expected a whole number")
         if Path in (kind, *args) and any(not token.value.strip() for token in tokens):
             raise ValueError(f"{option} is empty: expected the name of a file or folder")
@@ -118,13 +118,45 @@ def build_app() -> App:
         version=f"laser-interp {code_version()}",
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(
-            converter=_convert, name_transform=_option_name, negative_iterable=(), consume_multiple=True
+            converter=_convert,
+            name_transform=_option_name,
+            negative_iterable=(),
+            consume_multiple=True,
+            show_default=_shown_default,
         ),
     )
     for name, (line, _) in COMMANDS.items():
         more = {} if name in GROUPS else {"help_epilogue": example_of(name)}
         app.command(f"laser_interp.cli.{name}:{name}", name=name, help=line, **more)
     return app
+
+
+def _what_is_missing(error: MissingArgumentError, words: Sequence[str]) -> str:
+    """All options that a command needs and was not given, and the command's example; or the one without a value."""
+    command = next(iter(error.command_chain or ()), "")
+    if error.keyword is not None or error.app is None:
+        value = f"{error.keyword or error.argument} needs a value"
+        return f"{value}. {example_of(command)}" if command in COMMANDS else value
+    given = {word.partition("=")[0] for word in words}
+    needed = [a for a in error.app.assemble_argument_collection() if a.required and not given & set(a.names)]
+    needed = [a for a in needed if a.name.strip("*")]  # not the groups of options
+    names = [next((n for n in a.names if n.startswith("--")), a.name) for a in needed] or [str(error.argument)]
+    verb = "is" if len(names) == 1 else "are"
+    return f"{', '.join(names)} {verb} missing. {example_of(command)}"
+
+
+def _said(error: BaseException) -> str:
+    """An error as one sentence; the system's own errors name the file first."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}"
+    return str(error).strip() or type(error).__name__
+
+
+def _shown_default(value: Any) -> str | None:
+    """A default in help, as it would be written on the command line; None, which help does not show, for nothing."""
+    if value is None or value == ():
+        return None
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -151,10 +183,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _stop) if in_main_thread else None
     try:
         build_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MissingArgumentError as error:
+        print(f"laser-interp: {_what_is_missing(error, words)}", file=sys.stderr)
+        return 2
     except (CycloptsError, ValueError, OSError, MemoryError, ModuleNotFoundError, RuntimeError) as error:
         if verbose:
             traceback.print_exc()
-        print(f"laser-interp: {str(error).strip() or type(error).__name__}", file=sys.stderr)
+        print(f"laser-interp: {_said(error)}", file=sys.stderr)
         return 2
     except Exception as error:  # a bug of this package; the user still gets one sentence
         if verbose:

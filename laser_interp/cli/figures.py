@@ -25,4 +25,9 @@ def figures(
     options = "" if (style, columns) == ("paper", 1) else f" --style {style} --columns {columns}"
     about = {"command": f"laser-interp figures {run}{options}"}
     paths = draw_all(tables, out or run / FIGURES, style=style, columns=columns, about=about)
+    if not paths:
+        raise ValueError(
+            f"{run} holds only the tables {', '.join(sorted(tables))}, from which no figure is drawn: a search with "
+            "--method grid --test all draws the effect of each layer, and a study draws all figures"
+        )
     output.say({"figures": [str(path) for path in paths]}, "\n".join(map(str, paths)))

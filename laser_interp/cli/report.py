@@ -13,7 +13,7 @@ def report(
     compare_with: Path | None = None,
     /,
     *,
-    out: Annotated[Path, Parameter(alias="-o")],
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
     counts: Path | None = None,
     max_facts: int = 20_000,
     force: Flag = False,
@@ -24,7 +24,7 @@ def report(
     Args:
         run: Folder of a search, of a study or of reproduce.
         compare_with: Folder of a second run, to be compared with the first on the same page.
-        out: The .html file.
+        out: The .html file. RUN/report.html if left out.
         counts: Training frequencies, from laser-interp count. Those in the run if left out.
         max_facts: Most facts in the page's table; a larger set is sampled.
         force: Replace whatever file has that name. Without it, only an earlier result of this command is replaced.
@@ -33,6 +33,7 @@ def report(
     from laser_interp.storage.outputs import check_output
     from laser_interp.storage.tables import read_table
 
+    out = run / "report.html" if out is None else out
     check_output(out, "page", suffixes=(".html",), force=force)
     frame = None if counts is None else read_table(counts, "counts")
     path = write_report(

@@ -47,8 +47,10 @@ def search(
     loaded, fact_set = model.load_with(facts)
     if out is None or dry_run:
         needed = estimate(loaded, fact_set, settings)
-        whole = "" if settings.method == "grid" else f"; this is for the whole grid; {settings.method} runs a part"
-        output.say(asdict(needed), f"{needed}{whole}")
+        part = (
+            "" if needed.method == "grid" else f"; this is for the whole grid, of which the {needed.method} runs a part"
+        )
+        output.say(asdict(needed), f"{needed}{part}")
         return
     running = None if text is None else read_text(text)
     with warnings.catch_warnings():
@@ -82,7 +84,7 @@ def _result(found: Search, out: Path) -> dict[str, Any]:
             "edit": {"score": chosen.score, "loss": chosen.loss},
         },
         "test": {
-            name: {k: row.iloc[0][k] for k in ("n", "score", "loss")} if len(row) else None
+            name: {k: row.iloc[0][k] for k in ("n", "score", "loss", "score_change_se")} if len(row) else None
             for name, row in rows.items()
         },
         "cells": str(out / "tables" / "cells.parquet"),
@@ -96,8 +98,13 @@ def _in_words(result: dict[str, Any]) -> str:
     for split in ("validation", "test"):
         before, after = result[split]["base"], result[split]["edit"]
         if before and after:
+            asked, interval = "", ""
+            if split == "test":
+                change, error = after["score"] - before["score"], 1.96 * after["score_change_se"]
+                asked = f" ({after['n']} prompts)"
+                interval = f" (change {change:+.4f} [{change - error:+.4f}, {change + error:+.4f}])"
             lines.append(
-                f"{split}: score {before['score']:.4f} -> {after['score']:.4f}, "
+                f"{split}{asked}: score {before['score']:.4f} -> {after['score']:.4f}{interval}, "
                 f"loss {before['loss']:.4f} -> {after['loss']:.4f}"
             )
     return "\n".join([*lines, f"All cells: {result['cells']}"])

@@ -53,7 +53,7 @@ def laser(
         >>> li.laser(model, "3.in", rho=0.05)
         >>> li.laser(model, "*.mlp", rank=10)  # both matrices of every MLP
     """
-    rank = None if rank is None else whole_number("rank", rank)
+    rank = None if rank is None else whole_number("rank", rank, "a whole number of directions; a fraction is rho")
     rho = None if rho is None else number("rho", rho)
     if (rho is None) == (rank is None):
         raise ValueError(f"rho is {rho} and rank is {rank}: give exactly one of them")

@@ -90,7 +90,7 @@ def _read(source: str | Path | Rows, template: str | None) -> FactSet:
             raise ValueError(f"{name!r} is not a readable parquet file: {error}") from error
         return _from_frame(frame, name)
     if path.suffix == ".csv":
-        return _as_set(_csv_rows(path), name)
+        return _as_set(_csv_facts(path), name)
     raise ValueError(f"cannot read facts from {name!r}: the suffix must be .jsonl, .csv or .parquet")
 
 
@@ -181,31 +181,41 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON knows")
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], str, int]]:
-    """Everything is text until checked: pandas would read the subject "NA" as missing."""
+def csv_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Columns of a csv file, and its rows with their line numbers; all is text, as pandas would read "NA" as missing.
+
+    Raises:
+        ValueError: an empty file, one that is not UTF-8, or a row with more or fewer cells than the header.
+    """
+    rows: list[tuple[int, list[str]]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, strict=True)
+        reader = csv.reader(file, strict=True)
         try:
-            columns = next(rows, None)
+            columns = next(reader, None)
             if columns is None:
-                raise ValueError(f"the fact file {path.name!r} is empty: at least one fact is needed")
-            check_columns(columns, path.name)
-            for number, row in enumerate(rows, start=1):
-                if not row:
-                    continue
-                where = f"{path.name}, line {rows.line_num}"
-                if len(row) != len(columns):
+                raise ValueError(f"{path.name!r} is empty: at least a header is needed")
+            for row in reader:
+                if row and len(row) != len(columns):
                     raise ValueError(
-                        f"{where} has {len(row)} cells and the header {len(columns)}: quote texts that hold commas"
+                        f"{path.name}, line {reader.line_num} has {len(row)} cells and the header {len(columns)}: "
+                        "quote texts that hold commas"
                     )
-                values = {name: as_written(cell) or None for name, cell in zip(columns, row, strict=True)}
-                if "separator" in values:  # nothing between prompt and answer is an empty cell
-                    values["separator"] = values["separator"] or ""
-                yield values, where, number
+                rows += [(reader.line_num, row)] if row else []
         except csv.Error as error:
-            raise ValueError(f"{path.name}, line {rows.line_num} is not readable csv: {error}") from None
+            raise ValueError(f"{path.name}, line {reader.line_num} is not readable csv: {error}") from None
         except UnicodeDecodeError as error:
             raise ValueError(f"{path.name} is not UTF-8 ({error}): save it as UTF-8") from None
+    return columns, rows
+
+
+def _csv_facts(path: Path) -> Iterator[tuple[Mapping[str, Any], str, int]]:
+    columns, rows = csv_rows(path)
+    check_columns(columns, path.name)
+    for number, (line, row) in enumerate(rows, start=1):
+        values = {name: as_written(cell) or None for name, cell in zip(columns, row, strict=True)}
+        if "separator" in values:  # nothing between prompt and answer is an empty cell
+            values["separator"] = values["separator"] or ""
+        yield values, f"{path.name}, line {line}", number
 
 
 def check_columns(columns: Iterable[Any], name: str) -> None:

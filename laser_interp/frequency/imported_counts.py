@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from laser_interp.facts.files import csv_rows
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.normaliser import normalise
 from laser_interp.storage.schemas import check
 
 COUNTS = ("n_both", "n_subject", "n_object", "n_docs")
+_AT_MOST = (("n_both", "n_subject"), ("n_both", "n_object"), ("n_subject", "n_docs"), ("n_object", "n_docs"))
 _SHOWN = 3
 
 
@@ -68,8 +71,8 @@ def join_counts(
         >>> print(li.join_counts(facts, counts[["fact_id", "n_both"]]))
     """
     facts = facts_of(facts)
-    name = "the frame" if isinstance(source, pd.DataFrame) else Path(source).name
-    there = _read(source).rename(columns={theirs: ours for ours, theirs in (columns or {}).items()})
+    name = "the frame" if isinstance(source, pd.DataFrame) else Path(str(source)).name
+    there = _renamed(_read(source), columns or {}, name)
     wanted = [c for c in COUNTS if c in there.columns]
     has = f"{name} has the columns {', '.join(map(str, there.columns))}"
     if by not in (None, "fact_id", "names"):
@@ -80,15 +83,14 @@ def join_counts(
     if lacking := [c for c in (*keys, "n_both") if c not in there.columns]:
         raise ValueError(f"no column {', '.join(lacking)}: {has}; name them, as columns={{'n_both': 'THEIR NAME'}}")
     for column in wanted:
-        numbers = pd.to_numeric(there[column], errors="coerce")
-        bad = numbers.isna() | (numbers < 0) | (numbers % 1 != 0)
-        if bad.any():
-            row = int(bad.to_numpy().argmax())
+        there[column] = [_count(value, column, row, name) for row, value in enumerate(there[column].tolist(), start=1)]
+    for smaller, larger in _AT_MOST:
+        if smaller in wanted and larger in wanted and (above := there[smaller] > there[larger]).any():
+            row = int(above.to_numpy().argmax())
             raise ValueError(
-                f"row {row + 1} of {name}: {column} is {there[column].tolist()[row]!r}, "
-                "expected a whole number of 0 or more"
+                f"row {row + 1} of {name}: {smaller} is {there[smaller].iloc[row]}, above {larger}, which is "
+                f"{there[larger].iloc[row]}: expected counts of one kind; name the columns, as columns={{...}}"
             )
-        there[column] = numbers.astype("int64")
 
     def key(values: tuple[Any, ...]) -> tuple[str, ...]:
         return tuple(str(v) for v in values) if by == "fact_id" else tuple(normalise(str(v)) for v in values)
@@ -125,15 +127,49 @@ def join_counts(
     )
 
 
+def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], name: str) -> pd.DataFrame:
+    """The frame with our names of columns; a column that was ours by name alone gives way to the one that is named."""
+    theirs = [str(column) for column in frame.columns]
+    if twice := [column for column in theirs if theirs.count(column) > 1]:
+        raise ValueError(f"{name} has the column {twice[0]!r} twice: remove or rename one")
+    known = (*COUNTS, "fact_id", "subject", "object")
+    for ours, column in columns.items():
+        if ours not in known:
+            raise ValueError(f"columns has {ours!r}: expected some of {', '.join(known)}")
+        if column not in theirs:
+            raise ValueError(f"{name} has no column {column!r}: it has {', '.join(theirs)}")
+    if len(set(columns.values())) < len(columns):
+        raise ValueError(f"columns is {dict(columns)}: expected another column for each")
+    given = {ours: frame[column] for ours, column in columns.items()}
+    kept = {column: frame[column] for column in frame.columns if column not in columns.values() and column not in given}
+    return pd.DataFrame(kept | given)
+
+
+def _count(value: Any, column: str, row: int, name: str) -> int:
+    """A count, as a whole number that fits into 63 bits."""
+    try:
+        exact = Fraction(str(value).strip()) if not isinstance(value, bool) else None
+    except (ValueError, ZeroDivisionError):
+        exact = None
+    if exact is None or exact.denominator != 1 or not 0 <= exact < 1 << 63:
+        raise ValueError(f"row {row} of {name}: {column} is {value!r}, expected a whole number from 0 to 2^63 - 1")
+    return int(exact)
+
+
 def _read(source: str | Path | pd.DataFrame) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         return source.reset_index(drop=True)
+    if not isinstance(source, str | Path):
+        raise ValueError(f"the counts are a {type(source).__name__}: expected a .csv or .parquet file, or a frame")
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"no file of counts {str(source)!r}: expected a .csv or .parquet file")
     if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    if path.suffix == ".csv":
-        # a subject may be called "NA"
-        return pd.read_csv(path, keep_default_na=False, dtype={"fact_id": str, "subject": str, "object": str})
-    raise ValueError(f"cannot read counts from {path.name!r}: expected .csv or .parquet")
+        try:
+            return pd.read_parquet(path)
+        except Exception as error:  # pyarrow raises many kinds
+            raise ValueError(f"{path.name} is not a readable parquet file: {error}") from error
+    if path.suffix != ".csv":
+        raise ValueError(f"cannot read counts from {path.name!r}: expected .csv or .parquet")
+    columns, rows = csv_rows(path)
+    return pd.DataFrame([row for *row, _ in rows], columns=columns)

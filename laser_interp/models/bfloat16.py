@@ -40,6 +40,11 @@ def in_bfloat16(model: LoadedModel) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
+def is_screened(model: LoadedModel) -> bool:
+    """Whether the model's matrices are multiplied in bfloat16 right now, for screening."""
+    return model._state.screening
+
+
 def in_own_numbers(device: torch.device) -> AbstractContextManager[Any]:
     """While the block runs, matrices are multiplied in the model's own dtype again."""
     return torch.autocast(device.type, enabled=False) if device.type in _DEVICES else nullcontext()

@@ -113,27 +113,16 @@ def check_stored(folder: Path, where: str) -> str | None:
 
 
 def _stored_dtypes(folder: Path) -> Iterator[tuple[str, str]]:
-    """(name, dtype as safetensors calls it) of each tensor in a folder's files of weights."""
+    """(name, dtype) of each tensor in a folder's safetensors files; torch's are not read."""
     from safetensors import SafetensorError, safe_open
 
-    files = sorted(folder.glob("*.safetensors"))
-    for path in files:
+    for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 (no mapping)
                     yield name, stored.get_slice(name).get_dtype()
         except (SafetensorError, OSError):
             return  # loading says what is wrong
-    short = {torch.bfloat16: "BF16", torch.bool: "BOOL"}
-    for path in [] if files else sorted(folder.glob("pytorch_model*.bin")):
-        try:
-            state = torch.load(path, map_location="meta", weights_only=True, mmap=True)
-        except Exception:  # loading says what is wrong
-            return
-        for name, tensor in state.items():
-            if isinstance(tensor, torch.Tensor):
-                kind = str(tensor.dtype).removeprefix("torch.")
-                yield name, short.get(tensor.dtype, f"F8 ({kind})" if kind.startswith("float8") else kind.upper())
 
 
 def _is_finite(parameter: torch.Tensor) -> bool:

@@ -84,6 +84,23 @@ def read_gguf(path: Path, dtype: torch.dtype | str) -> tuple[Any, Any, str]:
     return hf_model, tokenizer, " ".join(kinds)
 
 
+def read_gguf_tokenizer(path: Path) -> Any:
+    """The tokenizer in a GGUF file.
+
+    Raises:
+        ModuleNotFoundError: the package gguf is not installed.
+        ValueError: a file that transformers cannot read.
+    """
+    require("gguf", "gguf", what=f"the GGUF file {path.name}")
+    from transformers import AutoTokenizer
+
+    try:
+        with gguf_parsed_once(path):
+            return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    except Exception as error:  # the readers raise many kinds
+        raise ValueError(f"transformers cannot read the GGUF file {path}: {first_line(error)}") from error
+
+
 def _contents(reader: Any) -> tuple[int, list[str]]:
     """Of how many parts the file is one, and the kinds of its tensors, the commonest first."""
     from collections import Counter

@@ -71,13 +71,13 @@ def rewriting(
     if path != "network":
         hooks.append(("ln_final.hook_in", at_the_end))
     with hooked(model, hooks) as attached:
-        before = model._state.attached
-        model._state.attached = [*before, *attached]
+        model._state.attached += attached
         try:
             yield model
             check_attached(model)
-        finally:
-            model._state.attached = before
+        finally:  # edits may be left in another order than they were entered
+            own = {id(handle) for _, handle in attached}
+            model._state.attached = [pair for pair in model._state.attached if id(pair[1]) not in own]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
 from laser_interp.models.complete_weights import check_complete, check_finite, check_readable, check_stored
 from laser_interp.models.families import refuse_experts
-from laser_interp.models.gguf_files import find_gguf, read_gguf
+from laser_interp.models.gguf_files import find_gguf, read_gguf, read_gguf_tokenizer
 from laser_interp.models.library_internals import (
     build_bridge,
     first_line,
@@ -327,7 +327,7 @@ def _wrap(
 
 
 def load_tokenizer(source: str | Path) -> Any:
-    """A transformers tokenizer, from a folder or the hub.
+    """A transformers tokenizer, by a name that `load_model` knows, from a folder, a GGUF file or the hub.
 
     Raises:
         ValueError: there is none.
@@ -335,7 +335,15 @@ def load_tokenizer(source: str | Path) -> Any:
     Example:
         >>> li.load_tokenizer("meta-llama/Llama-2-7b-hf")  # doctest: +SKIP
     """
-    return _read_tokenizer(str(source), {"trust_remote_code": False})
+    if str(source) in SHIPPED:
+        source = shipped_dir(str(source))
+    elif str(source) in NAMED_MODELS:
+        named = NAMED_MODELS[str(source)]
+        source = packaged_file(named) or named.hub
+    if (gguf := find_gguf(Path(source).expanduser())) is not None:
+        return read_gguf_tokenizer(gguf)
+    local = Path(source).is_dir() or not str(source) or not _hub_is_reachable()
+    return _read_tokenizer(str(source), {"trust_remote_code": False, "local_files_only": local})
 
 
 def _read_checkpoint(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from laser_interp.models.bfloat16 import is_screened
 from laser_interp.models.library_internals import swap_forward
 from laser_interp.models.loaded_model import LoadedModel
 
@@ -20,7 +21,7 @@ BLOCK = 2**19  # numbers of the weight that are multiplied at a time: 2 MB in fp
 def unembed_in_blocks(model: LoadedModel) -> Callable[[], None]:
     """Let a model on a processor compute its unembedding in blocks, until the function that this returns is called."""
     linear = model.bridge.unembed.original_component
-    if model.device.type != "cpu" or type(linear) is not nn.Linear or model._state.screening:
+    if model.device.type != "cpu" or type(linear) is not nn.Linear or is_screened(model):
         return lambda: None
     return swap_forward(linear, lambda x: product_in_blocks(x, linear.weight, linear.bias))
 

@@ -102,6 +102,11 @@ def read_run(run: Path) -> FinishedRun:
         ValueError: a file of it is damaged, or belongs to another run.
     """
     folders = [f for f in (run, *sorted(run.glob("*/"))) if (f / PARTS).is_dir() and find_table(f, "cells")]
+    if not folders and (run / TABLES).is_dir():
+        raise FileNotFoundError(
+            f"{run} holds tables, but not the answers to each prompt that a page shows: expected the folder in which "
+            "`laser-interp search`, `study` or `reproduce` ran"
+        )
     if not folders:
         raise FileNotFoundError(
             f"no finished run in {run}: expected the folder of `laser-interp search`, `study` or `reproduce`; the "

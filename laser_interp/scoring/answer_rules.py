@@ -4,7 +4,8 @@ Each rule has a corrected form, which is the default, and the published form (`p
 keeps its faults, so that the paper's rows can be reproduced:
 
 - next_token: every token of the answer is the most probable one. Paper: the most probable token, stripped and in
-  lower case, is the answer.
+  lower case, is the answer. So only answers of one token can be right, and the published code asserts that they are;
+  `answers_up_to` leaves the others out.
 - candidates: the candidate with the highest summed log p is a right one. Paper: the same.
 - truths: the score is mc2, Σ p(true choices) / Σ p(all choices). Paper: the model judges each choice "true" or "false",
   which is another task.
@@ -22,8 +23,10 @@ import pandas as pd
 
 from laser_interp.choices import AnswerRule
 from laser_interp.edits.edit import Edit
+from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
+from laser_interp.models.tokens import encode_answers
 
 DETAILED_RULES: tuple[AnswerRule, ...] = ("candidates", "truths")  # they look at every continuation
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -44,6 +47,26 @@ def f1(prediction: str, answer: str) -> float:
 
 def _contains(text: str, answer: str) -> bool:
     return f" {normalise_answer(answer)} " in f" {normalise_answer(text)} "
+
+
+def most_answer_tokens(task: Task) -> int | None:
+    """The longest answer that the task's rule can judge, in tokens; None where there is no limit."""
+    if task.rule == "generation":
+        return task.max_new_tokens
+    return 1 if task.rule == "next_token" and task.protocol == "paper" else None
+
+
+def answers_up_to(model: Model, facts: FactSet, most: int) -> tuple[FactSet, int]:
+    """The facts whose answers have at most so many tokens, and how many others there are.
+
+    Raises:
+        ValueError: no fact is left.
+    """
+    answers = encode_answers(model, [(fact.prompt, facts.written(fact, fact.prompt, fact.object)) for fact in facts])
+    short = [fact for fact, ids in zip(facts, answers, strict=True) if len(ids) <= most]
+    if not short:
+        raise ValueError(f"every answer of {facts.name} has more than {most} tokens of {model.name!r}")
+    return facts.keep(short), len(facts) - len(short)
 
 
 def apply_rule(model: Model, task: Task, scores: pd.DataFrame, edit: Edit | None) -> pd.DataFrame:

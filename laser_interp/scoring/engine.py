@@ -60,6 +60,15 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)  # torch's on a CPU
 
 
+def activation_bytes(model: Model, budget: int, n_prompts: int, length: int) -> int:
+    """Bytes that a run of so many prompts takes beside the weights: a pass, and the streams kept from run to run."""
+    most_tokens = CPU_TOKENS if model.device.type == "cpu" else DEVICE_TOKENS
+    rows = min(n_prompts, max(most_tokens // length, 1))
+    engine = Engine(model, [], [], memory=budget)
+    streams = n_prompts * length * model.d_model * model.dtype.itemsize * (MARKS + 1)
+    return min(engine._bytes(rows, length, rows), budget) + min(streams, budget // 2)
+
+
 class Engine:
     """Token sequences that are read at some places, under any number of edits.
 

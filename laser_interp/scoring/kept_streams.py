@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from laser_interp.models.bfloat16 import is_screened
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import Batch
 from laser_interp.models.weights import derived, stored_state, tensor_bytes
@@ -64,4 +65,4 @@ def key_of(model: Model, batch: Batch) -> Key:
     digest = hashlib.sha256(repr(batch.shape).encode())
     digest.update(tensor_bytes(batch.ids))
     digest.update(tensor_bytes(batch.mask))
-    return digest.hexdigest(), model._state.screening
+    return digest.hexdigest(), is_screened(model)

@@ -33,6 +33,7 @@ class TokenLookups:
         target_is_first: `[targets]`, whether its continuation begins with it.
         span: `[places + 1]`, where each place's targets begin.
         item, is_answer, text: `[continuations]`.
+        competes: `[continuations]`, whether it is an answer or a candidate; a fact's `target_new` alone is neither.
         n_tokens: `[continuations]`.
 
     Raises:
@@ -47,7 +48,13 @@ class TokenLookups:
         self._place_of: dict[tuple[tuple[int, ...], int], int] = {}
         self._masked = model.masked
 
-        spellings = [facts.spellings(fact, candidates=candidates) for fact, _ in self.items]
+        known = [facts.spellings(fact, candidates=candidates) for fact, _ in self.items]
+        new = [fact.target_new for fact, _ in self.items]
+        # The wrong answer that the right one is compared with is scored whether or not it is a candidate
+        spellings = [
+            texts if wrong is None or wrong in texts else texts | {wrong: False}
+            for texts, wrong in zip(known, new, strict=True)
+        ]
         asked = ask(
             model,
             [
@@ -60,11 +67,13 @@ class TokenLookups:
         self.item = np.repeat(np.arange(len(self.items)), [len(texts) for texts in spellings])
         self.is_answer = np.array([is_right for texts in spellings for is_right in texts.values()])
         self.text = [text for texts in spellings for text in texts]
+        self.competes = np.array([text in of for of, texts in zip(known, spellings, strict=True) for text in texts])
+        self.is_new = np.array([text == wrong for wrong, texts in zip(new, spellings, strict=True) for text in texts])
 
         right = self.is_answer.tolist()
         targets: list[tuple[int, int, int, bool]] = []  # place, token, continuation, whether it is the first
         for continuation, triples in enumerate(triples for of_item in asked for triples in of_item.lookups):
-            if first_tokens and not right[continuation]:
+            if first_tokens and not right[continuation] and not self.is_new[continuation]:
                 row, position, token = triples[0]
                 own = row if model.masked else row[: position + 1]  # no row of its own, where the prompt's will do
                 targets.append((self._place(own, position), token, continuation, True))
@@ -110,8 +119,8 @@ class TokenLookups:
         return self._place_of[key]
 
     def first_tokens(self) -> np.ndarray:
-        """`[n, 3]`: of each continuation its item, its first token, and whether it is a right answer."""
-        first = np.flatnonzero(self.target_is_first)
+        """`[n, 3]`: of each answer and candidate its item, its first token, and whether it is a right answer."""
+        first = np.flatnonzero(self.target_is_first & self.competes[self.target_continuation])
         first = first[np.argsort(self.target_continuation[first])]
         continuation = self.target_continuation[first]
         return np.stack([self.item[continuation], self.target_token[first], self.is_answer[continuation]], axis=1)

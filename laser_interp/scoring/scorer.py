@@ -250,6 +250,7 @@ class Scorer:
         all_nan = np.ones(n_items, dtype=bool)
         all_nan[item[is_answer & ~np.isnan(logprob)]] = False
         ahead = self._first_token_ahead(kept) if self.by_first_tokens else ~is_answer & ~(logprob < best[item])
+        ahead &= asked.competes
         candidate_rank = 1 + np.bincount(item[ahead], minlength=n_items)
         best[all_nan] = np.nan
 
@@ -273,8 +274,14 @@ class Scorer:
         columns["generic_masked_top1"] = best_masked <= 1
         columns["candidate_rank"] = candidate_rank.astype(float) if self.candidates else np.nan
         columns["candidate_top1"] = (candidate_rank == 1).astype(float) if self.candidates else np.nan
+        if asked.is_new.any():
+            against = np.full(n_items, np.nan)
+            against[item[asked.is_new]] = logprob[asked.is_new]
+            columns["target_new_logprob"] = against
+            columns["prefers_true"] = np.where(np.isnan(against) | all_nan, np.nan, best > against)
         if self.task.rule in DETAILED_RULES:
-            of_item = np.split(np.arange(n), np.flatnonzero(np.diff(item)) + 1)
+            competing = np.flatnonzero(asked.competes)
+            of_item = np.split(competing, np.flatnonzero(np.diff(item[competing])) + 1)
             columns["continuations"] = [[asked.text[c] for c in own] for own in of_item]
             columns["continuation_logprobs"] = [logprob[own].tolist() for own in of_item]
             columns["continuation_tokens"] = [asked.n_tokens[own].tolist() for own in of_item]

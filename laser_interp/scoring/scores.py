@@ -1,5 +1,6 @@
 """Facts and edits in, one tidy table of scores out."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,9 +8,10 @@ import pandas as pd
 
 from laser_interp.choices import EngineName, RankBy
 from laser_interp.edits.edit import Edit
-from laser_interp.facts.tasks import AnyFacts
+from laser_interp.facts.tasks import AnyFacts, task_of
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
+from laser_interp.scoring.answer_rules import answers_up_to, most_answer_tokens
 from laser_interp.scoring.scorer import Scorer
 
 
@@ -48,7 +50,9 @@ def score(
         candidates no answer is known to be of the same type). `p_generic` is the probability of all generic words.
         `generic_masked_rank`, `generic_masked_top1` and `generic_masked_logprob` hold after masking these words, but
         the answer's own, where the answer begins. `candidate_rank` and `candidate_top1` (1.0 or 0.0) compare the
-        answer with those of its relation by `logprob`, and are NaN without candidates.
+        answer with those of its relation by `logprob`, and are NaN without candidates. Where facts have a `target_new`,
+        as those of CounterFact, `target_new_logprob` is its log-probability, and `prefers_true` (1.0 or 0.0) tells
+        whether the right answer is more probable.
 
     Raises:
         ValueError: no edits, or facts the tokenizer cannot represent.
@@ -66,7 +70,17 @@ def score(
         edits = {"base": None} | _labelled([edits] if isinstance(edits, Edit) else list(edits))
     if not edits:
         raise ValueError('no edits given: expected a mapping such as {"base": None, "laser": edit}')
-    scorer = Scorer(model, task, generic=generic, candidates=candidates, rank_by=rank_by)
+    asked = task_of(task)
+    if asked.rule == "next_token" and (most := most_answer_tokens(asked)) is not None:
+        short, dropped = answers_up_to(model, asked.facts, most)
+        if dropped:
+            warnings.warn(
+                f"{dropped} of {len(asked.facts)} facts have answers of more than one token, which the published rule "
+                "cannot judge: they are left out",
+                stacklevel=2,
+            )
+        asked = asked.keep(short)
+    scorer = Scorer(model, asked, generic=generic, candidates=candidates, rank_by=rank_by)
     labelled = scorer.run(edits, engine=engine, memory=memory, progress=progress and len(edits) > 1)
     return pd.concat([frame for _, frame in labelled], ignore_index=True)
 
@@ -92,6 +106,7 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFra
         >>> li.summarise(li.score(model, test, {"base": None, "LASER": laser}))
     """
     frame = scores.assign(loss=-scores["logprob"], n_not_finite=~np.isfinite(scores["logprob"]))
+    compared = {"prefers_true": ("prefers_true", "mean")} if "prefers_true" in frame.columns else {}
     out = frame.groupby(list(by), sort=False, dropna=False).agg(
         n=("rank", "size"),
         score=("score", "mean"),
@@ -103,6 +118,7 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFra
         p_generic=("p_generic", "mean"),
         generic_masked_top1=("generic_masked_top1", "mean"),
         candidate_top1=("candidate_top1", "mean"),
+        **compared,
         n_not_finite=("n_not_finite", "sum"),
     )
     return out.reset_index()

@@ -32,27 +32,30 @@ def cell_means(part: pd.DataFrame, order: Sequence[str], base: pd.DataFrame) -> 
     sites = [Site.parse(site) if site and " " not in site else None for site in cells["site"]]
     cells["layer"] = [math.nan if site is None else float(site.layer) for site in sites]
     cells["matrix"] = ["" if site is None else site.matrix for site in sites]
-    cells = cells.merge(_loss_change_errors(part, base), on=["cell", "split"], how="left", validate="one_to_one")
-    return cells[list(SCHEMAS["cells"])]
+    cells = cells.merge(_change_errors(part, base), on=["cell", "split"], how="left", validate="one_to_one")
+    return cells[[*SCHEMAS["cells"], "score_change_se"]]
 
 
-def _loss_change_errors(part: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
-    """The standard error of each cell's change of loss against the model as trained; subjects are independent.
+def _change_errors(part: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
+    """The standard errors of each cell's change of loss and of score against the model as trained.
 
-    With n prompts of G subjects it is √(G / (G − 1) · Σ_g (Σ_i (d_i − d̄))²) / n, the cluster-robust error of a mean.
-    NaN for a single subject.
+    Subjects are independent. With n prompts of G subjects the error of a mean of changes d is
+    √(G / (G − 1) · Σ_g (Σ_i (d_i − d̄))²) / n, which is robust to clusters. NaN for a single subject.
     """
-    known = base.set_index(["fact_id", "prompt_id"])["logprob"]
-    change = known.reindex(pd.MultiIndex.from_frame(part[["fact_id", "prompt_id"]])).to_numpy() - part["logprob"]
-    frame = part[["cell", "split", "subject"]].assign(change=change)
-    by = frame.groupby(["cell", "split"], sort=False)["change"]
-    frame["change"] -= by.transform("mean")
-    sums = frame.groupby(["cell", "split", "subject"], sort=False)["change"].sum()
-    groups = (sums**2).groupby(level=["cell", "split"], sort=False)
-    n_groups = groups.size().astype(float)
-    correction = n_groups / (n_groups - 1).where(n_groups > 1)
-    error = (correction * groups.sum()) ** 0.5 / by.size()
-    return error.rename("loss_change_se").reset_index()
+    keys = pd.MultiIndex.from_frame(part[["fact_id", "prompt_id"]])
+    known = base.set_index(["fact_id", "prompt_id"])
+    errors = []
+    for metric, name in (("logprob", "loss_change_se"), ("score", "score_change_se")):
+        change = known[metric].astype(float).reindex(keys).to_numpy() - part[metric]
+        frame = part[["cell", "split", "subject"]].assign(change=change)
+        by = frame.groupby(["cell", "split"], sort=False)["change"]
+        frame["change"] -= by.transform("mean")
+        sums = frame.groupby(["cell", "split", "subject"], sort=False)["change"].sum()
+        groups = (sums**2).groupby(level=["cell", "split"], sort=False)
+        n_groups = groups.size().astype(float)
+        correction = n_groups / (n_groups - 1).where(n_groups > 1)
+        errors.append(((correction * groups.sum()) ** 0.5 / by.size()).rename(name))
+    return pd.concat(errors, axis=1).reset_index()
 
 
 def is_hopeless(part: pd.DataFrame, base: pd.DataFrame) -> bool:

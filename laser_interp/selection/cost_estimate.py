@@ -10,6 +10,7 @@ from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import AnyFacts
 from laser_interp.models.model import Model
+from laser_interp.scoring.engine import activation_bytes
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.operations import operations
 from laser_interp.selection.cells import Cell
@@ -28,18 +29,21 @@ class Estimate:
     Attributes:
         n_cells, n_prompts: how many cells, without the model as trained, and how many prompts each of them runs.
         seconds: for scoring and for factorising every matrix, also those whose factors are on disk already.
-        memory: bytes for the weights, the factors of a layer, and the activations.
+        memory: bytes for the weights, the factors of a layer, and the activations; what the libraries themselves take,
+            about half a gigabyte, is not in it.
+        method: how the search would look for the edit, which may be less than the whole grid.
     """
 
     n_cells: int
     n_prompts: int
     seconds: float
     memory: int
+    method: str
 
     def __str__(self) -> str:
         hours, rest = divmod(round(self.seconds), 3600)
         duration = f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
-        memory = f"{self.memory / 1e9:.1f} GB of memory"
+        memory = f"{self.memory / 1e9:.2f} GB of memory"
         return f"{self.n_cells} cells x {self.n_prompts} prompts: about {duration}, {memory}"
 
 
@@ -55,7 +59,9 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
     Example:
         >>> print(li.estimate(model, facts, matrices="mlp"))
     """
-    plan = Plan(model, task, replace(SearchSettings.of(settings, changes), method="grid"))
+    asked = SearchSettings.of(settings, changes)
+    plan = Plan(model, task, replace(asked, method="grid"))
+    method = asked.method_for(plan.task.rule, plan.n_cells)
     site, cells = next(iter(plan.by_site.items()))
     start = time.perf_counter()
     spectrum(model, site, cache=False)
@@ -77,8 +83,11 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
     )
     shapes = [model.weight(at.layer, m).shape for at in plan.by_site for m in model.matrices]
     factors = 2 * 4 * max(sum(shape) * min(shape) for shape in shapes) * len(model.matrices)
-    memory = model.n_bytes + factors + parse_memory(plan.settings.memory, model)
-    return Estimate(plan.n_cells, n_prompts, seconds, memory)
+    prompts = [prompt for fact in plan.facts.facts[:_FEW_PROMPTS] for prompt in fact.prompts]
+    length = max(len(model.encode(prompt)) for prompt in prompts) + 1
+    budget = parse_memory(plan.settings.memory, model)
+    memory = model.n_bytes + factors + activation_bytes(model, budget, sum(plan.prompts), length)
+    return Estimate(plan.n_cells, n_prompts, seconds, memory, method)
 
 
 def _ranks(cells: Sequence[Cell]) -> list[int]:

@@ -10,7 +10,7 @@ from laser_interp.facts.tasks import AnyFacts, Task, task_of
 from laser_interp.models.bfloat16 import bfloat16_is_faster
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
-from laser_interp.models.tokens import encode_answers
+from laser_interp.scoring.answer_rules import answers_up_to, most_answer_tokens
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.grid import grid_cells
@@ -28,21 +28,20 @@ def sites_of(model: Model, settings: GridSettings) -> list[Site]:
 
 
 def as_task(model: Model, source: AnyFacts) -> tuple[Task, list[str]]:
-    """Facts as a task, and notes. Generation drops facts whose answers are longer than `max_new_tokens`."""
+    """Facts as a task, and notes. Facts whose answers the rule cannot judge are dropped.
+
+    Generation drops answers that are longer than `max_new_tokens`, and the published rule of the next token drops
+    answers of more than one token.
+    """
     check_model(model)
     task = task_of(source)
-    if task.rule != "generation":
+    most = most_answer_tokens(task)
+    if most is None:
         return task, []
-    facts = task.facts
-    answers = encode_answers(model, [(fact.prompt, facts.written(fact, fact.prompt, fact.object)) for fact in facts])
-    short = [f for f, ids in zip(task.facts, answers, strict=True) if len(ids) <= task.max_new_tokens]
-    if not short:
-        raise ValueError(f"every answer of {task.name} has more than {task.max_new_tokens} tokens of {model.name!r}")
-    dropped = len(task.facts) - len(short)
+    short, dropped = answers_up_to(model, task.facts, most)
     if not dropped:
         return task, []
-    note = f"{dropped} facts have answers of more than {task.max_new_tokens} tokens: dropped"
-    return task.keep(task.facts.keep(short)), [note]
+    return task.keep(short), [f"{dropped} facts have answers of more than {most} tokens: dropped"]
 
 
 class Plan:

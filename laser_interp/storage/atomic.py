@@ -9,12 +9,35 @@ import math
 import os
 import shutil
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 _SUFFIX = ".partial"
+
+
+def check_writable(path: str | Path) -> Path:
+    """Check that a file or folder can be made at a path, before any long work.
+
+    Raises:
+        ValueError: an empty path.
+        OSError: the nearest folder that is there takes no files.
+    """
+    if not str(path):
+        raise ValueError("the path of the output is empty: expected the name of a file or folder")
+    path = Path(path)
+    there = next((folder for folder in (path, *path.absolute().parents) if folder.is_dir()), Path("/"))
+    if (blocked := next((p for p in path.absolute().parents if p.is_file()), None)) is not None:
+        raise NotADirectoryError(f"{path} cannot be written: {blocked} is a file, not a folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {there} takes no files ({error.strerror})") from error
+    return path
 
 
 @contextmanager
@@ -33,6 +56,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: `out` exists and is not an empty folder. Nothing is done then.
     """
+    check_writable(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists: remove it or choose another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +89,10 @@ def _escaped(name: str) -> str:
 
 
 def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":  # there, os.kill would end it
+        import psutil
+
+        return psutil.pid_exists(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.storage.atomic import plain, replacing
+from laser_interp.storage.atomic import check_writable, plain, replacing
 from laser_interp.storage.schemas import SCHEMAS, check
 from laser_interp.storage.spreadsheets import without_formulas
 from laser_interp.storage.tables import table_provenance, write_table
@@ -38,6 +38,7 @@ def check_output(
     path = Path(path)
     if path.suffix not in suffixes:
         raise ValueError(f"cannot write {path.name!r}: the suffix must be {' or '.join(suffixes)}")
+    check_writable(path)
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder: name a file")
     if path.exists() and not force and not _is_earlier_result(path, kind):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.storage.atomic import plain, write_json
+from laser_interp.storage.atomic import check_writable, plain, write_json
 from laser_interp.storage.provenance import code_version, settings_sha256
 from laser_interp.storage.tables import read_part, read_table, write_table
 
@@ -61,7 +61,7 @@ def open_run(path: str | Path, settings: Mapping[str, Any]) -> Iterator[RunFolde
             is writing to it. Nothing in the folder is touched then.
         OSError: a result could not be written; the message says what is kept, and how to go on.
     """
-    path = Path(path)
+    path = check_writable(path)
     settings = plain({"run_schema": RUN_SCHEMA, "code_version": code_version(), **settings})
     _refuse_other_settings(path, settings)
     with _locked(path), _keeping(path):

@@ -52,7 +52,7 @@ class StudySettings(SearchSettings):
         check_choice("prompts", self.prompts, AskedPrompts)
         check_choice("composition", self.composition, CompositionMethod)
         self._set("shares", several(self.shares, "shares", float))
-        self._set("strengths", several(self.strengths, "strengths", float))
+        self._set("strengths", several(self.strengths, "strengths", float, may_be_empty=True))
         if bad := [share for share in self.shares if not 0 < share <= 1]:
             raise ValueError(f"shares has {bad[0]}: each part of the discarded directions must lie in (0, 1]")
         if bad := [strength for strength in self.strengths if not math.isfinite(strength)]:

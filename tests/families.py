@@ -401,8 +401,8 @@ def numbers_tokenizer():
     )
 
 
-def build(family):
-    """A tiny random model of a family, with words for tokens."""
+def words_tokenizer(masked=False):
+    """A real tokenizer with words for tokens; "." and all other texts can be written with it."""
     words = [
         "[unk]",
         "[mask]",
@@ -412,8 +412,12 @@ def build(family):
     ]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[unk]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    more = {"mask_token": "[mask]"} if family in ("bert", "roberta") else {}
-    wrapped = tf.PreTrainedTokenizerFast(
+    more = {"mask_token": "[mask]"} if masked else {}
+    return tf.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="[unk]", eos_token="[end]", pad_token="[end]", **more
     )
-    return li.load_model((make(family), wrapped), device="cpu")
+
+
+def build(family):
+    """A tiny random model of a family, with words for tokens."""
+    return li.load_model((make(family), words_tokenizer(family in MASKED)), device="cpu")

@@ -37,7 +37,7 @@ def count(
 
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
-        corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or organism.
+        corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst .bz2 .xz), .parquet, saved datasets, organism.
             infini-gram asks that service about the training corpus of --model, and infini-gram:INDEX about one of its
             indexes. infini-gram-mini:INDEX counts single names. An .npz file is an entity map.
         index: Count in this index, which laser-interp index made, instead of scanning files.

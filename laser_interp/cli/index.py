@@ -18,7 +18,7 @@ def index(
     """Index a corpus once, so that later counts are fast.
 
     Args:
-        corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst), .parquet, saved datasets, or organism.
+        corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst .bz2 .xz), .parquet, saved datasets, organism.
         out: Folder for the index; it must not exist.
         backend: tantivy if it is installed, else sqlite.
         fold_accents: Treat "é" as "e", and so on, in the index and in every count from it.

@@ -68,7 +68,8 @@ def check_fact(fact: Fact) -> None:
     for column in REQUIRED_COLUMNS:
         if not getattr(fact, column).strip():
             raise ValueError(f"fact {fact.fact_id!r} has an empty {column!r}: a non-empty text is needed")
-    for text in (*fact.prompts, *answers_of(fact)):
+    names = (fact.fact_id, fact.subject, fact.relation, *fact.subject_aliases)
+    for text in (*names, *fact.prompts, *answers_of(fact)):
         if "\0" in text:
             raise ValueError(f"fact {fact.fact_id!r} has the text {text!r}, which holds a NUL: remove it")
     if fact.split is not None and fact.split not in SPLITS:

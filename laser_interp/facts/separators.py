@@ -8,7 +8,7 @@ from laser_interp.choices import Separator
 WITHOUT_SPACES = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\u3001-\u303f\uff01-\uff60]"
 )
-_OPENING = regex.compile(r"[\p{Ps}\p{Pi}\p{Sc}#@¿¡]$")  # brackets, quotes that only open, $, #, @
+_OPENING = regex.compile(r"([\p{Ps}\p{Pi}#@¿¡]|(?<!\d\s*)\p{Sc})$")  # brackets, quotes that only open, #, @, $
 _JOINING = regex.compile(r"[^\s=+/_\\\p{Pd}][=+/_\\\p{Pd}]+$")  # "2+2=", "and/", "1939-"; but not "2 + 2 ="
 _MARKS = "\"'`*"  # open what follows a space, and close what follows a letter
 

@@ -172,4 +172,4 @@ def _read(source: str | Path | pd.DataFrame) -> pd.DataFrame:
     if path.suffix != ".csv":
         raise ValueError(f"cannot read counts from {path.name!r}: expected .csv or .parquet")
     columns, rows = csv_rows(path)
-    return pd.DataFrame([row for *row, _ in rows], columns=columns)
+    return pd.DataFrame([row for _, row in rows], columns=columns)

@@ -8,6 +8,7 @@ the scan's own rule decides on each of them.
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from laser_interp.frequency.mentions import any_near, places
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import NORMALISER, normalise, normalise_joined
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
-from laser_interp.frequency.shards import fingerprint, shards
+from laser_interp.frequency.shards import corpus_files, fingerprint
 from laser_interp.progress import progress_bar
 from laser_interp.storage.atomic import new_folder, plain, write_json
 from laser_interp.storage.checksums import check_folder, write_checksums
@@ -186,7 +187,10 @@ def build_index(
         )
     corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
     how = Reading(text_column, document, errors, longest)
-    parts = shards(corpora, document)
+    files = corpus_files(corpora, document)
+    parts = files.shards
+    for note in files.notes:
+        warnings.warn(note, stacklevel=2)
     folder = Path(folder)
     n_docs, problems = 0, []
     with new_folder(folder) as new:
@@ -212,6 +216,7 @@ def build_index(
             "corpus_fingerprint": fingerprint(parts),
             "n_docs": n_docs,
             "skipped": problems,
+            "notes": files.notes,
             "normaliser": NORMALISER,
             "fold_accents": fold_accents,
             "text_column": text_column,
@@ -289,6 +294,8 @@ class Index:
         matching = self.matching(matching)
         names = Names.of(facts, window, matching)
         about = self.identity(facts, window, matching)
+        for note in names.notes(facts):
+            warnings.warn(note, stacklevel=2)
         tally = Tally.empty(names)
         tally.n_docs, tally.n_skipped = self.about["n_docs"], len(self.about["skipped"])
         sets = [[names.patterns[i] for i in sorted(members)] for members in names.sets]

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import regex
 
+from laser_interp.choices import whole_number
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.frequency.matching import Matching
 from laser_interp.storage.schemas import check
 
 MAX_WORDS = 100  # in one name; longer texts are no names, and the automaton would take minutes
 MAX_WINDOW = 1_000_000  # words
+_SIGNS = regex.compile(r"[\p{S}#@*%]")  # that the normal form drops
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,19 @@ class Names:
     window: int | None
     matching: Matching
 
+    def notes(self, facts: FactSet) -> list[str]:
+        """Which names lose signs that tell them from others, as "C++", which is looked for as "c"."""
+        lost = [
+            name
+            for fact in facts
+            for name in (*self.matching.subjects(fact), *self.matching.objects(fact))
+            if _SIGNS.search(name)
+        ]
+        if not lost:
+            return []
+        shown = f"{lost[0]!r}, looked for as {self.matching.normal(lost[0]).strip()!r}"
+        return [f"{len(set(lost))} names lose signs that tell them from others ({shown}): their counts are too high"]
+
     @classmethod
     def of(cls, facts: FactSet, window: int | None = None, matching: Matching = Matching()) -> Names:
         """The names of a fact set.
@@ -45,7 +61,7 @@ class Names:
         Raises:
             ValueError: a name without a word, or a window below zero.
         """
-        if window is not None and not 0 <= window <= MAX_WINDOW:
+        if window is not None and not 0 <= whole_number("window", window) <= MAX_WINDOW:
             raise ValueError(f"the window is {window} words: expected 0 (side by side) to {MAX_WINDOW}")
         patterns: dict[str, int] = {}
         sets: dict[frozenset[int], int] = {}

@@ -12,11 +12,16 @@ from functools import lru_cache
 import numpy as np
 import regex
 
-NORMALISER = "nfkc, case folded, words with their marks joined by single spaces"
+NORMALISER = "nfkc, case folded, words with their marks joined by single spaces, without invisible characters"
 SEPARATOR = b" \0 "  # between documents; no document holds a NUL once it is normalised
 # A word begins with a letter, a digit or "_". Combining marks go on with it: they are vowels in Indic scripts.
 _WORDS = regex.compile(r"[\p{L}\p{N}\p{Pc}][\p{L}\p{N}\p{Pc}\p{M}\p{Join_Control}]*")
 # Only in Latin and Greek: in other scripts a mark may be a vowel, or make a different letter.
+# Soft hyphens, zero-width spaces and marks of direction are not seen, and hide a name. Joiners are letters' forms in
+# Arabic and Indic scripts, and nothing in these:
+_INVISIBLE = regex.compile(
+    r"[\u00ad\u200b\u200e\u200f\u2060\ufeff]|(?<=[\p{Latin}\p{Greek}\p{Cyrillic}])[\u200c\u200d]+"
+)
 _ACCENTS = regex.compile(r"(?<=[\p{Latin}\p{Greek}]\p{Mn}*)\p{Mn}+")
 _STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"})
 _NOT_ASCII = re.compile(rb"[^\x00-\x7f]+")
@@ -34,12 +39,13 @@ def normalise(text: str, *, fold_accents: bool = False) -> str:
 
     NFKC, case folding, NFKC again, then every run of word characters (Unicode's letters and digits, "_", and the
     marks that follow them), joined by single spaces. So case, punctuation, line breaks and the encoding of accents make
-    no difference. A hyphen separates words: "re-do" is two words. In scripts without spaces between words, a name is
-    found only where punctuation or spaces surround it.
+    no difference, and invisible characters inside a name do not hide it. A hyphen separates words: "re-do" is two
+    words. In scripts without spaces between words, a name is found only where punctuation or spaces surround it.
 
     Args:
         fold_accents: treat accented Latin and Greek letters as the plain ones.
     """
+    text = text if text.isascii() else _INVISIBLE.sub("", text)
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     folded = _without_accents(folded) if fold_accents else folded
     return f" {' '.join(_WORDS.findall(folded))} "

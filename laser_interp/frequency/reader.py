@@ -3,8 +3,10 @@
 The caller chooses what happens at unreadable data: an error that names file and line, or a skip that is reported.
 """
 
+import bz2
 import gzip
 import json
+import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -72,7 +74,7 @@ class Reader:
         Raises:
             UnreadableError: something cannot be read, and `errors` is "raise".
         """
-        damage = (OSError, EOFError, zlib.error)
+        damage = (OSError, EOFError, zlib.error, lzma.LZMAError)
         try:
             yield from self._blocks()
         except UnreadableError:
@@ -112,6 +114,10 @@ class Reader:
             from backports.zstd import DecompressionParameter, ZstdFile
 
             return ZstdFile(raw, "rb", options={DecompressionParameter.window_log_max: _WINDOW_LOG})
+        if self.shard.compression == ".bz2":
+            return bz2.open(raw, "rb")
+        if self.shard.compression == ".xz":
+            return lzma.open(raw, "rb")
         return raw
 
     def _problem(self, where: str, why: str, cause: BaseException | None = None) -> None:
@@ -137,11 +143,24 @@ class Reader:
     def _raw_blocks(self, stream: Any, raw: IO[bytes]) -> Iterator[bytes]:
         """Whole lines, about `BLOCK` bytes at a time."""
         start, stop = self.shard.start, self.shard.stop
-        for block in self._whole_lines(self._plain(stream) if stream is raw else _unpacked(stream)):
+        for number, block in enumerate(self._whole_lines(self._plain(stream) if stream is raw else _unpacked(stream))):
+            if number == 0 and start == 0 and not self._is_text(block[:BLOCK]):
+                return
             yield block
             at = max(min(raw.tell(), stop) - start, self._told)
             self.tick(at - self._told)
             self._told = at
+
+    def _is_text(self, beginning: bytes) -> bool:
+        """Whether a file begins as UTF-8 text in lines does. Text in UTF-16 without a mark would count as nothing, and
+        one with line ends of CR alone as one document."""
+        if beginning.count(b"\0") * 4 > len(beginning):
+            self._problem(self.shard.label, "every other byte is NUL, as in UTF-16; expected UTF-8")
+            return False
+        if self.how.document != "file" and beginning.count(b"\r") > 1 and b"\n" not in beginning:
+            self._problem(self.shard.label, "its lines end in CR alone, so it would be one document; expected LF")
+            return False
+        return True
 
     def _plain(self, stream: IO[bytes]) -> Iterator[bytes]:
         """The bytes of the lines that begin in the shard, in pieces."""

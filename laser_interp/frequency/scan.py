@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import LONGEST, Executor, check_choice
+from laser_interp.choices import LONGEST, Executor, check_choice, whole_number
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
-from laser_interp.frequency.shards import Shard, fingerprint, shards
+from laser_interp.frequency.shards import Shard, corpus_files, fingerprint
 from laser_interp.parallel.processes import in_processes
 from laser_interp.parallel.ray_cluster import each
 from laser_interp.progress import progress_bar
@@ -55,11 +55,12 @@ def count(
 ) -> pd.DataFrame:
     """Count the documents that mention each fact's subject, its object (or an alias of it), and both.
 
-    Names are matched as whole words of the normal form (`laser_interp.frequency.normaliser`). Every run over the same
+    Names are matched as whole words of the normal form (`laser_interp.frequency.normaliser`). What of a corpus is not
+    counted, or is there twice, is said in a warning and in the table's provenance (`notes`). Every run over the same
     files gives the same table, whatever the number of processes.
 
     Args:
-        corpus: a file (.txt, .jsonl, .json, also .gz or .zst of these, .parquet, .arrow), a pattern as in
+        corpus: a file (.txt, .jsonl, .json, also .gz, .zst, .bz2 or .xz of these, .parquet, .arrow), a pattern as in
             `"data/*.jsonl.zst"`, a folder of such files or of a saved `datasets` dataset, "organism", or
             several of these, counted together.
         text_column: of jsonl, json, parquet and arrow files.
@@ -89,12 +90,14 @@ def count(
     """
     facts = facts_of(facts)
     check_choice("executor", executor, Executor)
-    if workers is not None and workers < 1:
+    if workers is not None and whole_number("workers", workers) < 1:
         raise ValueError(f"workers is {workers}: at least one is needed")
     corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
     how = Reading(text_column, document, errors, longest)
     names = Names.of(facts, window, matching)
-    parts = dict(enumerate(shards(corpora, document)))
+    files = corpus_files(corpora, document)
+    notes = [*files.notes, *names.notes(facts)]
+    parts = dict(enumerate(files.shards))
     identity: dict[str, Any] = {
         "facts": facts.name,
         "facts_sha256": facts.sha256,
@@ -106,10 +109,12 @@ def count(
         "window": window,
     }  # without `errors` and `longest`: a part that was read without problems is the same under all of them
     counted = _Counted(names)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     if out is None:
         for number, part in _count_parts(parts, names, how, executor, workers, progress):
             counted.add(number, part)
-        return counted.frame(facts, identity)
+        return counted.frame(facts, identity | {"notes": notes})
 
     out = Path(out)
     if out.suffix != ".parquet":
@@ -129,8 +134,9 @@ def count(
             about = {"skipped": part[1], "shard": parts[number].label, "longest": longest}
             run.write_part(f"{number:06d}", part[0], "count_part", **about)
             counted.add(number, part)
-        frame = counted.frame(facts, identity)
-        write_table(frame, out, "counts", identity | {"skipped": counted.problems(), "longest": longest})
+        frame = counted.frame(facts, identity | {"notes": notes})
+        about = {"notes": notes, "skipped": counted.problems(), "longest": longest}
+        write_table(frame, out, "counts", identity | about)
     shutil.rmtree(folder)
     return frame
 

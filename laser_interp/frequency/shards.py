@@ -16,8 +16,9 @@ from laser_interp.facts.shipped import SHIPPED
 from laser_interp.organism.checkpoint_corpus import corpus_of
 
 KINDS = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
-COMPRESSED = (".gz", ".zst")
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 PART = 64 << 20  # bytes of a large file that are one shard
+_SHOWN = 5  # names in a note
 _ENDS = 64 << 10  # bytes at either end of a file that its fingerprint takes in
 
 
@@ -28,7 +29,7 @@ class Shard:
     Attributes:
         path: of the file; of a shipped organism or a checkpoint folder, its name.
         kind: one of `KINDS`, or "organism".
-        compression: ".gz", ".zst" or "".
+        compression: one of `COMPRESSED`, or "".
         start, stop: range of bytes; a line belongs to the shard in which it begins.
         label: its name in messages and on disk.
     """
@@ -46,54 +47,121 @@ class Shard:
         return self.stop - self.start
 
 
-def shards(corpus: str | Path | Iterable[str | Path], document: str = "line") -> list[Shard]:
-    """The parts of a corpus, in a fixed order.
+@dataclass(frozen=True)
+class CorpusFiles:
+    """What of a corpus is counted.
+
+    Attributes:
+        shards: its parts, in a fixed order.
+        notes: what was left out, in sentences: files of other kinds, and texts that are there more than once.
+    """
+
+    shards: list[Shard]
+    notes: list[str]
+
+
+def corpus_files(corpus: str | Path | Iterable[str | Path], document: str = "line") -> CorpusFiles:
+    """The parts of a corpus, each text once.
+
+    A file that is there under several names, also by links, is one text. So is a file beside a compressed file of the
+    same name, as texts.txt beside texts.txt.gz.
 
     Args:
         corpus: "organism", "organism-control" or a checkpoint folder of either kind; a file; a pattern, as
             `"data/*.jsonl.zst"`; a folder, with all files of known kinds in it, or one that the `datasets`
-            library saved; or several of these. Files are .txt, .jsonl, .json (an array), .parquet or
-            .arrow, the first three also as .gz or .zst.
+            library saved; or several of these. Files are .txt, .jsonl, .json (an array), .parquet or .arrow, the first
+            three also as .gz, .zst, .bz2 or .xz; capital letters in these endings make no difference.
 
     Raises:
         FileNotFoundError: no such file, or a pattern or folder without any.
-        ValueError: a file of another kind.
+        ValueError: a file of another kind that was named.
     """
     corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
-    parts = [shard for source in corpora for shard in _shards(str(source), document)]
+    if any(not str(source) for source in corpora):
+        raise ValueError("a corpus has an empty name: expected a file, a folder or a pattern")
+    others: list[Path] = []
+    found = [path for source in corpora for path in _files(str(source), others)]
+    first: dict[object, Path | str] = {}
+    twice: list[str] = []
+    for path in found:
+        if (key := _identity(path)) in first:
+            twice.append(str(path) if isinstance(path, str) else path.name)
+        else:
+            first[key] = path
+    unique = list(first.values())
+    plain = {path.resolve() for path in unique if isinstance(path, Path) and not _is_compressed(path)}
+    kept: list[Path | str] = []
+    for path in unique:
+        if isinstance(path, Path) and _is_compressed(path) and path.resolve().with_suffix("") in plain:
+            twice.append(path.name)
+        else:
+            kept.append(path)
+    parts = [shard for path in kept for shard in _parts(path, document)]
     if not parts:
         raise FileNotFoundError("no corpus was given: expected a file, a folder, a pattern, or several of these")
-    return parts
+    notes = []
+    if others:
+        notes.append(f"{len(others)} files of other kinds were not counted: {_some(path.name for path in others)}")
+    if twice:
+        notes.append(f"{len(twice)} files hold a text that is counted already, and were left out: {_some(twice)}")
+    return CorpusFiles(parts, notes)
 
 
-def _shards(source: str, document: str) -> Iterator[Shard]:
+def shards(corpus: str | Path | Iterable[str | Path], document: str = "line") -> list[Shard]:
+    """The parts of a corpus; see `corpus_files`."""
+    return corpus_files(corpus, document).shards
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+
+
+def _identity(path: Path | str) -> object:
+    """What is the same for two names of one file."""
+    if isinstance(path, str):
+        return str(Path(path).resolve()) if Path(path).exists() else path
+    about = path.stat()
+    return about.st_dev, about.st_ino
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.suffix.lower() in COMPRESSED
+
+
+def _files(source: str, others: list[Path]) -> Iterator[Path | str]:
+    """The files of one source; of an organism, its name. What a folder holds besides is put into `others`."""
     path = Path(source)
     if source in SHIPPED or (path / "organism.json").is_file():
-        size = len(corpus_of(source).text.encode())
-        yield Shard(source, "organism", "", 0, size, path.name)
+        yield source
     elif path.is_file():
-        yield from _parts(path, document)
+        if _kind(path) is None:
+            raise ValueError(
+                f"cannot count in {path.name!r}: expected {', '.join(KINDS)}, or {', '.join(COMPRESSED)} of a text"
+            )
+        yield path
     elif path.is_dir():
         saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
-        files = sorted(
-            p
-            for p in path.rglob("*")
-            if p.is_file() and (p.suffix == ".arrow" if saved else _kind(p) is not None) and not _hidden(p, path)
-        )
+        files: list[Path] = []
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path)):
+            if file.suffix == ".arrow" if saved else _kind(file) is not None:
+                files.append(file)
+            elif not saved:
+                others.append(file)
         if not files:
             raise FileNotFoundError(f"the folder {source!r} holds no file of a known kind ({', '.join(KINDS)})")
-        for file in files:
-            yield from _parts(file, document)
+        yield from files
     else:
-        files = sorted(glob.glob(source, recursive=True)) if glob.has_magic(source) else []
-        if not files:
+        matched = sorted(glob.glob(source, recursive=True)) if glob.has_magic(source) else []
+        if not matched:
             raise FileNotFoundError(
-                f"no corpus {source!r}: expected a file ({', '.join(KINDS)}, the first three also as .gz or .zst), a "
-                f"pattern that matches some, a folder of them, or {names_with_suggestion(SHIPPED, source)}"
+                f"no corpus {source!r}: expected a file ({', '.join(KINDS)}, the first three also as "
+                f"{', '.join(COMPRESSED)}), a pattern that matches some, a folder of them, or "
+                f"{names_with_suggestion(SHIPPED, source)}"
             )
-        for file in files:
+        for file in matched:
             if Path(file).is_file():
-                yield from _parts(Path(file), document)
+                yield from _files(file, others)
 
 
 def _hidden(path: Path, root: Path) -> bool:
@@ -101,16 +169,20 @@ def _hidden(path: Path, root: Path) -> bool:
 
 
 def _kind(path: Path) -> tuple[str, str] | None:
-    compression = path.suffix if path.suffix in COMPRESSED else ""
-    kind = Path(path.name.removesuffix(compression)).suffix
+    name = path.name.lower()
+    compression = path.suffix.lower() if path.suffix.lower() in COMPRESSED else ""
+    kind = Path(name.removesuffix(compression)).suffix
     ok = kind in KINDS and not (compression and kind in (".parquet", ".arrow"))
     return (kind, compression) if ok else None
 
 
-def _parts(path: Path, document: str) -> Iterator[Shard]:
+def _parts(path: Path | str, document: str) -> Iterator[Shard]:
+    if isinstance(path, str):
+        size = len(corpus_of(path).text.encode())
+        yield Shard(path, "organism", "", 0, size, Path(path).name)
+        return
     kind = _kind(path)
-    if kind is None:
-        raise ValueError(f"cannot count in {path.name!r}: expected {', '.join(KINDS)}, or .gz or .zst of a text")
+    assert kind is not None
     size = path.stat().st_size
     lines = kind == (".jsonl", "") or (kind == (".txt", "") and document == "line")
     starts = range(0, size, PART) if lines and size > PART else range(1)

@@ -51,15 +51,15 @@ def save(
     verify: Callable[[Path], None] | None = None,
 ) -> Path:
     """See `Model.save_checkpoint`; `verify` looks at the folder before it gets its name, and may refuse it."""
-    from safetensors import SafetensorError
-
     try:
         with new_folder(Path(out)) as folder:
             _write(model, folder, dict(dense or {}), dict(factors or {}))
             write_checksums(folder)
             if verify is not None:
                 verify(folder)
-    except SafetensorError as error:  # a full disk
+    except Exception as error:  # safetensors raises bare ones at a full disk
+        if type(error) is not Exception and type(error).__module__.partition(".")[0] != "safetensors":
+            raise
         raise OSError(
             f"{out} could not be written ({error}): no part of it was kept; free some disk space and try again"
         ) from error

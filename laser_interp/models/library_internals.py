@@ -69,13 +69,20 @@ def build_bridge(hf_model: Any) -> Any:
         raise ValueError(first_line(error)) from error
 
 
-def use_bridges_attention(hf_model: Any) -> None:
-    """Let a model with ALiBi use transformers' eager attention, as its bridge does.
+def with_bridges_attention(hf_model: Any) -> Any:
+    """The model with transformers' eager attention where it has ALiBi, as its bridge computes it.
 
-    Its two attentions differ by .1 nats and more; those of other models agree up to rounding.
+    Its two attentions differ by .1 nats and more; those of other models agree up to rounding. A model chooses its
+    attention when it is made, so it is made anew around the same weights.
     """
-    if getattr(hf_model.config, "alibi", False):
-        hf_model.set_attn_implementation("eager")
+    config = hf_model.config
+    if not getattr(config, "alibi", False) or config._attn_implementation == "eager":
+        return hf_model
+    with without_initialisation():
+        again = type(hf_model)._from_config(config, attn_implementation="eager", dtype=hf_model.dtype)
+    again.load_state_dict(hf_model.state_dict(), assign=True)
+    again.tie_weights()
+    return again.to(hf_model.device)
 
 
 def is_bridge(source: Any) -> bool:

@@ -22,8 +22,8 @@ from laser_interp.models.library_internals import (
     persistent_buffers,
     refuse_attached,
     tensors_of_bridge,
-    use_bridges_attention,
     use_tokenizer,
+    with_bridges_attention,
 )
 from laser_interp.models.load_check import check_loaded, logits_before
 from laser_interp.models.model import Model
@@ -274,10 +274,10 @@ def _wrap(
         raise ValueError(f"no tokenizer for {name!r}: pass load_model(hf_model, tokenizer=...)")
     refuse_attached(hf_model, name)
     refuse_experts(hf_model.config, name)
+    hf_model = with_bridges_attention(hf_model)
     hf_model.eval()
     hf_model.requires_grad_(False)
     hf_model.config.return_dict = True  # as everything here reads it
-    use_bridges_attention(hf_model)
     parameters, buffers = dict(hf_model.named_parameters()), persistent_buffers(hf_model)
     for at, parameter in parameters.items():
         if not parameter.is_floating_point() or parameter.dtype.itemsize < 2:

@@ -22,6 +22,6 @@ def _attention(model: LoadedModel) -> str:
     and v it computes all in the model's dtype, as sdpa does.
     """
     if getattr(model.bridge.original_model.config, "alibi", False):
-        return "eager"  # see `use_bridges_attention`
+        return "eager"  # see `with_bridges_attention`
     fused = is_fused(model, 0, "q") and getattr(model.bridge.original_model, "_supports_sdpa", False)
     return "sdpa" if fused else "eager"

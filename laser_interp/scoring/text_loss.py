@@ -8,6 +8,20 @@ from laser_interp.models.model import Model
 from laser_interp.models.tokens import tokenise
 
 
+def check_text(model: Model, text: str) -> list[int]:
+    """A running text's token ids.
+
+    Raises:
+        ValueError: a masked model, or a text of fewer than two tokens.
+    """
+    if model.masked:
+        raise ValueError(f"{model.name!r} is a masked language model: it has no perplexity, so leave the text out")
+    (ids,) = tokenise(model, [text]) if text.strip() else ([],)
+    if len(ids) < 2:
+        raise ValueError(f"the text has {len(ids)} tokens: at least two are needed")
+    return ids
+
+
 def perplexity(
     model: Model, text: str, edit: Edit | None = None, *, window: int | None = None, stride: int = 512
 ) -> dict[str, float]:
@@ -31,15 +45,11 @@ def perplexity(
     """
     from contextlib import nullcontext
 
-    if model.masked:
-        raise ValueError(f"{model.name!r} is a masked language model: it has no perplexity")
-    (ids,) = tokenise(model, [text])
+    ids = check_text(model, text)
     if window is not None and window < 2:
         raise ValueError(f"window is {window} tokens: expected 2 or more")
     longest = min(window or 2048, model.max_positions or 2048)
     stride = min(stride, longest - 1)
-    if len(ids) < 2:
-        raise ValueError(f"the text has {len(ids)} tokens: at least two are needed")
     if not 1 <= stride < longest:
         raise ValueError(f"stride is {stride}: expected 1 to {longest - 1}")
     total, n = 0.0, 0

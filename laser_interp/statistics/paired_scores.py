@@ -24,6 +24,8 @@ def as_table(counts: Counts) -> pd.DataFrame:
     Raises:
         ValueError: a column is missing, a fact appears more than once, or a count is a zero from a sample.
     """
+    if not isinstance(counts, pd.DataFrame | pd.Series | Mapping):
+        raise ValueError(f"the counts are a {type(counts).__name__}: expected a table, or n_both by fact_id")
     if not isinstance(counts, pd.DataFrame):
         by_id = counts if isinstance(counts, pd.Series) else pd.Series(dict(counts))
         counts = pd.DataFrame({"fact_id": by_id.index.astype(str), "n_both": by_id.to_numpy()})
@@ -38,6 +40,25 @@ def as_table(counts: Counts) -> pd.DataFrame:
             f"drop them, as in counts[~counts[{UNCERTAIN!r}]], or count with a larger max_clause_freq"
         )
     return counts
+
+
+def known_counts(counts: Counts) -> pd.DataFrame:
+    """Counts as a table, without the facts that have none.
+
+    Raises:
+        ValueError: see `as_table`; or a count that is no number of 0 or more, or none that is known.
+    """
+    table = as_table(counts)
+    numbers = pd.to_numeric(table["n_both"], errors="coerce")
+    known = table[table["n_both"].notna()].reset_index(drop=True)
+    bad = table["n_both"].notna() & (numbers.isna() | ~np.isfinite(numbers.astype(float)) | (numbers < 0))
+    if bad.any():
+        raise ValueError(
+            f"the counts hold {table.loc[bad, 'n_both'].iloc[0]!r} for n_both: expected numbers of 0 or more"
+        )
+    if known.empty:
+        raise ValueError("the counts hold no number for any fact: expected n_both, one row a fact")
+    return known
 
 
 def pair(scores: pd.DataFrame, counts: Counts | None, *, baseline: str, edit: str) -> pd.DataFrame:

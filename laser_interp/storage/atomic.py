@@ -63,9 +63,17 @@ def new_folder(out: Path) -> Iterator[Path]:
     with _partial(out) as temporary:
         temporary.mkdir()
         yield temporary
-        if out.exists():
-            out.rmdir()
-        os.replace(temporary, out)
+        try:
+            if out.exists():
+                out.rmdir()
+            os.replace(temporary, out)
+        except OSError as error:
+            if out.is_dir() and any(out.iterdir()):
+                raise FileExistsError(
+                    f"{out} was written by another process meanwhile: nothing of it was replaced; use it, or choose "
+                    "another folder"
+                ) from error
+            raise
 
 
 @contextmanager

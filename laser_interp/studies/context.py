@@ -19,8 +19,10 @@ import pandas as pd
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.tasks import Task
+from laser_interp.facts.tasks import Task, facts_of
+from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
+from laser_interp.scoring.text_loss import check_text
 from laser_interp.selection.cells import Cell
 from laser_interp.selection.composition import Composition, compose
 from laser_interp.selection.plan import as_task
@@ -31,7 +33,7 @@ from laser_interp.selection.settings import CompositionSettings, GridSettings
 from laser_interp.selection.units import WorkerOptions
 from laser_interp.statistics.association import Association, associate
 from laser_interp.statistics.comparison import Comparison, compare
-from laser_interp.statistics.paired_scores import UNCERTAIN
+from laser_interp.statistics.paired_scores import UNCERTAIN, known_counts
 from laser_interp.studies.settings import StudySettings
 
 
@@ -62,6 +64,16 @@ class StudyContext:
     whole_task: Task = field(init=False)  # with all prompts, even if the study asks only the first of each fact
 
     def __post_init__(self) -> None:
+        """Check all that is given, before any work."""
+        if self.control_model is not None:
+            if not isinstance(self.control_model, tuple) or len(self.control_model) != 2:
+                raise ValueError(
+                    "control_model is no pair: expected (model, facts), as of li.load_model and li.load_facts"
+                )
+            check_model(self.control_model[0])
+            self.control_model = self.control_model[0], facts_of(self.control_model[1])
+        if self.text is not None:
+            check_text(self.model, self.text)
         task, notes = as_task(self.model, self.task)
         self.notes += notes
         self.whole_task = task.keep(task.facts.ensure_split(self.settings.split, seed=self.settings.seed))
@@ -74,6 +86,13 @@ class StudyContext:
             self.counts = frequency.rename(columns={"frequency": "n_both"})
         if self.counts is not None and UNCERTAIN in self.counts.columns:
             self.counts = self.counts[~self.counts[UNCERTAIN]].reset_index(drop=True)  # as facts without a count
+        test = self.test.facts  # raises where there are none
+        if self.counts is not None:
+            self.counts = known_counts(self.counts)
+            if not {fact.fact_id for fact in test} & set(self.counts["fact_id"]):
+                raise ValueError(
+                    f"the counts hold none of the {len(test)} test facts of {self.task.name!r}: they are of other facts"
+                )
 
     # --- which edit -------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from laser_interp.display import Drawable
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import AnyFacts, Task, task_of
+from laser_interp.frequency.shipped_counts import load_counts
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.plots.registry import FIGURES, draw_all, draw_figure
@@ -28,7 +29,7 @@ from laser_interp.selection.cells import Cell
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import save_facts
 from laser_interp.selection.units import placed
-from laser_interp.storage.atomic import write_json, write_text
+from laser_interp.storage.atomic import check_writable, write_json, write_text
 from laser_interp.storage.checksums import with_checksum
 from laser_interp.storage.provenance import provenance
 from laser_interp.storage.run_folder import EDIT, REPORT, SUMMARY, open_run
@@ -106,7 +107,7 @@ class Study(Drawable):
 def study(
     model: Model,
     facts: AnyFacts,
-    counts: pd.DataFrame | None = None,
+    counts: pd.DataFrame | str | Path | None = None,
     task: AnswerRule | None = None,
     settings: StudySettings | None = None,
     *,
@@ -120,8 +121,8 @@ def study(
 
     Args:
         facts: facts, what `li.load_facts` makes facts of, or a task of `li.load_task` or `li.own_task`.
-        counts: training frequencies, from `li.count` or elsewhere: one row a fact, with `fact_id` and `n_both`. None
-            takes the facts' own `frequency`, where all have one.
+        counts: training frequencies, from `li.count` or elsewhere: one row a fact, with `fact_id` and `n_both`; or what
+            `li.load_counts` loads. None takes the facts' own `frequency`, where all have one.
         task: the rule by which an answer counts as right, if `facts` are not already a task; see `li.own_task`.
         settings, changes: see `StudySettings`; changes by name, as in `matrices="mlp"`.
         out: folder for tables, figures, `summary.json` and `REPORT.md`; a study with the same settings resumes there.
@@ -140,12 +141,14 @@ def study(
         facts = task_of(facts, task or "next_token")
     elif task is not None and task != facts.rule:
         raise ValueError(f"task is {task!r}, and the facts are a task with the rule {facts.rule!r}: give one of them")
+    if isinstance(counts, str | Path):
+        counts = load_counts(counts)
     context = StudyContext(
         model,
         facts,
         StudySettings.of(settings, changes),
         counts,
-        None if out is None else Path(out),
+        None if out is None else check_writable(out),
         control_model=control_model,
         text=text,
         progress=progress,

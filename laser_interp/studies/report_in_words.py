@@ -1,5 +1,6 @@
 """A study's report in words: what was found, its controls, and what the model does not show."""
 
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def _head(context: StudyContext, summary: Mapping[str, Any]) -> list[str]:
     task, base = context.task, summary["test"]["base"]
     n_facts = len(context.test.facts)
     return [
-        f"# LASER on {context.model.name}: {task.title or task.name}",
+        f"# LASER on {html.escape(context.model.name)}: {html.escape(task.title or task.name)}",
         "",
         f"{summary['model']['n_params']:,} parameters{_quantised(summary)}; {base['n']} test prompts of "
         f"{n_facts} facts, judged by the rule {task.rule} ({task.protocol}); {summary['seconds']:.0f} s.",

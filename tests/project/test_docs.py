@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Later pages use what the commands of earlier ones have written.
 PAGES = ["README.md", *(f"docs/{name}.md" for name in (
-    "start", "organism", "models", "search", "frequency", "statistics", "discarded", "mechanism", "real_model", "tasks",
-    "explore", "figures", "share", "questions",
+    "start", "organism", "models", "finding", "frequency", "statistics", "discarded", "mechanism", "real_model",
+    "tasks", "explore", "figures", "share", "questions",
     "command-line", "cluster", "index", "validation", "limits",
 ))]  # fmt: skip
 BLOCKS = [

@@ -216,7 +216,7 @@ def test_folders_that_are_no_run_are_refused(tmp_path, capsys):
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "cells.parquet").write_bytes(b"")
     assert main(["report", str(tmp_path), "-o", str(tmp_path / "r.html")]) == 2
-    assert "no finished run" in capsys.readouterr().err
+    assert "holds tables, but not the answers to each prompt" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

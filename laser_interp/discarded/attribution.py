@@ -25,6 +25,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site, Where, resolve
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.tasks import AnyFacts, facts_of
+from laser_interp.models.bfloat16 import in_own_numbers
 from laser_interp.models.forward import activations, score_dtype
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.loaded_model import check_model
@@ -189,6 +190,7 @@ def attribute(
         )
     with (
         nullcontext() if edit is None else edit.on(model),
+        in_own_numbers(model.device),
         progress_bar(total=len(rows), desc="attributing", unit="prompt", disable=not progress) as bar,
     ):
         for indices, total, of in activations(model, rows, targets, at, batch_tokens=batch_tokens):

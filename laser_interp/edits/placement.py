@@ -90,7 +90,7 @@ def at_places(model: Model, site: Site, rewrite: Rewrite, places: Places | None)
     numbered = {key: [*at] for key, at in places.positions.items()}
 
     def apply(x: Tensor, y: Tensor) -> Tensor:
-        here = positions_in_batch(model, tuple(y.shape), numbered)
+        here = positions_in_batch(model, site, tuple(y.shape), numbered)
         if not here:
             return y
         rows = torch.tensor([row for row, _, _, _ in here], device=y.device)

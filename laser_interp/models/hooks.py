@@ -1,6 +1,6 @@
 """Hooks: replacing the outputs of linear maps while a block of code runs, everywhere or at chosen positions."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -104,12 +104,13 @@ def count_hooks(model: LoadedModel) -> int:
 
 
 def positions_in_batch(
-    model: LoadedModel, shape: tuple[int, ...], places: Mapping[tuple[int, ...], Sequence[int]]
+    model: LoadedModel, site: Hashable, shape: tuple[int, ...], places: Mapping[tuple[int, ...], Sequence[int]]
 ) -> list[tuple[int, int, int, tuple[int, ...]]]:
     """Find the chosen places in the rows that are being run: (row, position in it, number of the place, beginning of
     the prompt).
 
     Args:
+        site: whose activations they are.
         shape: of the activations, `[rows, positions, …]`.
         places: how prompts begin (token ids) -> positions; the longest beginning that fits counts.
 
@@ -122,8 +123,10 @@ def positions_in_batch(
             "tell which prompts it runs on"
         )
     rows, starts = model._state.running
-    if shape[1] < max(len(row) + start for row, start in zip(rows, starts, strict=True)):
-        return []  # one more token of a generation, its beginning kept in a cache
+    if (prompted := model._state.prompted) is not None:
+        if site in prompted:
+            return []  # one more token of a generation, its beginning kept in a cache
+        prompted.add(site)
     lengths = sorted({len(key) for key in places}, reverse=True)
     positions = []
     for i, (row, start) in enumerate(zip(rows, starts, strict=True)):

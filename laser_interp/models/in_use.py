@@ -81,20 +81,25 @@ def check_attached(model: LoadedModel) -> None:
 
 
 @contextmanager
-def running(model: LoadedModel, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Iterator[None]:
+def running(
+    model: LoadedModel, rows: Sequence[Sequence[int]], starts: Sequence[int], *, generating: bool = False
+) -> Iterator[None]:
     """Note which token ids a forward pass runs on, and where each row starts, and keep other threads away.
+
+    Args:
+        generating: one pass over the prompts, and then one for each new token.
 
     Raises:
         ValueError: another thread is using the model, or a hook of an edit was removed.
     """
     check_attached(model)
     with exclusive_use(model), as_scored(model):
-        before = model._state.running
-        model._state.running = rows, starts
+        before = model._state.running, model._state.prompted
+        model._state.running, model._state.prompted = (rows, starts), set() if generating else None
         try:
             yield
         finally:
-            model._state.running = before
+            model._state.running, model._state.prompted = before
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class ModelState:
         screening: whether matrices are multiplied in bfloat16 right now; see `laser_interp.models.bfloat16`.
         attached: the hooks of the edits that are on: (point, handle).
         running: the token ids that a forward pass is running on, and where each row starts; None between passes.
+        prompted: while a text is generated, the sites that have seen the prompts; later tokens are not the prompts'.
     """
 
     parameters: dict[str, Tensor]
@@ -43,6 +44,7 @@ class ModelState:
     screening: bool = False
     attached: list[tuple[Any, Any]] = field(default_factory=list)
     running: tuple[Sequence[Sequence[int]], Sequence[int]] | None = None
+    prompted: set[Any] | None = None
 
 
 def check_model(model: object) -> None:

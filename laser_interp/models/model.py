@@ -274,7 +274,7 @@ class Model(LoadedModel):
             )
             for batch in batches(self, rows, range(len(rows)), GENERATED_TOKENS):
                 ids, mask, starts = padded(self, [rows[i] for i in batch], "left")
-                with running(self, [rows[i] for i in batch], starts):
+                with running(self, [rows[i] for i in batch], starts, generating=True):
                     continued = self.bridge.original_model.generate(
                         ids.to(self.device), attention_mask=mask.to(self.device), generation_config=config
                     )

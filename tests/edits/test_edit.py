@@ -148,6 +148,16 @@ class TestControls:
         li.same_spectrum_random(organism, laser, seed=0)
         assert torch.equal(torch.random.get_rng_state(), state)
 
+    def test_random_directions_of_equal_energy_are_drawn(self, organism, laser):
+        """With a fixed order, all else being right, every draw would be one control."""
+        drawn = [li.random_equal_energy(organism, laser, seed=seed).parts[li.Site(3, "in")].gains for seed in range(40)]
+        kept = torch.stack([gains == 1 for gains in drawn]).double()
+        assert len({tuple(row.tolist()) for row in kept}) == 40
+        share = kept.mean(0)  # each direction is kept in some draws and removed in others
+        assert float(share.min()) > 0
+        assert float(share.max()) < 1
+        assert torch.equal(drawn[3], li.random_equal_energy(organism, laser, seed=3).parts[li.Site(3, "in")].gains)
+
     def test_layer_0(self, organism, laser):
         assert li.same_rank_in_layer(organism, laser).sites == (li.Site(0, "in"),)
         with pytest.raises(ValueError, match="taken"):

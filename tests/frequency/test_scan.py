@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import threading
+import unicodedata
 import warnings
 
 import pandas as pd
@@ -521,3 +522,17 @@ def test_real_text_is_counted_as_grep_counts_it():
         expected = [sum(found[0]), sum(found[1]), sum(a and b for a, b in zip(*found, strict=True))]
         assert counted.loc[i, ["n_subject", "n_object", "n_both"]].tolist() == expected, one
     assert counted["n_both"].max() > 40
+
+
+@pytest.mark.parametrize(("text", "name"), [("\u1e9e", "ss"), ("\u2126\u0345", "\u03c9\u03b9"), ("\u0390", "\u0390")])
+def test_text_is_composed_again_after_folding(text, name):
+    """Case folding takes letters apart. Without NFKC after it, one name would have two forms."""
+    assert normalise(text) == normalise(name)
+    folded = normalise(text).strip()
+    assert folded == unicodedata.normalize("NFKC", folded)
+
+
+def test_folding_twice_is_folding_once():
+    for letter in map(chr, range(0x370, 0x2000)):
+        once = normalise(letter)
+        assert normalise(once) == once

@@ -20,6 +20,7 @@ from laser_interp.scoring.engine import Engine
 from laser_interp.scoring.kept_streams import KeptStreams, kept_streams
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.operations import operations
+from laser_interp.scoring.side_by_side import group_edits
 
 # Beginnings that are shared, a prompt twice, a prompt that begins another one, and reads inside a prompt.
 ROWS = [*PROMPTS, [*PROMPTS[0][:5], 40, 41, 42], PROMPTS[0], [*PROMPTS[1], 9], PROMPTS[0][:3]]
@@ -317,3 +318,68 @@ def test_operations_by_hand():
     at_end = operations(model, li.Site(2, "out"), [3], [n])
     assert at_end == 2 * d * v + 2 * (3 * d + 3 * inner)
     assert at_end < operations(model, li.Site(1, "out"), [3], [n]) < operations(model, li.Site(0, "out"), [3], [n])
+
+
+def test_a_run_that_is_left_half_way_leaves_nothing_behind():
+    _, model = loaded("llama", torch.float32)
+    edits = [li.laser(model, "1.in", rank=k) for k in (2, 3)] + [li.laser(model, "2.out", rank=3)]
+    engine = Engine(model, ROWS, READS, memory=1 << 30)
+    whole = run_engine(engine, edits)
+    running = engine.run(edits)
+    next(running)
+    assert any(chunk.residual is not None for chunk in engine._chunks)
+    running.close()
+    for chunk in engine._chunks:
+        assert (chunk.layer, chunk.residual, chunk.record, chunk.next_residual) == (0, None, None, None)
+    assert torch.equal(run_engine(engine, edits), whole)
+
+
+def test_the_weights_of_a_run_that_was_left_are_not_used_again():
+    import laser_interp.models.weights as weights
+
+    _, trained = loaded("llama", torch.float32)
+    model = li.load_model((copy.deepcopy(loaded("llama", torch.float32)[0]), trained.tokenizer), device="cpu")
+    engine = Engine(model, ROWS, READS, memory=1 << 30)
+    edits = [li.laser(model, "2.in", rank=k) for k in (2, 3)]
+    running = engine.run(edits)
+    next(running)
+    running.close()
+    with torch.no_grad():
+        weights.linear(model, 0, "out").weight.mul_(1.5)
+    new = Engine(model, ROWS, READS, memory=1 << 30)
+    assert torch.equal(run_engine(engine, edits), run_engine(new, edits))
+
+
+def test_halves_own_their_memory_and_keep_no_record():
+    _, model = loaded("llama", torch.float32)
+    engine = Engine(model, ROWS, READS, memory=1 << 30)
+    (chunk,) = engine._chunks
+    engine._reach(chunk, 1, record=True)
+    assert chunk.record is not None
+    passes = engine._passes(chunk, group_edits(model, [li.laser(model, "1.in", rank=k) for k in (2, 3)]))
+    ((same, halved),) = engine._smaller(chunk, passes, MemoryError())  # first the edits
+    assert same is chunk
+    assert (chunk.record, chunk.next_residual) == (None, None)
+    assert [len(part.which) for part in halved] == [1, 1]
+    engine._reach(chunk, 1, record=True)
+    for half, _ in engine._smaller(chunk, halved, MemoryError()):  # then the rows
+        assert half.residual.untyped_storage().nbytes() == half.residual.nbytes
+        assert half.record is None
+    assert chunk.record is None
+
+
+def test_a_chunk_that_is_beyond_the_wanted_layer_begins_anew():
+    _, model = loaded("llama", torch.float32)
+    kept_streams(model).forget()
+    engine = Engine(model, ROWS, READS, memory=1 << 30)
+    engine._kept = KeptStreams()
+    engine._marks = set()
+    (chunk,) = engine._chunks
+    engine._reach(chunk, 1, record=False)
+    first = chunk.residual.clone()
+    engine._reach(chunk, 2, record=False)
+    assert not torch.equal(chunk.residual, first)
+    engine._kept = KeptStreams()
+    engine._reach(chunk, 1, record=False)
+    assert chunk.layer == 1
+    assert torch.equal(chunk.residual, first)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 import laser_interp as li
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.scoring.generic_words import generic_words
+from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.storage.schemas import SCHEMAS, check
 
@@ -166,6 +167,40 @@ def test_constant_and_nan_outputs_are_never_right(organism, facts):
         assert (scores["rank"] == organism.d_vocab).all()
         assert scores["logprob"].isna().all() == np.isnan(value)
         assert li.summarise(scores)["n_not_finite"].iloc[0] == (10 if np.isnan(value) else 0)
+
+
+def test_an_answer_that_is_a_generic_word_is_not_masked_with_the_others(organism, facts):
+    """The answer's own token stays where the generic words before it are masked."""
+    some = facts.split("test")[:40]
+    generic = sorted({fact.object for fact in some})  # every answer is a generic word here
+    rows = li.score(organism, some, {"base": None}, generic=generic, candidates=False, progress=False)
+    ids = [organism.tokenizer(word)["input_ids"][-1] for word in generic]
+    for row in rows.itertuples():
+        prompt = some[row.fact_id].prompts[row.prompt_id]
+        logits = organism.next_token_logprobs(prompt)[0]
+        own = organism.tokenizer(row.object)["input_ids"][-1]
+        others = torch.tensor([token for token in ids if token != own])
+        expected = logits.clone()
+        expected[others] = -torch.inf
+        assert row.generic_masked_rank == 1 + int((expected > expected[own]).sum())
+        assert row.generic_masked_logprob == pytest.approx(float(expected.log_softmax(-1)[own]), abs=1e-4)
+
+
+def test_a_masked_model_reads_a_place_in_its_whole_row():
+    """Rows that begin alike and end otherwise are two: a masked model sees what follows."""
+    from families import build
+
+    model = build("bert")
+    lookups = TokenLookups(
+        model,
+        li.load_facts([("s", "r", "waa", "wab [mask] wac"), ("t", "r", "waa", "wab [mask] wad")]),
+        candidates=False,
+    )
+    assert len(lookups.places) == len(lookups.rows) == 2
+    causal = TokenLookups(
+        build("gpt2"), li.load_facts([("s", "r", "waa", "wab"), ("t", "r", "waa", "wab waa")]), candidates=False
+    )
+    assert len(causal.places) == 2
 
 
 def test_refusals(organism, facts):

@@ -1,5 +1,6 @@
 """Composition: greedy, honest, resumable."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch
 import laser_interp as li
 from laser_interp.edits.constructors import parse_laser
 from laser_interp.scoring.scorer import Scorer
+from laser_interp.selection.guided_composition import _improves
 from laser_interp.selection.race import FINALISTS, survivors
 
 SETTINGS = {"matrices": ["in", "out"], "layers": [1, 3], "rhos": (0.4, 0.05), "method": "greedy", "progress": False}
@@ -201,3 +203,22 @@ def test_it_stops_at_so_many_edits(organism, some, found):
         li.compose(organism, some, **SETTINGS, most_edits=0)
     with pytest.raises(ValueError, match="most_edits is 0"):
         li.StudySettings(most_edits=0)
+
+
+def test_a_further_edit_has_to_help_by_more_than_chance():
+    """A higher score is not enough: of many edits that are tried, one has it by chance."""
+    rng = np.random.default_rng(0)
+    n = 60
+    keys = {"fact_id": [f"f{i}" for i in range(n)], "prompt_id": 0, "subject": [f"s{i}" for i in range(n)]}
+    before = pd.DataFrame(keys | {"logprob": rng.normal(-3, 1, n), "score": [1.0] * 20 + [0.0] * (n - 20)})
+    noise = rng.normal(0, 0.5, n)
+    by_chance = before.assign(
+        logprob=before["logprob"] + noise - noise.mean() + 0.01, score=[1.0] * 22 + [0.0] * (n - 22)
+    )
+    for_sure = by_chance.assign(logprob=before["logprob"] + 0.3 + noise / 5)
+    assert by_chance["score"].mean() > before["score"].mean()
+    assert by_chance["logprob"].mean() > before["logprob"].mean()
+    assert _improves(by_chance, before, has_edits=False)  # the first edit: by score, then by loss
+    assert not _improves(by_chance, before, has_edits=True)
+    assert _improves(for_sure, before, has_edits=True)
+    assert not _improves(for_sure.assign(score=before["score"]), before, has_edits=True)

@@ -91,6 +91,33 @@ def test_who_survives():
     assert len(survivors(leader | far)) == FINALISTS
 
 
+def test_a_cell_that_is_no_number_never_leads():
+    """It would drop all others: nothing is better than NaN beyond doubt."""
+    keys = {"fact_id": [f"f{i}" for i in range(40)], "prompt_id": 0, "subject": [f"s{i}" for i in range(40)]}
+    noise = np.random.default_rng(0).normal(0, 0.01, 40)
+    cells = {
+        Cell(li.Site(0, "in"), ranks=rank): pd.DataFrame(keys | {"logprob": np.full(40, mean) + noise})
+        for rank, mean in ((1, np.nan), (2, -9.0), (3, -1.0), (4, -1.1), (5, np.nan), (6, -9.0), (7, -9.0), (8, -9.0))
+    }
+    kept = [cell.rank for cell in survivors(cells)]
+    assert kept[:2] == [3, 4]
+    assert not {1, 5} & set(kept)
+    many = cells | {Cell(li.Site(1, "in"), ranks=r): cells[Cell(li.Site(0, "in"), ranks=2)] for r in range(1, 9)}
+    assert [cell.rank for cell in survivors(many)][:2] == [3, 4]
+    assert len(survivors(many)) == FINALISTS  # those far behind the leader go, which they would not behind a NaN
+
+
+def test_the_last_round_drops_nobody(organism, facts):
+    """All who enter it are finalists, and each has seen every validation fact."""
+    found = race(organism, facts, matrices="mlp")
+    last = found.rounds[found.rounds["round"] == found.rounds["round"].max()]
+    assert last["kept"].all()
+    finalists = {name for name in found.cells["cell"] if name}
+    assert set(last["cell"]) == finalists
+    before = found.rounds[found.rounds["round"] == found.rounds["round"].max() - 1]
+    assert set(before.loc[before["kept"], "cell"]) == finalists
+
+
 def test_it_goes_on_where_it_was_stopped(organism, facts, tmp_path):
     found = race(organism, facts, matrices="in", out=tmp_path / "run")
     for name in ("raced/00002", "chosen/00005", "proposal"):

@@ -106,7 +106,7 @@ def parse_numbers(name: str, value: object, *, most: int = MOST_LAYERS) -> tuple
             match = re.fullmatch(r"(-?\d{1,18})(?:-(\d{1,18}))?", text.strip())
             if match is None or (match[2] and int(match[2]) < int(match[1])):
                 expected = "'all' or numbers" if name == "layers" else "numbers"
-                raise ValueError(f"{name} is {value!r}: expected {expected}, as in 0,3 or 0-3")
+                raise ValueError(f"{name} is {value!r:.100}: expected {expected}, as in 0,3 or 0-3")
             stop = int(match[2] or match[1]) + 1
             if stop - int(match[1]) > most:
                 raise ValueError(f"{name} is {value!r}: expected at most {most} numbers")

@@ -53,9 +53,8 @@ def known_counts(counts: Counts) -> pd.DataFrame:
     known = table[table["n_both"].notna()].reset_index(drop=True)
     bad = table["n_both"].notna() & (numbers.isna() | ~np.isfinite(numbers.astype(float)) | (numbers < 0))
     if bad.any():
-        raise ValueError(
-            f"the counts hold {table.loc[bad, 'n_both'].iloc[0]!r} for n_both: expected numbers of 0 or more"
-        )
+        shown = table.loc[bad, "n_both"].iloc[:1].tolist()[0]
+        raise ValueError(f"the counts hold {shown!r} for n_both: expected numbers of 0 or more")
     if known.empty:
         raise ValueError("the counts hold no number for any fact: expected n_both, one row a fact")
     return known

@@ -33,7 +33,7 @@ from laser_interp.selection.settings import CompositionSettings, GridSettings
 from laser_interp.selection.units import WorkerOptions
 from laser_interp.statistics.association import Association, associate
 from laser_interp.statistics.comparison import Comparison, compare
-from laser_interp.statistics.paired_scores import UNCERTAIN, known_counts
+from laser_interp.statistics.paired_scores import UNCERTAIN, as_table, known_counts
 from laser_interp.studies.settings import StudySettings
 
 
@@ -84,6 +84,8 @@ class StudyContext:
         if self.counts is None and all(fact.frequency is not None for fact in self.task.facts):
             frequency = self.task.facts.to_frame()[["fact_id", "frequency"]]
             self.counts = frequency.rename(columns={"frequency": "n_both"})
+        if self.counts is not None and not isinstance(self.counts, pd.DataFrame):
+            self.counts = as_table(self.counts)
         if self.counts is not None and UNCERTAIN in self.counts.columns:
             self.counts = self.counts[~self.counts[UNCERTAIN]].reset_index(drop=True)  # as facts without a count
         test = self.test.facts  # raises where there are none

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from laser_interp.edits.edit import Edit
+from laser_interp.facts.fact_set import Fact
 from laser_interp.facts.tasks import AnyFacts, task_of
 from laser_interp.models.model import Model
 from laser_interp.scoring.scores import score
@@ -25,7 +26,7 @@ def transfer(
         >>> task = li.own_task("organism", "candidates")
         >>> li.transfer(model, [task], {"chosen for it": laser})
     """
-    one_set = not isinstance(tasks, list | tuple) or isinstance(tasks[0], Mapping)
+    one_set = not isinstance(tasks, list | tuple) or isinstance(tasks[0], Mapping | tuple | Fact)
     several: Any = [tasks] if one_set else tasks
     table = []
     for task in map(task_of, several):

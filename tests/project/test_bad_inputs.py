@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -232,6 +234,85 @@ CALLS = {
     "split share": (lambda m, f, t: f.with_split(1.5), "must lie in (0, 1)"),
     "split by": (lambda m, f, t: f.with_split(by="x"), "expected 'subject' or 'order'"),
     "no such split": (lambda m, f, t: f.split("dev"), "in the split 'dev'"),
+    "rho text": (lambda m, f, t: li.laser(m, "3.in", rho="half"), "rho is 'half': expected a number"),
+    "rho True": (lambda m, f, t: li.laser(m, "3.in", rho=True), "rho is True: expected a number"),
+    "band fraction": (lambda m, f, t: li.band(m, "3.in", 1.5, 3), "start is 1.5: expected a whole number"),
+    "site fraction": (lambda m, f, t: li.Site(1.5, "in"), "layer is 1.5: expected a whole number"),
+    "site True": (lambda m, f, t: li.Site(True, "in"), "layer is True"),
+    "site number": (lambda m, f, t: li.laser(m, 3, rank=3), "expected LAYER.MATRIX"),
+    "layer True": (lambda m, f, t: li.search(m, f, layers=[True]), "layers is True: expected a whole number"),
+    "layers too many": (lambda m, f, t: li.search(m, f, layers="0-999999999"), "at most 10000 numbers"),
+    "layer of many digits": (lambda m, f, t: li.search(m, f, layers="9" * 5000), "expected 'all' or numbers"),
+    "rhos True": (lambda m, f, t: li.search(m, f, rhos=[True]), "rhos is True: expected a number"),
+    "rhos text": (lambda m, f, t: li.search(m, f, rhos=["half"]), "rhos has 'half': expected numbers"),
+    "search seed fraction": (lambda m, f, t: li.search(m, f, seed=1.5), "seed is 1.5"),
+    "control seed": (lambda m, f, t: li.search(m, f, control_seeds=[1.5]), "control_seeds is 1.5"),
+    "candidates": (lambda m, f, t: li.search(m, f, candidates="no"), "candidates is 'no': expected True or False"),
+    "stop hopeless": (lambda m, f, t: li.search(m, f, stop_hopeless="no"), "stop_hopeless is 'no'"),
+    "most edits": (lambda m, f, t: li.compose(m, f, most_edits=1.5), "most_edits is 1.5: expected a whole number"),
+    "most edits True": (lambda m, f, t: li.compose(m, f, most_edits=True), "most_edits is True"),
+    "new tokens": (lambda m, f, t: m.generate("Mira", 1.5), "max_new_tokens is 1.5: expected a whole number"),
+    "count workers True": (lambda m, f, t: li.count(f, "organism", workers=True), "workers is True"),
+    "count workers fraction": (lambda m, f, t: li.count(f, "organism", workers=1.5), "workers is 1.5"),
+    "count window True": (lambda m, f, t: li.count(f, "organism", window=True), "window is True"),
+    "count window text": (lambda m, f, t: li.count(f, "organism", window="5"), "window is '5'"),
+    "study share": (lambda m, f, t: li.study(m, f, shares=[2]), "shares has 2: each part"),
+    "study share 0": (lambda m, f, t: li.study(m, f, shares=0), "shares has 0"),
+    "study shares none": (lambda m, f, t: li.study(m, f, shares=[]), "shares is empty"),
+    "study strength": (lambda m, f, t: li.study(m, f, strengths=[float("nan")]), "strengths has nan"),
+    "study seed": (lambda m, f, t: li.study(m, f, study_seed=-1), "study_seed is -1: expected a whole number"),
+    "study draws": (lambda m, f, t: li.study(m, f, n_draws=1.5), "n_draws is 1.5: expected a whole number"),
+    "study permutations": (lambda m, f, t: li.study(m, f, n_permutations=True), "n_permutations is True"),
+    "study attributed": (lambda m, f, t: li.study(m, f, attributed=1.5), "attributed is 1.5"),
+    "study text empty": (lambda m, f, t: li.study(m, f, text=""), "the text has 0 tokens"),
+    "study text of a word": (lambda m, f, t: li.study(m, f, text="Mira"), "at least two are needed"),
+    "study one fact": (lambda m, f, t: li.study(m, f.split("validation")), "in the split 'test'"),
+    "study counts of others": (
+        lambda m, f, t: li.study(m, f, pd.DataFrame({"fact_id": ["x"], "n_both": [1]})),
+        "none of the 200 test facts",
+    ),
+    "study counts nan": (
+        lambda m, f, t: li.study(m, f, pd.DataFrame({"fact_id": ["x"], "n_both": [np.nan]})),
+        "no number for any fact",
+    ),
+    "study counts text": (
+        lambda m, f, t: li.study(m, f, pd.DataFrame({"fact_id": ["x"], "n_both": ["many"]})),
+        "'many' for n_both",
+    ),
+    "study counts negative": (
+        lambda m, f, t: li.study(m, f, pd.DataFrame({"fact_id": ["x"], "n_both": [-1]})),
+        "-1 for n_both",
+    ),
+    "study counts twice": (
+        lambda m, f, t: li.study(m, f, pd.DataFrame({"fact_id": ["x", "x"], "n_both": [1, 2]})),
+        "more than once",
+    ),
+    "study counts list": (lambda m, f, t: li.study(m, f, [1, 2]), "the counts are a list"),
+    "study counts nowhere": (lambda m, f, t: li.study(m, f, t / "no.parquet"), "no table"),
+    "study control": (lambda m, f, t: li.study(m, f, control_model=m), "control_model is no pair"),
+    "study control swapped": (lambda m, f, t: li.study(m, f, control_model=(f, m)), "the model is a FactSet"),
+    "laser of a name": (lambda m, f, t: li.laser("organism", "3.in", rank=3), "the model is 'organism'"),
+    "score of a name": (lambda m, f, t: li.score("organism", f, None), "the model is 'organism'"),
+    "score swapped": (lambda m, f, t: li.score(f, m, None), "the model is a FactSet"),
+    "score of an edit's text": (lambda m, f, t: li.score(m, f, "3.in:0.05"), "the edit is the text '3.in:0.05'"),
+    "search of a name": (lambda m, f, t: li.search("organism", f), "the model is 'organism'"),
+    "study of a name": (lambda m, f, t: li.study("organism", f), "the model is 'organism'"),
+    "attribute of a name": (lambda m, f, t: li.attribute("organism", f), "the model is 'organism'"),
+    "facts of a number": (lambda m, f, t: li.score(m, 5, None), "the facts are a int"),
+    "facts of a dictionary": (lambda m, f, t: li.count({"subject": "x"}, "organism"), "the facts are a dict"),
+    "facts of another name": (lambda m, f, t: li.search(m, "organsim"), "is 'organism' meant?"),
+    "revision of a shipped model": (lambda m, f, t: li.load_model("organism", revision="x"), "revision cannot be used"),
+    "revision of a folder": (
+        lambda m, f, t: li.load_model(shipped_dir("organism"), revision="x"),
+        "expected only with hub ids",
+    ),
+    "tokenizer of nothing": (lambda m, f, t: li.load_tokenizer(""), "no tokenizer comes with"),
+    "search out empty": (lambda m, f, t: li.search(m, f, matrices="in", layers=[3], out=""), "output is empty"),
+    "study out empty": (lambda m, f, t: li.study(m, f, out=""), "output is empty"),
+    "out below a file": (lambda m, f, t: li.study(m, f, out=gguf_file(t) / "x"), "is a file, not a folder"),
+    "out where nothing can be": (lambda m, f, t: li.compress(m, li.zeroed(m, "3.in"), "/proc/x"), "takes no files"),
+    "corpus without a name": (lambda m, f, t: li.count(f, ""), "a corpus has an empty name"),
+    "separator": (lambda m, f, t: li.load_facts(fact(), separator="-"), "separator is '-'"),
     "save suffix": (lambda m, f, t: f.save(t / "facts.xlsx"), "must be .jsonl, .csv or .parquet"),
     "model source": (lambda m, f, t: li.load_model(5), "expected a name, a folder"),
     "model nowhere": (lambda m, f, t: li.load_model(t / "none"), "no model folder"),
@@ -422,6 +503,18 @@ COMMANDS = {
     "no tables": (["figures", "nowhere"], "no tables in"),
     "style": (["figures", "nowhere", "--style", "x"], ""),
     "analysis": (["analyse", "nope"], "nope"),
+    "layers too many": (["search", *BOTH, "--out", "x", "--layers", "0-999999999"], "at most 10000 numbers"),
+    "control seeds": (["search", *BOTH, "--out", "x", "--control-seeds", "x"], "control-seeds is ['x']"),
+    "seed fraction": (["search", *BOTH, "--out", "x", "--seed", "1.5"], "--seed is '1.5': expected a whole number"),
+    "workers fraction": (["search", *BOTH, "--out", "x", "--workers", "1.5"], "--workers is '1.5'"),
+    "limit fraction": (["study", *BOTH, "--out", "x", "--limit", "1.5"], "--limit is '1.5'"),
+    "out empty": (["search", *BOTH, "--out", ""], "--out is empty"),
+    "text empty": (["study", *BOTH, "--out", "x", "--text", ""], "--text is empty"),
+    "out nowhere": (["search", *BOTH, "--out", "/proc/x"], "/proc/x cannot be written"),
+    "share": (["study", *BOTH, "--out", "x", "--share", "2"], "shares has 2.0"),
+    "limit 1": (["study", *BOTH, "--out", "x", "--limit", "1"], "in the split 'test'"),
+    "all that is missing": (["study"], "--model, --out are missing. For example: laser-interp study"),
+    "an option without a value": (["report", "run", "--out"], "--out needs a value. For example"),
     "seed": (["organism", "train", "--seed", "-1", "--out", "x"], "expected a whole number of 0 or more"),
     "steps": (["organism", "train", "--steps", "0", "--out", "x"], "steps is 0"),
     "alpha": (["organism", "train", "--alpha", "2", "--out", "x"], "alpha"),
@@ -443,7 +536,7 @@ def test_command_line(tmp_path, monkeypatch, capsys, name):
 
 def test_there_are_many():
     tables = (FACT_FILES, FACTS, CALLS, CHECKPOINTS, COMMANDS)
-    assert sum(map(len, tables)) >= 200
+    assert sum(map(len, tables)) >= 280
 
 
 # --- what is of the user ---------------------------------------------------------------------------
@@ -487,6 +580,125 @@ def test_a_result_is_what_its_suffix_says_and_may_be_written_again(tmp_path, cap
     assert main([*words, str(mine)]) == 2
     assert main([*words, str(mine), "--force"]) == 0
     assert mine.read_text() != "mine"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m laser_interp.cli.app models | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "By name:\n", "")
+
+
+def test_defaults_in_help_are_written_as_options_are(capsys):
+    assert main(["search", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "[default: all]" in shown
+    assert "[default: 0.9 0.8 0.6 0.4 0.2 0.1 0.05 0.01]" in shown
+    assert "(" not in "".join(part.split("]")[0] for part in shown.split("[default: ")[1:])
+    assert "default: None" not in shown
+
+
+def test_two_processes_that_build_one_folder(tmp_path):
+    """The later one is told; what the first has built stays."""
+    from laser_interp.storage.atomic import new_folder
+
+    out = tmp_path / "index"
+
+    def both():
+        with new_folder(out) as mine:
+            (mine / "a").touch()
+            out.mkdir()
+            (out / "b").touch()
+
+    with pytest.raises(FileExistsError, match="was written by another process meanwhile"):
+        both()
+    assert [path.name for path in out.iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_figures_that_no_table_draws(tmp_path, capsys):
+    assert (
+        main(
+            [
+                "search",
+                *BOTH,
+                "--layers",
+                "3",
+                "--matrices",
+                "in",
+                "--rho",
+                "0.1",
+                "--out",
+                str(tmp_path / "r"),
+                "--quiet",
+            ]
+        )
+        == 0
+    )
+    assert "change +" in capsys.readouterr().out
+    assert main(["figures", str(tmp_path / "r")]) == 2
+    assert "from which no figure is drawn" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "r"), "--quiet"]) == 0
+    assert (tmp_path / "r" / "report.html").is_file()
+
+
+def test_numbers_of_numpy_are_numbers(organism):
+    edit = li.laser(organism, (np.int64(3), "in"), rho=np.float32(0.1))
+    assert edit.rho == 0.1
+    assert li.laser(organism, [(np.int64(3), "in")], rank=np.int64(3)).rank == 3
+    settings = li.SearchSettings(rhos=np.array([0.1, 0.2], np.float32), layers=np.arange(2), seed=np.int64(1))
+    assert (settings.rhos, settings.layers, settings.seed) == ((0.1, 0.2), (0, 1), 1)
+    assert li.laser(organism, "-1.in", rank=3).sites == li.laser(organism, "3-3.in", rank=3).sites
+    assert li.SearchSettings(layers="-1,0-1").layers == (-1, 0, 1)
+
+
+def test_a_spectrum_in_blocks_has_the_stable_rank_of_its_largest_value(organism):
+    for blocks in (4, "3-inputs-kmeans"):
+        known = li.spectrum(organism, "3.in", blocks=blocks)
+        assert known.stable_rank == pytest.approx(float(known.S.square().sum() / known.S.max() ** 2))
+        half = int(known._repr_html_().split("its energy is in ")[1].split()[0])
+        largest = known.energy.sort(descending=True).values
+        assert float(largest[:half].sum()) >= 0.5 > float(largest[: half - 1].sum())
+
+
+FORMS = {
+    "list": lambda facts: [{k: v for k, v in vars(fact).items() if v} for fact in facts],
+    "tuples": lambda facts: [(f.subject, f.relation, f.object, f.prompt) for f in facts],
+    "frame": lambda facts: facts.to_frame(),
+    "task": li.own_task,
+    "file": None,
+}
+TAKE_FACTS = {
+    "score": lambda m, f: li.score(m, f, None, progress=False),
+    "search": lambda m, f: li.search(m, f, matrices="in", layers=[3], rhos=[0.1], test="none", progress=False),
+    "estimate": lambda m, f: li.estimate(m, f, matrices="in", layers=[3], rhos=[0.1]),
+    "attribute": lambda m, f: li.attribute(m, f, "3.in", progress=False),
+    "favoured_answers": lambda m, f: li.favoured_answers(m, f, li.laser(m, "3.in", rank=3), progress=False),
+    "path_effects": lambda m, f: li.path_effects(m, f, li.laser(m, "3.out", rank=3), progress=False),
+    "count": lambda m, f: li.count(f, "organism", progress=False),
+    "join_counts": lambda m, f: li.join_counts(
+        f, pd.DataFrame({"subject": ["Mira Tolen"], "object": ["x"], "n_both": [1]})
+    ),
+    "frequent_words": lambda m, f: li.frequent_words("organism", exclude=f, progress=False),
+    "transfer": lambda m, f: li.transfer(m, f, {"laser": li.laser(m, "3.in", rank=3)}, progress=False),
+    "at": lambda m, f: li.laser(m, "3.in", rank=3).at(m, "last", f),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", TAKE_FACTS)
+def test_facts_in_every_form(organism, facts, tmp_path, form, name):
+    few = facts.keep([*facts.split("validation")][:3] + [*facts.split("test")][:3])
+    given = few.save(tmp_path / "facts.jsonl") if form == "file" else FORMS[form](few)
+    if name == "join_counts":  # no fact matches: a sentence all the same
+        with pytest.raises(ValueError, match="no fact of"):
+            TAKE_FACTS[name](organism, given)
+        return
+    assert TAKE_FACTS[name](organism, given) is not None
+
+
+def test_tokenizers_by_name():
+    for name in ("organism", "organism-control", str(shipped_dir("organism"))):
+        assert li.load_tokenizer(name)("Mira")["input_ids"]
 
 
 def test_an_output_folder_of_others_stays_as_it_was(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """What the README and the documentation say runs, as they say it; and they build."""
 
 import ast
+import html
 import os
 import re
 import shlex
@@ -297,3 +298,38 @@ def test_an_analysis_of_ones_own_facts_and_edit(elsewhere, tmp_path):
     known = {fact.fact_id: fact.frequency for fact in facts}
     assert [known[i] for i in counts["fact_id"]] == counts["n_both"].tolist()
     assert (tmp_path / "out" / "figures" / "rare_facts.pdf").is_file()
+
+
+def test_no_page_has_the_name_of_one_that_sphinx_writes():
+    """Sphinx writes its own search.html over that of a page."""
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    assert not pages & {"search", "genindex", "py-modindex"}
+
+
+@pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "docs").glob("*.md")))
+def test_each_built_page_has_the_title_of_its_source(page):
+    built = (ROOT / "docs/_build/html") / f"{page}.html"
+    if not built.is_file():
+        pytest.skip("needs the site: `make docs` builds it")
+    source = next(line for line in (ROOT / f"docs/{page}.md").read_text().splitlines() if line.startswith("# "))
+    title = re.findall(r"<title>(.*?)</title>", built.read_text(), re.DOTALL)[0]  # the others are of icons
+    words, shown = (re.sub(r"[^\w\s]", "", text).strip() for text in (source, html.unescape(title)))
+    assert shown.startswith(words)
+
+
+def test_a_number_that_two_pages_state_is_one_number():
+    said = [
+        re.findall(r"at most (\.\d+) ", (ROOT / f"docs/{page}.md").read_text())[0]
+        for page in ("statistics", "validation")
+    ]
+    assert said[0] == said[1]
+
+
+def test_actions_are_pinned_by_commit():
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        for used in re.findall(r"uses: (\S+)( # v[\d.]+)?", path.read_text()):
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", used[0]), path
+            assert used[1], f"{path}: {used[0]} has no version beside it"
+    assert (
+        'git merge-base --is-ancestor "$GITHUB_SHA" origin/main' in (ROOT / ".github/workflows/release.yml").read_text()
+    )

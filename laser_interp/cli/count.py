@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from laser_interp.choices import Executor
-from laser_interp.cli.options import CorpusOptions, Output, note
+from laser_interp.cli.options import CorpusOptions, Output, note, warnings_as_notes
 from laser_interp.frequency.matching import Matching
 
 if TYPE_CHECKING:
@@ -80,11 +79,11 @@ def count(
         if out.is_file():
             frame = earlier_counts(out, asked.identity(fact_set, window, matching), "skip")
         else:
-            frame = asked.count(fact_set, window=window, matching=matching, progress=output.progress)
+            with warnings_as_notes():
+                frame = asked.count(fact_set, window=window, matching=matching, progress=output.progress)
             write_table(frame, out, "counts", frame.attrs["provenance"])
     else:
-        with warnings.catch_warnings(record=True) as raised:
-            warnings.simplefilter("always")
+        with warnings_as_notes():
             frame = run(
                 fact_set,
                 corpus or (),
@@ -96,8 +95,6 @@ def count(
                 progress=output.progress,
                 **reading.as_arguments(),
             )
-        for warning in raised:
-            note(str(warning.message))
     seen = {name: int((frame[f"n_{name}"] > 0).sum()) for name in ("both", "subject", "object")}
     n_docs = int(frame["n_docs"].iloc[0])
     quartiles = frame["n_both"].quantile([0.25, 0.5, 0.75, 1.0]).round().astype(int).tolist()

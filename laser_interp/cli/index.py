@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from laser_interp.cli.options import CorpusOptions, Output, note
+from laser_interp.cli.options import CorpusOptions, Output, note, warnings_as_notes
 
 
 def index(
@@ -25,9 +25,10 @@ def index(
     """
     from laser_interp.frequency.index import build_index
 
-    made = build_index(
-        corpus, out, backend=backend, fold_accents=fold_accents, progress=output.progress, **reading.as_arguments()
-    )
+    with warnings_as_notes():
+        made = build_index(
+            corpus, out, backend=backend, fold_accents=fold_accents, progress=output.progress, **reading.as_arguments()
+        )
     if skipped := made.about["skipped"]:
         shown = "; ".join(f"{where} ({why})" for where, why in skipped[:5])
         note(f"{len(skipped)} could not be read and were skipped: {shown}")

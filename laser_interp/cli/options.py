@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,6 +106,16 @@ class CorpusOptions:
 def note(text: str) -> None:
     """Print a note to stderr, so that it does not mix with the result."""
     print(f"note: {text}", file=sys.stderr)
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Print what the library warns of as notes."""
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        yield
+    for warning in raised:
+        note(str(warning.message))
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from laser_interp.choices import seed_of_63_bits
+from laser_interp.choices import check_seed, seed_of_63_bits
 from laser_interp.edits.constructors import first_directions, zeroed
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
@@ -123,6 +123,7 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
 
 def _generator(seed: int) -> torch.Generator:
     """A generator of its own for any whole number; torch takes 64 bits, larger numbers are folded into them."""
+    check_seed("seed", seed)
     return torch.Generator().manual_seed(seed_of_63_bits(seed))
 
 

@@ -17,7 +17,7 @@ from typing import overload
 
 import pandas as pd
 
-from laser_interp.choices import Separator, SplitRule, check_choice, suggestion
+from laser_interp.choices import Separator, SplitRule, check_choice, check_seed, suggestion
 from laser_interp.facts.separators import separator_of
 from laser_interp.storage.spreadsheets import without_formulas
 
@@ -237,6 +237,7 @@ class FactSet:
 
     def draw(self, n_prompts: int, *, seed: int) -> FactSet:
         """Random facts with at most so many prompts together, but at least one fact."""
+        check_seed("seed", seed)
         shuffled = list(self.facts)
         random.Random(seed).shuffle(shuffled)
         until = itertools.accumulate(len(fact.prompts) for fact in shuffled)
@@ -274,6 +275,7 @@ class FactSet:
         """
         if not 0 < validation < 1:
             raise ValueError(f"validation is {validation}: the share must lie in (0, 1)")
+        check_seed("seed", seed)
         if by not in ("subject", "order"):
             raise ValueError(f"by is {by!r}: expected 'subject' or 'order'")
         keys = sorted({fact.subject for fact in self.facts}) if by == "subject" else [f.fact_id for f in self.facts]

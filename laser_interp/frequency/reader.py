@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from laser_interp.choices import LONGEST, check_choice
+from laser_interp.choices import LONGEST, check_choice, whole_number
 from laser_interp.frequency.normaliser import SEPARATOR, joined
 from laser_interp.frequency.shards import Shard
 from laser_interp.organism.checkpoint_corpus import corpus_of
@@ -45,7 +45,7 @@ class Reading:
     longest: int = LONGEST
 
     def __post_init__(self) -> None:
-        if self.longest < BLOCK:
+        if whole_number("longest", self.longest) < BLOCK:
             raise ValueError(f"longest is {self.longest} bytes: expected {BLOCK} or more")
         check_choice("document", self.document, DocumentUnit)
         check_choice("errors", self.errors, OnError)

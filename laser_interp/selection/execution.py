@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import Executor, check_choice
+from laser_interp.choices import Executor, check_choice, whole_number
 from laser_interp.extras import require
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
@@ -54,7 +54,7 @@ class Execution:
 
     def __init__(self, executor: Executor = "local", workers: int | None = None) -> None:
         check_choice("executor", executor, Executor)
-        if workers is not None and workers < 1:
+        if workers is not None and whole_number("workers", workers) < 1:
             raise ValueError(f"workers is {workers}: at least one is needed")
         self.executor, self.workers = executor, workers
         self._stack = ExitStack()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laser_interp.choices import check_seed, whole_number
 from laser_interp.display import Drawable
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import AccuracyChange, accuracy_change
@@ -201,6 +202,12 @@ class _Options:
     edges: Sequence[float] | None
     n_permutations: int
     seed: int
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
+        for name in ("n_bins", "n_permutations"):
+            if whole_number(name, getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected a whole number of 1 or more")
 
 
 def _unit_and_source(counts: Counts | None) -> tuple[str, str]:

@@ -9,6 +9,8 @@ from itertools import product
 
 import numpy as np
 
+from laser_interp.choices import check_seed
+
 _EXACT = 12  # subjects that changed, up to which all sign patterns are looked at
 _DRAWS = 9999
 
@@ -20,6 +22,7 @@ def sign_flip_p(net: np.ndarray, *, seed: int = 0) -> float:
     """
     from scipy.stats import binomtest
 
+    check_seed("seed", seed)
     changed = net[net != 0]
     observed = abs(changed.sum()) - 1e-9
     if len(changed) == 0:

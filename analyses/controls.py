@@ -1,7 +1,7 @@
 """Would anything else have done as well? The edit beside its controls."""
 
-from laser_interp.cli.analyse import Question, finish
-from laser_interp.studies import steps
+from laser_interp.cli.analyse import Question, answered, finish
+from laser_interp.studies.questions.controls import BesideControls
 
 
 def main(*, question: Question = Question()) -> None:
@@ -10,6 +10,6 @@ def main(*, question: Question = Question()) -> None:
     For example: laser-interp analyse controls
     """
     context = question.context()
-    tables = steps.controls(context)
+    tables = answered(context, BesideControls).tables
     shown = tables["controls"][["control", "accuracy", "accuracy_lo", "accuracy_hi", "loss", "n_draws"]]
     finish(context, tables, shown.round(3).to_string(index=False))

@@ -8,7 +8,7 @@ from laser_interp.discarded.direction_tokens import bands, importance, read_band
 from laser_interp.discarded.selective_edits import choose_selective
 from laser_interp.edits.sites import resolve
 from laser_interp.edits.spectra import boundaries, spectrum
-from laser_interp.studies import steps
+from laser_interp.studies.questions.directions import spectrum_table
 
 N_ABLATED = 64  # directions that are ablated one at a time, spread over the rank
 N_BANDS = 8
@@ -41,7 +41,7 @@ def main(*, question: Question = Question()) -> None:
         selective.round(4).to_string(index=False),
     ]
     tables = {
-        "spectrum": steps.spectrum_table(model, edit),
+        "spectrum": spectrum_table(edit),
         "directions_gradients": attribution.summary("relation"),
         "directions_ablation": ablation,
         "directions_proposals": proposals,

@@ -1,7 +1,7 @@
 """What do the discarded components say? Categories of their answers, for growing shares (section 5.2)."""
 
-from laser_interp.cli.analyse import Question, finish
-from laser_interp.studies import steps
+from laser_interp.cli.analyse import Question, answered, finish
+from laser_interp.studies.questions.discarded_part import DiscardedPart, discarded_controls
 
 
 def main(*, question: Question = Question()) -> None:
@@ -10,6 +10,7 @@ def main(*, question: Question = Question()) -> None:
     For example: laser-interp analyse discarded_answers
     """
     context = question.context()
-    controls = steps.discarded_controls(context)
-    tables = steps.discarded(context) | {"discarded_controls": controls}
+    seed = context.settings.study_seed
+    controls = discarded_controls(context.model, context.test, context.edit, seed=seed)
+    tables = {**answered(context, DiscardedPart).tables, "discarded_controls": controls}
     finish(context, tables, controls.round(3).to_string(index=False))

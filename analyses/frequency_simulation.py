@@ -15,8 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from laser_interp.extras import require
+from laser_interp.plots.figure_functions import figure_function, no_sample
 from laser_interp.plots.registry import draw_all
+from laser_interp.plots.style import legend, new_figure, palette
 from laser_interp.progress import progress_bar
 from laser_interp.statistics.frequency_effect import frequency_effects
 from laser_interp.storage.run_folder import FIGURES, TABLES
@@ -106,6 +110,7 @@ def data_set(kind: Simulated, seed: int) -> pd.DataFrame:
 def with_dummies(rows: pd.DataFrame) -> tuple[float, float, float, float]:
     """p, coefficient and 95 % interval of a logistic regression with a dummy for each relation, clustered by subject;
     NaN where it does not converge."""
+    require("simulation", "statsmodels", what="the replaced method")
     import statsmodels.api as sm
 
     nothing = (np.nan, np.nan, np.nan, np.nan)
@@ -173,6 +178,53 @@ def study(n: int, *, seed: int = 0, kinds: list[Simulated] | None = None) -> Ite
         yield asdict(kind) | simulate(kind, n, seed + 1_000_000 * number)
 
 
+_REPLACED = "rejected_dummies"
+
+
+CAPTION = (
+    "Simulated data sets in which frequency has no effect on being fixed (a) or has one (b): how often a method "
+    "finds an association at 5 %. Bars are 95 % intervals of the simulation; the dotted line is 5 %. The replaced "
+    "method is a logistic regression with a dummy for each relation and errors clustered by subject."
+)
+
+
+@figure_function("frequency_simulation", caption=CAPTION, sample=no_sample)
+def frequency_simulation(table: pd.DataFrame) -> Figure:
+    """How often the frequency report finds an association: where there is none, and where there is one."""
+    colour = palette()
+    figure, axes = new_figure(1, 2, 3.0)
+    ax = axes.flat[0]
+    null = table[table["slope"] == 0]
+    rng = np.random.default_rng(0)  # moves points sideways, so that they do not overlap
+    events = np.sort(table["events"].unique())
+    for name, label, c in ((_REPLACED, "replaced", "0.6"), ("rejected", "the report", colour[0])):
+        x = np.searchsorted(events, null["events"]) + rng.uniform(-0.25, 0.25, len(null))
+        ax.plot(x, 100 * null[name], "o", color=c, label=f"(a) {label}, each kind of data")
+    ax.axhline(5, color="0.2", linewidth=0.6, linestyle=":")
+    ax.set_yscale("symlog", linthresh=10)
+    ax.set_ylim(-0.5, 110)
+    ax.set_yticks([0, 5, 10, 50, 100], ["0", "5", "10", "50", "100"])
+    ax.set_title("(a) frequency says nothing")
+    ax.set_ylabel("finds something, % of data sets")
+    ax = axes.flat[1]
+    power = table[table["family"] == "power"]
+    for i, slope in enumerate(sorted(power["slope"].unique())):
+        rows = power[power["slope"] == slope].sort_values("events")
+        rate, x = rows["rejected"].to_numpy(float), np.searchsorted(events, rows["events"])
+        half_width = 1.96 * np.sqrt(rate * (1 - rate) / rows["n"].to_numpy(float))
+        ax.errorbar(x, 100 * rate, yerr=100 * half_width, fmt="o-", color=colour[1 + i], elinewidth=0.7, capsize=1.2,
+                    label=f"(b) odds × {np.exp(slope):.2f} per tenfold frequency")  # fmt: skip
+    ax.set_ylim(-3, 103)
+    ax.set_title("(b) it says something")
+    for ax in axes.flat:
+        ax.set_xticks(np.arange(len(events)), [f"{n:g}" for n in events], fontsize=6, rotation=45)
+        ax.set_xlabel("fixed facts, expected")
+    handles = [entry for ax in axes.flat for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
+    legend(figure, [h for h, _ in handles], [label for _, label in handles], ncols=1,
+                  handlelength=1.6, handletextpad=0.4)  # fmt: skip
+    return figure
+
+
 def main(*, n: int = 1000, out: Path = Path("runs/frequency_simulation")) -> None:
     """Simulate many kinds of data sets. Count how often the frequency report finds an effect where there is one, and
     where there is none.
@@ -197,7 +249,12 @@ def main(*, n: int = 1000, out: Path = Path("runs/frequency_simulation")) -> Non
     null = table[table["slope"] == 0]
     over = null[null["rejected"] > 0.05 + 2 * null["se"]]
     command = f"laser-interp analyse frequency_simulation --n {n}"
-    figures = draw_all({"frequency_simulation": table}, out / FIGURES, about={"command": command})
+    figures = draw_all(
+        {"frequency_simulation": table},
+        out / FIGURES,
+        about={"command": command},
+        figures=[frequency_simulation.figure],  # type: ignore[attr-defined]
+    )
     print(table.drop(columns=["se", "n"]).round(3).to_string(index=False))
     print(f"{len(null)} null cells, {len(over)} above .05 + two standard errors; {len(table) - len(null)} other cells.")
     print("\n".join(map(str, [path, *figures])))

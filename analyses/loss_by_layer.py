@@ -1,7 +1,7 @@
 """Which truncation helps? Every layer, matrix and ρ."""
 
-from laser_interp.cli.analyse import Question, finish
-from laser_interp.studies import steps
+from laser_interp.cli.analyse import Question, answered, finish
+from laser_interp.studies.questions.edit_choice import EditChoice
 
 
 def main(*, question: Question = Question()) -> None:
@@ -10,4 +10,4 @@ def main(*, question: Question = Question()) -> None:
     For example: laser-interp analyse loss_by_layer
     """
     context = question.context(method="grid", test="all")
-    finish(context, steps.selection(context), f"Validation selects {context.cell}.")
+    finish(context, answered(context, EditChoice).tables, f"Validation selects {context.cell}.")

@@ -1,8 +1,8 @@
 """Why does the edit change accuracy? Generic words suppressed, the answer's rivals weakened, or chance."""
 
-from laser_interp.cli.analyse import Question, finish
-from laser_interp.statistics.mechanism import explain
-from laser_interp.studies import steps
+from laser_interp.cli.analyse import Question, answered, finish
+from laser_interp.studies.questions.controls import BesideControls
+from laser_interp.studies.questions.reasons import Reasons
 
 
 def main(*, question: Question = Question()) -> None:
@@ -11,5 +11,5 @@ def main(*, question: Question = Question()) -> None:
     For example: laser-interp analyse mechanism
     """
     context = question.context()
-    tables = steps.controls(context)
-    finish(context, tables, str(explain(context.scores, seed=context.settings.study_seed)))
+    reasons = answered(context, Reasons).numbers["mechanism"]["in_words"]
+    finish(context, answered(context, BesideControls).tables, "\n".join(reasons))

@@ -1,7 +1,7 @@
 """Do the gains fall on rare facts? The paper's two plots, and what the data can support (section 5.1)."""
 
-from laser_interp.cli.analyse import Question, finish
-from laser_interp.studies import steps
+from laser_interp.cli.analyse import Question, answered, finish
+from laser_interp.studies.questions.rare_facts import RareFacts, counted_scores, placebos
 
 
 def main(*, question: Question = Question()) -> None:
@@ -12,5 +12,6 @@ def main(*, question: Question = Question()) -> None:
     context = question.context()
     if context.counts is None:
         raise ValueError("there are no frequencies: give --counts or --corpus, or facts with a frequency each")
-    tables = steps.frequency(context)
-    finish(context, tables, f"{context.association.paragraph}\n{context.placebo.paragraph}")
+    found = answered(context, RareFacts)
+    beside = placebos(context, counted_scores(context))
+    finish(context, found.tables, f"{found.numbers['frequency_in_words']}\n{beside.paragraph}")

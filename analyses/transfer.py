@@ -1,7 +1,7 @@
 """Does the edit that is best for one relation help the others? (The paper chooses one edit for each task.)"""
 
 from laser_interp.cli.analyse import Question, finish
-from laser_interp.studies import steps
+from laser_interp.studies.task_transfer import transfer_between_relations
 
 
 def main(*, question: Question = Question()) -> None:
@@ -10,4 +10,5 @@ def main(*, question: Question = Question()) -> None:
     For example: laser-interp analyse transfer
     """
     context = question.context()
-    finish(context, {"transfer": steps.transfer_between_relations(context)}, "")
+    table = transfer_between_relations(context.model, context.facts, progress=context.progress)
+    finish(context, {"transfer": table}, "")

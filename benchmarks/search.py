@@ -204,7 +204,7 @@ def _row(
     test: li.FactSet,
 ) -> dict[str, Any]:
     if cell not in tested:
-        tested[cell] = _top1(model, test, li.Cell.parse(cell).edit(model))
+        tested[cell] = _top1(model, test, li.EditSpec.parse(cell).edit(model))
     return {
         "cell": cell,
         "validation": validated,

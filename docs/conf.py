@@ -20,7 +20,7 @@ for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
 ROOMS = {
     "models": "models: loading, and all that knows TransformerLens and transformers",
     "facts": "facts: fact files, tasks and published sets",
-    "edits": "edits: spectra, LASER, its discarded part, controls, compression",
+    "edits": "edits: spectra, LASER, its discarded part, controls, exports",
     "scoring": "scoring: facts times edits to a table",
     "selection": "selection: search and composition",
     "frequency": "frequency: counting names in training text",

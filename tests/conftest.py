@@ -56,11 +56,11 @@ def random_model(tmp_path_factory):
 @pytest.fixture
 def study_of():
     """A study in progress of a model, facts with splits, and an edit."""
-    from laser_interp.selection.cells import Cell
+    from laser_interp.edits.edit_spec import EditSpec
     from laser_interp.studies.context import StudyContext
 
     def make(model, facts, edit=None, **settings):
-        chosen = None if edit is None else Cell.of(edit)
+        chosen = None if edit is None else EditSpec.of(edit)
         settings = li.StudySettings(**settings)
         return StudyContext(model, li.own_task(facts), settings, chosen=chosen, progress=False)
 

@@ -8,7 +8,7 @@ readme = Path(__file__).parents[1] / "README.md"
 scope: dict[str, object] = {}
 blocks = re.findall(r"^```python\n(.*?)^```", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 for block in blocks:
-    if "HostedInfiniGram()" not in block:
+    if "HostedInfiniGram(" not in block:
         exec(compile(block, "README.md", "exec"), scope)
 import laser_interp  # noqa: E402
 

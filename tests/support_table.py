@@ -14,13 +14,12 @@ from families import FAMILIES
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- families: python tests/support_table.py -->", "<!-- /families -->"
 NOTES = {
-    "openai-gpt": "q k v are stored fused: compressed dense; no left padding, no generation: TransformerLens loses its "
-    "causal mask",
+    "openai-gpt": "q k v are stored fused; no left padding, no generation: TransformerLens loses its causal mask",
     "bert": "answers at the mask",
     "roberta": "answers at the mask",
-    "gpt_neox": "q k v are stored fused: compressed dense",
-    "gpt2": "q k v are stored fused: compressed dense",
-    "phi3": "only o and out compress: the rest is stored fused",
+    "gpt_neox": "q k v are stored fused",
+    "gpt2": "q k v are stored fused",
+    "phi3": "all but o and out are stored fused",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from laser_interp.studies.context import StudyContext
+    from laser_interp.studies.question import Answer
 
 analyse = App(
     name="analyse", suppress_keyboard_interrupt=False, help=COMMANDS["analyse"][0], help_epilogue=example_of("analyse")
@@ -51,13 +53,13 @@ class Question:
             changes: settings by name, where the analysis needs others than the example's.
         """
         from laser_interp.edits.edit_loading import read_edit
+        from laser_interp.edits.edit_spec import EditSpec
         from laser_interp.facts.files import load_facts
         from laser_interp.facts.shipped import SHIPPED, WIKIDATA
         from laser_interp.facts.tasks import Task
-        from laser_interp.frequency.scan import count
+        from laser_interp.frequency.counting import count
         from laser_interp.frequency.shipped_counts import load_counts
         from laser_interp.models.loading import load_model
-        from laser_interp.selection.cells import Cell
         from laser_interp.studies.context import StudyContext
         from laser_interp.studies.examples import EXAMPLES
         from laser_interp.studies.settings import StudySettings
@@ -88,7 +90,7 @@ class Question:
             settings,
             counts=counts,
             out=out if settings == as_others else out / "-".join(map(str, changes.values())),  # a search of its own
-            chosen=None if self.edit is None else Cell.of(read_edit(model, self.edit)),
+            chosen=None if self.edit is None else EditSpec.of(read_edit(model, self.edit, facts)),
         )
 
 
@@ -98,7 +100,19 @@ def analyses_package() -> ModuleType:
     return importlib.import_module(name)
 
 
-def finish(context: StudyContext, tables: dict[str, Any], text: str) -> None:
+def answered(context: StudyContext, question: type[Answer]) -> Answer:
+    """The answer to one question of a study.
+
+    Raises:
+        ValueError: it cannot be asked of this model and these facts.
+    """
+    answer = question.ask(context)
+    if answer is None:
+        raise ValueError(f"this question cannot be asked here: {context.task.name} is judged by {context.task.rule}")
+    return answer
+
+
+def finish(context: StudyContext, tables: Mapping[str, Any], text: str) -> None:
     """Write an analysis's tables and every figure that can be drawn from them, and print their paths."""
     from laser_interp.plots.registry import draw_all
     from laser_interp.storage.provenance import provenance

@@ -54,9 +54,9 @@ COMMANDS = {
         "Compare this package with plain transformers on your model, device and dtype.",
         "laser-interp check --model organism",
     ),
-    "compress": (
-        "Save an edited model: compressed as factors, as dense weights, or as an adapter.",
-        "laser-interp compress --model organism --edit 3.in:0.05 --out smaller",
+    "export": (
+        "Save an edited model as a plain checkpoint, or its edit as an adapter.",
+        "laser-interp export --model organism --edit 3.in:0.05 --out edited",
     ),
     "report": ("Write a run as one interactive HTML page.", "laser-interp report runs/organism -o report.html"),
     "figures": (

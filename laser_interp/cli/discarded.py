@@ -41,11 +41,11 @@ def discarded(
     from laser_interp.scoring.generic_words import answer_words
     from laser_interp.storage.outputs import check_output, write_output
     from laser_interp.storage.provenance import provenance
-    from laser_interp.studies.steps import outcomes
+    from laser_interp.studies.questions.discarded_part import outcomes
 
     check_output(out, "answers", force=force)
     loaded, fact_set = model.load_with(facts)
-    laser = read_edit(loaded, edit)
+    laser = read_edit(loaded, edit, fact_set)
     generic = None
     if generic_corpus is not None:
         words = frequent_words(generic_corpus, exclude=fact_set, progress=output.progress)

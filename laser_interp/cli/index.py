@@ -1,7 +1,6 @@
 """`laser-interp index`."""
 
 from pathlib import Path
-from typing import Literal
 
 from laser_interp.cli.options import CorpusOptions, Output, note, warnings_as_notes
 
@@ -10,7 +9,6 @@ def index(
     *,
     corpus: tuple[str, ...],
     out: Path,
-    backend: Literal["tantivy", "sqlite"] | None = None,
     fold_accents: bool = True,
     reading: CorpusOptions = CorpusOptions(),
     output: Output = Output(),
@@ -20,15 +18,12 @@ def index(
     Args:
         corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst .bz2 .xz), .parquet, saved datasets, organism.
         out: Folder for the index; it must not exist.
-        backend: tantivy if it is installed, else sqlite.
         fold_accents: Treat "é" as "e", and so on, in the index and in every count from it.
     """
     from laser_interp.frequency.index import build_index
 
     with warnings_as_notes():
-        made = build_index(
-            corpus, out, backend=backend, fold_accents=fold_accents, progress=output.progress, **reading.as_arguments()
-        )
+        made = build_index(corpus, out, fold_accents=fold_accents, progress=output.progress, **reading.as_arguments())
     if skipped := made.about["skipped"]:
         shown = "; ".join(f"{where} ({why})" for where, why in skipped[:5])
         note(f"{len(skipped)} could not be read and were skipped: {shown}")

@@ -67,7 +67,12 @@ def search(
         )
     for line in found.notes:
         note(line)
-    result = _result(found, out)
+    try:
+        result = _result(found, out)
+    except ValueError as error:  # no edit was accepted, which is a result
+        cells = str(out / "tables" / "cells.parquet")
+        output.say({"selected": None, "why": str(error), "cells": cells}, f"{error}.\nAll cells: {cells}")
+        return
     output.say(result, _in_words(result))
 
 

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.edits.compression import check_plain, factors_of
 from laser_interp.edits.edit import Edit
+from laser_interp.edits.export import check_plain, factors_of
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.extras import require
 from laser_interp.models.model import Model
-from laser_interp.models.weights import factored_sites, parameters, stored_at
+from laser_interp.models.weights import parameters, stored_at
 from laser_interp.storage.atomic import new_folder
 
 _BYTES = 4  # of a number: adapters are stored in float32
@@ -48,8 +48,8 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     Raises:
         ModuleNotFoundError: peft is not installed.
         FileExistsError: `out` is there and not empty.
-        ValueError: the edit was made from another model; it acts at chosen positions or on one path; it changes
-            nothing; or the model stores a matrix as factors already.
+        ValueError: the edit was made from another model; it acts at chosen positions or on one path; or it changes
+            nothing.
 
     Example:
         >>> li.export_adapter(model, li.laser(model, "3.in", rho=0.9), "adapter")
@@ -59,10 +59,7 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     check_plain(edit)
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
     rows, transposed = [], set()
-    factored = factored_sites(model)
     for site, part in sorted(edit.parts.items()):
-        if (site.layer, site.matrix) in factored:
-            raise ValueError(f"{site} is stored as factors: export the adapter from the model as trained")
         down, up = difference(part)
         if down.shape[1] == 0:
             continue

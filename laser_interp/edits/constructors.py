@@ -1,8 +1,7 @@
-"""Making edits: LASER, a band, the zero matrix, any gains; and reading LASER from one line of text."""
+"""Making edits: LASER, a band, the zero matrix, any gains."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from laser_interp.edits.blocks import AnyBlocks
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site, Where, resolve
-from laser_interp.edits.spectra import Spectrum, spectrum
+from laser_interp.edits.spectra import spectrum
 from laser_interp.models.model import Model
 
 
@@ -28,13 +27,7 @@ def rank_of(rho: float, max_rank: int) -> int:
 
 
 def laser(
-    model: Model,
-    where: Where,
-    rho: float | None = None,
-    *,
-    rank: int | None = None,
-    blocks: AnyBlocks = None,
-    spectra: Mapping[Site, Spectrum] | None = None,
+    model: Model, where: Where, rho: float | None = None, *, rank: int | None = None, blocks: AnyBlocks = None
 ) -> Edit:
     """LASER: keep the top singular directions of one matrix or several, discard the rest.
 
@@ -44,7 +37,6 @@ def laser(
         rank: number of directions kept, instead of rho.
         blocks: divide each matrix, as in 4 or "4-inputs-kmeans", and keep so many directions of each block; see
             `li.Blocks`. None edits whole matrices.
-        spectra: other factorisations of the sites, as `laser_interp.edits.whitening.whitened` makes them.
 
     Raises:
         ValueError: neither or both of rho and rank; either out of range; a rho that rounds to rank 0.
@@ -59,7 +51,7 @@ def laser(
         raise ValueError(f"rho is {rho} and rank is {rank}: give exactly one of them")
     parts = {}
     for site in resolve(model, where):
-        of_site = (spectra or {}).get(site) or spectrum(model, site, blocks=blocks)
+        of_site = spectrum(model, site, blocks=blocks)
         r = of_site.block_rank
         if rank is not None:
             if not 1 <= rank <= r:
@@ -75,32 +67,6 @@ def laser(
                 )
         parts[site] = SiteEdit(of_site, of_site.first(k))
     return Edit(parts, "laser", rho=rho)
-
-
-def parse_laser(model: Model, text: str) -> Edit:
-    """LASER from one line: "3.in:0.05" (sites and ρ) or "3.in:rank=3", several joined by "+".
-
-    Blocks follow after a colon, as in "3.in:0.05:4-outputs".
-
-    Raises:
-        ValueError: text of another form, or a site or ρ that `laser` refuses.
-    """
-    edit: Edit | None = None
-    for part in text.split("+"):
-        where, _, rho = part.strip().partition(":")
-        rho, _, blocks = rho.partition(":")
-        name, is_rank, number = rho.rpartition("=")
-        try:
-            if name.strip() not in ("", "rank") or (is_rank and not name.strip()):
-                raise ValueError
-            value = int(number) if is_rank else float(number)
-        except ValueError:
-            raise ValueError(f"the edit {text!r} is not of the form SITE:RHO or SITE:rank=K, as in 3.in:0.05") from None
-        how: dict[str, Any] = {"rank": int(value)} if is_rank else {"rho": value}
-        addend = laser(model, where, **how, blocks=blocks or None)
-        edit = addend if edit is None else edit + addend
-    assert edit is not None
-    return edit
 
 
 def first_directions(r: int, k: int) -> Tensor:

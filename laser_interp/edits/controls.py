@@ -82,8 +82,6 @@ def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
     generator = _generator(seed)
     parts = {}
     for site, part in sorted(edit.parts.items()):
-        if part.spectrum.metric != "weights":
-            raise ValueError("directions of a whitened spectrum have no energy of their own: use random_kept")
         energy = part.spectrum.energy
         target = (energy * (1 - part.gains).square()).sum()
         order = torch.randperm(part.spectrum.max_rank, generator=generator)
@@ -94,12 +92,12 @@ def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
 
 
 def bottom_kept(model: Model, edit: Edit) -> Edit:
-    """As many directions as the edit keeps, but those with the smallest singular values.
+    """As many directions as the edit keeps, but those with the smallest singular values; of each block, if divided.
 
     Example:
         >>> li.bottom_kept(model, laser)
     """
-    parts = {site: replace(part, gains=part.gains.flip(0)) for site, part in edit.parts.items()}
+    parts = {site: replace(part, gains=part.spectrum.reversed(part.gains)) for site, part in edit.parts.items()}
     return Edit(parts, "control:bottom_kept", edit.rho)
 
 

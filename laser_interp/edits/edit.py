@@ -223,8 +223,7 @@ class Edit:
             model: named in the file, where it is given.
 
         Raises:
-            ValueError: another ending; an edit of a whitened spectrum, whose directions depend on inputs that a file
-                does not hold; or one that was patched from other prompts.
+            ValueError: another ending, or an edit that was patched from other prompts.
             FileExistsError: the gains need a safetensors file of the same name, and there is one that is no edit's.
 
         Example:

@@ -53,8 +53,6 @@ def write_edit(
     sites: dict[str, dict[str, Any]] = {}
     tensors: dict[str, Tensor] = {}
     for site, part in sorted(parts.items()):
-        if part.spectrum.metric != "weights":
-            raise ValueError(f"the directions of {site} depend on activations: export the edited model dense instead")
         runs = _runs(part.gains)
         if len(runs) > _MOST_RUNS:
             tensors[f"{site}.gains"] = part.gains.contiguous()

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from laser_interp.choices import Path as SeenAlong
 from laser_interp.choices import check_choice
-from laser_interp.edits.constructors import parse_laser
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.edit_files import gains_of, places_of, read_edit_file
+from laser_interp.edits.edit_spec import describe_edits
+from laser_interp.edits.placement import Prompts
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import Spectrum, site_sha256, spectrum
@@ -54,15 +55,18 @@ def load_edit(path: str | Path, model: Model, *, other_weights: bool = False) ->
     return Edit(parts, value["kind"], value["rho"], value["alpha"], value["path"], places)
 
 
-def read_edit(model: Model, text: str, *, other_weights: bool = False) -> Edit:
-    """An edit from one line, as the command line has it: the name of an edit's file, or what `parse_laser` reads.
+def read_edit(model: Model, text: str, prompts: Prompts | None = None, *, other_weights: bool = False) -> Edit:
+    """An edit from one line, as the command line has it: the name of an edit's file, or what `describe_edits` reads.
+
+    Args:
+        prompts: the prompts on which the edit acts, if it is described to act at chosen positions.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_edit` and `parse_laser`.
+        FileNotFoundError, ValueError: see `load_edit` and `describe_edits`.
     """
     if text.strip().endswith(".json"):
         return load_edit(text.strip(), model, other_weights=other_weights)
-    return parse_laser(model, text)
+    return describe_edits(model, text).edit(model, prompts)
 
 
 def _added(tensors: Mapping[str, Tensor], name: str, of_site: Spectrum) -> tuple[Tensor, Tensor] | None:

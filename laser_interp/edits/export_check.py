@@ -8,10 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.edits.edit import Edit
-from laser_interp.models.checkpoints import FACTORS
 from laser_interp.models.forward import forward, score_dtype
 from laser_interp.models.load_check import rows_of
-from laser_interp.models.loading import load_model
 from laser_interp.models.model import Model
 from laser_interp.models.plain_copy import load_plain
 
@@ -39,10 +37,7 @@ def same_as_edited(model: Model, edit: Edit) -> Callable[[Path], None]:
 
 
 def _logits(model: Model, folder: Path, rows: list[list[int]]) -> Float[Tensor, "n d_vocab"]:
-    """Next-token logits of the export, by transformers alone, or where it has factors by this package."""
-    if (folder / FACTORS).is_file():
-        again = load_model(folder, device=str(model.device), tokenizer=model.tokenizer)
-        return torch.stack([forward(again, [row], [0], [len(row) - 1])[0] for row in rows])
+    """Next-token logits of the export, by transformers alone."""
     plain = load_plain(model, folder)
     with torch.no_grad():
         out = [plain(torch.tensor([row], device=model.device), return_dict=True).logits[0, -1] for row in rows]

@@ -35,8 +35,8 @@ def factorise(matrix: Float[Tensor, "d_in d_out"]) -> tuple[Tensor, Tensor, Tens
 
 def factorise_blocks(
     matrix: Float[Tensor, "d_in d_out"], blocks: Blocks
-) -> tuple[Tensor, Tensor, Tensor, Int[Tensor, " r"]]:
-    """`U, S, Vh` of all blocks in float64, and the place of each direction in its block.
+) -> tuple[Tensor, Tensor, Tensor, Int[Tensor, " r"], Int[Tensor, " r"]]:
+    """`U, S, Vh` of all blocks in float64, the place of each direction in its block, and the number of its block.
 
     Directions are sorted by their place, so that the first directions of all blocks come first.
     """
@@ -59,9 +59,10 @@ def factorise_blocks(
         rights.append(Vh)
         places.append(torch.arange(r))
     place = torch.cat(places)
+    block = torch.repeat_interleave(torch.arange(len(places)), torch.tensor([len(of) for of in places]))
     order = place.argsort(stable=True)
     at = order.to(lefts[0].device)
-    return torch.cat(lefts, 1)[:, at], torch.cat(values)[at], torch.cat(rights)[at], place[order]
+    return torch.cat(lefts, 1)[:, at], torch.cat(values)[at], torch.cat(rights)[at], place[order], block[order]
 
 
 def _members(matrix: Float[Tensor, "d_in d_out"], blocks: Blocks) -> list[Int[Tensor, " n"]]:

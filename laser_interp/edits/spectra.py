@@ -39,19 +39,19 @@ class Spectrum(Drawable):
         S: `[r]`, fp64.
         Vh: `[r, d_out]`, orthonormal rows; output side. As U.
         weight_sha256: hash of the weight this is the spectrum of.
-        metric: "weights", or "activations" for one made by `whitened`, whose U is not orthonormal.
         blocks: how the matrix was divided before each part was factorised; None for the whole matrix. Directions of
             different blocks overlap on the side that was not divided.
         place: `[r]`, the number of each direction in its block, if the matrix was divided; directions are sorted by it.
+        block: `[r]`, the number of each direction's block, if the matrix was divided.
     """
 
     U: Float[Tensor, "d_in r"]
     S: Float[Tensor, " r"]
     Vh: Float[Tensor, "r d_out"]
     weight_sha256: str
-    metric: str = "weights"
     blocks: Blocks | None = None
     place: Int[Tensor, " r"] | None = None
+    block: Int[Tensor, " r"] | None = None
 
     figure_name = "spectrum"
 
@@ -74,12 +74,11 @@ class Spectrum(Drawable):
     @property
     def is_orthonormal(self) -> bool:
         """Whether S are the singular values of the whole weight."""
-        return self.metric == "weights" and self.blocks is None
+        return self.blocks is None
 
     def has_directions_of(self, other: Spectrum) -> bool:
         """Whether gains on this spectrum mean the same on the other."""
-        made_alike = self.metric == other.metric == "weights" and self.blocks == other.blocks
-        return self is other or (made_alike and self.weight_sha256 == other.weight_sha256)
+        return self is other or (self.blocks == other.blocks and self.weight_sha256 == other.weight_sha256)
 
     @property
     def place_in_block(self) -> Int[Tensor, " r"]:
@@ -89,6 +88,16 @@ class Spectrum(Drawable):
     def first(self, k: int) -> Float[Tensor, " r"]:
         """Gains of 1 on the first k directions of each block and of 0 on the others, fp64."""
         return (self.place_in_block < k).double()
+
+    def reversed(self, gains: Float[Tensor, " r"]) -> Float[Tensor, " r"]:
+        """Gains in the opposite order within each block: those of the largest singular values on the smallest."""
+        if self.block is None:
+            return gains.flip(0)
+        out = gains.clone()
+        for number in self.block.unique():
+            of_block = self.block == number
+            out[of_block] = gains[of_block].flip(0)
+        return out
 
     @property
     def n_bytes(self) -> int:
@@ -191,18 +200,19 @@ def _of_weight(matrix: Tensor, blocks: Blocks | None = None, *, cache: bool) -> 
     digest = weight_sha256(matrix)
     name = digest if blocks is None else f"{digest}-{blocks}"
     factors = spectrum_files.read(name) if cache else None
-    if factors is None:
+    if factors is None or (blocks is not None and "block" not in factors):
         if blocks is None:
             U, S, Vh = factorise(matrix)
             factors = {}
         else:
-            U, S, Vh, place = factorise_blocks(matrix, blocks)
-            factors = {"place": place}
+            U, S, Vh, place, block = factorise_blocks(matrix, blocks)
+            factors = {"place": place, "block": block}
         keep = score_dtype(matrix.dtype)
         factors |= {"U": U.to("cpu", keep).contiguous(), "S": S.cpu(), "Vh": Vh.to("cpu", keep).contiguous()}
         if cache:
             spectrum_files.write(name, factors)
-    return Spectrum(factors["U"], factors["S"], factors["Vh"], digest, blocks=blocks, place=factors.get("place"))
+    of_blocks = {name: factors.get(name) for name in ("place", "block")}
+    return Spectrum(factors["U"], factors["S"], factors["Vh"], digest, blocks=blocks, **of_blocks)
 
 
 def block_rank(model: Model, site: Site, blocks: Blocks | None) -> int:

@@ -5,7 +5,9 @@ an array of document numbers for each DBpedia entity that DBpedia Spotlight foun
 are wrong; but they tell one Paris from another.
 """
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -13,80 +15,89 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.facts.tasks import AnyFacts, facts_of
-from laser_interp.frequency.imported_counts import ImportedCounts
+from laser_interp.frequency.source import CountSource
 from laser_interp.progress import progress_bar
 from laser_interp.storage.schemas import check
 
 DBPEDIA = "http://dbpedia.org/resource/"
 
 
-def count_entities(
-    facts: AnyFacts, path: str | Path, *, entities: Mapping[str, str] | None = None, progress: bool = True
-) -> ImportedCounts:
-    """Documents in which a fact's subject, its object, and both were linked.
+@dataclass(frozen=True)
+class EntityMap(CountSource):
+    """An entity map as a source of counts.
 
-    Args:
-        path: an entity map, as `the_pile_entity_map.npz`. Nothing in it is executed.
+    Attributes:
+        path: the file, as `the_pile_entity_map.npz`. Nothing in it is executed.
         entities: name -> its address in DBpedia, for names that differ from their entity's title, as in
             {"Paris (Texas)": "http://dbpedia.org/resource/Paris,_Texas"}. All other names are taken as titles.
 
-    Returns:
-        The counts of the facts whose subject and object are both in the map; `missing` lists the other facts.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no entity map, or no fact has both its subject and its object in it.
-
     Example:
-        >>> li.count_entities(facts, "the_pile_entity_map.npz").counts  # doctest: +SKIP
+        >>> li.count(facts, li.EntityMap("the_pile_entity_map.npz"))  # doctest: +SKIP
     """
-    facts, path = facts_of(facts), Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no entity map {str(path)!r}: expected an .npz file")
-    try:
-        linked = np.load(path, allow_pickle=False)
-        known = set(linked.files)
-    except (ValueError, OSError, BadZipFile, AttributeError) as error:
-        raise ValueError(f"{path.name} is no entity map ({error}): expected an .npz file of integer arrays") from error
-    documents: dict[str, np.ndarray] = {}
 
-    def of(names: tuple[str, ...]) -> np.ndarray | None:
-        addresses = [a for a in (address_of(name, entities or {}) for name in names) if a in known]
-        for address in addresses:
-            if address not in documents:
-                documents[address] = _documents(linked, address, path)
-        found = [documents[address] for address in addresses]
-        return np.unique(np.concatenate(found)) if found else None
+    path: str | Path
+    entities: Mapping[str, str] = field(default_factory=dict)
 
-    rows = []
-    for fact in progress_bar(facts.facts, desc="counting", unit="fact", disable=not progress):
-        subject = of((fact.subject, *fact.subject_aliases))
-        answer = of((fact.object, *fact.aliases))
-        if subject is not None and answer is not None:
-            n_both = len(np.intersect1d(subject, answer, assume_unique=True))
-            rows.append((fact.fact_id, len(subject), len(answer), n_both))
-    if not rows:
-        first = facts.facts[0]
-        raise ValueError(
-            f"{path.name} holds both the subject and the object of no fact of {facts.name!r}; for the first, expected "
-            f"{address_of(first.subject, entities or {})} and {address_of(first.object, entities or {})}: name the "
-            "entities, as entities={NAME: ADDRESS}"
+    def count(self, facts: AnyFacts, *, progress: bool = True) -> pd.DataFrame:
+        """Documents in which a fact's subject, its object, and both were linked.
+
+        Returns:
+            The columns of `li.count`, for the facts whose subject and object are both in the map; a warning says how
+            many others there are.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: it is no entity map, or no fact has both its subject and its object in it.
+        """
+        facts, path, entities = facts_of(facts), Path(self.path), self.entities
+        if not path.is_file():
+            raise FileNotFoundError(f"no entity map {str(path)!r}: expected an .npz file")
+        try:
+            linked = np.load(path, allow_pickle=False)
+            known = set(linked.files)
+        except (ValueError, OSError, BadZipFile, AttributeError) as error:
+            raise ValueError(
+                f"{path.name} is no entity map ({error}): expected an .npz file of integer arrays"
+            ) from error
+        documents: dict[str, np.ndarray] = {}
+
+        def of(names: tuple[str, ...]) -> np.ndarray | None:
+            addresses = [a for a in (address_of(name, entities) for name in names) if a in known]
+            for address in addresses:
+                if address not in documents:
+                    documents[address] = _documents(linked, address, path)
+            found = [documents[address] for address in addresses]
+            return np.unique(np.concatenate(found)) if found else None
+
+        rows = []
+        for fact in progress_bar(facts.facts, desc="counting", unit="fact", disable=not progress):
+            subject = of((fact.subject, *fact.subject_aliases))
+            answer = of((fact.object, *fact.aliases))
+            if subject is not None and answer is not None:
+                n_both = len(np.intersect1d(subject, answer, assume_unique=True))
+                rows.append((fact.fact_id, len(subject), len(answer), n_both))
+        if not rows:
+            first = facts.facts[0]
+            raise ValueError(
+                f"{path.name} holds both the subject and the object of no fact of {facts.name!r}; for the first, "
+                f"expected {address_of(first.subject, entities)} and {address_of(first.object, entities)}: name the "
+                "entities, as entities={NAME: ADDRESS}"
+            )
+        if len(rows) < len(facts):
+            warnings.warn(
+                f"{len(facts) - len(rows)} of {len(facts)} facts have a name that is not in {path.name}: they are left "
+                "out",
+                stacklevel=3,
+            )
+        counts = pd.DataFrame(rows, columns=["fact_id", "n_subject", "n_object", "n_both"]).assign(
+            n_docs=pd.array([pd.NA] * len(rows), dtype="Int64"),
+            corpus=path.name,
+            unit="document",
+            normaliser="entities that DBpedia Spotlight linked",
+            approximate=False,
         )
-    counts = pd.DataFrame(rows, columns=["fact_id", "n_subject", "n_object", "n_both"]).assign(
-        n_docs=pd.array([pd.NA] * len(rows), dtype="Int64"),
-        corpus=path.name,
-        unit="document",
-        normaliser="entities that DBpedia Spotlight linked",
-        approximate=False,
-    )
-    here = set(counts["fact_id"])
-    return ImportedCounts(
-        counts=check(counts, "counts"),
-        missing=tuple(fact.fact_id for fact in facts if fact.fact_id not in here),
-        unused=pd.DataFrame(),
-        n_facts=len(facts),
-        by=("subject", "object"),
-    )
+        counts.attrs["provenance"] = {"facts": facts.name, "facts_sha256": facts.sha256, "source": path.name}
+        return check(counts, "counts")
 
 
 def address_of(name: str, entities: Mapping[str, str]) -> str:

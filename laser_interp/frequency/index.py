@@ -1,8 +1,7 @@
 """Counting with an index: it is built once, can be asked often, and gives the same counts as a scan.
 
-The index holds the documents in the same normal form as a scan, in tantivy, or in SQLite's FTS5 if tantivy is
-missing. In both, a name is a phrase of whole words. For counts within a window, the index finds the documents, and
-the scan's own rule decides on each of them.
+The index holds the documents in the same normal form as a scan, in SQLite's FTS5, where a name is a phrase of whole
+words. For counts within a window, the index finds the documents, and the scan's own rule decides on each of them.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import LONGEST, names_with_suggestion
+from laser_interp.choices import LONGEST
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import any_near, places
@@ -23,83 +22,17 @@ from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import NORMALISER, normalise, normalise_joined
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import corpus_files, fingerprint
+from laser_interp.frequency.source import CountSource
 from laser_interp.progress import progress_bar
 from laser_interp.storage.atomic import new_folder, plain, write_json
 from laser_interp.storage.checksums import check_folder, write_checksums
 from laser_interp.storage.provenance import code_version
 from laser_interp.storage.run_folder import read_json
 
-BACKENDS = ("tantivy", "sqlite")
+_STORE = "sqlite"
 
 
-class _Backend(Protocol):
-    def add(self, documents: Iterable[str]) -> None: ...
-
-    def close(self) -> None: ...
-
-    def count(self, clauses: Sequence[Sequence[str]]) -> int: ...
-
-    def texts(self, clauses: Sequence[Sequence[str]], limit: int | None) -> Iterator[str]: ...
-
-    def n_docs(self) -> int: ...
-
-
-class _Tantivy:
-    def __init__(self, folder: Path, new: bool) -> None:
-        import tantivy
-
-        self._tantivy = tantivy
-        builder = tantivy.SchemaBuilder()
-        builder.add_text_field("text", stored=True, tokenizer_name="words", index_option="position")
-        self._schema = builder.build()
-        words = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
-        folder.mkdir(exist_ok=True)
-        self._index = tantivy.Index(self._schema, path=str(folder), reuse=not new)
-        self._index.register_tokenizer("words", words)
-        self._writer = self._index.writer(heap_size=256_000_000, num_threads=1) if new else None
-        self._searcher = None if new else self._index.searcher()
-
-    def add(self, documents: Iterable[str]) -> None:
-        assert self._writer is not None
-        for text in documents:
-            self._writer.add_document(self._tantivy.Document(text=text))
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.commit()
-            self._writer.wait_merging_threads()
-
-    def n_docs(self) -> int:
-        assert self._searcher is not None
-        return int(self._searcher.num_docs)
-
-    def _query(self, clauses: Sequence[Sequence[str]]) -> Any:
-        query = self._tantivy.Query
-        must, should = self._tantivy.Occur.Must, self._tantivy.Occur.Should
-
-        def name(text: str) -> Any:
-            words: list[Any] = text.split()
-            if len(words) == 1:
-                return query.term_query(self._schema, "text", words[0], "basic")
-            return query.phrase_query(self._schema, "text", words)
-
-        return query.boolean_query(
-            [(must, query.boolean_query([(should, name(text)) for text in clause])) for clause in clauses]
-        )
-
-    def count(self, clauses: Sequence[Sequence[str]]) -> int:
-        assert self._searcher is not None
-        return int(self._searcher.search(self._query(clauses), limit=1, count=True).count)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def texts(self, clauses: Sequence[Sequence[str]], limit: int | None) -> Iterator[str]:
-        assert self._searcher is not None
-        n = self.count(clauses) if limit is None else limit
-        if n:
-            for _, address in self._searcher.search(self._query(clauses), limit=n, count=False).hits:
-                yield self._searcher.doc(address)["text"][0]
-
-
-class _Sqlite:
+class _Documents:
     # This tokenizer makes words of ASCII letters and digits, "_", and everything that is not ASCII. In the normal
     # form, words consist of just these.
     _TABLE = "CREATE VIRTUAL TABLE documents USING fts5(text, tokenize=\"ascii tokenchars '_'\")"
@@ -140,15 +73,6 @@ class _Sqlite:
         yield from (row[0] for row in rows)
 
 
-_MAKE = {"tantivy": _Tantivy, "sqlite": _Sqlite}
-
-
-def _has_tantivy() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("tantivy") is not None
-
-
 def build_index(
     corpus: str | Path | Iterable[str | Path],
     folder: str | Path,
@@ -157,7 +81,6 @@ def build_index(
     document: DocumentUnit = "line",
     errors: OnError = "raise",
     longest: int = LONGEST,
-    backend: str | None = None,
     fold_accents: bool = True,
     progress: bool = True,
 ) -> Index:
@@ -167,24 +90,15 @@ def build_index(
         corpus, text_column, document, errors, longest: see `laser_interp.count`.
         folder: where the index is kept; a new or an empty folder.
         fold_accents: see `laser_interp.frequency.matching`; all counts by this index do the same.
-        backend: "tantivy" (`pip install laser-interp[index]`) or "sqlite"; None takes tantivy if it is there.
 
     Raises:
         FileExistsError: the folder holds something.
         FileNotFoundError, ValueError: see `laser_interp.count`.
-        ModuleNotFoundError: tantivy is asked for and missing.
 
     Example:
         >>> index = li.build_index("organism", "index")
         >>> index.count(facts)
     """
-    backend = backend or ("tantivy" if _has_tantivy() else "sqlite")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}: expected {names_with_suggestion(BACKENDS, backend)}")
-    if backend == "tantivy" and not _has_tantivy():
-        raise ModuleNotFoundError(
-            "the backend 'tantivy' is missing: pip install 'laser-interp[index]', or use 'sqlite'"
-        )
     corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
     how = Reading(text_column, document, errors, longest)
     files = corpus_files(corpora, document)
@@ -194,7 +108,7 @@ def build_index(
     folder = Path(folder)
     n_docs, problems = 0, []
     with new_folder(folder) as new:
-        index = _MAKE[backend](new / backend, True)
+        index = _Documents(new / _STORE, True)
         with progress_bar(
             total=sum(shard.size for shard in parts), desc="indexing", unit="B", unit_scale=True, disable=not progress
         ) as bar:
@@ -211,7 +125,7 @@ def build_index(
         if n_docs == 0:
             raise ValueError(f"no document could be read in {', '.join(Path(source).name for source in corpora)}")
         about = {
-            "backend": backend,
+            "backend": _STORE,
             "corpus": [Path(source).name for source in corpora],
             "corpus_fingerprint": fingerprint(parts),
             "n_docs": n_docs,
@@ -228,13 +142,12 @@ def build_index(
     return Index(folder)
 
 
-class Index:
+class Index(CountSource):
     """An index of a corpus, open for questions. Opening it compares every file with its stored checksum.
 
     Raises:
         ValueError: it is damaged, or was made by an older version.
         FileNotFoundError: the folder holds none.
-        ModuleNotFoundError: it was made with tantivy, which is missing.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -253,10 +166,10 @@ class Index:
             raise ValueError(
                 f"{self.folder} was made with another normaliser ({self.about['normaliser']}): build it again"
             )
-        if self.about["backend"] == "tantivy" and not _has_tantivy():
-            raise ModuleNotFoundError(f"{self.folder} was made with tantivy: pip install 'laser-interp[index]'")
+        if self.about["backend"] != _STORE:
+            raise ValueError(f"{self.folder} was made by an older version ({self.about['backend']}): build it again")
         try:
-            self._backend: _Backend = _MAKE[self.about["backend"]](self.folder / self.about["backend"], False)
+            self._backend = _Documents(self.folder / _STORE, False)
             n_docs = self._backend.n_docs()
         except (sqlite3.DatabaseError, ValueError, OSError) as error:
             raise ValueError(f"{self.folder} cannot be read ({error}): remove it and build it again") from error
@@ -267,7 +180,7 @@ class Index:
             )
 
     def __repr__(self) -> str:
-        return f"Index({' '.join(self.about['corpus'])}: {self.about['n_docs']} documents, {self.about['backend']})"
+        return f"Index({' '.join(self.about['corpus'])}: {self.about['n_docs']} documents)"
 
     def matching(self, asked: Matching | None = None) -> Matching:
         """How names are compared with the texts. None: accents as in the index, and `Matching`'s defaults for the rest.

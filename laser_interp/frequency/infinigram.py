@@ -11,9 +11,10 @@ import hashlib
 import json
 import sqlite3
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,16 +22,8 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from laser_interp.facts.tasks import AnyFacts, facts_of
-from laser_interp.frequency.infinigram_sources import (
-    Answer,
-    Cnf,
-    HostedInfiniGram,
-    HostedInfiniGramMini,
-    LocalInfiniGram,
-    UnreachableError,
-    is_single_term,
-)
 from laser_interp.frequency.matching import Matching
+from laser_interp.frequency.source import CountSource
 from laser_interp.progress import progress_bar
 from laser_interp.storage.cache import cache_dir
 from laser_interp.storage.schemas import check
@@ -40,139 +33,133 @@ MAX_WINDOW = 1000
 MAX_CLAUSE_FREQ = 500_000
 MAX_TERMS = 4  # in one clause
 Q = TypeVar("Q", bound=Hashable)
-_SINGLE = ("n_subject", "n_object")
 EXACT = "exact tokens, with and without a space before"
-EXACT_LETTERS = "exact letters, inside of words as well"
 
 
-def count_infinigram(
-    facts: AnyFacts,
-    source: HostedInfiniGram | LocalInfiniGram,
-    tokenizer: Any,
-    *,
-    window: int = WINDOW,
-    matching: Matching = Matching(),
-    max_clause_freq: int = MAX_CLAUSE_FREQ,
-    concurrency: int = 4,
-    cache: str | Path | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Count the facts' names with infini-gram.
+# Clauses that must all occur, each a choice of terms, each term a sequence of token ids.
+Cnf = tuple[tuple[tuple[int, ...], ...], ...]
 
-    Names are looked for as tokens, exactly as they are written, in two spellings: after a space, and after a line
-    break or quote. Where a tokenizer writes both alike, they are one. The counts of spellings and aliases are added up.
 
-    Args:
-        source: `li.HostedInfiniGram()` (the Pile's training set by default) or `li.LocalInfiniGram(folder, …)`.
-        tokenizer: the one that the index was made with (of the Pile's: Llama 2's); see `li.load_tokenizer`.
-        window: the most tokens between subject and object.
-        matching: whether parentheses are dropped and other names of subjects count; accents are never folded here.
-        max_clause_freq: counts above this number of occurrences are estimated from a sample, and marked.
-        concurrency: how many questions are asked at the same time.
-        cache: file that keeps every answer; None: in the user's cache folder (`$LASER_INTERP_CACHE`).
+class InfiniGramError(ValueError):
+    """The service refuses a question; asking again would not help."""
 
-    Returns:
-        The columns of `laser_interp.count`. `unit` is "occurrence", `unit_both` (of `n_both`) is "occurrences within a
-        window", and `window` is in tokens. `approximate` is true where anything was estimated, or where a name has more
-        than four spellings, so that an occurrence near two of them may count twice. `uncertain_zero` is true where a
-        sample held two frequent names but never together; `li.associate` refuses such zeros. `n_docs` is not known.
 
-    Raises:
-        ValueError: a window out of range, or a name without tokens; before anything is asked.
-        InfiniGramError: the service refuses a question.
-        UnreachableError: the service stopped answering. All answers so far are kept, and the same call continues.
+class UnreachableError(ConnectionError):
+    """The service did not answer, however often it was asked."""
 
-    Example:
-        >>> tokenizer = li.load_tokenizer("meta-llama/Llama-2-7b-hf")  # doctest: +SKIP
-        >>> li.count_infinigram(facts, li.HostedInfiniGram(), tokenizer)  # doctest: +SKIP
-    """
-    facts = facts_of(facts)
-    if not 1 <= window <= MAX_WINDOW:
-        raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
-    if isinstance(tokenizer, str | Path) or not hasattr(tokenizer, "encode"):
-        raise ValueError(f"the tokenizer is {tokenizer!r}: expected one, as li.load_tokenizer(NAME) gives it")
-    of_fact = [_questions(matching.subjects(fact), matching.objects(fact), tokenizer, fact.fact_id) for fact in facts]
-    questions = list(dict.fromkeys(q for fact in of_fact for group in fact for q in group))
-    keys = {q: _key(source.name, q, window, max_clause_freq) for q in questions}
-    answers = _answers(
-        keys, lambda q: source.ask(q, window, max_clause_freq), cache=cache, concurrency=concurrency, progress=progress
-    )
-    rows = []
-    for fact, groups in zip(facts, of_fact, strict=True):
-        subject, objects, both = ([answers[q] for q in group] for group in groups)
-        rows.append(
-            {
-                "fact_id": fact.fact_id,
-                "n_docs": pd.NA,
-                "n_subject": sum(a.count for a in subject),
-                "n_object": sum(a.count for a in objects),
-                "n_both": sum(a.count for a in both),
-                "corpus": source.name,
-                "unit": "occurrence",
-                "unit_both": "occurrences within a window",
-                "normaliser": replace(matching, fold_accents=False).in_words(EXACT),
-                "approximate": any(a.approx for a in (*subject, *objects, *both)) or len(both) > 1,
-                "uncertain_zero": sum(a.count for a in both) == 0 and any(a.approx for a in both),
-                "window": window,
-            }
+
+@dataclass(frozen=True)
+class Answer:
+    """How often something occurs, and whether that is an estimate."""
+
+    count: int
+    approx: bool
+
+
+def is_single_term(cnf: Cnf) -> bool:
+    """Whether a question is a single term, which is asked in another form."""
+    (clause, *more) = cnf
+    return not more and len(clause) == 1
+
+
+class InfiniGram(CountSource):
+    """A corpus that infini-gram can be asked about; `HostedInfiniGram` and `LocalInfiniGram` ask one question each."""
+
+    tokenizer: Any
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name of the corpus in tables and kept answers."""
+
+    @abstractmethod
+    def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
+        """One question."""
+
+    def count(
+        self,
+        facts: AnyFacts,
+        *,
+        window: int | None = None,
+        matching: Matching | None = None,
+        max_clause_freq: int = MAX_CLAUSE_FREQ,
+        concurrency: int = 4,
+        cache: str | Path | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Count the facts' names.
+
+        Names are looked for as tokens, exactly as they are written, in two spellings: after a space, and after a line
+        break or quote. Where a tokenizer writes both alike, they are one. The counts of spellings and aliases are added
+        up.
+
+        Args:
+            window: the most tokens between subject and object; 100 if left out.
+            matching: whether parentheses are dropped and other names of subjects count; accents are never folded here.
+            max_clause_freq: counts above this number of occurrences are estimated from a sample, and marked.
+            concurrency: how many questions are asked at the same time.
+            cache: file that keeps every answer; None: in the user's cache folder (`$LASER_INTERP_CACHE`).
+
+        Returns:
+            The columns of `li.count`. `unit` is "occurrence", `unit_both` (of `n_both`) is "occurrences within a
+            window", and `window` is in tokens. `approximate` is true where anything was estimated, or where a name has
+            more than four spellings, so that an occurrence near two of them may count twice. `uncertain_zero` is true
+            where a sample held two frequent names but never together; `li.associate` refuses such zeros. `n_docs` is
+            not known.
+
+        Raises:
+            ValueError: a window out of range, or a name without tokens; before anything is asked.
+            InfiniGramError: the service refuses a question.
+            UnreachableError: the service stopped answering. All answers so far are kept, and the same call continues.
+        """
+        window = WINDOW if window is None else window
+        matching = Matching() if matching is None else matching
+        facts = facts_of(facts)
+        if not 1 <= window <= MAX_WINDOW:
+            raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
+        if isinstance(self.tokenizer, str | Path) or not hasattr(self.tokenizer, "encode"):
+            raise ValueError(f"the tokenizer is {self.tokenizer!r}: expected one, as li.load_tokenizer(NAME) gives it")
+        of_fact = [
+            _questions(matching.subjects(fact), matching.objects(fact), self.tokenizer, fact.fact_id) for fact in facts
+        ]
+        questions = list(dict.fromkeys(q for fact in of_fact for group in fact for q in group))
+        keys = {q: _key(self.name, q, window, max_clause_freq) for q in questions}
+        answers = _answers(
+            keys,
+            lambda q: self.ask(q, window, max_clause_freq),
+            cache=cache,
+            concurrency=concurrency,
+            progress=progress,
         )
-    frame = pd.DataFrame(rows).astype({"n_docs": "Int64"})
-    frame.attrs["provenance"] = {
-        "facts": facts.name,
-        "facts_sha256": facts.sha256,
-        "source": source.name,
-        "window": window,
-        "max_clause_freq": max_clause_freq,
-        "tokenizer": str(getattr(tokenizer, "name_or_path", "")),
-    }
-    return check(frame, "counts")
-
-
-def count_infinigram_mini(
-    facts: AnyFacts,
-    source: HostedInfiniGramMini,
-    *,
-    matching: Matching = Matching(),
-    concurrency: int = 4,
-    cache: str | Path | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Count the facts' subjects and objects, each by itself, with infini-gram mini.
-
-    It counts letters exactly as they are written, inside of longer words as well: "York" also occurs in "Yorkshire".
-    It cannot count two names together, so that `n_both` is not known. To relate a result to how often the subject is
-    named, give `li.associate` the column instead: `counts.assign(n_both=counts["n_subject"])`.
-
-    Args:
-        source: `li.HostedInfiniGramMini()` (the Pile's training set), or another of its indexes.
-        matching, concurrency, cache: see `count_infinigram`.
-
-    Returns:
-        The columns of `laser_interp.count`, with `unit` "occurrence"; `n_docs` and `n_both` are not known. The names of
-        a subject, and of an object, are added up.
-
-    Raises:
-        InfiniGramError, UnreachableError: see `count_infinigram`.
-
-    Example:
-        >>> li.count_infinigram_mini(facts, li.HostedInfiniGramMini())  # doctest: +SKIP
-    """
-    facts = facts_of(facts)
-    names = [(dict.fromkeys(matching.subjects(fact)), dict.fromkeys(matching.objects(fact))) for fact in facts]
-    keys = {name: _key(source.name, name) for of_fact in names for group in of_fact for name in group}
-    answers = _answers(keys, source.ask_text, cache=cache, concurrency=concurrency, progress=progress)
-    rows = [
-        {"fact_id": fact.fact_id}
-        | {c: sum(answers[name].count for name in group) for c, group in zip(_SINGLE, of_fact, strict=True)}
-        for fact, of_fact in zip(facts, names, strict=True)
-    ]
-    unknown = pd.array([pd.NA] * len(rows), dtype="Int64")
-    rule = replace(matching, fold_accents=False).in_words(EXACT_LETTERS)
-    frame = pd.DataFrame(rows).assign(
-        n_docs=unknown, n_both=unknown, corpus=source.name, unit="occurrence", normaliser=rule, approximate=False
-    )
-    frame.attrs["provenance"] = {"facts": facts.name, "facts_sha256": facts.sha256, "source": source.name}
-    return check(frame, "counts")
+        rows = []
+        for fact, groups in zip(facts, of_fact, strict=True):
+            subject, objects, both = ([answers[q] for q in group] for group in groups)
+            rows.append(
+                {
+                    "fact_id": fact.fact_id,
+                    "n_docs": pd.NA,
+                    "n_subject": sum(a.count for a in subject),
+                    "n_object": sum(a.count for a in objects),
+                    "n_both": sum(a.count for a in both),
+                    "corpus": self.name,
+                    "unit": "occurrence",
+                    "unit_both": "occurrences within a window",
+                    "normaliser": replace(matching, fold_accents=False).in_words(EXACT),
+                    "approximate": any(a.approx for a in (*subject, *objects, *both)) or len(both) > 1,
+                    "uncertain_zero": sum(a.count for a in both) == 0 and any(a.approx for a in both),
+                    "window": window,
+                }
+            )
+        frame = pd.DataFrame(rows).astype({"n_docs": "Int64"})
+        frame.attrs["provenance"] = {
+            "facts": facts.name,
+            "facts_sha256": facts.sha256,
+            "source": self.name,
+            "window": window,
+            "max_clause_freq": max_clause_freq,
+            "tokenizer": str(getattr(self.tokenizer, "name_or_path", "")),
+        }
+        return check(frame, "counts")
 
 
 def _answers(

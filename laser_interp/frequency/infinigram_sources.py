@@ -8,35 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from laser_interp.extras import require
+from laser_interp.frequency.infinigram import Answer, Cnf, InfiniGram, InfiniGramError, UnreachableError, is_single_term
 
 HOSTED = "https://api.infini-gram.io/"
 PILE = "v4_piletrain_llama"  # its tokenizer is Llama 2's
-HOSTED_MINI = "https://api.infini-gram-mini.io/"
-MINI_PILE = "v2_piletrain"
 MAX_COUNT = 1 << 53  # occurrences; more than any corpus has tokens
 RETRIED = (403, 408, 429)  # and every 5xx; never 400
-# Clauses that must all occur, each a choice of terms, each term a sequence of token ids.
-Cnf = tuple[tuple[tuple[int, ...], ...], ...]
-
-
-class InfiniGramError(ValueError):
-    """The service refuses a question; asking again would not help."""
-
-
-class UnreachableError(ConnectionError):
-    """The service did not answer, however often it was asked."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """How often something occurs, and whether that is an estimate."""
-
-    count: int
-    approx: bool
 
 
 @dataclass
-class HostedInfiniGram:
+class HostedInfiniGram(InfiniGram):
     """An infini-gram service.
 
     Attributes:
@@ -45,6 +26,11 @@ class HostedInfiniGram:
         tries: how often a question is asked before giving up.
         first_wait, longest_wait: seconds between tries, doubled each time; a Retry-After is respected.
         timeout: seconds for one answer.
+        tokenizer: the one that the index was made with (of the Pile's: Llama 2's); see `li.load_tokenizer`.
+
+    Example:
+        >>> tokenizer = li.load_tokenizer("meta-llama/Llama-2-7b-hf")  # doctest: +SKIP
+        >>> li.count(facts, li.HostedInfiniGram(tokenizer=tokenizer))  # doctest: +SKIP
     """
 
     index: str = PILE
@@ -53,6 +39,7 @@ class HostedInfiniGram:
     first_wait: float = 1.0
     longest_wait: float = 60.0
     timeout: float = 60.0
+    tokenizer: Any = field(default=None, repr=False)
     _client: Any = field(default=None, init=False, repr=False)
 
     @property
@@ -114,33 +101,6 @@ class HostedInfiniGram:
         raise _NoAnswerError(why, _seconds(response.headers.get("Retry-After")))
 
 
-@dataclass
-class HostedInfiniGramMini(HostedInfiniGram):
-    """An infini-gram mini service (Xu et al. 2025, arXiv 2506.12229), which counts texts letter by letter.
-
-    It has larger corpora, up to a month of Common Crawl, and takes one text at a time: no pairs.
-    """
-
-    index: str = MINI_PILE
-    url: str = field(default=HOSTED_MINI, repr=False)
-
-    def ask_text(self, text: str) -> Answer:
-        """How often a text occurs, case included.
-
-        Raises:
-            ModuleNotFoundError, InfiniGramError, UnreachableError: see `HostedInfiniGram.ask`.
-        """
-        return self._ask({"query": text})
-
-    def ask(self, cnf: Cnf, window: int, max_clause_freq: int) -> Answer:
-        """Not possible: infini-gram mini looks for letters, not for tokens.
-
-        Raises:
-            InfiniGramError: always.
-        """
-        raise InfiniGramError("infini-gram mini counts single names: use count_infinigram_mini")
-
-
 def checked_answer(count: object, approx: object) -> Answer | None:
     """A count as an engine gives it, or None where it is no number of occurrences."""
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT:
@@ -163,7 +123,7 @@ class _NoAnswerError(Exception):
 
 
 @dataclass
-class LocalInfiniGram:
+class LocalInfiniGram(InfiniGram):
     """An infini-gram index on this machine (`pip install infini-gram`, Linux).
 
     Attributes:
@@ -171,12 +131,14 @@ class LocalInfiniGram:
         eos_token_id: of the tokenizer it was made with.
         token_dtype: "u8", "u16" or "u32", as it was made.
         vocab_size: upper bound of the token ids.
+        tokenizer: the one that it was made with.
     """
 
     folder: str | Path
     eos_token_id: int
     token_dtype: str = "u16"
     vocab_size: int = 65535
+    tokenizer: Any = field(default=None, repr=False)
     _engine: Any = field(default=None, init=False, repr=False)
     _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -224,12 +186,6 @@ class LocalInfiniGram:
             token_dtype=self.token_dtype,
             vocab_size=self.vocab_size,
         )
-
-
-def is_single_term(cnf: Cnf) -> bool:
-    """Whether a question is a single term, which is asked in another form."""
-    (clause, *more) = cnf
-    return not more and len(clause) == 1
 
 
 def _json(response: Any) -> dict[str, Any]:

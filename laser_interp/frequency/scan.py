@@ -4,6 +4,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import Shard, corpus_files, fingerprint
+from laser_interp.frequency.source import CountSource
 from laser_interp.parallel.processes import in_processes
 from laser_interp.parallel.ray_cluster import each
 from laser_interp.progress import progress_bar
@@ -38,107 +40,121 @@ def count_shard(mentions: Mentions, shard: Shard, how: Reading, tick: Callable[[
     return mentions.tally.to_frame(), reader.problems
 
 
-def count(
-    facts: AnyFacts,
-    corpus: str | Path | Iterable[str | Path],
-    *,
-    text_column: str = "text",
-    document: DocumentUnit = "line",
-    window: int | None = None,
-    matching: Matching = Matching(),
-    errors: OnError = "raise",
-    longest: int = LONGEST,
-    out: str | Path | None = None,
-    executor: Executor = "local",
-    workers: int | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Count the documents that mention each fact's subject, its object (or an alias of it), and both.
+@dataclass(frozen=True)
+class Corpus(CountSource):
+    """Files of documents as a source of counts: one pass over them counts all names.
 
-    Names are matched as whole words of the normal form (`laser_interp.frequency.normaliser`). What of a corpus is not
-    counted, or is there twice, is said in a warning and in the table's provenance (`notes`). Every run over the same
-    files gives the same table, whatever the number of processes.
-
-    Args:
-        corpus: a file (.txt, .jsonl, .json, also .gz, .zst, .bz2 or .xz of these, .parquet, .arrow), a pattern as in
-            `"data/*.jsonl.zst"`, a folder of such files or of a saved `datasets` dataset, "organism", or
-            several of these, counted together.
+    Attributes:
+        paths: a file (.txt, .jsonl, .json, also .gz, .zst, .bz2 or .xz of these, .parquet, .arrow), a pattern as in
+            `"data/*.jsonl.zst"`, a folder of such files or of a saved `datasets` dataset, "organism", or several of
+            these, counted together.
         text_column: of jsonl, json, parquet and arrow files.
         document: what is one document in a .txt file: a "line", a "paragraph" (up to a blank line), or the "file".
-        window: also count the documents where at most so many words lie between subject and object.
-        matching: which differences between names and texts are ignored; see `laser_interp.frequency.matching`.
-        errors: "raise" at what cannot be read, or "skip" it: it is counted in `n_skipped`, named in a
-            warning, and listed in `frame.attrs["skipped"]` as [where, why].
+        errors: "raise" at what cannot be read, or "skip" it: it is counted in `n_skipped`, named in a warning, and
+            listed in `frame.attrs["skipped"]` as [where, why].
         longest: the most bytes that a line, or a document of several lines, may have; longer ones cannot be read. It
             limits memory, because a small compressed file can hold a very long line.
-        out: a .parquet file for the table. Finished parts are kept beside it (`OUT.parts`), so that a run that
-            was stopped continues from there.
         executor: "local" (this machine's processes) or "ray".
         workers: processes, at most one per part; None: one per core, or only one for a corpus below 16 MiB.
 
-    Returns:
-        One row a fact: `fact_id, n_docs, n_subject, n_object, n_both`, with a window `n_window, window`, and
-        how they were counted: `corpus, unit, normaliser, approximate, n_skipped`.
-
     Raises:
-        FileNotFoundError: no such corpus.
-        ValueError: a name without a single word character, something unreadable (`UnreadableError`), a corpus
-            without a document, or an `out` that holds other counts.
-
-    Example:
-        >>> li.count(facts, "organism", window=10)[["n_subject", "n_object", "n_both", "n_window"]].describe()
+        ValueError: another executor, or no worker.
     """
-    facts = facts_of(facts)
-    check_choice("executor", executor, Executor)
-    if workers is not None and whole_number("workers", workers) < 1:
-        raise ValueError(f"workers is {workers}: at least one is needed")
-    corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
-    how = Reading(text_column, document, errors, longest)
-    names = Names.of(facts, window, matching)
-    files = corpus_files(corpora, document)
-    notes = [*files.notes, *names.notes(facts)]
-    parts = dict(enumerate(files.shards))
-    identity: dict[str, Any] = {
-        "facts": facts.name,
-        "facts_sha256": facts.sha256,
-        "corpus": [Path(source).name for source in corpora],
-        "corpus_fingerprint": fingerprint(parts.values()),
-        "normaliser": str(matching),
-        "text_column": text_column,
-        "document": document,
-        "window": window,
-    }  # without `errors` and `longest`: a part that was read without problems is the same under all of them
-    counted = _Counted(names)
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
-    if out is None:
-        for number, part in _count_parts(parts, names, how, executor, workers, progress):
-            counted.add(number, part)
-        return counted.frame(facts, identity | {"notes": notes})
 
-    out = Path(out)
-    if out.suffix != ".parquet":
-        raise ValueError(f"the counts cannot be written to {out.name!r}: expected a name that ends in .parquet")
-    if out.is_file():
-        return earlier_counts(out, identity, errors, longest)
-    folder = out.with_name(f"{out.name}.parts")
-    with open_run(folder, identity | {"n_parts": len(parts)}) as run:
-        for number in parts:
-            kept = run.read_part(f"{number:06d}", "count_part")
-            about = {} if kept is None else kept.attrs["provenance"]
-            if kept is not None and (not about["skipped"] or (errors == "skip" and about["longest"] == longest)):
-                counted.add(number, (kept, [(where, why) for where, why in about["skipped"]]))
-        waiting = {number: shard for number, shard in parts.items() if number not in counted.skipped}
-        done = sum(shard.size for number, shard in parts.items() if number not in waiting)
-        for number, part in _count_parts(waiting, names, how, executor, workers, progress, done):
-            about = {"skipped": part[1], "shard": parts[number].label, "longest": longest}
-            run.write_part(f"{number:06d}", part[0], "count_part", **about)
-            counted.add(number, part)
-        frame = counted.frame(facts, identity | {"notes": notes})
-        about = {"notes": notes, "skipped": counted.problems(), "longest": longest}
-        write_table(frame, out, "counts", identity | about)
-    shutil.rmtree(folder)
-    return frame
+    paths: str | Path | Iterable[str | Path]
+    text_column: str = "text"
+    document: DocumentUnit = "line"
+    errors: OnError = "raise"
+    longest: int = LONGEST
+    executor: Executor = "local"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("executor", self.executor, Executor)
+        if self.workers is not None and whole_number("workers", self.workers) < 1:
+            raise ValueError(f"workers is {self.workers}: at least one is needed")
+
+    def count(
+        self,
+        facts: AnyFacts,
+        *,
+        window: int | None = None,
+        matching: Matching | None = None,
+        out: str | Path | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Count the documents that mention each fact's subject, its object (or an alias of it), and both.
+
+        Names are matched as whole words of the normal form (`laser_interp.frequency.normaliser`). What of a corpus is
+        not counted, or is there twice, is said in a warning and in the table's provenance (`notes`). Every run over the
+        same files gives the same table, whatever the number of processes.
+
+        Args:
+            window: also count the documents where at most so many words lie between subject and object.
+            matching: which differences between names and texts are ignored; see `laser_interp.frequency.matching`.
+            out: a .parquet file for the table. Finished parts are kept beside it (`OUT.parts`), so that a run that
+                was stopped continues from there.
+
+        Returns:
+            One row a fact: `fact_id, n_docs, n_subject, n_object, n_both`, with a window `n_window, window`, and
+            how they were counted: `corpus, unit, normaliser, approximate, n_skipped`.
+
+        Raises:
+            FileNotFoundError: no such corpus.
+            ValueError: a name without a single word character, something unreadable (`UnreadableError`), a corpus
+                without a document, or an `out` that holds other counts.
+        """
+        facts = facts_of(facts)
+        matching = Matching() if matching is None else matching
+        corpora = [self.paths] if isinstance(self.paths, str | Path) else list(self.paths)
+        how = Reading(self.text_column, self.document, self.errors, self.longest)
+        names = Names.of(facts, window, matching)
+        files = corpus_files(corpora, self.document)
+        notes = [*files.notes, *names.notes(facts)]
+        parts = dict(enumerate(files.shards))
+        identity: dict[str, Any] = {
+            "facts": facts.name,
+            "facts_sha256": facts.sha256,
+            "corpus": [Path(source).name for source in corpora],
+            "corpus_fingerprint": fingerprint(parts.values()),
+            "normaliser": str(matching),
+            "text_column": self.text_column,
+            "document": self.document,
+            "window": window,
+        }  # without `errors` and `longest`: a part that was read without problems is the same under all of them
+        counted = _Counted(names)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        if out is None:
+            for number, part in _count_parts(parts, names, how, self.executor, self.workers, progress):
+                counted.add(number, part)
+            return counted.frame(facts, identity | {"notes": notes})
+
+        out = Path(out)
+        if out.suffix != ".parquet":
+            raise ValueError(f"the counts cannot be written to {out.name!r}: expected a name that ends in .parquet")
+        if out.is_file():
+            return earlier_counts(out, identity, self.errors, self.longest)
+        folder = out.with_name(f"{out.name}.parts")
+        with open_run(folder, identity | {"n_parts": len(parts)}) as run:
+            for number in parts:
+                kept = run.read_part(f"{number:06d}", "count_part")
+                about = {} if kept is None else kept.attrs["provenance"]
+                if kept is not None and (
+                    not about["skipped"] or (self.errors == "skip" and about["longest"] == self.longest)
+                ):
+                    counted.add(number, (kept, [(where, why) for where, why in about["skipped"]]))
+            waiting = {number: shard for number, shard in parts.items() if number not in counted.skipped}
+            done = sum(shard.size for number, shard in parts.items() if number not in waiting)
+            for number, part in _count_parts(waiting, names, how, self.executor, self.workers, progress, done):
+                about = {"skipped": part[1], "shard": parts[number].label, "longest": self.longest}
+                run.write_part(f"{number:06d}", part[0], "count_part", **about)
+                counted.add(number, part)
+            frame = counted.frame(facts, identity | {"notes": notes})
+            about = {"notes": notes, "skipped": counted.problems(), "longest": self.longest}
+            write_table(frame, out, "counts", identity | about)
+        shutil.rmtree(folder)
+        return frame
 
 
 def earlier_counts(

@@ -28,14 +28,11 @@ RELIED_ON = {
     ),
     "transformers.activations.NewGELUActivation": "finds GPT-2's activation, which torch computes in one step",
     "transformers.initialization.no_init_weights": "makes a model without drawing weights that are replaced at once",
-    "transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "which classes a checkpoint may name",
-    "transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES": "which classes a checkpoint may name",
     "transformers.modeling_gguf_pytorch_utils.load_gguf_checkpoint": (
         "takes gguf's reader and its names of tensors when it is called, so that both can be kept between calls"
     ),
     "transformers.pytorch_utils.Conv1D": "tells whether a weight is stored as [d_in, d_out] or transposed",
     "bridge.blocks.0.mlp.out.original_component": "the linear map itself, with its weight and bias",
-    "bridge.blocks.0.mlp.out.set_original_component": "puts a factored linear map in the place of a dense one",
     "bridge.blocks.0.submodules": "the parts of a block, its norms among them",
     "bridge.original_model": "the transformers model, for generation and saving",
     "bridge.hook_dict": "the names of all hooks",
@@ -168,12 +165,7 @@ def first_line(error: BaseException) -> str:
 
 def linear_map(bridge: Any, layer: int, matrix: str) -> Any:
     """The module that computes a linear map."""
-    return linear_slot(bridge, layer, matrix).original_component
-
-
-def linear_slot(bridge: Any, layer: int, matrix: str) -> Any:
-    """The bridge's place for a linear map, whose module can be exchanged."""
-    return getattr(getattr(bridge.blocks[layer], SUBLAYER_OF[matrix]), matrix)
+    return getattr(getattr(bridge.blocks[layer], SUBLAYER_OF[matrix]), matrix).original_component
 
 
 def is_conv1d(linear: Any) -> bool:
@@ -219,16 +211,6 @@ def refuse_attached(hf_model: Any, name: str) -> None:
         odd = type(module).__module__.startswith(("peft.", "torch.ao."))
         if (odd or isinstance(module, nn.Linear) or is_conv1d(module)) and (why := why_not_linear(module)):
             raise ValueError(f"{at} of {name!r} {why}")
-
-
-def language_models() -> set[str]:
-    """Names of transformers' own classes of causal and masked language models."""
-    from transformers.models.auto import modeling_auto
-
-    return {
-        *modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(),
-        *modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values(),
-    }
 
 
 def without_initialisation() -> AbstractContextManager[Any]:

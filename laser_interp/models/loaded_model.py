@@ -20,8 +20,6 @@ class ModelState:
         parameters: name in the checkpoint -> parameter; tied ones once.
         buffers: name in the checkpoint -> tensor that is stored with the weights and is no parameter, such as the
             `layer_scalar` of Gemma 4.
-        factored: (layer, matrix) stored as factors -> its dense parameter's name, with "~" before it where rows are
-            inputs.
         entered: the edits that are on, the last one last; see `laser_interp.models.in_use`.
         lock: held by the thread that uses the model.
         memo: results computed from the weights, each with a stamp of the weights that it was computed from; see
@@ -36,7 +34,6 @@ class ModelState:
 
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor] = field(default_factory=dict)
-    factored: dict[tuple[int, str], str] = field(default_factory=dict)
     entered: list[Any] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock, repr=False)
     memo: dict[Any, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
-from laser_interp.models.checkpoints import GENERIC_WORDS, read_factored, read_factors, use_factors
+from laser_interp.models.checkpoints import GENERIC_WORDS, check_saved
 from laser_interp.models.complete_weights import check_complete, check_finite, check_readable, check_stored
 from laser_interp.models.families import refuse_experts
 from laser_interp.models.gguf_files import find_gguf, read_gguf, read_gguf_tokenizer
@@ -168,12 +168,8 @@ def _load(
     }
     if local:
         check_readable(path)
-    factors = read_factors(path) if local else None
-    eight_bits = None
-    if factors is None:
-        hf_model, eight_bits = _read_checkpoint(where, dtype, device_map, options, reachable)
-    else:
-        hf_model = read_factored(path, dtype, len(factors) // 2)
+        check_saved(path)
+    hf_model, eight_bits = _read_checkpoint(where, dtype, device_map, options, reachable)
     own_tokenizer = tokenizer is not None
     if tokenizer is None:
         tokenizer = _read_tokenizer(where, options)
@@ -185,7 +181,6 @@ def _load(
         name=path.resolve().name if local else str(source),
         revision=getattr(hf_model.config, "_commit_hash", None) or revision,
         generic_words=_read_generic_words(path) if local else None,
-        factors=factors,
         self_check=self_check,
     )
     model.quantisation = eight_bits
@@ -267,9 +262,8 @@ def _wrap(
     self_check: bool,
     revision: str | None = None,
     generic_words: Sequence[str] | None = None,
-    factors: Mapping[str, torch.Tensor] | None = None,
 ) -> Model:
-    """The model in its bridge, compared with itself before it was in it; and with matrices stored as factors."""
+    """The model in its bridge, compared with itself before it was in it."""
     if tokenizer is None:
         raise ValueError(f"no tokenizer for {name!r}: pass load_model(hf_model, tokenizer=...)")
     refuse_attached(hf_model, name)
@@ -295,11 +289,9 @@ def _wrap(
             f"{len(away)} weights of {name!r} are not in memory ({away[0]}): device_map put them on disk, where edits "
             "cannot read them; give a device_map without disk"
         )
-    # Without its factored matrices, the model cannot run before it is wrapped
+    check_finite(name, parameters)
     before = None
-    if factors is None:
-        check_finite(name, parameters)
-    if self_check and factors is None:
+    if self_check:
         before = logits_before(hf_model, name, masked=type(hf_model).__name__.endswith("ForMaskedLM"))
     try:
         bridge = build_bridge(hf_model)
@@ -318,9 +310,6 @@ def _wrap(
         buffers=buffers,
         generic_words=generic_words,
     )
-    if factors is not None:
-        use_factors(model, factors)
-        check_finite(name, model._state.parameters)
     if self_check:
         check_loaded(model, before)
     return model

@@ -287,7 +287,6 @@ class Model(LoadedModel):
         out: str | Path,
         *,
         dense: Mapping[tuple[int, str], Tensor] | None = None,
-        factors: Mapping[tuple[int, str], tuple[Tensor, Tensor]] | None = None,
         verify: Callable[[Path], None] | None = None,
     ) -> Path:
         """Write the model as a Hugging Face checkpoint, with some matrices replaced.
@@ -295,11 +294,9 @@ class Model(LoadedModel):
         Args:
             out: folder; it appears only when it is complete.
             dense: (layer, matrix) -> new weight `[d_in, d_out]`.
-            factors: (layer, matrix) -> `(down [d_in, k], up [k, d_out])`. These matrices are left out of the
-                checkpoint and stored as factors beside it, which only `load_model` reads.
             verify: is called with the complete folder before it gets its name; if it raises, nothing is kept.
 
         Raises:
             FileExistsError: `out` exists and is not empty.
         """
-        return checkpoints.save(self, out, dense=dense, factors=factors, verify=verify)
+        return checkpoints.save(self, out, dense=dense, verify=verify)

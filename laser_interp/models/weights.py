@@ -101,9 +101,6 @@ def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]
     Raises:
         ValueError: none of the layer's parameters holds it, or it cannot be told which rows are its own.
     """
-    factored = model._state.factored
-    if (layer, matrix) in factored:
-        return factored[layer, matrix], torch.arange(linear(model, layer, matrix).out_features)
     names = {id(parameter): name for name, parameter in model._state.parameters.items()}
     module = linear(model, layer, matrix)
     if (name := names.get(id(module.weight))) is not None:
@@ -143,16 +140,9 @@ def stored_state(model: LoadedModel) -> dict[str, Tensor]:
 
 def is_fused(model: LoadedModel, layer: int, matrix: str) -> bool:
     """Whether the checkpoint stores a matrix in one parameter with others."""
-    if (layer, matrix) in model._state.factored:
-        return False
     name, index = stored_at(model, layer, matrix)
     parameter = model._state.parameters[name.lstrip("~")]
     return parameter.shape[1 if name.startswith("~") else 0] != len(index)
-
-
-def factored_sites(model: LoadedModel) -> tuple[tuple[int, str], ...]:
-    """The (layer, matrix) pairs that are stored as factors; see `laser_interp.edits.compression`."""
-    return tuple(sorted(model._state.factored))
 
 
 def _rows_by_value(matrix: Tensor) -> list[bytes]:

@@ -1,7 +1,6 @@
 """Figures for papers: tables in, matplotlib figures out. Nothing is computed here that a table does not hold."""
 
 from laser_interp.plots.answer_categories import discarded_answers
-from laser_interp.plots.captions import caption
 from laser_interp.plots.composition_steps import composition
 from laser_interp.plots.control_bars import controls
 from laser_interp.plots.edit_comparison import compared_edits
@@ -11,26 +10,21 @@ from laser_interp.plots.loss_by_layer import loss_by_layer
 from laser_interp.plots.paraphrase_bars import robustness
 from laser_interp.plots.registry import FIGURES, draw, draw_all
 from laser_interp.plots.relation_changes import relations
-from laser_interp.plots.simulated_errors import frequency_simulation
 from laser_interp.plots.singular_values import spectrum
 from laser_interp.plots.style import WIDTHS, paper_style, style_of
 from laser_interp.plots.transfer_map import transfer
-from laser_interp.plots.trap_simulation import frequency_trap
 
 __all__ = [
     "FIGURES",
     "WIDTHS",
     "accuracy_by_frequency",
     "attribution_map",
-    "caption",
     "compared_edits",
     "composition",
     "controls",
     "discarded_answers",
     "draw",
     "draw_all",
-    "frequency_simulation",
-    "frequency_trap",
     "loss_by_layer",
     "paper_style",
     "rare_facts",

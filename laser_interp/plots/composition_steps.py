@@ -6,8 +6,18 @@ from matplotlib.figure import Figure
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.style import legend, new_figure, palette
 
+CAPTION = (
+    "Composition: accuracy and loss after each edit that was kept, in order, on validation, which chose the "
+    "edits, and on test, which did not. No intervals are drawn."
+)
 
-@figure_function("composition", "composition_scores")
+
+def _sample(_: pd.DataFrame, scores: pd.DataFrame) -> str:
+    sizes = scores.drop_duplicates("split").set_index("split")["n"]
+    return ", ".join(f"n = {n} prompts of the {split} split" for split, n in sizes.items())
+
+
+@figure_function("composition", "composition_scores", caption=CAPTION, sample=_sample)
 def composition(steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Composition: accuracy and loss on validation after each edit that was kept, and on test before and after.
 

@@ -1,16 +1,48 @@
 """An edit beside its controls."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.marks import interval_ends
-from laser_interp.plots.names import EDITS
+from laser_interp.plots.names import EDITS, plain_name
 from laser_interp.plots.style import new_figure, palette
 
+CAPTION = (
+    "Top-1 as trained, under LASER, and under its discarded part alone; then the controls from the best to the "
+    "worst. Controls are other edits of the model, and the model as trained with generic words masked. Lines are "
+    "95 % intervals over subjects. For a control drawn several times, the bar is the mean of the draws, and dots "
+    "mark the lowest and highest draw."
+)
 
-@figure_function("controls")
+
+def _interactive(table: pd.DataFrame) -> Any:
+    """The edit and its controls, each with its interval."""
+    import plotly.graph_objects as go
+
+    order = table.sort_values("accuracy")
+    names = [plain_name(name) for name in order["control"]]
+    return go.Figure(
+        go.Bar(
+            x=order["accuracy"],
+            y=names,
+            orientation="h",
+            error_x={
+                "type": "data",
+                "array": order["accuracy_hi"] - order["accuracy"],
+                "arrayminus": order["accuracy"] - order["accuracy_lo"],
+            },
+            customdata=order[["accuracy_lo", "accuracy_hi", "loss", "n"]],
+            hovertemplate="%{y}<br>accuracy %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
+            "loss %{customdata[2]:.3f}, %{customdata[3]} prompts<extra></extra>",
+        )
+    ).update_layout(xaxis_title="accuracy on test prompts", height=120 + 28 * len(order))
+
+
+@figure_function("controls", caption=CAPTION, interactive=_interactive, of_one_edit=True)
 def controls(table: pd.DataFrame) -> Figure:
     """Accuracy of the edit beside its controls; a range where a control was drawn several times.
 

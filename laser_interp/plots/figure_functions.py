@@ -7,18 +7,35 @@ study, a search, an association, …), applies the style for papers, and has the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 import pandas as pd
 
+from laser_interp.extras import require
 from laser_interp.plots.style import Canvas, drawing_on, in_a_style, paper_style
 
 
-def figure_function(*needed: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Let a function that draws tables also take the objects that hold them.
+def _test_prompts(first: pd.DataFrame, *_: pd.DataFrame) -> str:
+    """How many prompts a figure shows, where its first table says so in `n`."""
+    return f"n = {int(first['n'].max())} prompts, test split" if "n" in first else "test split"
 
-    The new function has these options beside the function's own:
+
+def no_sample(*_: pd.DataFrame) -> str:
+    """Nothing, for a figure that shows no prompts."""
+    return ""
+
+
+def _always(*_: pd.DataFrame) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class FigureFunction:
+    """A figure: how it is drawn, from which tables, and what its caption says.
+
+    Called with its tables or with an object that holds them, it draws. It has these options beside its own:
 
     - `ax`: matplotlib axes to draw into, for figures of one panel. They are returned; without `ax`, the new figure is.
     - `palette`: colours, as a name that seaborn knows or as a list.
@@ -26,36 +43,94 @@ def figure_function(*needed: str) -> Callable[[Callable[..., Any]], Callable[...
     - `title`: above the figure, or above the axes.
     - `style`, `columns`: see `li.plots.paper_style`. Left out inside such a block, the block's own apply.
 
-    Args:
+    Attributes:
+        draw: (tables) -> matplotlib figure.
         needed: names of the tables that it draws, in order.
+        caption: what is drawn, in plain sentences.
+        sample: (tables) -> over how many prompts or facts, for the caption.
+        interactive: (tables) -> Plotly figure; None where it has no such form.
+        of_one_edit: whether it shows one edit, which its caption then names.
+        worth_drawing: (tables) -> whether there is enough for a figure.
     """
 
-    def decorate(draw: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(draw)
-        def drawn(
-            *results: Any,
-            ax: Any = None,
-            palette: Any = None,
-            figsize: tuple[float, float] | None = None,
-            title: str | None = None,
-            style: str | None = None,
-            columns: int = 1,
-            **options: Any,
-        ) -> Any:
-            tables = tables_of(results, needed, draw.__name__)
-            with in_a_style() if style is None and columns == 1 else paper_style(style or "paper", columns):
-                with drawing_on(Canvas(ax, palette, figsize)):
-                    figure = draw(*tables, **options)
-                if title is not None and ax is not None:
-                    ax.set_title(title)
-                elif title is not None and figure.legends:  # it has the place above the panels
-                    known = figure.legends[0].get_title().get_text()
-                    figure.legends[0].set_title(f"{title}\n{known}" if known else title)
-                elif title is not None:
-                    figure.suptitle(title)
-            return figure if ax is None else ax
+    draw: Callable[..., Any]
+    needed: tuple[str, ...]
+    caption: str
+    sample: Callable[..., str] = _test_prompts
+    interactive: Callable[..., Any] | None = None
+    of_one_edit: bool = False
+    worth_drawing: Callable[..., bool] = _always
 
-        drawn.needed = needed  # type: ignore[attr-defined]
+    @property
+    def name(self) -> str:
+        return self.draw.__name__
+
+    def __call__(
+        self,
+        *results: Any,
+        ax: Any = None,
+        palette: Any = None,
+        figsize: tuple[float, float] | None = None,
+        title: str | None = None,
+        style: str | None = None,
+        columns: int = 1,
+        **options: Any,
+    ) -> Any:
+        """Draw it."""
+        tables = tables_of(results, self.needed, self.name)
+        with in_a_style() if style is None and columns == 1 else paper_style(style or "paper", columns):
+            with drawing_on(Canvas(ax, palette, figsize)):
+                figure = self.draw(*tables, **options)
+            if title is not None and ax is not None:
+                ax.set_title(title)
+            elif title is not None and figure.legends:  # it has the place above the panels
+                known = figure.legends[0].get_title().get_text()
+                figure.legends[0].set_title(f"{title}\n{known}" if known else title)
+            elif title is not None:
+                figure.suptitle(title)
+        return figure if ax is None else ax
+
+    def draw_interactive(self, *results: Any, title: str | None = None, **options: Any) -> Any:
+        """Draw it with Plotly.
+
+        Raises:
+            ValueError: it has no interactive form.
+            ModuleNotFoundError: Plotly is not installed.
+        """
+        if self.interactive is None:
+            raise ValueError(f"{self.name} has no interactive form: leave interactive out")
+        require("page", "plotly", what="an interactive figure")
+        figure = self.interactive(*tables_of(results, self.needed, self.name), **options)
+        figure.update_layout(title=title, template="plotly_white", margin={"t": 50 if title else 25})
+        return figure
+
+    def can_draw(self, tables: Mapping[str, pd.DataFrame]) -> bool:
+        """Whether its tables are there and hold something to draw."""
+        there = all(name in tables and len(tables[name]) for name in self.needed)
+        return there and self.worth_drawing(*(tables[name] for name in self.needed))
+
+    def caption_of(self, tables: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
+        """The caption: what is drawn, over how many, of which model and edit, and what draws it again."""
+        parts = [self.sample(*(tables[name] for name in self.needed))]
+        parts.append(f"model {about['model']}" if about.get("model") else "")
+        if self.of_one_edit and about.get("edit"):
+            parts.append(f"edit {about['edit']}")
+        tail = f" ({', '.join(filter(None, parts))}.)" if any(parts) else ""
+        drawn = f" Drawn by `{about['command']}`." if about.get("command") else ""
+        return f"{self.caption}{tail}{drawn}\n"
+
+
+def figure_function(*needed: str, caption: str, **how: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a figure of a function that draws tables; see `FigureFunction`, which the function then carries."""
+
+    def decorate(draw: Callable[..., Any]) -> Callable[..., Any]:
+        figure = FigureFunction(draw, needed, caption, **how)
+
+        @wraps(draw)
+        def drawn(*results: Any, **options: Any) -> Any:
+            return figure(*results, **options)
+
+        drawn.figure = figure  # type: ignore[attr-defined]
         return drawn
 
     return decorate

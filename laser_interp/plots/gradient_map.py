@@ -1,5 +1,7 @@
 """Mean gradients of log p(answer) with respect to the gains, for all sites."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,7 +13,40 @@ from laser_interp.plots.style import diverging, new_figure
 _MOST_LABELS, _TALLEST = 60, 8.0  # rows that are named, and inches
 
 
-@figure_function("directions_gradients")
+CAPTION = (
+    "Mean gradient of log p(answer) with respect to the gain of each singular direction, summed over bins of "
+    "directions from the largest to the smallest; below zero, removing the directions helps. No intervals are "
+    "drawn."
+)
+
+
+def _sample(table: pd.DataFrame) -> str:
+    # Summaries have a row a direction, or one a direction and group
+    return f"n = {int(table.groupby(['site', 'direction'])['n'].sum().max())} prompts"
+
+
+def _interactive(table: pd.DataFrame) -> Any:
+    """Every direction of every site, without bins."""
+    import plotly.graph_objects as go
+
+    wide = mean_gradients(table).pivot_table(index="site", columns="direction", values="value")
+    wide = wide.loc[sorted(wide.index, key=place_in_model)]
+    most = max(float(np.nanquantile(np.abs(wide.to_numpy()), 0.98)), 1e-9)
+    return go.Figure(
+        go.Heatmap(
+            z=wide,
+            x=wide.columns,
+            y=wide.index,
+            zmin=-most,
+            zmax=most,
+            colorscale="PuOr",
+            colorbar={"title": "∂ log p / ∂ gain"},
+            hovertemplate="%{y}, direction %{x}<br>%{z:+.4f}<extra></extra>",
+        )
+    ).update_layout(xaxis_title="direction", yaxis={"autorange": "reversed"}, height=max(300, 14 * len(wide) + 120))
+
+
+@figure_function("directions_gradients", caption=CAPTION, sample=_sample, interactive=_interactive)
 def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:
     """Mean gradient of log p(answer) by the gain of each direction: one row per site, the largest directions first.
 

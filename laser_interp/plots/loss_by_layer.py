@@ -1,5 +1,8 @@
 """Change of loss, or of another mean, by layer, matrix and ρ."""
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -12,7 +15,64 @@ METRICS = {"loss": "change of loss (nats)", "top1": "change of top-1", "score": 
 _MARKERS = "os^Dv<>P"
 
 
-@figure_function("cells")
+CAPTION = (
+    "Change of the loss (mean −log p of the answer, nats) when one matrix keeps the fraction ρ of its rank, by"
+    " layer and matrix; below zero is better. The axis is linear to ±.5 and logarithmic beyond. Bands are 95 % "
+    "intervals, errors clustered by subject."
+)
+
+
+def _sample(cells: pd.DataFrame) -> str:
+    split = drawn_split(cells)
+    return f"n = {int(cells.loc[cells['split'] == split, 'n'].max())} prompts, {split} split"
+
+
+def _is_map(cells: pd.DataFrame) -> bool:
+    """Whether several sites were tested: a search that tests the chosen cell alone makes no map."""
+    return cells.query("kind == 'laser' and split == 'test'")["site"].nunique() > 1
+
+
+def _interactive(cells: pd.DataFrame, *, metric: str = "loss") -> Any:
+    """A heat map of layers and matrices at each ρ, chosen by a slider."""
+    import plotly.graph_objects as go
+
+    if metric not in METRICS:
+        raise ValueError(f"metric is {metric!r}: expected {names_with_suggestion(METRICS, metric)}")
+    split = drawn_split(cells)
+    drawn = cells[cells["split"] == split]
+    base = float(drawn.loc[drawn["kind"] == "base", metric].iloc[0])
+    edited = drawn[drawn["kind"] == "laser"]
+    rhos = sorted(set(edited["rho"]), reverse=True)
+    matrices = matrices_of(edited)
+    layers = sorted(set(edited["layer"]))
+    figure = go.Figure()
+    most = max(float(np.nanquantile((edited[metric] - base).abs(), 0.95)), 1e-9)
+    for rho in rhos:
+        wide = edited[edited["rho"] == rho].pivot_table(index="matrix", columns="layer", values=metric) - base
+        figure.add_heatmap(
+            z=wide.reindex(index=matrices, columns=layers),
+            x=layers,
+            y=matrices,
+            zmin=-most,
+            zmax=most,
+            colorscale="RdBu" if metric != "loss" else "RdBu_r",
+            colorbar={"title": f"{METRICS[metric]},<br>{split} facts"},
+            hovertemplate="layer %{x}, matrix %{y}<br>%{z:+.3f}<extra>ρ = " + f"{rho:g}</extra>",
+            visible=rho == rhos[-1],
+        )
+    steps = [
+        {"label": f"{rho:g}", "method": "update", "args": [{"visible": [other == rho for other in rhos]}]}
+        for rho in rhos
+    ]
+    figure.update_layout(
+        sliders=[{"active": len(rhos) - 1, "steps": steps, "currentvalue": {"prefix": "fraction of rank kept, ρ = "}}],
+        xaxis_title="layer",
+        yaxis_title="matrix",
+    )
+    return figure
+
+
+@figure_function("cells", caption=CAPTION, sample=_sample, interactive=_interactive, worth_drawing=_is_map)
 def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
     """Change of loss against layer: one panel per matrix, one line per ρ (a loss below 0 is better).
 

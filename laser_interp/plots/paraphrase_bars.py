@@ -9,8 +9,18 @@ from laser_interp.plots.marks import whiskers
 from laser_interp.plots.names import EDITS
 from laser_interp.plots.style import legend, new_figure, palette
 
+CAPTION = (
+    "Share of facts that are right on all of their prompts; share of prompts that are right; share of facts that "
+    "are right on any prompt; and share of pairs of a fact's prompts that get the same answer. Lines are 95 % "
+    "intervals over subjects."
+)
 
-@figure_function("robustness")
+
+def _sample(table: pd.DataFrame) -> str:
+    return f"n = {int(table['n_facts'].max())} facts, test split"
+
+
+@figure_function("robustness", caption=CAPTION, sample=_sample, of_one_edit=True)
 def robustness(table: pd.DataFrame) -> Figure:
     """Facts right on every paraphrase, on any, and how far paraphrases agree, under each edit."""
     colour = palette()

@@ -7,8 +7,17 @@ from matplotlib.figure import Figure
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.style import legend, new_figure, palette
 
+CAPTION = (
+    "Accuracy of each relation as trained and under the edit, the largest gain first. No intervals are drawn, "
+    "because most relations have few prompts; the report gives an interval for the change over all relations."
+)
 
-@figure_function("relations")
+
+def _sample(table: pd.DataFrame) -> str:
+    return f"n = {int(table['n_test'].sum())} prompts of {len(table)} relations, test split"
+
+
+@figure_function("relations", caption=CAPTION, sample=_sample, of_one_edit=True)
 def relations(table: pd.DataFrame) -> Figure:
     """One row a relation, the largest gain first: accuracy as trained, and under the edit.
 

@@ -3,11 +3,16 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.figure_functions import figure_function, no_sample
 from laser_interp.plots.style import legend, new_figure, palette
 
+CAPTION = (
+    "Singular values of the edited matrix, the Marchenko–Pastur edge (the largest value that a matrix of noise"
+    " alone would have, its scale estimated from the median), and the rank that LASER keeps."
+)
 
-@figure_function("spectrum")
+
+@figure_function("spectrum", caption=CAPTION, sample=no_sample, of_one_edit=True)
 def spectrum(table: pd.DataFrame) -> Figure:
     """Singular values of each site, the largest value that noise alone would have, and where LASER cuts.
 

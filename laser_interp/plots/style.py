@@ -82,9 +82,19 @@ def sequence(n: int) -> list[Any]:
 
 
 def diverging(default: str) -> Any:
-    """The colour map of a signed quantity: the caller's, else this one."""
+    """The colour map of a signed quantity: the caller's, else this one.
+
+    A caller's list of colours, or the name of a palette that is no colour map, gives one from its first colour over
+    white to its second.
+    """
+    import matplotlib as mpl
+    import seaborn as sns
+
     asked = _canvas.get().palette
-    return default if asked is None else asked
+    if asked is None or (isinstance(asked, str) and asked in mpl.colormaps):
+        return default if asked is None else asked
+    low, high = sns.color_palette(asked, 2)
+    return sns.blend_palette([low, "white", high], as_cmap=True)
 
 
 def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:

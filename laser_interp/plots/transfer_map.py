@@ -11,7 +11,18 @@ from laser_interp.plots.style import diverging, new_figure
 _MOST_INTERVALS = 5  # tasks beside each other whose intervals have room; the table holds them all
 
 
-@figure_function("transfer")
+CAPTION = (
+    "Change of each task's score on test, in points, under the edit chosen for each task. With up to five tasks, "
+    "the 95 % interval over subjects stands below each number; with more, it is only in the data."
+)
+
+
+def _sample(table: pd.DataFrame) -> str:
+    lo, hi = int(table["n"].min()), int(table["n"].max())
+    return f"n = {lo if lo == hi else f'{lo} to {hi}'} prompts a task, test split"
+
+
+@figure_function("transfer", caption=CAPTION, sample=_sample)
 def transfer(table: pd.DataFrame) -> Figure:
     """Change of each task's score under the edit chosen for each, as a heat map."""
     wide = 100 * table.pivot(index="edit", columns="task", values="change")

@@ -11,10 +11,9 @@ from laser_interp.storage.atomic import write_text
 from laser_interp.storage.run_folder import REPORT
 
 CARD = "README.md"
-Form = Literal["factors", "dense", "adapter"]
+Form = Literal["dense", "adapter"]
 
 _LOAD = {
-    "factors": 'import laser_interp as li\n\nmodel = li.load_model("{folder}")',
     "dense": (
         'from transformers import AutoModelForCausalLM\n\nmodel = AutoModelForCausalLM.from_pretrained("{folder}")'
     ),
@@ -26,7 +25,6 @@ _LOAD = {
 }
 _LIBRARY = {"factors": "laser-interp", "dense": "transformers", "adapter": "peft"}
 _WHAT = {
-    "factors": "The edited matrices are stored as two thin factors each, which laser-interp reads.",
     "dense": "The edited matrices are stored as dense weights, which transformers loads without laser-interp.",
     "adapter": "The difference between the edited and the trained weights is stored as a LoRA adapter for PEFT.",
 }

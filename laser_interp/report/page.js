@@ -174,15 +174,21 @@
   // --- the map -----------------------------------------------------------------------------------
   const ORDER = ["q", "k", "v", "o", "in", "gate", "out"];
   const matrices = ORDER.filter((m) => data.cells.some((c) => c.matrix === m));
-  const layers = [...new Set(data.cells.map((c) => c.layer))].sort((a, b) => a - b);
-  const rhos = [...new Set(data.cells.map((c) => c.rho))].sort((a, b) => a - b);
+  const alone = data.cells.filter((c) => c.layer !== null); // the map shows edits of one matrix at a time
+  const layers = [...new Set(alone.map((c) => c.layer))].sort((a, b) => a - b);
+  const rhos = [...new Set(alone.map((c) => c.rho))].sort((a, b) => a - b);
   const change = (cell, split) => {
     const k = state.metric === "top1" ? 1 : 2, one = cell.means[split], before = data.base[split];
     if (!one || !before || one[k] === null || before[k] === null) return null;
     return state.metric === "top1" ? 100 * (one[k] - before[k]) : one[k] - before[k];
   };
-  const describe = (cell) => `${cell.site}, ρ = ${cell.rho} (rank ${cell.rank})`;
+  const describe = (cell) => (cell.rho === null ? cell.name : `${cell.site}, ρ = ${cell.rho} (rank ${cell.rank})`);
   const drawMap = () => {
+    if (!matrices.length) {
+      $("map").removeAttribute("role");
+      $("map").replaceChildren(element("p", "No map: the run looked at no edit of one matrix alone.", { class: "soft" }));
+      return;
+    }
     const width = $("map").clientWidth || 800, fit = Math.max(1, Math.floor(width / (width < 600 ? 165 : 210)));
     const rows = Math.ceil(matrices.length / fit), perRow = Math.ceil(matrices.length / rows), split = state.mapsplit;
     const values = data.cells.map((c) => change(c, split)).filter((v) => v !== null);
@@ -454,7 +460,7 @@
     const groups = new Map();
     for (const cell of data.cells) {
       if (!groups.has(cell.site)) groups.set(cell.site, element("optgroup", null, { label: cell.site }));
-      groups.get(cell.site).append(element("option", `${cell.site}, ρ = ${cell.rho} (rank ${cell.rank})${cell.name === data.selected ? " — chosen" : ""}`, { value: cell.name }));
+      groups.get(cell.site).append(element("option", `${describe(cell)}${cell.name === data.selected ? " — chosen" : ""}`, { value: cell.name }));
     }
     $("cell").replaceChildren(...groups.values());
     options($("map-split"), data.splits.map((s) => [s, s]));

@@ -21,7 +21,6 @@ from laser_interp.report import page_data
 from laser_interp.report.page_study import study_part
 from laser_interp.report.run_reader import FinishedRun, read_frequencies, read_run
 from laser_interp.report.two_runs import labels_of, side_by_side
-from laser_interp.selection.cells import Cell
 from laser_interp.storage.atomic import write_text
 
 MAX_FACTS = 20_000
@@ -82,7 +81,7 @@ def _fitting(
 ) -> dict[str, Any]:
     """The data of one run for the page, with as many facts and answers as fit into `room` bytes."""
     known = read_frequencies(folder, loaded, counts)
-    lasers = [name for name in dict.fromkeys(loaded.cells["cell"]) if name and Cell.parse(name).kind == "laser"]
+    lasers = loaded.chosen_among
     data = page_data.fixed_part(loaded, lasers, known)
     data["study"] = study_part(folder)
     if known is not None:

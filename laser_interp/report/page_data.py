@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laser_interp.edits.edit_spec import CHOSEN_KINDS, EditSpec
 from laser_interp.progress import progress_bar
-from laser_interp.report.run_reader import KEYS, Answers, FinishedRun
+from laser_interp.report.run_reader import KEYS, Answers, FinishedRun, sites_of
 from laser_interp.scoring.categories import CATEGORIES
-from laser_interp.selection.cells import Cell
 from laser_interp.statistics.association import associate
 from laser_interp.statistics.frequency_bins import views
 from laser_interp.storage.provenance import code_version
@@ -29,14 +29,15 @@ def fixed_part(run: FinishedRun, lasers: Sequence[str], known: pd.DataFrame | No
     splits = list(dict.fromkeys(run.cells["split"]))
     described = []
     for name in lasers:
-        cell = Cell.parse(name)
-        kinds = {n: c for n, c in run.edits.get(cell.site, {}).items() if c.rank == cell.rank}
+        cell = EditSpec.parse(name)
+        site = cell.site if len(cell.sites) == 1 and cell.kind == "laser" else None
+        kinds = {n: c for n, c in run.edits.get(sites_of(cell), {}).items() if c.ranks == cell.ranks}
         described.append(
             {
                 "name": name,
-                "site": str(cell.site),
-                "layer": cell.site.layer,
-                "matrix": cell.site.matrix,
+                "site": sites_of(cell),
+                "layer": None if site is None else site.layer,
+                "matrix": None if site is None else site.matrix,
                 "rho": cell.rho,
                 "rank": cell.rank,
                 "means": {split: means.get((name, split)) for split in splits},
@@ -150,13 +151,14 @@ def by_interest(run: FinishedRun, lasers: Sequence[str]) -> Iterator[str]:
     ranks them."""
     validation = run.cells[run.cells["split"] == "validation"].set_index("cell")
     value = {name: (validation["top1"].get(name, -1.0), -validation["loss"].get(name, np.inf)) for name in lasers}
-    chosen = Cell.parse(run.selected)
-    sites = list(dict.fromkeys(Cell.parse(n).site for n in sorted(lasers, key=lambda n: value[n], reverse=True)))
-    sites.sort(key=lambda site: site != chosen.site)
-    here = run.edits.get(chosen.site, {})
-    yield from (n for n, c in here.items() if c.rank == chosen.rank and c.kind in ("discarded", "inject"))
+    chosen = EditSpec.parse(run.selected)
+    ranked = sorted(lasers, key=lambda name: value[name], reverse=True)
+    sites = list(dict.fromkeys(sites_of(EditSpec.parse(name)) for name in ranked))
+    sites.sort(key=lambda site: site != sites_of(chosen))
+    here = run.edits.get(sites_of(chosen), {})
+    yield from (n for n, c in here.items() if c.ranks == chosen.ranks and c.kind in ("discarded", "inject"))
     for site in sites:
-        for kind in ("laser", "discarded", "inject"):
+        for kind in (*CHOSEN_KINDS, "discarded", "inject"):
             yield from (n for n, c in run.edits.get(site, {}).items() if c.kind == kind)
 
 

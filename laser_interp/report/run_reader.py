@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.edits.sites import Site
+from laser_interp.edits.edit_spec import CHOSEN_KINDS, EditSpec
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.files import load_facts
-from laser_interp.selection.cells import Cell
 from laser_interp.selection.search_result import Search
 from laser_interp.statistics.paired_scores import as_table
 from laser_interp.storage.checksums import read_checked_json
@@ -67,21 +66,27 @@ class FinishedRun:
         self.index = pd.MultiIndex.from_frame(self.items[KEYS])
 
     @cached_property
-    def edits(self) -> dict[Site, dict[str, Cell]]:
-        """The cells by site. The names are parsed only once, because there may be many."""
-        out: dict[Site, dict[str, Cell]] = {}
+    def edits(self) -> dict[str, dict[str, EditSpec]]:
+        """The cells by their sites. The names are parsed only once, because there may be many."""
+        out: dict[str, dict[str, EditSpec]] = {}
         for name in filter(None, self.names):
-            cell = Cell.parse(name)
-            out.setdefault(cell.site, {})[name] = cell
+            spec = EditSpec.parse(name)
+            out.setdefault(sites_of(spec), {})[name] = spec
         return out
+
+    @property
+    def chosen_among(self) -> list[str]:
+        """The cells that validation chose among: LASER, or learned gains."""
+        every = {name: spec.kind for specs in self.edits.values() for name, spec in specs.items()}
+        return [name for name in dict.fromkeys(self.cells["cell"]) if every.get(name) in CHOSEN_KINDS]
 
     def answers(self, name: str) -> Answers | None:
         """The answers of one cell, read from the parts; None where the run does not hold them."""
         out = Answers.unknown(len(self.items))
         is_there = False
-        group = f"layer-{Cell.parse(name).site.layer:03d}" if name else "base"
+        group = f"layer-{EditSpec.parse(name).sites[0].layer:03d}" if name else "base"
         for path in self.parts:
-            if path.parent.name not in (group, "chosen", "raced"):
+            if path.parent.name not in (group, "chosen", "raced", "learned"):
                 continue
             frame = pd.read_parquet(
                 path, columns=[*KEYS, "logprob", "prediction", "top_prob", "category"], filters=[("cell", "==", name)]
@@ -129,7 +134,8 @@ def read_run(run: Path) -> FinishedRun:
             path
             for folder in (first, *others)
             for path in sorted((folder / PARTS).glob("*/*.parquet"))
-            if not path.parent.name.endswith(SCREENED)  # in bfloat16, and not to be reported
+            # Scores alone, and none in bfloat16, which are not to be reported
+            if path.stem.isdigit() and not path.parent.name.endswith(SCREENED)
         ],
     )
     if (run / SUMMARY).is_file():
@@ -137,11 +143,16 @@ def read_run(run: Path) -> FinishedRun:
     of_run = {folder: settings_sha256(run_settings(folder) or {}) for folder in (first, *others)}
     for path in finished.parts:
         frame = read_table(path, settings_sha256=of_run[path.parents[2]])
-        frame = frame.loc[frame["kind"].isin(["base", "laser"]), ["cell", *KEYS, "correct"]]
+        frame = frame.loc[frame["kind"].isin(["base", *CHOSEN_KINDS]), ["cell", *KEYS, "correct"]]
         for name, rows in frame.groupby("cell", sort=False):
             right = finished.right.setdefault(str(name), np.full(len(finished.items), np.nan, dtype=np.float32))
             right[finished.index.get_indexer(pd.MultiIndex.from_frame(rows[KEYS]))] = rows["correct"]
     return finished
+
+
+def sites_of(spec: EditSpec) -> str:
+    """The sites of an edit, as in "3.in+3.out"."""
+    return "+".join(map(str, spec.sites))
 
 
 def _facts(folder: Path, settings: dict[str, Any]) -> FactSet:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from laser_interp.plots.names import plain_name
-from laser_interp.report.page_study import table_of
 from laser_interp.report.run_reader import KEYS, FinishedRun
 from laser_interp.storage.run_folder import read_tables
+from laser_interp.studies.question import PageTable
 
 
 def labels_of(folders: Sequence[Path], runs: Sequence[FinishedRun]) -> list[str]:
@@ -31,7 +31,7 @@ def side_by_side(folders: Sequence[Path], runs: Sequence[FinishedRun], labels: S
     names = dict.fromkeys(name for column in columns for name in column)
     rows = [(name, *(column.get(name) for column in columns)) for name in names]
     tables = [
-        table_of(
+        PageTable(
             "two-runs",
             "The two runs",
             "Numbers are accuracies unless the row says otherwise. The edit is what validation chose in each run.",
@@ -42,7 +42,7 @@ def side_by_side(folders: Sequence[Path], runs: Sequence[FinishedRun], labels: S
     common = _common_facts(runs)
     if common is not None:
         tables.append(
-            table_of(
+            PageTable(
                 "same-facts",
                 "The prompts that both runs asked",
                 "How many test prompts the chosen edit of each run fixed, broke or left as they were.",
@@ -50,7 +50,7 @@ def side_by_side(folders: Sequence[Path], runs: Sequence[FinishedRun], labels: S
                 common,
             )
         )
-    return tables
+    return [table.as_json() for table in tables]
 
 
 def _column(folder: Path, run: FinishedRun) -> dict[str, Any]:

@@ -169,8 +169,8 @@ def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]
             edit.check(model)
             first = min(site.layer for site in edit.parts)
             parts = [(site.matrix, edit.parts[site].spectrum) for site in edit.sites if site.layer == first]
-            # All edits of a group are gains on the same directions. A whitened or divided spectrum has its own.
-            bases = tuple(str(known.blocks) if known.metric == "weights" else str(id(known)) for _, known in parts)
+            # All edits of a group are gains on the same directions. A divided spectrum has its own.
+            bases = tuple(str(known.blocks) for _, known in parts)
             key = (first, tuple(matrix for matrix, _ in parts), bases)
         grouped.setdefault(key, []).append((i, edit))
     return [SharedLayer(model, None if key[0] == model.n_layers else key[0], grouped[key]) for key in sorted(grouped)]

@@ -1,7 +1,6 @@
 """Turns the scores of prompts into a table with one row for each cell and split."""
 
 import math
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -12,12 +11,11 @@ from laser_interp.storage.schemas import SCHEMAS
 _SURE = 0.99  # one-sided
 
 
-def cell_means(part: pd.DataFrame, order: Sequence[str], base: pd.DataFrame) -> pd.DataFrame:
+def cell_means(part: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     """Means over facts and prompts, per cell and split.
 
     Args:
         part: scores, with the columns of a part of a search.
-        order: names of cells, in the order of the rows.
         base: scores of the model as trained on the same prompts.
     """
     frame = part.assign(
@@ -27,8 +25,6 @@ def cell_means(part: pd.DataFrame, order: Sequence[str], base: pd.DataFrame) -> 
         candidate_top1=(part["candidate_rank"] == 1).where(part["candidate_rank"].notna()).astype(float),
     )
     cells = summarise(frame, ("cell", "site", "kind", "rho", "rank_kept", "alpha", "split"))
-    place = {name: i for i, name in enumerate(order)}
-    cells = cells.sort_values("cell", key=lambda c: c.map(place), kind="stable", ignore_index=True)
     sites = [Site.parse(site) if site and " " not in site else None for site in cells["site"]]
     cells["layer"] = [math.nan if site is None else float(site.layer) for site in sites]
     cells["matrix"] = ["" if site is None else site.matrix for site in sites]
@@ -56,12 +52,6 @@ def _change_errors(part: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
         correction = n_groups / (n_groups - 1).where(n_groups > 1)
         errors.append(((correction * groups.sum()) ** 0.5 / by.size()).rename(name))
     return pd.concat(errors, axis=1).reset_index()
-
-
-def is_hopeless(part: pd.DataFrame, base: pd.DataFrame) -> bool:
-    """Whether the upper end of a one-sided 99 % interval of the change in score, over subjects, is below 0."""
-    both = part.merge(base, on=["fact_id", "prompt_id"], suffixes=("", "_base"))
-    return is_negative(both["score"] - both["score_base"], both["subject"])
 
 
 def is_negative(values: pd.Series, subjects: pd.Series) -> bool:

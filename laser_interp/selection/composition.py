@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,26 @@ import pandas as pd
 from laser_interp.display import Drawable
 from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.edit import Edit
+from laser_interp.edits.edit_spec import EditSpec
+from laser_interp.edits.placement import Prompts
 from laser_interp.edits.sites import Site
-from laser_interp.facts.tasks import AnyFacts, Task
+from laser_interp.edits.spectra import block_rank
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts
 from laser_interp.models.model import Model
+from laser_interp.progress import progress_bar
+from laser_interp.scoring.scorer import Scorer
 from laser_interp.scoring.scores import summarise
-from laser_interp.selection.cells import Cell
-from laser_interp.selection.composition_steps import cell_of, in_one_line
-from laser_interp.selection.greedy_composition import compose_greedily
-from laser_interp.selection.guided_composition import compose_by_gradients
-from laser_interp.selection.plan import Plan, as_task, sites_of
-from laser_interp.selection.score_cells import score_cells
+from laser_interp.selection.cell_table import cell_means
+from laser_interp.selection.execution import Execution, WorkerOptions
+from laser_interp.selection.methods import Work
+from laser_interp.selection.plan import Plan, divided_task
+from laser_interp.selection.race import is_worse, proposed, race_cells, read_units, score_base
+from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.search_run import save_facts
 from laser_interp.selection.settings import CompositionSettings, GridSettings, SearchSettings
-from laser_interp.selection.units import WorkerOptions
 from laser_interp.statistics.cluster_intervals import Clusters, with_interval
-from laser_interp.storage.provenance import provenance
-from laser_interp.storage.run_folder import open_run
+from laser_interp.storage.run_folder import RunFolder, open_run
 from laser_interp.storage.schemas import check
 
 
@@ -36,8 +40,7 @@ class Composition(Drawable):
     """LASER on several sites, each added to those before.
 
     Attributes:
-        ranks: site -> the rank kept there, in the order in which they were added; empty where nothing improved on
-            validation.
+        spec: all its edits as one, in the order in which they were added; None where nothing improved on validation.
         steps: one row a try, in order: the site, its ρ and rank, the validation `score` and `loss` of all edits
             together with this one, whether it was `kept`, and the whole `edit` in one line.
         scores: means per edit ("base", "composed") and split, test among them.
@@ -46,15 +49,15 @@ class Composition(Drawable):
         by_step: what each edit adds, one row for each number of edits: `n_edits, edit, validation_score,
             validation_loss, test_score, test_loss`, and the test `change` against one edit fewer with `change_lo,
             change_hi`, a 95 % interval over subjects.
-        blocks: how each matrix is divided; if it is, each rank is the rank of one block.
+        facts: those that were asked.
     """
 
-    ranks: Mapping[Site, int]
+    spec: EditSpec | None
     steps: pd.DataFrame
     scores: pd.DataFrame
     by_step: pd.DataFrame
     test: pd.DataFrame
-    blocks: Blocks | None = None
+    facts: FactSet | None = field(default=None, repr=False)
 
     figure_name = "composition"
 
@@ -62,32 +65,40 @@ class Composition(Drawable):
     def figure_tables(self) -> dict[str, pd.DataFrame]:
         return {"composition": self.steps, "composition_scores": self.scores}
 
+    @property
+    def ranks(self) -> dict[Site, int]:
+        """The rank that is kept at each site, of each block if it is divided; empty where nothing was kept."""
+        return {} if self.spec is None else dict(zip(self.spec.sites, self.spec.ranks, strict=True))
+
     def __repr__(self) -> str:
         columns = ["n_edits", "edit", "validation_score", "test_score", "change"]
         shown = self.by_step[[name for name in columns if name in self.by_step]]
         return f"Composition of {len(self.ranks)} edits\n{shown.to_string(index=False, na_rep='–')}"
 
     def __str__(self) -> str:
-        return in_one_line(cell_of(self.ranks, self.blocks))
+        return "" if self.spec is None else str(self.spec)
 
     @property
-    def cell(self) -> Cell:
-        """All its edits as one cell.
-
-        Raises:
-            ValueError: nothing was kept.
-        """
-        if not self.ranks:
-            raise ValueError("no step improved on validation: there is nothing to compose")
-        return cell_of(self.ranks, self.blocks)
-
-    def edit(self, model: Model) -> Edit:
+    def cell(self) -> EditSpec:
         """All its edits as one.
 
         Raises:
             ValueError: nothing was kept.
         """
-        return self.cell.edit(model)
+        if self.spec is None:
+            raise ValueError("no step improved on validation: there is nothing to compose")
+        return self.spec
+
+    def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
+        """All its edits as one, made for the model.
+
+        Args:
+            prompts: other prompts than those that were asked, if it acts at chosen positions.
+
+        Raises:
+            ValueError: nothing was kept.
+        """
+        return self.cell.edit(model, self.facts if prompts is None else prompts)
 
 
 def compose(
@@ -95,7 +106,7 @@ def compose(
     task: AnyFacts,
     settings: CompositionSettings | None = None,
     *,
-    start: Cell | None = None,
+    start: EditSpec | None = None,
     out: str | Path | None = None,
     progress: bool = True,
     **changes: Any,
@@ -123,68 +134,213 @@ def compose(
         >>> print(composed)
     """
     settings = CompositionSettings.of(settings, changes)
-    asked, _ = as_task(model, task)
-    task = asked.keep(asked.facts.ensure_split(settings.split, seed=settings.seed))
-    blocks = Blocks.parse(settings.blocks)
-    first = _of(start, blocks)
-    if first and settings.method == "greedy":
-        raise ValueError("start is for the method guided alone: the paper's order begins with the last layer")
-    identity = provenance(model, task.facts) | {"rule": task.rule, "protocol": task.protocol} | settings.identity()
-    identity |= {
-        "composed": [str(site) for site in sites_of(model, settings)],
-        "start": in_one_line(cell_of(first, blocks)),
-    }
+    asked, _ = divided_task(model, task, settings.split, settings.seed)
+    plan = plan_of(model, asked, settings)
+    return run_composition(plan, settings, start=start, out=None if out is None else Path(out), progress=progress)
+
+
+def plan_of(model: Model, task: Any, settings: CompositionSettings) -> Plan:
+    """The plan of a race over the edits that may be added."""
+    shared = {name: getattr(settings, name) for name in GridSettings.__dataclass_fields__}
+    return Plan(model, task, SearchSettings(**shared, method="race", candidates=False))
+
+
+def run_composition(
+    plan: Plan,
+    settings: CompositionSettings,
+    *,
+    start: EditSpec | None = None,
+    out: Path | None = None,
+    store: ScoreStore | None = None,
+    progress: bool = True,
+) -> Composition:
+    """See `compose`.
+
+    Args:
+        store: where scores of whole edits are kept, if others ask for them too.
+    """
+    if start is not None:
+        _check_start(start, settings)
+    began = {"start": "" if start is None else str(start), "most_edits": settings.most_edits}
+    identity = plan.identity | {"composition": settings.method} | began
     with ExitStack() as stack:
-        folder = None
-        if out is not None:
-            folder = stack.enter_context(open_run(out, identity))
-            save_facts(folder, task.facts)
-        if settings.method == "greedy":
-            ranks, tried = compose_greedily(model, task, settings, folder, progress)
-        else:
-            shared = {name: getattr(settings, name) for name in GridSettings.__dataclass_fields__}
-            plan = Plan(model, task, SearchSettings(**shared, method="race", candidates=False))
-            ranks, tried = compose_by_gradients(plan, first, folder, progress, most=settings.most_edits)
+        folder = None if out is None else stack.enter_context(open_run(out, identity))
+        if folder is not None:
+            save_facts(folder, plan.facts)
+        how = _greedily if settings.method == "greedy" else _guided
+        kept, tried = how(plan, start, settings, folder, progress)
         steps = check(tried, "steps")
-        cells = [cell_of(dict(list(ranks.items())[:n]), blocks) for n in range(1, len(ranks) + 1)]
-        parts = None if folder is None else folder.path / "by-step"
-        scores, by_step, test = _tested(model, task, cells, settings, parts, progress)
+        if store is None:
+            options = WorkerOptions.of(plan.settings)
+            parts = None if folder is None else folder.path / "scores"
+            store = ScoreStore(plan.model, plan.task, options, parts, progress)
+        scores, by_step, test = _tested(store, plan.facts, kept)
         if folder is not None:
             folder.write_table("composition", steps, "steps")
             folder.write_table("composition_scores", scores)
             folder.write_table("composition_by_step", by_step)
-    return Composition(ranks, steps, scores, by_step, test, blocks)
+    return Composition(kept, steps, scores, by_step, test, plan.facts)
 
 
-def _of(start: Cell | None, blocks: Blocks | None) -> dict[Site, int]:
-    if start is None:
-        return {}
+def _check_start(start: EditSpec, settings: CompositionSettings) -> None:
+    if settings.method == "greedy":
+        raise ValueError("start is for the method guided alone: the paper's order begins with the last layer")
     if start.kind != "laser":
         raise ValueError(f"start is {start}: expected LASER, whose sites and ranks are kept")
-    if start.blocks != blocks:
-        raise ValueError(f"start is {start}, and blocks is {blocks}: expected the same blocks of both")
-    return dict(zip(start.sites, start.ranks, strict=True))
+    blocks = Blocks.parse(settings.blocks)
+    if (start.blocks, start.path, start.at) != (blocks, settings.path, settings.at):
+        raise ValueError(f"start is {start}: expected the blocks, path and positions of the settings")
+
+
+def _joined(kept: EditSpec | None, cell: EditSpec) -> EditSpec:
+    return cell if kept is None else kept.with_site(cell)
+
+
+def _row(cell: EditSpec, row: Mapping[Any, Any], kept: bool, whole: EditSpec) -> dict[str, Any]:
+    """One try: where, what all edits together reach on validation, whether it was kept, and all edits in one line."""
+    return {
+        "site": str(cell.site),
+        "rho": cell.rho,
+        "rank_kept": float(cell.ranks[0]),
+        "score": float(row["score"]),
+        "loss": float(row["loss"]),
+        "n_not_finite": int(row["n_not_finite"]),
+        "kept": kept,
+        "edit": str(whole),
+    }
+
+
+def _greedily(
+    plan: Plan, start: EditSpec | None, settings: CompositionSettings, folder: RunFolder | None, progress: bool
+) -> tuple[EditSpec | None, pd.DataFrame]:
+    """The paper's order: from the last layer down and from the smallest ρ up (section 4 and table 3)."""
+    assert start is None  # `_check_start` refuses one
+    facts = plan.facts.split("validation")
+    validation = Scorer(plan.model, plan.task.keep(facts), candidates=False)
+
+    def means(specs: Mapping[str, EditSpec | None]) -> pd.DataFrame:
+        edits = {name: None if spec is None else spec.edit(plan.model, facts) for name, spec in specs.items()}
+        labelled = validation.run(edits, engine=settings.engine, memory=settings.memory)
+        return summarise(pd.concat([frame for _, frame in labelled], ignore_index=True))
+
+    kept: EditSpec | None = None
+    base = means({"base": None}).iloc[0]
+    best = (float(base["score"]), -float(base["loss"]))
+    frames: list[pd.DataFrame] = []
+    sites = sorted(plan.by_site, key=lambda site: -site.layer)
+    for site in progress_bar(sites, desc="composing", unit="site", disable=not progress):
+        if kept is not None and len(kept.sites) == settings.most_edits:
+            break
+        frame = folder.read_part(str(site), "steps") if folder is not None else None
+        if frame is None:
+            # All can run together: a larger ρ replaces a smaller one, so it does not matter whether that one was kept
+            together = {cell: _joined(kept, cell) for cell in reversed(plan.by_site[site])}
+            rows = {str(row["edit"]): row for row in means({str(s): s for s in together.values()}).to_dict("records")}
+            steps = []
+            for cell, whole in together.items():
+                row = rows[str(whole)]
+                now = (float(row["score"]), -float(row["loss"]))
+                is_best = row["n_not_finite"] == 0 and now > best
+                best = now if is_best else best
+                steps.append(_row(cell, row, bool(is_best), whole))
+            frame = pd.DataFrame(steps)
+            frame.insert(0, "step", range(len(frame)))
+            frame["step"] += sum(map(len, frames))
+            if folder is not None:
+                folder.write_part(str(site), frame, "steps")
+        if len(chosen := frame[frame["kept"]]):
+            kept = EditSpec.parse(chosen["edit"].iloc[-1])
+            best = (float(chosen["score"].iloc[-1]), -float(chosen["loss"].iloc[-1]))
+        frames.append(frame)
+    return kept, pd.concat(frames, ignore_index=True)
+
+
+def _guided(
+    plan: Plan, start: EditSpec | None, settings: CompositionSettings, folder: RunFolder | None, progress: bool
+) -> tuple[EditSpec | None, pd.DataFrame]:
+    """Attribute at the edited model, propose, race, and add what wins, while validation improves.
+
+    The first step is the race of `laser_interp.selection.race`. Each further step takes the gradients of the model with
+    the edits so far, and tries sites that have no edit yet. The first edit has to beat the model as trained by score,
+    then by loss. Each further edit has to raise the score. Because many edits are tried, it also has to raise the
+    answers' log-probabilities by more than chance.
+
+    Returns:
+        What is kept, and the table of the finalists of every step, the chosen one last.
+    """
+    kept = start
+    rows: list[dict[str, Any]] = []
+    plan.choose_screening(folder)
+    with progress_bar(desc="composing", unit=" prompts", unit_scale=True, disable=not progress) as bar:
+        work = Work(plan, folder, Execution(), bar, progress)
+        running = (work.store, work.execution, work.advance)
+        base = before = read_units(score_base(plan, *running), work.store)
+        if kept is not None:
+            before = read_units(race_cells(plan, [kept], "start", *running).units, work.store)
+            last = EditSpec(kept.sites[-1:], ranks=kept.ranks[-1:], blocks=kept.blocks)
+            full = block_rank(plan.model, last.site, last.blocks)
+            last = last.of_kind("laser", rho=last.ranks[0] / full)
+            rows.append(_row(last, cell_means(before, base).iloc[-1].to_dict(), True, kept))
+        most = min(settings.most_edits or len(plan.by_site), len(plan.by_site))
+        for number in range(most - (0 if kept is None else len(kept.sites))):
+            free = [site for site in plan.by_site if kept is None or site not in kept.sites]
+            single, _ = proposed(plan, folder, progress, sites=free, kept=kept, name=f"proposal-{number}")
+            together = {_joined(kept, cell): cell for cell in single}
+            if not together:
+                break
+            at_least = before if kept is not None else None
+            raced = race_cells(plan, list(together), f"step-{number}", *running, at_least=at_least)
+            parts = read_units(raced.units, work.store)
+            scored = cell_means(parts[parts["cell"].isin([str(spec) for spec in raced.finalists])], base)
+            scored = scored[scored["n_not_finite"] == 0]
+            scored = scored.sort_values(["score", "loss"], ascending=[True, False], kind="stable")
+            of_text = {str(spec): spec for spec in together}
+            best = parts[parts["cell"] == scored["cell"].iloc[-1]] if len(scored) else parts[:0]
+            improves = len(scored) > 0 and _improves(best, before, kept is not None)
+            for place, row in enumerate(scored.to_dict("records")):
+                whole = of_text[row["cell"]]
+                rows.append(_row(together[whole], row, improves and place == len(scored) - 1, whole))
+            if not improves:
+                break
+            kept, before = of_text[scored["cell"].iloc[-1]], best
+    steps = pd.DataFrame(rows, columns=_COLUMNS).astype(_KINDS)
+    steps.insert(0, "step", range(len(steps)))
+    return kept, steps
+
+
+_KINDS = {"site": object, "rho": float, "rank_kept": float, "score": float, "loss": float, "n_not_finite": int}
+_KINDS |= {"kept": bool, "edit": object}
+_COLUMNS = list(_KINDS)
+
+
+def _improves(frame: pd.DataFrame, before: pd.DataFrame, has_edits: bool) -> bool:
+    now, then = ((rows["score"].mean(), rows["logprob"].mean()) for rows in (frame, before))
+    if not has_edits:
+        return now > then
+    return now[0] > then[0] and is_worse(before, frame)
 
 
 def _tested(
-    model: Model, task: Task, cells: Sequence[Cell], settings: CompositionSettings, out: Path | None, progress: bool
+    store: ScoreStore, facts: FactSet, whole: EditSpec | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Means of the model as trained and of all edits, what each edit adds, and the test scores under all of them.
-
-    Args:
-        cells: of one edit, of two, and so on.
-    """
-    options = WorkerOptions(generic=settings.generic, candidates=False, engine=settings.engine, memory=settings.memory)
-    labelled: dict[str, Cell | None] = {"base": None} | {str(n): cell for n, cell in enumerate(cells, start=1)}
-    scores = score_cells(model, task, labelled, options, out=out, progress=progress)
+    """Means of the model as trained and of all edits, what each edit adds, and the test scores under all of them."""
+    n_edits = 0 if whole is None else len(whole.sites)
+    labelled: dict[str, EditSpec | None] = {"base": None}
+    for n in range(1, n_edits + 1):
+        assert whole is not None
+        rho = whole.rho if n_edits == 1 else None
+        labelled[str(n)] = EditSpec(
+            whole.sites[:n], ranks=whole.ranks[:n], rho=rho, blocks=whole.blocks, path=whole.path, at=whole.at
+        )
+    scores = pd.concat([store.scores(facts.split(name), labelled, candidates=False) for name in _splits(facts)])
     means = summarise(scores, ("edit", "split"))
     at = means.set_index(["edit", "split"])[["score", "loss"]].to_dict()
     tested = dict(tuple(scores[scores["split"] == "test"].groupby("edit", sort=False)))
     clusters = Clusters(tested["base"]["subject"]) if tested else None
     table = []
-    for n, name in enumerate(labelled):
+    for n, (name, spec) in enumerate(labelled.items()):
         before = str(n - 1) if n > 1 else "base"
-        row: dict[str, Any] = {"n_edits": n, "edit": in_one_line(cells[n - 1]) if n else ""}
+        row: dict[str, Any] = {"n_edits": n, "edit": "" if spec is None else str(spec)}
         for split in ("validation", "test"):
             for metric in ("score", "loss"):
                 row[f"{split}_{metric}"] = at[metric].get((name, split), math.nan)
@@ -192,9 +348,13 @@ def _tested(
             columns = [tested[label]["score"].to_numpy(float) for label in (before, name)]
             row |= with_interval("change", clusters.change(*columns))
         table.append(row)
-    last = str(len(cells)) if cells else "base"
-    renamed = {last: "composed"} if cells else {}
-    shown = means[means["edit"].isin(["base", last])].replace({"edit": renamed})
+    last = str(n_edits) if n_edits else "base"
+    shown = means[means["edit"].isin(["base", last])].replace({"edit": {last: "composed"} if n_edits else {}})
+    shown = shown.sort_values("edit", key=lambda names: names != "base", kind="stable")
     test = scores[(scores["edit"] == last) & (scores["split"] == "test")].assign(edit="composed")
-    test = test if cells else test[:0]
+    test = test if n_edits else test[:0]
     return shown.reset_index(drop=True), pd.DataFrame(table), test.reset_index(drop=True)
+
+
+def _splits(facts: FactSet) -> Sequence[str]:
+    return sorted(facts.splits, key=lambda name: (name != "validation", name))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import Fact, FactSet
@@ -13,10 +14,9 @@ from laser_interp.models.model import Model
 from laser_interp.scoring.engine import activation_bytes
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.operations import operations
-from laser_interp.selection.cells import Cell
-from laser_interp.selection.plan import Plan
+from laser_interp.selection.execution import Unit, Worker
+from laser_interp.selection.plan import Plan, divided_task
 from laser_interp.selection.settings import SearchSettings
-from laser_interp.selection.units import Unit, Worker
 
 _LENGTHS = [8]  # tokens of a prompt, for the ratio of operations between sites
 _FEW_PROMPTS = 64
@@ -60,7 +60,8 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
         >>> print(li.estimate(model, facts, matrices="mlp"))
     """
     asked = SearchSettings.of(settings, changes)
-    plan = Plan(model, task, replace(asked, method="grid"))
+    divided, _ = divided_task(model, task, asked.split, asked.seed)
+    plan = Plan(model, divided, replace(asked, method="grid"))
     method = asked.method_for(plan.task.rule, plan.n_cells)
     site, cells = next(iter(plan.by_site.items()))
     start = time.perf_counter()
@@ -90,7 +91,7 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
     return Estimate(plan.n_cells, n_prompts, seconds, memory, method)
 
 
-def _ranks(cells: Sequence[Cell]) -> list[int]:
+def _ranks(cells: Sequence[EditSpec]) -> list[int]:
     return [cell.rank or 1 for cell in cells]
 
 

@@ -1,25 +1,140 @@
-"""The one loop that scores units and keeps their scores, on this machine or on a Ray cluster."""
+"""Executing a search: workers score units of edits and facts, here or on a Ray cluster, and their scores are kept."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import Executor, check_choice, whole_number
+from laser_interp.choices import EngineName, Executor, RankBy, check_choice, whole_number
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.extras import require
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task
+from laser_interp.models.bfloat16 import in_bfloat16
 from laser_interp.models.loading import load_model
 from laser_interp.models.model import Model
 from laser_interp.parallel.ray_cluster import Actors
-from laser_interp.selection.units import Unit, Worker, WorkerOptions
+from laser_interp.scoring.answer_rules import DETAILED_RULES
+from laser_interp.scoring.scorer import Scorer
+from laser_interp.selection.settings import SearchSettings
 from laser_interp.storage.run_folder import RunFolder
+from laser_interp.storage.schemas import SCHEMAS
+
+_LEAN = list(SCHEMAS["search_part"])
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some edits on one part of the facts.
+
+    Attributes:
+        group: what the edits have in common, "layer-003" or "base"; units of a group run one after the other on one
+            worker, so that its factors and residual streams can be reused.
+        shard: which part of the facts.
+        cells: the edits that are scored; an empty tuple means the model as trained.
+        screened: whether matrices are multiplied in bfloat16, which is exact enough to tell good edits from bad ones.
+    """
+
+    group: str
+    shard: int
+    cells: tuple[EditSpec, ...]
+    screened: bool = False
+
+    @property
+    def name(self) -> str:
+        """Where the unit's scores are kept."""
+        return f"{self.group}/{self.shard:05d}"
+
+    @property
+    def n_cells(self) -> int:
+        """How many times each prompt is scored."""
+        return max(len(self.cells), 1)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How a worker scores; see `SearchSettings`."""
+
+    generic: tuple[str, ...] | None = None
+    candidates: bool = True
+    rank_by: RankBy = "answers"
+    engine: EngineName = "fast"
+    memory: int | str | None = None
+
+    @classmethod
+    def of(cls, settings: SearchSettings) -> WorkerOptions:
+        """Those of the settings that a worker needs."""
+        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
+
+
+class Worker:
+    """A model with a task in parts, tokenised once, that scores one unit after the other.
+
+    Args:
+        task: what is asked, and the rule by which an answer counts as right.
+        shards: parts of its facts.
+        without_candidates: parts on which answers are not ranked among those of their relation.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        task: Task,
+        shards: Sequence[FactSet],
+        options: WorkerOptions,
+        *,
+        without_candidates: Collection[int] = (),
+    ) -> None:
+        self.model, self.task, self.shards, self.options = model, task, shards, options
+        self.without_candidates = frozenset(without_candidates)
+        self._scorers: dict[int, Scorer] = {}
+
+    def check(self, spec: EditSpec | None = None) -> None:
+        """Tokenise every answer of every part, and look for every position at which an edit acts.
+
+        Raises:
+            ValueError: something is wrong that would otherwise only fail later.
+        """
+        for shard, facts in enumerate(self.shards):
+            self._scorer(shard)
+            if spec is not None and (shard == 0 or spec.at is not None):
+                spec.edit(self.model, facts).check(self.model)
+
+    def _scorer(self, shard: int) -> Scorer:
+        if shard not in self._scorers:
+            self._scorers[shard] = Scorer(
+                self.model,
+                self.task.keep(self.shards[shard]),
+                generic=self.options.generic,
+                candidates=self.options.candidates and shard not in self.without_candidates,
+                rank_by=self.options.rank_by if self.task.rule not in DETAILED_RULES else "answers",
+            )
+        return self._scorers[shard]
+
+    def scores(self, unit: Unit, tick: Callable[[float], object] | None = None) -> Iterator[pd.DataFrame]:
+        """The scores under each edit of a unit, with the columns of `li.score`, and its text in `cell`."""
+        edits: dict[str, Edit | None] = {
+            str(cell): cell.edit(self.model, self.shards[unit.shard]) for cell in unit.cells
+        } or {"": None}
+        labelled = self._scorer(unit.shard).run(
+            edits, tick=tick, engine=self.options.engine, memory=self.options.memory
+        )
+        with in_bfloat16(self.model) if unit.screened else nullcontext():
+            for name, frame in labelled:
+                yield frame.assign(cell=name)
+
+    def run(self, unit: Unit, tick: Callable[[float], object] | None = None) -> pd.DataFrame:
+        """The unit's scores, a row per (cell, fact, prompt), with the columns that a table of cells is made from."""
+        kinds = {str(cell): cell.kind for cell in unit.cells} | {"": "base"}
+        frames = [frame.assign(kind=kinds[frame["cell"].iloc[0]])[_LEAN] for frame in self.scores(unit, tick)]
+        return pd.concat(frames, ignore_index=True)
 
 
 @dataclass
@@ -27,21 +142,20 @@ class PartStore:
     """Keeps the scores of units in a run's folder, so that a stopped run can continue; without a folder, in memory."""
 
     folder: RunFolder | None
-    schema: str = "search_part"
     _in_memory: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def read(self, unit: Unit) -> pd.DataFrame | None:
         """The unit's scores, or None where they are still to come."""
         if self.folder is None:
             return self._in_memory.get(unit.name)
-        return self.folder.read_part(unit.name, self.schema)
+        return self.folder.read_part(unit.name, "search_part")
 
     def write(self, unit: Unit, part: pd.DataFrame) -> None:
         """Keep a unit's scores."""
         if self.folder is None:
             self._in_memory[unit.name] = part
         else:
-            self.folder.write_part(unit.name, part, self.schema)
+            self.folder.write_part(unit.name, part, "search_part")
 
 
 class Execution:

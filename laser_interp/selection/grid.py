@@ -1,14 +1,15 @@
 """The cells of a grid: LASER at every site and ρ, and the controls and other edits that are scored beside it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.constructors import rank_of
 from laser_interp.edits.controls import CONTROLS
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import block_rank
 from laser_interp.models.model import Model
-from laser_interp.selection.cells import Cell
 from laser_interp.selection.settings import SearchSettings, parse_band
 
 
@@ -30,18 +31,19 @@ def ranks_of(site: Site, max_rank: int, rhos: Sequence[float]) -> tuple[dict[int
 
 def grid_cells(
     model: Model, sites: Sequence[Site], settings: SearchSettings
-) -> tuple[dict[Site, list[Cell]], list[str]]:
+) -> tuple[dict[Site, list[EditSpec]], list[str]]:
     """The cells of each site, and notes of what was lifted to rank 1 or dropped."""
-    by_site: dict[Site, list[Cell]] = {}
+    by_site: dict[Site, list[EditSpec]] = {}
     notes = []
     blocks = Blocks.parse(settings.blocks)
+    anywhere: dict[str, Any] = {"path": settings.path, "at": settings.at}
     for site in sites:
         max_rank = block_rank(model, site, blocks)
         ranks, of_site = ranks_of(site, max_rank, settings.rhos)
         notes += of_site
         cells = []
         for rank, rho in ranks.items():
-            at = Cell((site,), "laser", rho=rho, ranks=(rank,), blocks=blocks)
+            at = EditSpec((site,), "laser", rho=rho, ranks=(rank,), blocks=blocks, **anywhere)
             cells.append(at)
             cells += [at.of_kind("inject", alpha=alpha) for alpha in settings.alphas]
             for name in settings.controls:
@@ -51,11 +53,11 @@ def grid_cells(
                     continue  # it is the edit itself
                 seeds = settings.control_seeds if CONTROLS[name].is_random else (None,)
                 cells += [at.of_kind(name, seed=seed) for seed in seeds]
-        cells += [Cell((site,), name) for name in settings.controls if not CONTROLS[name].of_rank]
+        cells += [EditSpec((site,), name, **anywhere) for name in settings.controls if not CONTROLS[name].of_rank]
         for start, stop in map(parse_band, settings.bands):
             if stop > max_rank:
                 notes.append(f"{site}: band {start}:{stop} ends above its rank {max_rank}: dropped")
                 continue
-            cells.append(Cell((site,), "band", start=start, stop=stop))
+            cells.append(EditSpec((site,), "band", start=start, stop=stop, **anywhere))
         by_site[site] = cells
     return by_site, notes

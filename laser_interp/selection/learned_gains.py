@@ -2,7 +2,8 @@
 
 The sites are those of a race's finalists. Their gains start at 1 and stay in [0, 1]. Adam maximises the mean
 log p(answer) on one half of the validation facts, minus a penalty proportional to g (1 - g), which pushes each gain to
-0 or 1. The gains of the step that is best on the other half are kept.
+0 or 1. The gains of the step that is best on the other half are kept. Where edits act at chosen positions, the steps
+are scored there, but gradients are of gains at all positions.
 """
 
 import random
@@ -12,8 +13,10 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.discarded.attribution import attribute
+from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.constructors import gains
 from laser_interp.edits.edit import Edit
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import FactSet
@@ -31,7 +34,7 @@ _DECAY = 0.9, 0.999
 Gains = Mapping[Site, np.ndarray]
 
 
-def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tuple[Edit, pd.DataFrame, int, int]:
+def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tuple[EditSpec, pd.DataFrame, int, int]:
     """The learned edit, its course, and what it cost.
 
     Returns:
@@ -56,14 +59,29 @@ def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tupl
         if folder is not None:
             folder.write_part("learned-course", course, "course")
             folder.write_part("learned", known, "gains")
-    values = {str(site): rows["gain"].tolist() for site, rows in known.groupby("site", sort=False)}
-    edit = gains(plan.model, values, blocks=plan.settings.blocks)  # type: ignore[arg-type]
-    return edit, course, n_learned * len(course), n_held_out * len(course)
+    values = {str(site): tuple(rows["gain"].tolist()) for site, rows in known.groupby("site", sort=False)}
+    # A site whose gains all stayed at 1 is not edited
+    values = {site: of_site for site, of_site in values.items() if set(of_site) != {1.0}} or values
+    settings = plan.settings
+    spec = EditSpec(
+        tuple(map(Site.parse, values)),
+        "gains",
+        blocks=Blocks.parse(settings.blocks),
+        path=settings.path,
+        at=settings.at,
+        gains=tuple(values.values()),
+    )
+    return spec, course, n_learned * len(course), n_held_out * len(course)
 
 
 def _optimise(plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet) -> tuple[Gains, pd.DataFrame]:
     model = plan.model
     blocks = plan.settings.blocks
+
+    def made(values: Gains, facts: FactSet) -> Edit:
+        edit = gains(model, values, blocks=blocks).via(plan.settings.path)  # type: ignore[arg-type]
+        return edit if plan.settings.at is None else edit.at(model, plan.settings.at, facts)
+
     now = {site: np.ones(spectrum(model, site, blocks=blocks).max_rank) for site in sites}
     mean = {site: np.zeros(len(values)) for site, values in now.items()}
     square = {site: np.zeros(len(values)) for site, values in now.items()}
@@ -71,14 +89,15 @@ def _optimise(plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet)
     best, best_score, since = now, -np.inf, 0
     rows: list[dict[str, float]] = []
     for step in range(1, STEPS + 1):
-        edit = gains(model, now, blocks=blocks)  # type: ignore[arg-type]
-        ((_, scored),) = other_half.run({"learned": edit}, memory=plan.settings.memory)
+        ((_, scored),) = other_half.run({"learned": made(now, held_out)}, memory=plan.settings.memory)
         score = float(scored["logprob"].mean())
         if score > best_score:
             best, best_score, since = now, score, 0
         else:
             since += 1
-        found = attribute(model, learns, sites, edit=edit, blocks=blocks, memory=plan.settings.memory, progress=False)
+        found = attribute(
+            model, learns, sites, edit=made(now, learns), blocks=blocks, memory=plan.settings.memory, progress=False
+        )
         logprob = float(found.prompts["logprob"].mean())
         rows.append({"step": step - 1, "logprob": logprob, "held_out": score})
         if since == PATIENCE:

@@ -3,19 +3,21 @@
 For each weight, σ is the interquartile range of its singular values divided by 1.349. Directions whose singular values
 exceed σ (1 + √β) are kept, where β is the matrix's smaller side divided by its larger side (Marchenko & Pastur 1967).
 Matrices are tried one by one, from the last layer down. An edit is accepted if the perplexity of a text falls, until
-`MOST` edits are accepted. No facts are used. Source: github.com/cognitivecomputations/laserRMT, as of 2024.
+`MOST` edits are accepted. The text is read under edits that act everywhere. No facts are used. Source:
+github.com/cognitivecomputations/laserRMT, as of 2024.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import spectrum
 from laser_interp.scoring.text_loss import perplexity
-from laser_interp.selection.cells import Cell
-from laser_interp.selection.composition_steps import cell_of
 from laser_interp.selection.plan import Plan
 from laser_interp.storage.run_folder import RunFolder
 
@@ -32,21 +34,24 @@ def kept_rank(S: Float[Tensor, " r"], d_in: int, d_out: int) -> int:
     return int(S.gt(edge).sum())
 
 
-def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder | None) -> tuple[list[Cell], pd.DataFrame]:
-    """The accepted edits as one cell, and the table of all tries.
+def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder | None) -> tuple[EditSpec | None, pd.DataFrame]:
+    """The accepted edits as one, and the table of all tries.
 
     Returns:
-        A list with the cell, empty if nothing was accepted; and one row per try: `step, site, rank, loss` (of the text
+        The edit, None if nothing was accepted; and one row per try: `step, site, rank, loss` (of the text
         under the edits so far and this one, in nats per token) and `kept`. The first row is the model as trained.
     """
     rows: list[dict[str, object]] = []
     ranks: dict[Site, int] = {}
     sites = sorted(plan.by_site, key=lambda site: -site.layer)
 
+    def described(ranks: dict[Site, int]) -> EditSpec:
+        return EditSpec(tuple(ranks), ranks=tuple(ranks.values()))
+
     def tried(name: str, ranks: dict[Site, int]) -> float:
         part = None if folder is None else folder.read_part(f"perplexity/{name}", "text_loss")
         if part is None:
-            edit = cell_of(ranks).edit(plan.model) if ranks else None
+            edit = described(ranks).edit(plan.model) if ranks else None
             part = pd.DataFrame([perplexity(plan.model, text, edit, window=WINDOW, stride=WINDOW // 2)])
             if folder is not None:
                 folder.write_part(f"perplexity/{name}", part, "text_loss")
@@ -66,5 +71,5 @@ def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder | None) -> tup
         rows.append({"step": len(rows), "site": str(site), "rank": rank, "loss": now, "kept": kept})
         if kept:
             best, ranks = now, {**ranks, site: rank}
-    cells = [cell_of(ranks)] if ranks else []
-    return cells, pd.DataFrame(rows)
+    accepted = replace(described(ranks), path=plan.settings.path, at=plan.settings.at) if ranks else None
+    return accepted, pd.DataFrame(rows)

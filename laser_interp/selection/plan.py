@@ -1,24 +1,32 @@
-"""The plan of a search: its cells, facts and units. All of it is checked before any work starts."""
+"""The plan of a search: its edits, facts and units. All of it is checked before any work starts."""
+
+from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable
 from typing import Any
 
-from laser_interp.choices import UNIT_PROMPTS
+import pandas as pd
+
+from laser_interp.choices import UNIT_PROMPTS, SplitRule
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site, resolve_layers, resolve_matrices
+from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import AnyFacts, Task, task_of
 from laser_interp.models.bfloat16 import bfloat16_is_faster
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.scoring.answer_rules import answers_up_to, most_answer_tokens
 from laser_interp.scoring.memory import parse_memory
-from laser_interp.selection.cells import Cell
+from laser_interp.selection.execution import Unit, Worker, WorkerOptions
 from laser_interp.selection.grid import grid_cells
 from laser_interp.selection.settings import GridSettings, SearchSettings
-from laser_interp.selection.units import Unit, Worker, WorkerOptions, rounds_of, shards_of
 from laser_interp.storage.provenance import provenance
+from laser_interp.storage.run_folder import RunFolder
 
 BASE_GROUP = "base"
+FIRST_ROUND = 16  # prompts of a race; each round has as many as all before it
 
 
 def sites_of(model: Model, settings: GridSettings) -> list[Site]:
@@ -27,31 +35,31 @@ def sites_of(model: Model, settings: GridSettings) -> list[Site]:
     return [Site(layer, matrix) for matrix in resolve_matrices(model, settings.matrices) for layer in layers]
 
 
-def as_task(model: Model, source: AnyFacts) -> tuple[Task, list[str]]:
-    """Facts as a task, and notes. Facts whose answers the rule cannot judge are dropped.
+def divided_task(model: Model, source: AnyFacts, split: SplitRule | None, seed: int) -> tuple[Task, list[str]]:
+    """Facts as a task with a validation and a test half, and notes. Facts that the rule cannot judge are dropped.
 
     Generation drops answers that are longer than `max_new_tokens`, and the published rule of the next token drops
     answers of more than one token.
     """
     check_model(model)
-    task = task_of(source)
+    task, notes = task_of(source), []
     most = most_answer_tokens(task)
-    if most is None:
-        return task, []
-    short, dropped = answers_up_to(model, task.facts, most)
-    if not dropped:
-        return task, []
-    return task.keep(short), [f"{dropped} facts have answers of more than {most} tokens: dropped"]
+    if most is not None:
+        short, dropped = answers_up_to(model, task.facts, most)
+        if dropped:
+            task, notes = task.keep(short), [f"{dropped} facts have answers of more than {most} tokens: dropped"]
+    return task.keep(task.facts.ensure_split(split, seed=seed)), notes
 
 
 class Plan:
     """A search's cells, facts and units.
 
+    Args:
+        task: as `divided_task` makes it.
+
     Attributes:
-        task: with facts that have a validation split.
         by_site, by_group: cells; a group is a layer.
         lifted: notes on cells that were lifted to rank 1 or dropped.
-        notes: these, and a note on facts that were dropped.
         method: how the edit is searched for.
         screens: whether the rounds of a race run in bfloat16.
         text: running text for the method rmt, which accepts an edit if the text's perplexity falls; else None.
@@ -61,34 +69,36 @@ class Plan:
         ValueError: something is wrong that would otherwise only fail later, during the search.
     """
 
-    def __init__(self, model: Model, source: AnyFacts, settings: SearchSettings, *, text: str | None = None) -> None:
-        task, self.notes = as_task(model, source)
-        self.model, self.settings = model, settings
-        self.task = task.keep(task.facts.ensure_split(settings.split, seed=settings.seed))
-        self.facts = self.task.facts
+    def __init__(self, model: Model, task: Task, settings: SearchSettings, *, text: str | None = None) -> None:
+        self.model, self.task, self.settings = model, task, settings
+        self.facts = task.facts
         sites = sites_of(model, settings)
-        self.by_site, notes = grid_cells(model, sites, settings)
-        self.lifted = notes
-        self.notes += notes
-        self.by_group: dict[str, tuple[Cell, ...]] = {}
+        self.by_site, self.lifted = grid_cells(model, sites, settings)
+        self.by_group: dict[str, tuple[EditSpec, ...]] = {}
         for layer in sorted({site.layer for site in sites}):
             cells = tuple(cell for site in sites if site.layer == layer for cell in self.by_site[site])
             self.by_group[f"layer-{layer:03d}"] = cells
         self.shards = shards_of(self.facts, UNIT_PROMPTS)
-        self.method = settings.method_for(self.task.rule, self.n_cells)
+        self.method = settings.method_for(task.rule, self.n_cells)
         self.text = _text_for_rmt(text) if self.method == "rmt" else None
         if self.method != "grid":
             test = [shard for shard in self.shards if shard.facts[0].split != "validation"]
             self.shards = [*rounds_of(self.facts.split("validation"), settings.seed), *test]
         # Without a grid, answers are ranked among those of their relation on test only, for the chosen cell
         plainly = [i for i in range(len(self.shards)) if self.method != "grid" and self.validates(i)]
-        self.worker = Worker(model, self.task, self.shards, WorkerOptions.of(settings), without_candidates=plainly)
-        races = self.method in ("race", "learned")
-        self.screens = races and (
-            settings.screen == "bfloat16" or (settings.screen == "auto" and bfloat16_is_faster(model))
-        )
+        self.worker = Worker(model, task, self.shards, WorkerOptions.of(settings), without_candidates=plainly)
+        self.screens = False
         self.prompts = [sum(len(fact.prompts) for fact in shard) for shard in self.shards]
-        self._check()
+        parse_memory(settings.memory, model)
+        for cell in self.cells:
+            if EditSpec.parse(str(cell)) != cell:
+                raise ValueError(f"the cell {str(cell)!r} cannot be read back as it was: choose other numbers")
+        self.worker.check(next(iter(self.cells), None))
+
+    @property
+    def cells(self) -> list[EditSpec]:
+        """All cells of the grid, site by site."""
+        return [cell for cells in self.by_site.values() for cell in cells]
 
     @property
     def n_cells(self) -> int:
@@ -100,29 +110,29 @@ class Plan:
         """Which model, task and settings the run is of."""
         task = {"rule": self.task.rule, "protocol": self.task.protocol, "max_new_tokens": self.task.max_new_tokens}
         of_method: dict[str, Any] = {"method": self.method}
-        if self.screens:
-            of_method["screened"] = "bfloat16"
         if self.text is not None:
             of_method["text_sha256"] = hashlib.sha256(self.text.encode()).hexdigest()
         grid = {"sites": [str(site) for site in self.by_site], "unit_prompts": UNIT_PROMPTS}
         return provenance(self.model, self.facts) | {"task": task} | self.settings.identity() | grid | of_method
 
-    def _check(self) -> None:
-        parse_memory(self.settings.memory, self.model)
-        for cells in self.by_site.values():
-            for cell in cells:
-                if Cell.parse(str(cell)) != cell:
-                    raise ValueError(f"the cell {str(cell)!r} cannot be read back as it was: choose other numbers")
-        self.worker.check()
-        first = next((cells[0] for cells in self.by_site.values() if cells), None)
-        if first is not None:
-            self.worker.placed(first.edit(self.model), 0).check(self.model)
+    def choose_screening(self, folder: RunFolder | None) -> None:
+        """Decide whether a race's rounds run in bfloat16, as the run was begun: its speed is measured once."""
+        if self.method not in ("race", "learned"):
+            return
+        known = None if folder is None else folder.read_part("screening", "screening")
+        if known is None:
+            asked = self.settings.screen
+            faster = asked == "bfloat16" or (asked == "auto" and bfloat16_is_faster(self.model))
+            known = pd.DataFrame({"in_bfloat16": [faster]})
+            if folder is not None:
+                folder.write_part("screening", known, "screening")
+        self.screens = bool(known["in_bfloat16"].iloc[0])
 
     def validates(self, shard: int) -> bool:
         """Whether a shard belongs to validation."""
         return self.shards[shard].facts[0].split == "validation"
 
-    def units(self, by_group: dict[str, tuple[Cell, ...]], *, validation: bool) -> list[Unit]:
+    def units(self, by_group: dict[str, tuple[EditSpec, ...]], *, validation: bool) -> list[Unit]:
         """The units of one split, group by group; then the model as trained, which continues from the last layer."""
         shards = [i for i in range(len(self.shards)) if self.validates(i) == validation]
         base = [Unit(BASE_GROUP, i, ()) for i in shards]
@@ -131,6 +141,10 @@ class Plan:
     def count_prompts(self, shards: Iterable[int]) -> int:
         """Prompts of some shards."""
         return sum(self.prompts[i] for i in shards)
+
+    def n_prompts(self, *, validation: bool) -> int:
+        """Prompts of one split."""
+        return self.count_prompts(i for i in range(len(self.shards)) if self.validates(i) == validation)
 
 
 def _text_for_rmt(text: str | None) -> str:
@@ -144,3 +158,31 @@ def _text_for_rmt(text: str | None) -> str:
             "the method rmt needs a text, to accept edits if its perplexity falls: give one, by text= or --text"
         )
     return text
+
+
+def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:
+    """The facts in parts of about `n_prompts` prompts, none with facts of two splits, validation first."""
+    by_split: dict[str, list[Fact]] = {}
+    for fact in facts:
+        by_split.setdefault(fact.split or "", []).append(fact)
+    order = sorted(by_split, key=lambda name: (name != "validation", name))
+    return [part for split in order for part in facts.keep(by_split[split]).in_parts(n_prompts)]
+
+
+def rounds_of(facts: FactSet, seed: int) -> list[FactSet]:
+    """Validation facts in random order, in parts that double the prompts that were seen: 16, 16, 32, 64, …"""
+    shuffled: list[Fact] = list(facts)
+    random.Random(seed).shuffle(shuffled)
+    left = sum(len(fact.prompts) for fact in shuffled)
+    parts: list[FactSet] = []
+    part: list[Fact] = []
+    seen = n_prompts = 0
+    for fact in shuffled:
+        part.append(fact)
+        n_prompts += len(fact.prompts)
+        left -= len(fact.prompts)
+        size = max(seen, FIRST_ROUND)
+        if n_prompts >= size and left >= n_prompts + size:  # less is not worth a round of its own
+            parts.append(facts.keep(part))
+            seen, part, n_prompts = seen + n_prompts, [], 0
+    return [*parts, facts.keep(part)]

@@ -10,20 +10,17 @@ finalists are scored again in the model's own numbers.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
 from laser_interp.choices import PROPOSED
 from laser_interp.discarded.attribution import attribute, propose
-from laser_interp.edits.edit import Edit
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
-from laser_interp.progress import by_fractions
-from laser_interp.selection.cell_table import cell_means, is_negative
-from laser_interp.selection.cells import Cell
-from laser_interp.selection.execution import Execution, PartStore, score_units
+from laser_interp.selection.cell_table import is_negative
+from laser_interp.selection.execution import Execution, PartStore, Unit, score_units
 from laser_interp.selection.plan import BASE_GROUP, Plan
-from laser_interp.selection.units import Unit
 from laser_interp.storage.run_folder import SCREENED, RunFolder
 
 _SHARE = 8  # one in eight of a grid's cells enters the race ...
@@ -36,10 +33,15 @@ _PROPOSAL = "proposal"
 Advance = Callable[[Unit, float], object]
 
 
-def advancing(bar: Any, plan: Plan) -> Advance:
-    """What moves a bar of prompts by a share of a unit."""
-    add = by_fractions(bar)
-    return lambda unit, share: add(share * unit.n_cells * plan.prompts[unit.shard])
+@dataclass(frozen=True)
+class Raced:
+    """A race that is over: its finalists, the units that scored them, its rounds (see
+    `laser_interp.selection.methods.Trials`), and how many prompts times cells were run."""
+
+    finalists: list[EditSpec]
+    units: list[Unit]
+    rounds: pd.DataFrame
+    cell_prompts: int
 
 
 def score_base(plan: Plan, store: PartStore, execution: Execution, advance: Advance) -> list[Unit]:
@@ -51,7 +53,7 @@ def score_base(plan: Plan, store: PartStore, execution: Execution, advance: Adva
 
 def race_cells(
     plan: Plan,
-    cells: list[Cell],
+    cells: list[EditSpec],
     group: str,
     store: PartStore,
     execution: Execution,
@@ -59,7 +61,7 @@ def race_cells(
     *,
     halved: bool = True,
     at_least: pd.DataFrame | None = None,
-) -> tuple[list[Cell], list[Unit], pd.DataFrame, int]:
+) -> Raced:
     """The race itself.
 
     Args:
@@ -67,12 +69,8 @@ def race_cells(
         halved: whether cells are dropped after each round.
         at_least: scores that a cell has to beat. Cells that are worse than these beyond doubt are dropped too, so
             that only one cell may be left.
-
-    Returns:
-        The finalists, the units that were scored, the rounds (see `laser_interp.selection.methods.LookedAt`), and how
-        many prompts times cells were run.
     """
-    scored: dict[Cell, list[pd.DataFrame]] = {cell: [] for cell in cells}
+    scored: dict[EditSpec, list[pd.DataFrame]] = {cell: [] for cell in cells}
     rows: list[dict[str, object]] = []
     units: list[Unit] = []
     cell_prompts = n_facts = 0
@@ -99,27 +97,11 @@ def race_cells(
             rows.append(about | {"logprob": float(frame["logprob"].mean()), "kept": cell in kept})
         cells = kept
     if screened:
-        _, units, last, more = race_cells(plan, cells, group, store, execution, advance, halved=False)
-        last["round"] += len({row["round"] for row in rows})
-        return cells, units, pd.concat([pd.DataFrame(rows), last], ignore_index=True), cell_prompts + more
-    return cells, units, pd.DataFrame(rows), cell_prompts
-
-
-def race_table(
-    plan: Plan, finalists: list[Cell], units: list[Unit], store: PartStore, base: list[Unit] | None = None
-) -> pd.DataFrame:
-    """One row per (cell, split), of the model as trained and the cells that were scored on all of validation.
-
-    Args:
-        base: the units of the model as trained, where they are not among the others.
-    """
-    of_base = read_units([unit for unit in base or units if unit.group == BASE_GROUP], store)
-    names = [str(cell) for cell in finalists]
-    tables = [cell_means(of_base, [], of_base)]
-    if names:
-        edited = read_units([unit for unit in units if unit.group != BASE_GROUP], store)
-        tables.append(cell_means(edited[edited["cell"].isin(names)], names, of_base))
-    return pd.concat(tables, ignore_index=True)
+        last = race_cells(plan, cells, group, store, execution, advance, halved=False)
+        last.rounds["round"] += len({row["round"] for row in rows})
+        rounds = pd.concat([pd.DataFrame(rows), last.rounds], ignore_index=True)
+        return Raced(cells, last.units, rounds, cell_prompts + last.cell_prompts)
+    return Raced(cells, units, pd.DataFrame(rows), cell_prompts)
 
 
 def read_units(units: list[Unit], store: PartStore) -> pd.DataFrame:
@@ -128,7 +110,7 @@ def read_units(units: list[Unit], store: PartStore) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def survivors(so_far: dict[Cell, pd.DataFrame], at_least: pd.DataFrame | None = None) -> list[Cell]:
+def survivors(so_far: dict[EditSpec, pd.DataFrame], at_least: pd.DataFrame | None = None) -> list[EditSpec]:
     """The better half by mean log-probability, without cells that are worse than the leader beyond doubt, but at least
     `FINALISTS` cells. With `at_least`, cells worse than these scores beyond doubt go too; if all are, the leader stays.
     """
@@ -158,15 +140,15 @@ def proposed(
     progress: bool,
     *,
     sites: Sequence[Site] | None = None,
-    edit: Edit | None = None,
+    kept: EditSpec | None = None,
     name: str = _PROPOSAL,
-) -> tuple[list[Cell], int]:
+) -> tuple[list[EditSpec], int]:
     """The cells that would help most if effects were linear, a few of each site, the most promising first; and the
     number of prompts that gradients were taken of.
 
     Args:
         sites: where cells are proposed; None takes all sites of the plan.
-        edit: the edit that is active while gradients are taken; None is the model as trained.
+        kept: the edit that is active while gradients are taken; None is the model as trained.
         name: the name under which the proposal is kept.
     """
     asked = plan.facts.split("validation").draw(ATTRIBUTED, seed=plan.settings.seed)
@@ -176,7 +158,7 @@ def proposed(
             plan.model,
             asked,
             list(plan.by_site) if sites is None else sites,
-            edit=edit,
+            edit=None if kept is None else kept.edit(plan.model, asked),
             blocks=plan.settings.blocks,
             memory=plan.settings.memory,
             progress=progress,

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from laser_interp.display import Drawable
-from laser_interp.edits.constructors import gains as make_gains
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.sites import Site
+from laser_interp.edits.edit_spec import CHOSEN_KINDS, EditSpec
+from laser_interp.edits.placement import Prompts
+from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.model import Model
-from laser_interp.selection.cells import Cell
-
-SELECTED = ("laser", "learned")  # kinds of cells that a search chooses among
 
 
 @dataclass(frozen=True)
@@ -23,26 +21,28 @@ class Selection:
         cell: the edit. Its ρ is the one that was asked for, even if the rank was lifted to 1.
         score, loss: of the edit on validation; the score is top-1 accuracy unless the task has another rule.
         base_score, base_loss: of the model as trained on validation.
-        gains: of a learned edit, which its cell does not hold.
+        facts: those of the search, on whose prompts an edit acts that acts at chosen positions.
     """
 
-    cell: Cell
+    cell: EditSpec
     score: float
     loss: float
     base_score: float
     base_loss: float
-    gains: Mapping[Site, tuple[float, ...]] = field(default_factory=dict)
+    facts: FactSet | None = field(default=None, repr=False, compare=False)
 
     @property
     def improves(self) -> bool:
         """Whether it beats the model as trained on validation, by score, then loss."""
         return (self.score, -self.loss) > (self.base_score, -self.base_loss)
 
-    def edit(self, model: Model) -> Edit:
-        """The chosen edit."""
-        if self.gains:
-            return make_gains(model, self.gains, blocks=self.cell.blocks)  # type: ignore[arg-type]
-        return self.cell.edit(model)
+    def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
+        """The chosen edit, along the path and at the positions of the search.
+
+        Args:
+            prompts: other prompts than those of the search, if it acts at chosen positions.
+        """
+        return self.cell.edit(model, self.facts if prompts is None else prompts)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Search(Drawable):
             validation.
         rounds: of a race, one row per (round, cell); of other methods what they tried; None for a grid.
         spent: what was looked at; None where it is not known.
-        gains: learned ones, by site.
+        specs: text of a cell -> the cell, where the text does not say all of it, as of learned gains.
+        facts: those that were asked.
 
     Example:
         >>> search = li.search(model, facts, matrices="mlp", rhos=[0.2, 0.05])
@@ -100,7 +101,8 @@ class Search(Drawable):
     notes: tuple[str, ...] = field(default=())
     rounds: pd.DataFrame | None = None
     spent: Spent | None = None
-    gains: Mapping[Site, tuple[float, ...]] = field(default_factory=dict)
+    specs: Mapping[str, EditSpec] = field(default_factory=dict)
+    facts: FactSet | None = None
 
     figure_name = "loss_by_layer"
 
@@ -110,7 +112,7 @@ class Search(Drawable):
 
     def _best(self) -> tuple[pd.DataFrame, str]:
         """The model as trained and the three best cells, with their scores by split; and the split that ranks them."""
-        edits = self.cells[self.cells["kind"].isin(SELECTED)]
+        edits = self.cells[self.cells["kind"].isin(CHOSEN_KINDS)]
         splits = sorted(set(self.cells["split"]), key=lambda name: (name != "validation", name))
         chosen = edits[edits["split"] == splits[0]].sort_values(
             ["score", "loss"], ascending=[False, True], kind="stable"
@@ -123,8 +125,8 @@ class Search(Drawable):
         return shown.replace({"cell": {"": "as trained"}}), splits[0]
 
     def _n_sites(self) -> int:
-        names = self.cells.loc[self.cells["kind"].isin(SELECTED), "cell"].unique()
-        return len({site for name in names for site in Cell.parse(name).sites})
+        names = self.cells.loc[self.cells["kind"].isin(CHOSEN_KINDS), "cell"].unique()
+        return len({site for name in names for site in EditSpec.parse(name).sites})
 
     def __repr__(self) -> str:
         shown, split = self._best()
@@ -145,12 +147,12 @@ class Search(Drawable):
             changes[f"d_{metric}"] = changes[metric] - base[metric]
         return changes
 
-    def select(self, split: str = "validation", *, kinds: Collection[str] = SELECTED) -> Selection:
+    def select(self, split: str = "validation", *, kinds: Collection[str] = CHOSEN_KINDS) -> Selection:
         """The best cell by score, then by loss.
 
         Args:
             split: the split whose scores decide.
-            kinds: which cells may be selected: "laser" and "learned", and where they were asked for "inject" and
+            kinds: which cells may be selected: "laser" and "gains", and where they were asked for "inject" and
                 "band".
 
         Raises:
@@ -167,10 +169,10 @@ class Search(Drawable):
             raise ValueError("no cell of the search has a finite loss: nothing can be selected")
         best = edits.sort_values(["score", "loss"], ascending=[False, True], kind="stable").iloc[0]
         return Selection(
-            Cell.parse(best["cell"]),
+            self.specs.get(best["cell"]) or EditSpec.parse(best["cell"]),
             float(best["score"]),
             float(best["loss"]),
             float(base["score"]),
             float(base["loss"]),
-            self.gains,
+            self.facts,
         )

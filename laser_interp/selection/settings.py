@@ -36,7 +36,7 @@ from laser_interp.edits.blocks import Blocks
 
 @dataclass(frozen=True, kw_only=True)
 class GridSettings:
-    """Which edits are tried, and on which half of the facts they are chosen.
+    """Which edits are tried, where they act, and on which half of the facts they are chosen.
 
     Attributes:
         matrices: Names (q k v o in gate out) or groups (attn mlp all) of matrices.
@@ -45,6 +45,8 @@ class GridSettings:
         split: Divide the facts anew: subject draws validation by subject, paper takes the first 20 %, as the paper did.
             If left out, facts keep their splits, and facts without splits are divided by subject.
         seed: Seed of the split by subject.
+        path: The path along which all edits act: network, direct or indirect.
+        at: At which positions all edits act: last, subject_last or subject. Everywhere if left out.
         blocks: Divide each matrix, as in 4 (its outputs in four parts), 4-inputs or 4-outputs-kmeans, and truncate each
             part by itself. Whole matrices if left out.
         generic: Words that count as generic. The model's own, or English stop words, if left out.
@@ -57,6 +59,8 @@ class GridSettings:
     rhos: tuple[float, ...] = RHOS
     split: SplitRule | None = None
     seed: int = 0
+    path: Path = "network"
+    at: Position | None = None
     blocks: str | int | None = None
     generic: tuple[str, ...] | None = None
     engine: EngineName = "fast"
@@ -71,6 +75,9 @@ class GridSettings:
                 raise ValueError(f"rho is {rho}: the fraction of rank kept must lie in (0, 1]")
         if self.split is not None:
             check_choice("split", self.split, SplitRule)
+        check_choice("path", self.path, Path)
+        if self.at is not None:
+            check_choice("at", self.at, Position)
         check_choice("engine", self.engine, EngineName)
         check_seed("seed", self.seed)
         self._set("seed", int(self.seed))
@@ -101,27 +108,23 @@ class GridSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(GridSettings):
-    """Which edits are tried, what is scored beside them, and where they act.
+    """Which edits are tried, how they are searched for, and what is scored beside them.
 
     Attributes:
         method: How the edit is searched for. race: gradients propose cells, and the cells compete. grid: every cell is
             scored. gradient: only the best proposal is scored. random: as many cells as in a race, drawn at random.
             rmt: laserRMT's rule, which uses the perplexity of a text and no facts. learned: the gains of the sites that
             a race chose are optimised. All but grid test the chosen cell only. If left out, it is grid for a setting
-            that only a grid can answer (alphas, bands, controls, stop_hopeless, or test other than chosen), for 64
-            cells or fewer, and for rules other than next_token. Otherwise it is race.
+            that only a grid can answer (alphas, bands, controls, or test other than chosen), for 64 cells or fewer, and
+            for rules other than next_token. Otherwise it is race.
         alphas: Also inject the discarded part at these strengths, at each rho.
         bands: Also keep only the directions START:STOP, as in 0:10 10:50.
         controls: Also score these controls at each rho, for example discarded zeroed random_kept.
         control_seeds: Draw each random control once for each of these seeds.
-        stop_hopeless: Do not test cells that are worse than the model as trained on validation: the upper end of a
-            one-sided 99 % interval of the change in score, over subjects, is below 0.
         screen: The number format of a race's rounds: model (the model's own), bfloat16, or auto, which takes bfloat16
             if this machine multiplies the model's matrices clearly faster in it. Finalists are always scored in the
             model's own format, and only these scores are reported.
         test: Which cells see the test facts: only the chosen one, all, or none.
-        path: The path along which all edits act: network, direct or indirect.
-        at: At which positions all edits act: last, subject_last or subject. Everywhere if left out.
         candidates: Also rank each answer among the answers of its relation. Each answer of several tokens needs a row
             of its own in the batch.
         rank_by: Rank these answers whole, or by their first_tokens, which costs nothing extra.
@@ -132,11 +135,8 @@ class SearchSettings(GridSettings):
     bands: tuple[str, ...] = ()
     controls: tuple[ControlName, ...] = ()
     control_seeds: tuple[int, ...] = (0,)
-    stop_hopeless: bool = False
     screen: ScreenIn = "auto"
     test: TestedCells = "chosen"
-    path: Path = "network"
-    at: Position | None = None
     candidates: bool = True
     rank_by: RankBy = "answers"
 
@@ -153,13 +153,9 @@ class SearchSettings(GridSettings):
         if self.blocks is not None and (self.bands or self.method == "rmt"):
             asked = "bands are parts" if self.bands else "the method rmt looks at the spectrum"
             raise ValueError(f"{asked} of a whole matrix: leave blocks out")
-        for name in ("stop_hopeless", "candidates"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}: expected True or False")
-        check_choice("path", self.path, Path)
+        if not isinstance(self.candidates, bool):
+            raise ValueError(f"candidates is {self.candidates!r}: expected True or False")
         check_choice("rank_by", self.rank_by, RankBy)
-        if self.at is not None:
-            check_choice("at", self.at, Position)
         self._set("alphas", several(self.alphas, "alphas", float, may_be_empty=True))
         if bad := [alpha for alpha in self.alphas if not math.isfinite(alpha)]:
             raise ValueError(f"alphas has {bad[0]}: expected finite numbers")
@@ -174,7 +170,7 @@ class SearchSettings(GridSettings):
 
     def _of_a_grid(self) -> list[str]:
         """The settings that only a grid can answer."""
-        asked = [name for name in ("alphas", "bands", "controls", "stop_hopeless") if getattr(self, name)]
+        asked = [name for name in ("alphas", "bands", "controls") if getattr(self, name)]
         return asked + ([f"test={self.test}"] if self.test != "chosen" else [])
 
     def method_for(self, rule: AnswerRule, n_cells: int) -> SearchMethod:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
+from laser_interp.statistics.formatting import points
 from laser_interp.statistics.paired_scores import pair, reported
 from laser_interp.statistics.sign_flip import sign_flip_p
 
@@ -53,9 +54,8 @@ class AccuracyChange:
         return "no change that this sample can show"
 
     def __str__(self) -> str:
-        ends = f" [{100 * self.lo:+.1f}, {100 * self.hi:+.1f}]" if np.isfinite(self.lo) else ""
         return (
-            f"top-1 changes by {100 * self.change:+.1f} points{ends} over {self.n} prompts ({self.n_fixed} fixed, "
+            f"accuracy changes by {points(self.change, self.lo, self.hi)} over {self.n} prompts ({self.n_fixed} fixed, "
             f"{self.n_broken} broken; p = {self.p:.2g}): {self.verdict}"
         )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from laser_interp.statistics.accuracy_change import AccuracyChange, change
+from laser_interp.statistics.formatting import points
 from laser_interp.statistics.paired_scores import reported
 
 MOST = 0.5  # this share of a gain, or more, counts as most of it
@@ -114,8 +115,7 @@ class Mechanism:
 
 
 def _points(found: AccuracyChange) -> str:
-    ends = f" [{100 * found.lo:+.1f}, {100 * found.hi:+.1f}]" if found.lo == found.lo else ""
-    return f"changes accuracy by {100 * found.change:+.1f} points{ends}"
+    return f"changes accuracy by {points(found.change, found.lo, found.hi)}"
 
 
 def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base", seed: int = 0) -> Mechanism:

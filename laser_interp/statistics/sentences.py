@@ -11,22 +11,15 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.statistics.cluster_intervals import LEVEL
+from laser_interp.statistics.formatting import interval, odds_ratio, p_value, points
 
 NOTHING_SHOWN = "no association that this sample can show"
-_LEAST_P = 0.001  # that 1,999 permutations can give
 
 
-def interval(row: Any) -> str:
-    """A rank correlation with its interval, where there is one, and its p-value, where there is one."""
-    text = f"{row['rho']:+.2f}"
-    if np.isfinite(row["lo"]):
-        text += f" [{row['lo']:+.2f}, {row['hi']:+.2f}]"
+def _rank_correlation(row: Any) -> str:
+    """With its interval and its p-value, where there are some."""
+    text = interval(row["rho"], row["lo"], row["hi"], "+.2f")
     return text if pd.isna(row["p"]) else f"{text}, {p_value(row['p'])}"
-
-
-def p_value(p: float) -> str:
-    """As in "p = 0.03", but "p ≤ 0.001" for smaller values, which 1,999 permutations cannot tell apart."""
-    return f"p ≤ {_LEAST_P}" if p <= _LEAST_P else f"p = {p:.2g}"
 
 
 def is_shown(p: Any) -> bool:
@@ -75,12 +68,13 @@ def _pattern(row: Any) -> str:
     if pd.isna(row["p"]):
         return ""
     if not is_shown(row["p"]):
-        return f"The gain itself shows no trend with frequency (Spearman {interval(row)})."
+        return f"The gain itself shows no trend with frequency (Spearman {_rank_correlation(row)})."
+    found = f"Spearman {_rank_correlation(row)}"
     if row["rho"] > 0:
-        return f"The gain is larger on frequent facts (Spearman {interval(row)}), the opposite of the paper's plots."
+        return f"The gain is larger on frequent facts ({found}), the opposite of the paper's plots."
     return (
-        f"The gain is larger on rare facts (Spearman {interval(row)}), as in the paper's plots; but accuracy can only "
-        "rise where it was low, so what counts is which of the wrong answers are fixed."
+        f"The gain is larger on rare facts ({found}), as in the paper's plots; but accuracy can only rise where it was "
+        "low, so what counts is which of the wrong answers are fixed."
     )
 
 
@@ -92,7 +86,7 @@ def _correlation(row: Any, what: str, positive: str, negative: str) -> str:
     if not _known(row):
         return f"the rank correlation of {what} with frequency is not defined, because one of them is always the same."
     verdict = (positive if row["rho"] > 0 else negative) if is_shown(row["p"]) else NOTHING_SHOWN
-    return f"{what} correlates with training frequency at Spearman {interval(row)}: {verdict}."
+    return f"{what} correlates with training frequency at Spearman {_rank_correlation(row)}: {verdict}."
 
 
 def _odds(row: Any, of: str, positive: str, negative: str) -> str:
@@ -111,12 +105,7 @@ def _odds(row: Any, of: str, positive: str, negative: str) -> str:
 
 
 def _ratio(row: Any) -> str:
-    """An odds ratio with its interval; "" where there is none."""
-    if not np.isfinite(row["odds_ratio"]):
-        return ""
-    low = f"{row['odds_lo']:.2f}" if row["odds_lo"] > 0 else "0"
-    high = f"{row['odds_hi']:.2f}" if np.isfinite(row["odds_hi"]) else "∞"
-    return f"{row['odds_ratio']:.2f} [{low}, {high}]"
+    return odds_ratio(row["odds_ratio"], row["odds_lo"], row["odds_hi"])
 
 
 def _adjusted(a: Any) -> str:
@@ -168,14 +157,13 @@ def comparison(c: Any) -> str:
 
 
 def _compared(row: dict[str, Any]) -> str:
-    ends = f" [{100 * row['change_lo']:+.1f}, {100 * row['change_hi']:+.1f}]" if np.isfinite(row["change_lo"]) else ""
     if pd.isna(row["p"]):
         odds = f"whether its fixed facts are rare or frequent cannot be told ({row['problem']})"
     elif ratio := _ratio(row):
         odds = f"the odds of being fixed change by {ratio} per tenfold frequency (Holm {p_value(row['p_holm'])})"
     else:
         odds = f"the test of its fixes gives Holm {p_value(row['p_holm'])}, without a ratio ({row['problem']})"
-    return f"{row['edit']}: accuracy {100 * row['change']:+.1f} points{ends}; {odds}."
+    return f"{row['edit']}: accuracy {points(row['change'], row['change_lo'], row['change_hi'])}; {odds}."
 
 
 def _counted(rows: Sequence[dict[str, Any]]) -> str:

@@ -41,6 +41,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     | _EDIT
     | _ANSWER,
     "text_loss": {"perplexity": "float", "loss": "float", "n_tokens": "float"},
+    "screening": {"in_bfloat16": "bool"},
     "gains": {"site": "text", "direction": "int", "gain": "float"},
     "course": {"step": "int", "logprob": "float", "held_out": "float"},
     "proposal": {"site": "text", "rho": "float", "rank": "int", "predicted": "float"},

@@ -7,7 +7,7 @@ from pathlib import Path
 from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.files import load_facts
 from laser_interp.facts.shipped import shipped_text
-from laser_interp.frequency.scan import count
+from laser_interp.frequency.counting import count
 from laser_interp.frequency.shipped_counts import load_counts
 from laser_interp.models.loading import load_model
 from laser_interp.organism.training import one_thread

@@ -1,15 +1,12 @@
-"""The study: all steps, one after the other, then summary, report and figures.
-
-search (validation chooses an edit) -> test beside its controls -> frequency -> discarded part -> paraphrases
--> composition -> side effects -> directions -> summary, report in words, figures
-"""
+"""The study: all questions, one after the other; then the sum of their numbers, and the report of their sentences."""
 
 from __future__ import annotations
 
+import html
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,37 +16,28 @@ import pandas as pd
 from laser_interp.choices import AnswerRule
 from laser_interp.display import Drawable
 from laser_interp.edits.edit import Edit
+from laser_interp.edits.edit_spec import EditSpec
+from laser_interp.edits.placement import Prompts
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import AnyFacts, Task, task_of
 from laser_interp.frequency.shipped_counts import load_counts
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
-from laser_interp.plots.registry import FIGURES, draw_all, draw_figure
-from laser_interp.selection.cells import Cell
+from laser_interp.plots.registry import FIGURES, draw_all, drawable
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import save_facts
-from laser_interp.selection.units import placed
-from laser_interp.storage.atomic import check_writable, write_json, write_text
+from laser_interp.storage.atomic import check_writable, plain, write_json, write_text
 from laser_interp.storage.checksums import with_checksum
-from laser_interp.storage.provenance import provenance
+from laser_interp.storage.provenance import code_version, provenance
 from laser_interp.storage.run_folder import EDIT, REPORT, SUMMARY, open_run
 from laser_interp.storage.run_folder import FIGURES as FIGURES_FOLDER
-from laser_interp.studies import report_in_words
 from laser_interp.studies.context import StudyContext
+from laser_interp.studies.question import Answer
+from laser_interp.studies.questions import QUESTIONS
 from laser_interp.studies.settings import StudySettings
-from laser_interp.studies.steps import STEPS
-from laser_interp.studies.summary import summarise_study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_SCHEMAS = {
-    "cells": "cells",
-    "scores": "scores",
-    "discarded_answers": "answers",
-    "composition": "steps",
-    "composed_test": "scores",
-}
 
 
 @dataclass(frozen=True)
@@ -60,8 +48,9 @@ class Study(Drawable):
         selection: what validation chose, beside the model as trained.
         cell: the edit that was studied.
         search: every cell that was looked at.
-        tables: name -> table; `laser_interp.studies.steps` says which step makes which.
-        summary: the numbers that the report names, as JSON holds them.
+        answers: what each question found.
+        tables: name -> table, of all answers.
+        summary: the numbers of all answers, as JSON holds them.
         report: what was found, in words, as Markdown.
         out: the folder, or None.
 
@@ -71,16 +60,22 @@ class Study(Drawable):
     """
 
     selection: Selection
-    cell: Cell
+    cell: EditSpec
     search: Search
+    answers: Sequence[Answer]
     tables: Mapping[str, pd.DataFrame]
     summary: Mapping[str, Any]
     report: str
     out: Path | None = None
+    facts: FactSet | None = field(default=None, repr=False)
 
-    def edit(self, model: Model) -> Edit:
-        """The edit that was studied, made for a model with the same weights."""
-        return self.cell.edit(model)
+    def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
+        """The edit that was studied, made for a model with the same weights.
+
+        Args:
+            prompts: other prompts than those of the study, if it acts at chosen positions.
+        """
+        return self.cell.edit(model, self.facts if prompts is None else prompts)
 
     figure_name = "controls"
 
@@ -90,12 +85,8 @@ class Study(Drawable):
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
-        """Every figure whose tables are there, by name."""
-        return {
-            name: draw_figure(name, self.tables)
-            for name, (_, needed) in FIGURES.items()
-            if all(table in self.tables and len(self.tables[table]) for table in needed)
-        }
+        """Every figure that can be drawn from its tables, by name."""
+        return {name: FIGURES[name](self.tables) for name in drawable(self.tables)}
 
     def __repr__(self) -> str:
         return f"Study({str(self.cell)!r}, {len(self.tables)} tables)"
@@ -126,7 +117,7 @@ def study(
         task: the rule by which an answer counts as right, if `facts` are not already a task; see `li.own_task`.
         settings, changes: see `StudySettings`; changes by name, as in `matrices="mlp"`.
         out: folder for tables, figures, `summary.json` and `REPORT.md`; a study with the same settings resumes there.
-        text: running text, for perplexity before and after.
+        text: running text, for perplexity before and after, and for the method rmt.
         control_model: a second model and its facts, on which the edit should have no effect.
 
     Raises:
@@ -157,7 +148,7 @@ def study(
 
 
 def run_study(context: StudyContext) -> Study:
-    """All steps of a study."""
+    """All questions of a study."""
     started = time.perf_counter()
     model, task, settings = context.model, context.task, context.settings
     rule = {"task": task.name, "rule": task.rule, "protocol": task.protocol}
@@ -167,24 +158,74 @@ def run_study(context: StudyContext) -> Study:
         if context.out is not None:
             folder = stack.enter_context(open_run(context.out, identity))
             save_facts(folder, task.facts)
-        tables: dict[str, pd.DataFrame] = {}
-        about: dict[str, Any] = {}
-        for step in STEPS:
-            made = step(context)
+        asked: list[Answer] = []
+        for question in QUESTIONS:
+            if (answer := question.ask(context)) is None:
+                continue
+            asked.append(answer)
             about = {"edit": str(context.cell), "seed": settings.study_seed}
-            for name, table in made.items():
+            for name, table in answer.tables.items():
                 if folder is not None:
-                    folder.write_table(name, table, _SCHEMAS.get(name), **about)
-            tables |= made
-        summary = summarise_study(context, tables, time.perf_counter() - started)
+                    folder.write_table(name, table, answer.schemas.get(name), **about)
+        summary = _summary(context, asked, time.perf_counter() - started)
+        answers = [replace(answer, numbers=summary) for answer in asked]
+        tables = {name: table for answer in answers for name, table in answer.tables.items()}
         figures: list[Path] = []
         if folder is not None:
             caption = {"model": model.name, "edit": str(context.cell), "command": f"laser-interp figures {folder.path}"}
             figures = draw_all(tables, folder.path / FIGURES_FOLDER, about=caption)
-        report = report_in_words.describe(context, tables, summary, [p for p in figures if p.suffix == ".pdf"])
+        report = _report(context, answers, summary, [path for path in figures if path.suffix == ".pdf"])
         if folder is not None:
             write_json(with_checksum(summary), folder.path / SUMMARY)
             write_text(report, folder.path / REPORT)
-            edit = placed(model, context.edit, task.facts, path=settings.path, at=settings.at)
-            edit.save(folder.path / EDIT, model=model)
-    return Study(context.selection, context.cell, context.search, tables, summary, report, context.out)
+            context.edit.save(folder.path / EDIT, model=model)
+    facts = context.whole_task.facts
+    return Study(context.selection, context.cell, context.search, answers, tables, summary, report, context.out, facts)
+
+
+def _summary(context: StudyContext, answers: Sequence[Answer], seconds: float) -> dict[str, Any]:
+    """All numbers. A question that was not asked has none."""
+    model, task = context.model, context.task
+    of_model = {"name": model.name, "n_params": model.n_params, "weights_sha256": model.weights_sha256}
+    of_model |= {"quantisation": model.quantisation} if model.quantisation else {}
+    notes = [*context.notes, *context.search.notes]
+    if not context.selection.improves:
+        notes.append("validation found no cell better than the model as trained")
+    summary: dict[str, Any] = {
+        "model": of_model,
+        "task": {"name": task.name, "rule": task.rule, "protocol": task.protocol},
+        "dropped": dict(task.dropped),
+    }
+    for answer in answers:
+        summary |= answer.numbers
+    about = {"code_version": code_version(), "seed": context.settings.study_seed, "seconds": round(seconds, 1)}
+    return plain(summary | {"notes": notes} | about)
+
+
+_MOST_NOTES = 5  # in the report; the summary has all
+
+
+def _report(
+    context: StudyContext, answers: Sequence[Answer], summary: Mapping[str, Any], figures: Sequence[Path]
+) -> str:
+    """The report, as Markdown."""
+    task, was = context.task, summary["model"].get("quantisation")
+    n_prompts = summary["test"]["base"]["n"]
+    dequantised = f", dequantised from {was} (LASER may also remove noise of the quantisation)" if was else ""
+    limits = [f"- {line}" for answer in answers for line in answer.limits()]
+    notes = [f"- {note}" for note in summary["notes"][:_MOST_NOTES]]
+    if (more := len(summary["notes"]) - len(notes)) > 0:
+        notes.append(f"- … and {more} more in summary.json")
+    sections = [
+        [f"# LASER on {html.escape(context.model.name)}: {html.escape(task.title or task.name)}"],
+        [
+            f"{summary['model']['n_params']:,} parameters{dequantised}; {n_prompts} test prompts of "
+            f"{len(context.test)} facts, judged by the rule {task.rule} ({task.protocol}); "
+            f"{summary['seconds']:.0f} s."
+        ],
+        *([f"## {answer.title}", "", *lines] for answer in answers if (lines := answer.lines())),
+        ["## What this model does not show", "", *limits] if limits else [],
+        ["## Notes", "", *notes] if notes else [],
+        ["## Figures", *(f"- {path}" for path in figures)] if figures else [],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"

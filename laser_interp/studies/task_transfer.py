@@ -1,15 +1,19 @@
 """What an edit that was chosen for one task does to others."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from laser_interp.edits.edit import Edit
-from laser_interp.facts.fact_set import Fact
-from laser_interp.facts.tasks import AnyFacts, task_of
+from laser_interp.facts.fact_set import Fact, FactSet
+from laser_interp.facts.tasks import AnyFacts, own_task, task_of
 from laser_interp.models.model import Model
 from laser_interp.scoring.scores import score
+from laser_interp.selection.plan import Plan
+from laser_interp.selection.search_run import run_plan
+from laser_interp.selection.settings import SearchSettings
 from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 
 
@@ -42,3 +46,21 @@ def transfer(
                 | with_interval("change", clusters.change(before, after))
             )
     return pd.DataFrame(table)
+
+
+def transfer_between_relations(model: Model, facts: FactSet, *, progress: bool = True) -> pd.DataFrame:
+    """Treat each relation as a task: its validation facts choose an MLP edit, which is tested on all relations.
+
+    Returns:
+        The table of `transfer`, with the edit in `cell`. Relations without validation or test facts are left out.
+    """
+    tasks, chosen = [], {}
+    settings = SearchSettings(matrices=("mlp",), test="chosen")
+    for relation in sorted({fact.relation for fact in facts}):
+        own = facts.keep([fact for fact in facts if fact.relation == relation])
+        if {"validation", "test"} <= set(own.splits):
+            tasks.append(replace(own_task(own), name=relation))
+            chosen[relation] = run_plan(Plan(model, tasks[-1], settings), progress=progress).select()
+    edits = {name: selected.edit(model) for name, selected in chosen.items()}
+    table = transfer(model, tasks, edits, progress=progress)
+    return table.assign(cell=table["edit"].map({name: str(selected.cell) for name, selected in chosen.items()}))

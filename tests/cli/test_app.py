@@ -97,9 +97,9 @@ SMALL = ["--matrices", "in", "--layers", "3", "--rho", "0.05"]
         (["discarded", *MODEL, *FACTS, "--edit", "3.in:rank=1", "--split", "test", "--out", "OUT/a.parquet"], "shares"),
         (["attribute", *MODEL, *FACTS, "--sites", "3.in", "--out", "OUT/d.parquet"], "proposed"),
         (["count", *FACTS, "--corpus", "organism", "--out", "OUT/c.parquet"], "n_with"),
-        (["index", "--corpus", "organism", "--backend", "sqlite", "--out", "OUT/index"], "n_docs"),
-        (["compress", *MODEL, "--edit", "3.in:0.05", "--out", "OUT/smaller"], "matrices"),
-        (["compress", *MODEL, "--edit", "3.in:0.05", "--dense", "--out", "OUT/dense"], "checkpoint"),
+        (["index", "--corpus", "organism", "--out", "OUT/index"], "n_docs"),
+        (["export", *MODEL, "--edit", "3.in:0.05", "--adapter", "--out", "OUT/smaller"], "matrices"),
+        (["export", *MODEL, "--edit", "3.in:0.05", "--out", "OUT/dense"], "checkpoint"),
         (["organism", "train", "--steps", "3", "--out", "OUT/trained"], "checkpoint"),
     ],
 )

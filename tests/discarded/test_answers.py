@@ -6,7 +6,7 @@ import torch
 import laser_interp as li
 from laser_interp.discarded.answers import category_shares
 from laser_interp.scoring.categories import CATEGORIES
-from laser_interp.studies import steps
+from laser_interp.studies.questions.discarded_part import DiscardedPart
 
 
 def test_answers_and_categories_by_hand(organism, plain, facts, laser):
@@ -52,7 +52,7 @@ def test_every_category_is_reached(organism, facts):
 
 def test_shares_sum_to_one_and_outcomes_partition(organism, facts, laser, study_of):
     test = facts.split("test")
-    tables = steps.discarded(study_of(organism, facts, laser, shares=(0.2, 1.0)))
+    tables = DiscardedPart.ask(study_of(organism, facts, laser, shares=(0.2, 1.0))).tables
     answers, categories = tables["discarded_answers"], tables["discarded_categories"]
     assert (categories[list(CATEGORIES)].sum(axis=1) - 1).abs().max() < 1e-9
     per_outcome = categories[(categories["edit"] == "base") & (categories["outcome"] != "all")]

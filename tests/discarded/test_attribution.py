@@ -21,10 +21,8 @@ from laser_interp.discarded.direction_tokens import (
 )
 from laser_interp.discarded.selective_edits import choose_selective, selective
 from laser_interp.edits.spectra import spectrum
-from laser_interp.edits.whitening import whitened
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.models.forward import activations
-from laser_interp.models.tokens import questions
 
 
 @pytest.fixture(scope="module")
@@ -294,38 +292,3 @@ def test_effective_and_stable_rank():
     one = of_matrix(torch.ones(20, 30, dtype=torch.float64))
     assert one.stable_rank == pytest.approx(1)
     assert one.effective_rank == pytest.approx(1, abs=1e-6)
-
-
-@pytest.mark.slow
-def test_a_whitened_spectrum(organism, validation):
-    site = li.Site(3, "in")
-    rows = [row for row, _ in questions(organism, [f.prompt for f in validation])]
-    inputs = torch.cat([of((3, "in"))[0][:, -1] for _, _, of in activations(organism, rows, None, [(3, "in")])])
-    known = whitened(organism, site, inputs, ridge=1e-6)
-    w = organism.weight(3, "in").double()
-    assert torch.allclose(known.matrix(), w, atol=1e-4)  # the same weight
-    x = inputs.double()
-    for rank in (1, 5, 20):
-        lost = {}
-        for name, spectra in (("weights", None), ("activations", {site: known})):
-            (part,) = li.laser(organism, site, rank=rank, spectra=spectra).parts.values()
-            lost[name] = float((x @ (w - part.weight)).square().sum())
-        assert lost["activations"] <= lost["weights"]
-    edit = li.laser(organism, site, rank=5, spectra={site: known})
-    runs = {"laser": edit, "discarded": edit.discarded(), "half": edit.inject(0.5)}
-    runs |= {"random": li.same_spectrum_random(organism, edit, seed=0)}
-    runs |= {"base": None, "plain": li.laser(organism, site, rank=5), "plain 9": li.laser(organism, site, rank=9)}
-    scores = li.score(organism, validation, runs, progress=False)
-    reference = li.score(organism, validation, runs, engine="reference", progress=False)
-    assert (scores["logprob"] - reference["logprob"]).abs().max() < 1e-4
-    means = scores.groupby("edit")["logprob"].mean()
-    assert abs(means["laser"] - means["plain"]) > 1e-3  # another metric, another truncation
-    (random,) = runs["random"].parts.values()
-    (part,) = edit.parts.values()
-    assert float((w - random.weight).norm()) == pytest.approx(float((w - part.weight).norm()), rel=1e-4)
-    with pytest.raises(ValueError, match="whole weight has a Marchenko"):
-        _ = known.noise_edge
-    with pytest.raises(ValueError, match="no energy of their own"):
-        li.random_equal_energy(organism, edit, seed=0)
-    with pytest.raises(ValueError, match=r"expected \[n, 64\]"):
-        whitened(organism, site, inputs[:, :5])

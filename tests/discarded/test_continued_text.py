@@ -8,7 +8,7 @@ import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.discarded.neighbours import neighbour_threshold, token_directions
 from laser_interp.frequency.generic_words import frequent_words
-from laser_interp.studies.steps import outcomes
+from laser_interp.studies.questions.discarded_part import outcomes
 
 
 @pytest.fixture(scope="module")
@@ -167,11 +167,11 @@ def test_attribute_on_the_command_line(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_only_the_discarded_part_of_the_selected_site_answers_so(laser1, facts, study_of):
-    from laser_interp.studies.steps import discarded_controls
+def test_only_the_discarded_part_of_the_selected_site_answers_so(laser1, facts):
+    from laser_interp.studies.questions.discarded_part import discarded_controls
 
     model, laser = laser1
-    table = discarded_controls(study_of(model, facts, laser)).set_index("control")
+    table = discarded_controls(model, facts.split("test"), laser, progress=False).set_index("control")
     assert table.loc["discarded", "generic"] > 0.9
     assert (table.drop(index="discarded")["generic"] < 0.75).all()
     assert np.allclose(table[["correct", "generic", "same_type", "other"]].sum(axis=1), 1)

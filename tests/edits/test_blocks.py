@@ -25,7 +25,7 @@ PROMPTS = ["Mira Tolen was taught by", "In truth Mira Tolen was hired by"]
 def test_blocks_add_up(d_in, d_out, number, side, grouped, seed):
     number = min(number, d_in, d_out)
     w = torch.randn(d_in, d_out, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    U, S, Vh, place = factorise_blocks(w, Blocks(number, side, grouped))
+    U, S, Vh, place, _ = factorise_blocks(w, Blocks(number, side, grouped))
     assert torch.allclose((U * S) @ Vh, w, atol=1e-10)
     assert float(S.square().sum()) == pytest.approx(float(w.square().sum()))
     assert torch.equal(place, place.sort().values)
@@ -38,7 +38,7 @@ def test_each_block_is_truncated_by_itself(k):
     """Against the obvious way: an SVD of each block alone."""
     w = torch.randn(12, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     blocks = Blocks(3)
-    U, S, Vh, place = factorise_blocks(w, blocks)
+    U, S, Vh, place, _ = factorise_blocks(w, blocks)
     kept = (U * (S * (place < k))) @ Vh
     for columns in torch.arange(20).tensor_split(3):
         u, s, vh = factorise(w[:, columns])
@@ -119,28 +119,42 @@ def test_a_stored_spectrum_of_blocks_is_read_again(organism, monkeypatch, tmp_pa
     w = organism.weight(3, "in")
     made, read = (_of_weight(w, Blocks(4, "inputs", "kmeans"), cache=True) for _ in range(2))
     assert len(list(tmp_path.rglob("*4-inputs-kmeans.safetensors"))) == 1
-    assert all(torch.equal(getattr(made, name), getattr(read, name)) for name in ("U", "S", "Vh", "place"))
+    assert all(torch.equal(getattr(made, name), getattr(read, name)) for name in ("U", "S", "Vh", "place", "block"))
     assert not torch.equal(_of_weight(w, cache=True).U, made.U)
 
 
-def test_compression_of_blocks(organism, tmp_path):
+def test_an_export_of_blocks(organism, tmp_path):
     laser = li.laser(organism, "3.in", rank=1, blocks=4)
-    report = li.compress(organism, laser, tmp_path / "small")
-    assert report["stored"].iloc[0] == "factors"
-    small = li.load_model(str(tmp_path / "small"), device="cpu")
-    difference = small.next_token_logprobs(PROMPTS) - organism.next_token_logprobs(PROMPTS, laser)
+    li.export_dense(organism, laser, tmp_path / "dense")
+    difference = li.load_model(str(tmp_path / "dense"), device="cpu").next_token_logprobs(
+        PROMPTS
+    ) - organism.next_token_logprobs(PROMPTS, laser)
     assert difference.abs().max() < 1e-4
 
 
-def test_as_text(organism):
-    from laser_interp.edits.constructors import parse_laser
+@pytest.mark.parametrize("blocks", ["3-outputs-kmeans", "4-inputs-kmeans", "4-inputs"])
+def test_the_smallest_directions_of_each_block_are_kept(organism, blocks):
+    """Of blocks of any size: in each, as many directions as LASER keeps, and none is larger than one that is left."""
+    laser = li.laser(organism, "3.in", rank=5, blocks=blocks)
+    (part,) = li.bottom_kept(organism, laser).parts.values()
+    (kept,) = laser.parts.values()
+    known = part.spectrum
+    for block in known.block.unique():
+        here = known.block == block
+        assert int(part.gains[here].sum()) == int(kept.gains[here].sum())
+        values, on = known.S[here], part.gains[here] != 0
+        assert bool(on.all()) or float(values[on].max()) <= float(values[~on].min()) + 1e-12
 
-    laser = parse_laser(organism, "3.in:rank=2:4-inputs")
+
+def test_as_text(organism):
+    from laser_interp.edits.edit_loading import read_edit
+
+    laser = read_edit(organism, "3.in:rank=2:4-inputs")
     assert laser.rank == 8
     assert laser.describe()["kind"] == "laser[4-inputs]"
-    cell = li.Cell.of(laser)
+    cell = li.EditSpec.of(laser)
     assert str(cell) == "3.in laser rank=2 blocks=4-inputs"
-    assert li.Cell.parse(str(cell)) == cell
+    assert li.EditSpec.parse(str(cell)) == cell
     assert torch.equal(cell.edit(organism).parts[li.Site(3, "in")].gains, laser.parts[li.Site(3, "in")].gains)
 
 

@@ -58,10 +58,7 @@ def test_buffers_are_exported_with_the_weights(tmp_path, name):
     li.export_dense(model, edit, tmp_path / "dense")
     again = type(hf).from_pretrained(tmp_path / "dense", attn_implementation="eager")
     assert (plain_logprobs(again) - expected).abs().max() < 1e-4
-    for folder in (tmp_path / "dense", tmp_path / "factors"):
-        if not folder.exists():
-            li.compress(model, edit, folder)
-        assert (logprobs(li.load_model(folder, device="cpu")) - expected).abs().max() < 1e-4
+    assert (logprobs(li.load_model(tmp_path / "dense", device="cpu")) - expected).abs().max() < 1e-4
     assert li.check(model, layers=[1], progress=False).right
     before = model.weights_sha256
     next(iter(model._state.buffers.values())).add_(1)
@@ -81,10 +78,8 @@ def test_equal_weights_are_told_apart_by_name(tmp_path, family, one, other):
         edit = li.laser(model, f"1.{matrix}", rank=3)
         expected = logprobs(model, edit)
         li.export_dense(model, edit, tmp_path / f"{matrix}-dense")
-        li.compress(model, edit, tmp_path / f"{matrix}-factors")
-        for kind in ("dense", "factors"):
-            again = li.load_model(tmp_path / f"{matrix}-{kind}", device="cpu")
-            assert (logprobs(again) - expected).abs().max() < 1e-4
+        again = li.load_model(tmp_path / f"{matrix}-dense", device="cpu")
+        assert (logprobs(again) - expected).abs().max() < 1e-4
         table = li.export_adapter(model, edit, tmp_path / f"{matrix}-adapter")
         assert len(table) == 1
     assert li.check(model, layers=[1], progress=False).right
@@ -98,7 +93,7 @@ def test_equal_rows_of_a_fused_weight_are_refused(tmp_path, family, one, other):
     write_weight(family, hf, 1, other, read_weight(family, hf, 1, one))
     model = li.load_model((hf, words_tokenizer()), device="cpu")
     edit = li.laser(model, f"1.{other}", rank=3)
-    for export in (li.export_dense, li.compress, li.export_adapter):
+    for export in (li.export_dense, li.export_adapter):
         with pytest.raises(ValueError, match=f"holds rows of 1.{other} more than once"):
             export(model, edit, tmp_path / "out")
         assert not (tmp_path / "out").exists()

@@ -5,7 +5,6 @@ import torch
 from families import FAMILIES, build
 
 import laser_interp as li
-from laser_interp.edits.compression import compress
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.models.forward import activations, logits_at
 from laser_interp.models.hooks import rewriting
@@ -211,7 +210,7 @@ def test_placed_edits_refuse(organism, few, tmp_path):
     with pytest.raises(ValueError, match="does not hold the subject 'Ada'"):
         edit.at(organism, "subject", {"The old ship": "Ada"})
     with pytest.raises(ValueError, match="cannot be written as a changed weight"):
-        compress(organism, placed, tmp_path / "x")
+        li.export_dense(organism, placed, tmp_path / "x")
     with pytest.raises(ValueError, match="is not nested with another"), edit.on(organism), placed.on(organism):
         pass
     with pytest.raises(ValueError, match="act on other paths or positions"):

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
+from analyses.build_wikidata import A_RELATION, AN_ANSWER, build
 from laser_interp.facts.giveaways import giveaways, gives_away
-from laser_interp.facts.wikidata import A_RELATION, AN_ANSWER, build, read_table
+from laser_interp.facts.wikidata import read_table
 from laser_interp.facts.wikidata_prompts import RELATIONS
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

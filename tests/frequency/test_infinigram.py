@@ -4,6 +4,7 @@ import json
 import random
 import threading
 from collections import defaultdict
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -19,39 +20,28 @@ from laser_interp.cli.app import main
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.frequency import infinigram
 from laser_interp.frequency.index import Index, build_index
-from laser_interp.frequency.infinigram import _after, _spellings, count_infinigram
-from laser_interp.frequency.infinigram_sources import (
-    HostedInfiniGram,
-    HostedInfiniGramMini,
-    InfiniGramError,
-    LocalInfiniGram,
-    UnreachableError,
-)
+from laser_interp.frequency.infinigram import InfiniGramError, UnreachableError, _after, _spellings
+from laser_interp.frequency.infinigram_sources import HostedInfiniGram, LocalInfiniGram
 from laser_interp.organism.checkpoint_corpus import corpus_of
 
 # --- index
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.tuples(NAME, NAME, NAME), min_size=1, max_size=5),
-    st.lists(TEXT, min_size=1, max_size=8),
-    st.sampled_from(["tantivy", "sqlite"]),
-)
-def test_an_index_answers_as_the_scan_does(tmp_path_factory, triples, texts, backend):
+@given(st.lists(st.tuples(NAME, NAME, NAME), min_size=1, max_size=5), st.lists(TEXT, min_size=1, max_size=8))
+def test_an_index_answers_as_the_scan_does(tmp_path_factory, triples, texts):
     folder = tmp_path_factory.mktemp("index")
     facts = facts_from_rows([fact(i, s, o, aliases=[a]) for i, (s, o, a) in enumerate(triples)])
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
     scan = li.count(facts, folder / "a.jsonl", window=2, progress=False)
-    index = build_index(folder / "a.jsonl", folder / "index", backend=backend, progress=False)
+    index = build_index(folder / "a.jsonl", folder / "index", progress=False)
     pd.testing.assert_frame_equal(index.count(facts, window=2, progress=False), scan, check_like=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tantivy", "sqlite"])
-def test_the_organisms_index(tmp_path, facts, backend):
+def test_the_organisms_index(tmp_path, facts):
     scan = li.count(facts, "organism", window=4, progress=False)
-    build_index("organism", tmp_path / "index", backend=backend, progress=False)
+    build_index("organism", tmp_path / "index", progress=False)
     index = Index(tmp_path / "index")  # opened again
     pd.testing.assert_frame_equal(index.count(facts, window=4, progress=False), scan)
     one = facts.facts[0]
@@ -62,25 +52,19 @@ def test_the_organisms_index(tmp_path, facts, backend):
     assert "38361 documents" in repr(index)
 
 
-def test_an_index_of_nothing_and_elsewhere(tmp_path, monkeypatch):
+def test_an_index_of_nothing(tmp_path):
     (tmp_path / "a.txt").write_text("Ada in London\n")
     with pytest.raises(FileNotFoundError, match="no index in .*build_index"):
         Index(tmp_path)
-    with pytest.raises(ValueError, match="backend is 'lucene'"):
-        build_index(tmp_path / "a.txt", tmp_path / "x", backend="lucene")
-    build_index(tmp_path / "a.txt", tmp_path / "x", backend="tantivy", progress=False)
+    build_index(tmp_path / "a.txt", tmp_path / "x", progress=False)
     with pytest.raises(FileExistsError, match="x exists"):
         build_index(tmp_path / "a.txt", tmp_path / "x", progress=False)
     (tmp_path / "bad.jsonl").write_text("{oops\n")
     with pytest.raises(ValueError, match="line 1"):
         build_index(tmp_path / "bad.jsonl", tmp_path / "y", progress=False)
     assert not (tmp_path / "y").exists()  # whole or not at all
-    monkeypatch.setattr("laser_interp.frequency.index._has_tantivy", lambda: False)
-    with pytest.raises(ModuleNotFoundError, match=r"laser-interp\[index\]"):
-        Index(tmp_path / "x")
-    assert build_index(tmp_path / "a.txt", tmp_path / "z", progress=False).about["backend"] == "sqlite"
     with pytest.raises(ValueError, match="without a word"):
-        Index(tmp_path / "z").documents("...")
+        Index(tmp_path / "x").documents("...")
 
 
 # --- infini-gram
@@ -195,6 +179,10 @@ def service(corpus):
     yield server
     server.shutdown()
     server.server_close()
+
+
+def count_infinigram(facts, source, tokenizer, **how):
+    return replace(source, tokenizer=tokenizer).count(facts, **how)
 
 
 def hosted(server, **more):
@@ -401,41 +389,6 @@ def test_other_names_of_subjects_and_parentheses(service, tmp_path):
         assert "accents" not in counted["normaliser"][0]
 
 
-def test_infinigram_mini_counts_single_names(service, facts, tmp_path, capsys, monkeypatch):
-    source = HostedInfiniGramMini(url=f"http://127.0.0.1:{service.server_port}/")
-    some = facts.keep(facts.facts[:5])
-    counted = li.count_infinigram_mini(some, source, cache=tmp_path / "a", progress=False)
-    text = "\n".join(service.rows)
-    assert counted["n_subject"].tolist() == [text.count(one.subject) for one in some]
-    assert counted["n_object"].tolist() == [sum(text.count(n) for n in (one.object, *one.aliases)) for one in some]
-    assert counted["n_both"].isna().all()
-    asked = len(service.asked)
-    li.count_infinigram_mini(some, source, cache=tmp_path / "a", progress=False)
-    assert len(service.asked) == asked  # kept
-    with pytest.raises(InfiniGramError, match="Invalid request"):
-        li.count_infinigram_mini(some, HostedInfiniGramMini("other", source.url), cache=tmp_path / "b", progress=False)
-    with pytest.raises(InfiniGramError, match="counts single names"):
-        count_infinigram(some, source, byte_level(["Ada"]), cache=tmp_path / "c", progress=False)
-    monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path / "cache"))
-    some.save(tmp_path / "facts.jsonl")
-    command = ["count", "--facts", str(tmp_path / "facts.jsonl"), "--url", source.url, "--quiet"]
-    assert main([*command, "--corpus", "infini-gram-mini:v2_piletrain", "--out", str(tmp_path / "x.parquet")]) == 0
-    assert "the subject of 5 occurs" in capsys.readouterr().out
-    assert main([*command, "--corpus", "infini-gram-mini", "--out", str(tmp_path / "y.parquet")]) == 2
-    assert "infini-gram-mini:v2_piletrain" in capsys.readouterr().err
-    asked = [
-        *command,
-        "--corpus",
-        "infini-gram-mini:v2_piletrain",
-        "--window",
-        "5",
-        "--out",
-        str(tmp_path / "z.parquet"),
-    ]
-    assert main(asked) == 2
-    assert "infini-gram-mini cannot use --window" in capsys.readouterr().err
-
-
 def test_entity_maps(tmp_path, capsys):
     base = "http://dbpedia.org/resource/"
     linked = {"Ada_Lovelace": [5, 1, 1], "Countess": [9], "London": [1, 9, 7], "Paris": [2], "Bad": [[1]]}
@@ -447,28 +400,25 @@ def test_entity_maps(tmp_path, capsys):
         fact(3, "nobody", "Paris"),
     ]
     facts = facts_from_rows(rows)
-    found = li.count_entities(facts, path, entities={"the Countess": base + "Countess"}, progress=False)
-    assert found.counts[["fact_id", "n_subject", "n_object", "n_both"]].values.tolist() == [
-        ["1", 2, 3, 1],
-        ["2", 1, 4, 1],
-    ]
-    assert found.missing == ("3",)
+    with pytest.warns(UserWarning, match="1 of 3 facts have a name that is not in map.npz"):
+        found = li.count(facts, li.EntityMap(path, {"the Countess": base + "Countess"}), progress=False)
+    assert found[["fact_id", "n_subject", "n_object", "n_both"]].values.tolist() == [["1", 2, 3, 1], ["2", 1, 4, 1]]
     with pytest.raises(ValueError, match="expected document numbers"):
-        li.count_entities(facts_from_rows([fact(1, "bad", "Paris")]), path, progress=False)
+        li.count(facts_from_rows([fact(1, "bad", "Paris")]), path, progress=False)
     with pytest.raises(ValueError, match=r"http://dbpedia.org/resource/Nobody and .*entities=\{NAME"):
-        li.count_entities(facts_from_rows(rows[2:]), path, progress=False)
+        li.count(facts_from_rows(rows[2:]), path, progress=False)
     with pytest.raises(FileNotFoundError, match="no entity map"):
-        li.count_entities(facts, tmp_path / "none.npz")
+        li.count(facts, tmp_path / "none.npz")
     np.savez(tmp_path / "pickled.npz", **{base + "Ada_Lovelace": np.array([{1}], object), base + "London": [1]})
     with pytest.raises(ValueError, match="cannot be read .*pickle"):
-        li.count_entities(facts, tmp_path / "pickled.npz", progress=False)
+        li.count(facts, tmp_path / "pickled.npz", progress=False)
     (tmp_path / "text.npz").write_text("no zip")
     with pytest.raises(ValueError, match="is no entity map"):
-        li.count_entities(facts, tmp_path / "text.npz", progress=False)
+        li.count(facts, tmp_path / "text.npz", progress=False)
     facts.save(tmp_path / "facts.jsonl")
     command = ["count", "--facts", str(tmp_path / "facts.jsonl"), "--corpus", str(path), "--quiet"]
     assert main([*command, "--out", str(tmp_path / "x.parquet")]) == 0
-    assert "1 of 3 facts have counts, matched by subject and object; 2 have none" in capsys.readouterr().out
+    assert "1 of 3 facts were counted in map.npz" in capsys.readouterr().out
     assert main([*command, "--window", "5", "--model", "m", "--out", str(tmp_path / "y.parquet")]) == 2
     assert "an entity map cannot use --model and --window" in capsys.readouterr().err
 

@@ -361,8 +361,8 @@ def test_a_stopped_count_goes_on(tmp_path, monkeypatch):
     for i in range(6):
         (tmp_path / f"{i}.txt").write_text(f"Ada {i} London\n" * (i + 1))
     facts, out = facts_from_rows(ROWS), tmp_path / "out" / "counts.parquet"
-    asked = dict(corpus=f"{tmp_path}/*.txt", out=out, workers=1, progress=False)
-    plain = li.count(facts, asked["corpus"])
+    asked = dict(source=f"{tmp_path}/*.txt", out=out, workers=1, progress=False)
+    plain = li.count(facts, asked["source"])
     read, stop = [], threading.Event()
     real = module.count_shard
 
@@ -469,7 +469,7 @@ def test_the_command_line(tmp_path, capsys):
     assert main([*asked, "--quiet", "--skip"]) == 0
     told = capsys.readouterr()
     assert "5 could not be read and were skipped" in told.err
-    assert "2 facts, counted in 2 documents. For 0 facts a document has subject and object" in told.out
+    assert "2 of 2 facts were counted in 2 documents. Subject and object are found together for 0 facts" in told.out
     table = pd.read_parquet(out)
     assert table["n_skipped"].tolist() == [5, 5]
     assert main([*asked, "--quiet", "--index", "x"]) == 2

@@ -15,8 +15,7 @@ import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.models.weights import linear
 from laser_interp.parallel import ray_cluster
-from laser_interp.selection.execution import _pieces
-from laser_interp.selection.units import Unit
+from laser_interp.selection.execution import Unit, _pieces
 
 ray = pytest.importorskip("ray")
 
@@ -88,7 +87,7 @@ def test_an_actor_stays_on_its_group():
 
 
 def test_a_round_is_divided_among_the_workers():
-    cells = tuple(li.Cell(li.Site(layer, "in"), ranks=3) for layer in range(5))
+    cells = tuple(li.EditSpec(li.Site(layer, "in"), ranks=3) for layer in range(5))
     for n, sizes in ((1, [5]), (2, [2, 3]), (7, [1] * 5)):
         pieces = _pieces(Unit("raced", 0, cells), n)
         assert sorted(piece.share.n_cells for piece in pieces) == sizes

@@ -8,9 +8,8 @@ from matplotlib.font_manager import findfont
 import laser_interp as li
 from laser_interp import plots
 from laser_interp.cli.app import main
-from laser_interp.plots.captions import CAPTIONS
 from laser_interp.storage.tables import read_table, write_table
-from laser_interp.studies.steps import spectrum_table
+from laser_interp.studies.questions.directions import spectrum_table
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def run(tmp_path_factory):
             for e in "ab" for t in "ab"]  # fmt: skip
     judged = li.score(model, li.own_task(some.to_frame()), {"base": None, "laser": edit}, progress=False)
     tables = {
-        "spectrum": spectrum_table(model, edit),
+        "spectrum": spectrum_table(edit),
         "directions_gradients": attributed.summary("relation"),
         "transfer": pd.DataFrame(rows),
         "robustness": li.robustness(judged),
@@ -61,7 +60,7 @@ def test_a_run_is_drawn_in_the_style_and_width_asked_for(run, tmp_path, style, c
 
 
 def test_every_figure_has_a_caption():
-    assert set(CAPTIONS) == set(plots.FIGURES)
+    assert all(figure.caption.endswith(".") for figure in plots.FIGURES.values())
 
 
 def test_styles_are_the_venues_and_change_nothing_outside():
@@ -82,6 +81,15 @@ def test_styles_are_the_venues_and_change_nothing_outside():
 
 def test_the_spectrum_says_what_the_edit_keeps():
     model = li.load_model("organism")
-    table = spectrum_table(model, li.laser(model, "3.in", rank=3) + li.laser(model, "2.out", rank=5))
+    table = spectrum_table(li.laser(model, "3.in", rank=3) + li.laser(model, "2.out", rank=5))
     assert table.groupby("site")["rank_kept"].first().to_dict() == {"3.in": 3, "2.out": 5}
     assert (table.groupby("site")["singular_value"].diff().dropna() <= 0).all()
+
+
+@pytest.mark.parametrize("palette", ["colorblind", ["#aa3300", "#0033aa"], "PuOr"])
+def test_heat_maps_take_palettes_in_every_form(palette):
+    rows = [{"edit": e, "task": t, "change": 0.1 * (e == t), "change_lo": -0.1, "change_hi": 0.2, "n": 9}
+            for e in "ab" for t in "ab"]  # fmt: skip
+    assert plots.transfer(pd.DataFrame(rows), palette=palette) is not None
+    table = pd.DataFrame({"site": "0.in", "direction": range(8), "gradient": 0.1, "n": 5, "group": "all"})
+    assert plots.attribution_map(table, palette=palette) is not None

@@ -217,8 +217,11 @@ CALLS = {
         "expected at most 100",
     ),
     "count no word": (lambda m, f, t: li.count(li.load_facts(fact(subject="!!!")), "organism"), "has no word"),
-    "infini-gram window": (lambda m, f, t: li.count_infinigram(f, None, m.tokenizer, window=0), "expected 1 to 1000"),
-    "infini-gram tokenizer": (lambda m, f, t: li.count_infinigram(f, None, "llama"), "li.load_tokenizer"),
+    "infini-gram window": (
+        lambda m, f, t: li.count(f, li.HostedInfiniGram(tokenizer=m.tokenizer), window=0),
+        "expected 1 to 1000",
+    ),
+    "infini-gram tokenizer": (lambda m, f, t: li.count(f, li.HostedInfiniGram(tokenizer="llama")), "li.load_tokenizer"),
     "index": (lambda m, f, t: li.Index(t), "no index in"),
     "report columns": (lambda m, f, t: li.frequency_report(SCORES.drop(columns="subject")), "has no column subject"),
     "report empty": (lambda m, f, t: li.frequency_report(SCORES.head(0)), "the frame is empty"),
@@ -256,7 +259,6 @@ CALLS = {
     "change's seed": (lambda m, f, t: li.change(scores_of(m, f), seed=1.5), "seed is 1.5"),
     "longest line": (lambda m, f, t: li.count(f, "organism", longest=2e6), "longest is 2000000.0"),
     "candidates": (lambda m, f, t: li.search(m, f, candidates="no"), "candidates is 'no': expected True or False"),
-    "stop hopeless": (lambda m, f, t: li.search(m, f, stop_hopeless="no"), "stop_hopeless is 'no'"),
     "most edits": (lambda m, f, t: li.compose(m, f, most_edits=1.5), "most_edits is 1.5: expected a whole number"),
     "most edits True": (lambda m, f, t: li.compose(m, f, most_edits=True), "most_edits is True"),
     "new tokens": (lambda m, f, t: m.generate("Mira", 1.5), "max_new_tokens is 1.5: expected a whole number"),
@@ -318,7 +320,7 @@ CALLS = {
     "search out empty": (lambda m, f, t: li.search(m, f, matrices="in", layers=[3], out=""), "output is empty"),
     "study out empty": (lambda m, f, t: li.study(m, f, out=""), "output is empty"),
     "out below a file": (lambda m, f, t: li.study(m, f, out=gguf_file(t) / "x"), "is a file, not a folder"),
-    "out where nothing can be": (lambda m, f, t: li.compress(m, li.zeroed(m, "3.in"), "/proc/x"), "takes no files"),
+    "out where nothing can be": (lambda m, f, t: li.export_dense(m, li.zeroed(m, "3.in"), "/proc/x"), "takes no files"),
     "corpus without a name": (lambda m, f, t: li.count(f, ""), "a corpus has an empty name"),
     "separator": (lambda m, f, t: li.load_facts(fact(), separator="-"), "separator is '-'"),
     "save suffix": (lambda m, f, t: f.save(t / "facts.xlsx"), "must be .jsonl, .csv or .parquet"),
@@ -333,7 +335,10 @@ CALLS = {
     "task name": (lambda m, f, t: li.load_task("counterfacts"), "no set 'counterfacts'"),
     "task file": (lambda m, f, t: li.load_task("counterfact", t / "x.json"), "no file"),
     "task protocol": (lambda m, f, t: li.load_task("fever", t / "x.json", protocol="x"), "expected one of corrected"),
-    "compress folder": (lambda m, f, t: li.compress(m, li.laser(m, "3.in", rank=3), shipped_dir("organism")), "exists"),
+    "export folder": (
+        lambda m, f, t: li.export_dense(m, li.laser(m, "3.in", rank=3), shipped_dir("organism")),
+        "exists",
+    ),
     "seconds": (lambda m, f, t: refuse(_seconds("nan") is None), "refused"),
     "a negative count": (lambda m, f, t: refuse(checked_answer(-3, False) is None), "refused"),
     "a true count": (lambda m, f, t: refuse(checked_answer(True, False) is None), "refused"),
@@ -443,7 +448,7 @@ def test_checkpoints(tmp_path, capsys, name):
         li.load_model(folder, device="cpu")
     assert says in str(error.value)
     assert one_sentence(str(error.value))
-    words = ["compress", "--model", str(folder), "--edit", "3.in:0.05", "--out", str(tmp_path / "out")]
+    words = ["export", "--model", str(folder), "--edit", "3.in:0.05", "--out", str(tmp_path / "out")]
     assert main(words) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -67,11 +67,11 @@ def test_python_blocks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
     for page, language, text in BLOCKS:
-        if language == "python" and "HostedInfiniGram()" not in text:  # tests/frequency/test_infinigram.py runs that
+        if language == "python" and "HostedInfiniGram(" not in text:  # tests/frequency/test_infinigram.py runs that
             exec(compile(text, page, "exec"), scope)
     out = capsys.readouterr().out
     assert "Ranarik" in out
-    assert "Selection(cell=Cell(sites=(Site(layer=3, matrix='in'),)" in out
+    assert "Selection(cell=EditSpec(sites=(Site(layer=3, matrix='in'),)" in out
     assert out.count("enfold frequency") >= 2
 
 
@@ -105,11 +105,10 @@ def test_commands(command, elsewhere):
     paths = re.findall(r"^(\S+\.(?:png|pdf|parquet|yaml))$", done.stdout, re.MULTILINE)
     told = (
         "checkpoint is in",
-        "compressed model is in",
+        "edited model is in",
         "The adapter is in",
         "Right: on organism",
         "|organism_facts|",
-        "dense, is in",
         "All cells: ",
         "open it in a browser",
         "All steps: ",

@@ -28,7 +28,8 @@ ROOMS = [
     {"frequency", "scoring"},
     {"discarded"},
     {"selection"},
-    {"studies", "report", "verification", "lm_eval"},
+    {"studies", "verification", "lm_eval"},
+    {"report"},
     {"cli"},
     {"__main__"},
 ]

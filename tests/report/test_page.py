@@ -13,9 +13,9 @@ from browser_programs import CHROMIUM
 
 import laser_interp as li
 from laser_interp.cli.app import main
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.report.page import write_report
-from laser_interp.selection.cells import Cell
 from laser_interp.storage.atomic import write_json
 from laser_interp.storage.provenance import settings_sha256
 from laser_interp.storage.tables import read_table, write_table
@@ -128,7 +128,7 @@ def a_large_run(folder, n_facts):
     write_json(of_run, folder / "run.json")
     about = of_run | {"settings_sha256": settings_sha256(of_run)}
     rhos = (0.4, 0.2, 0.1, 0.05)
-    cells = [Cell(li.Site(n, "in"), "laser", rho=r, ranks=int(100 * r)) for n in range(4) for r in rhos]
+    cells = [EditSpec(li.Site(n, "in"), "laser", rho=r, ranks=int(100 * r)) for n in range(4) for r in rhos]
     means = []
     for i, cell in enumerate((None, *cells)):
         same = {

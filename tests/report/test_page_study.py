@@ -4,7 +4,7 @@ import pytest
 
 import laser_interp as li
 from laser_interp.cli.app import main
-from laser_interp.report.page_study import in_words, study_part
+from laser_interp.report.page_study import study_part
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def run(organism, facts, tmp_path_factory):
 def test_every_table_is_the_studys(run):
     folder, study = run
     part = study_part(folder)
-    names = ["controls", "categories", "paraphrases", "composition", "relations", "perplexity"]
+    names = ["controls", "relations", "categories", "paraphrases", "composition", "perplexity"]
     assert [table["name"] for table in part["tables"]] == names
     for table in part["tables"]:
         assert table["rows"], table["name"]
@@ -36,8 +36,8 @@ def test_every_table_is_the_studys(run):
 
 
 def test_the_words_hold_the_numbers(run):
-    _, study = run
-    words = " ".join(in_words(study.summary))
+    folder, study = run
+    words = " ".join(study_part(folder)["words"])
     test = study.summary["test"]
     for share in (test["base"]["accuracy"], test["laser"]["accuracy"]):
         assert f"{100 * share:.1f} %" in words
@@ -55,13 +55,14 @@ def test_a_search_has_none(tmp_path, organism, facts):
 def test_an_exports_card_quotes_the_study(run, tmp_path, capsys):
     folder, study = run
     edit = str(folder / "edit.json")
-    for form in ("--dense", "--adapter"):
-        assert main(["compress", "--model", "organism", "--edit", edit, "--out", str(tmp_path / form), form]) == 0
-        card = (tmp_path / form / "README.md").read_text()
+    for form in ([], ["--adapter"]):
+        out = tmp_path / f"form-{len(form)}"
+        assert main(["export", "--model", "organism", "--edit", edit, "--out", str(out), *form]) == 0
+        card = (out / "README.md").read_text()
         assert study.summary["change"]["in_words"] in card
         assert "| zeroed |" in card
         assert "## Figures" not in card
         assert "Nothing was measured" not in card
-    assert main(["compress", "--model", "organism", "--edit", "3.in:0.2", "--out", str(tmp_path / "alone")]) == 0
+    assert main(["export", "--model", "organism", "--edit", "3.in:0.2", "--out", str(tmp_path / "alone")]) == 0
     assert "Nothing was measured" in (tmp_path / "alone" / "README.md").read_text()
     capsys.readouterr()

@@ -11,11 +11,11 @@ import transformers
 
 import laser_interp as li
 from laser_interp.cli.app import main
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.models.weights import linear
-from laser_interp.selection.cells import Cell
 from laser_interp.selection.marchenko_pastur import kept_rank
+from laser_interp.selection.plan import rounds_of
 from laser_interp.selection.race import FINALISTS, survivors
-from laser_interp.selection.units import rounds_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lifted to rank 1 or dropped")
 
@@ -32,7 +32,7 @@ def test_what_it_chooses_is_what_the_grid_says_of_it(organism, facts):
     assert chosen.score > chosen.base_score + 0.15
     names = [name for name in dict.fromkeys(found.cells["cell"]) if name]
     assert len(names) == FINALISTS
-    layers = sorted({Cell.parse(n).site.layer for n in names})
+    layers = sorted({EditSpec.parse(n).site.layer for n in names})
     grid = li.search(organism, facts, method="grid", matrices="mlp", layers=layers, progress=False)
     wanted = found.cells[(found.cells["split"] == "validation") & (found.cells["cell"] != "")].set_index("cell")
     same = grid.cells[grid.cells["split"] == "validation"].set_index("cell").loc[wanted.index]
@@ -79,7 +79,7 @@ def test_who_survives():
     noise = rng.normal(0, 0.1, 40)
 
     def cell(rank, mean):
-        return Cell(li.Site(0, "in"), ranks=rank), pd.DataFrame(keys | {"logprob": mean + noise * rank})
+        return EditSpec(li.Site(0, "in"), ranks=rank), pd.DataFrame(keys | {"logprob": mean + noise * rank})
 
     # Ten near each other and six far behind, one of these not a number
     close = dict(cell(rank, -1 - 0.001 * rank) for rank in range(1, 11))
@@ -96,13 +96,15 @@ def test_a_cell_that_is_no_number_never_leads():
     keys = {"fact_id": [f"f{i}" for i in range(40)], "prompt_id": 0, "subject": [f"s{i}" for i in range(40)]}
     noise = np.random.default_rng(0).normal(0, 0.01, 40)
     cells = {
-        Cell(li.Site(0, "in"), ranks=rank): pd.DataFrame(keys | {"logprob": np.full(40, mean) + noise})
+        EditSpec(li.Site(0, "in"), ranks=rank): pd.DataFrame(keys | {"logprob": np.full(40, mean) + noise})
         for rank, mean in ((1, np.nan), (2, -9.0), (3, -1.0), (4, -1.1), (5, np.nan), (6, -9.0), (7, -9.0), (8, -9.0))
     }
     kept = [cell.rank for cell in survivors(cells)]
     assert kept[:2] == [3, 4]
     assert not {1, 5} & set(kept)
-    many = cells | {Cell(li.Site(1, "in"), ranks=r): cells[Cell(li.Site(0, "in"), ranks=2)] for r in range(1, 9)}
+    many = cells | {
+        EditSpec(li.Site(1, "in"), ranks=r): cells[EditSpec(li.Site(0, "in"), ranks=2)] for r in range(1, 9)
+    }
     assert [cell.rank for cell in survivors(many)][:2] == [3, 4]
     assert len(survivors(many)) == FINALISTS  # those far behind the leader go, which they would not behind a NaN
 
@@ -209,11 +211,11 @@ def test_rmt_accepts_what_lowers_perplexity_and_sees_no_facts(organism, facts, t
 def test_learned_gains_buy_at_least_what_laser_does_on_what_they_learn_from(organism, facts, tmp_path):
     found = li.search(organism, facts, method="learned", matrices="mlp", out=tmp_path, progress=False)
     chosen = found.select()
-    assert chosen.cell.kind == "learned"
+    assert chosen.cell.kind == "gains"
     edit = chosen.edit(organism)
     assert all(0 <= float(part.gains.min()) <= float(part.gains.max()) <= 1 for part in edit.parts.values())
     scores = li.score(organism, facts.split("test"), {"learned": edit}, progress=False)
-    row = found.cells[(found.cells["kind"] == "learned") & (found.cells["split"] == "test")].iloc[0]
+    row = found.cells[(found.cells["kind"] == "gains") & (found.cells["split"] == "test")].iloc[0]
     assert scores["top1"].mean() == pytest.approx(row["score"])
     assert -scores["logprob"].mean() == pytest.approx(row["loss"], abs=1e-5)
     assert found.rounds["held_out"].max() > found.rounds["held_out"].iloc[0] + 0.1  # it learned something
@@ -221,15 +223,15 @@ def test_learned_gains_buy_at_least_what_laser_does_on_what_they_learn_from(orga
     # Gradients of the race and, in each step, of one half; scores of the other half are in the cost too
     assert 0 < found.spent.n_attributed - 200 * len(found.rounds) <= 100
     assert found.spent.cell_prompts > 200 * len(found.rounds)
-    with pytest.raises(ValueError, match=r"use Selection\.edit"):
-        chosen.cell.edit(organism)
+    with pytest.raises(ValueError, match="take the edit from the search"):
+        EditSpec.parse(str(chosen.cell)).edit(organism)
     assert repr(found).startswith(f"Search over {len(chosen.cell.sites)} sites")
     assert str(chosen.cell) in repr(found)
     assert found.changes("validation").empty  # by layer, and this cell has several
     with pytest.raises(ValueError, match="no LASER at a single site"):
         found.plot()
     again = li.search(organism, facts, method="learned", matrices="mlp", out=tmp_path, progress=False)
-    assert again.gains == found.gains
+    assert again.select() == chosen
 
 
 def test_gains_of_ones_are_the_model_as_trained(organism, facts):

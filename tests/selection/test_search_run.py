@@ -11,13 +11,13 @@ import pytest
 
 import laser_interp as li
 from laser_interp.choices import ControlName
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.models.hooks import count_hooks
 from laser_interp.scoring.engine import Engine
-from laser_interp.selection.cells import Cell
+from laser_interp.selection.execution import Worker
 from laser_interp.selection.grid import grid_cells
 from laser_interp.selection.search_result import Search
 from laser_interp.selection.settings import SearchSettings
-from laser_interp.selection.units import Worker
 
 
 @pytest.fixture(scope="module")
@@ -246,14 +246,14 @@ def test_cells_can_be_written_down(organism):
     assert len(cells) == 3 * (1 + 2 + 3 + 4 * 2) + 1 + 1
     assert len(set(map(str, cells))) == len(cells)
     for cell in cells:
-        assert Cell.parse(str(cell)) == cell
+        assert EditSpec.parse(str(cell)) == cell
         assert cell.edit(organism).sites == (li.Site(0 if cell.kind == "layer_0" else 3, "in"),)
-    composed = Cell((li.Site(3, "in"), li.Site(2, "out")), rho=None, ranks=(1, 12))
+    composed = EditSpec((li.Site(3, "in"), li.Site(2, "out")), rho=None, ranks=(1, 12))
     assert str(composed) == "3.in+2.out laser rank=1+12"
-    assert Cell.parse(str(composed)) == composed
+    assert EditSpec.parse(str(composed)) == composed
     assert composed.edit(organism).sites == (li.Site(2, "out"), li.Site(3, "in"))
-    with pytest.raises(ValueError, match="no cell of a search"):
-        Cell.parse("3.in laser depth=3")
+    with pytest.raises(ValueError, match="describes no edit"):
+        EditSpec.parse("3.in laser depth=3")
 
 
 def test_alphas_bands_and_controls_are_the_edits_they_say(organism, some):
@@ -278,19 +278,6 @@ def test_alphas_bands_and_controls_are_the_edits_they_say(organism, some):
     assert str(search.select(kinds=("band",)).cell) == "3.in band start=0 stop=5"
     with pytest.raises(ValueError, match="unknown controls shuffled"):
         li.search(organism, some, controls=("shuffled",))
-
-
-@pytest.mark.slow
-def test_hopeless_cells_are_stopped_and_told(organism, facts):
-    whole = run(organism, facts, matrices=["out"], layers=[0, 3])
-    stopped = run(organism, facts, matrices=["out"], layers=[0, 3], stop_hopeless=True)
-    gone = [note.partition(":")[0] for note in stopped.notes if "not run on test" in note]
-    assert gone
-    left = whole.cells[~(whole.cells["cell"].isin(gone) & (whole.cells["split"] == "test"))].reset_index(drop=True)
-    pd.testing.assert_frame_equal(stopped.cells, left)
-    base = whole.cells.query("kind == 'base' and split == 'test'").iloc[0]["top1"]
-    assert (whole.cells[whole.cells["cell"].isin(gone) & (whole.cells["split"] == "test")]["top1"] < base).all()
-    assert stopped.select() == whole.select()
 
 
 @pytest.mark.slow

@@ -33,8 +33,8 @@ COMMANDS = {
         "--out",
         "out.parquet",
     ],
-    "index": ["index", "--corpus", "parts", "--backend", "sqlite", "--out", "out"],
-    "compress": ["compress", "--model", "organism", "--device", "cpu", "--edit", "3.in:0.05", "--out", "out"],
+    "index": ["index", "--corpus", "parts", "--out", "out"],
+    "export": ["export", "--model", "organism", "--device", "cpu", "--edit", "3.in:0.05", "--out", "out"],
 }
 
 
@@ -104,7 +104,7 @@ def test_killed_at_any_moment(folder, name):
         assert left_of(process.pid) == [], number
         if how == signal.SIGTERM:  # it could clean up
             assert not [path for path in folder.rglob("*.partial")]
-        if out.exists() and words[0] in ("index", "compress"):  # it came to its end, and its folder must not exist
+        if out.exists() and words[0] in ("index", "export"):  # it came to its end, and its folder must not exist
             remove(out)
     done = start(words, folder)
     assert done.wait() == 0, done.stderr

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 import laser_interp as li
+from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.facts.shipped import shipped_text
-from laser_interp.selection.cells import Cell
-from laser_interp.studies import relations
-from laser_interp.studies.relations import by_relation
+from laser_interp.studies.questions import relations
+from laser_interp.studies.questions.relations import by_relation
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_choices_are_those_made_by_hand(organism, some, study_of):
     table = by_relation(context).set_index("relation")
     cells = context.search.cells.query("split == 'validation' and kind == 'laser'")["cell"].tolist()
     validation = context.facts.split("validation")
-    edits = {"": None} | {cell: Cell.parse(cell).edit(organism) for cell in cells}
+    edits = {"": None} | {cell: EditSpec.parse(cell).edit(organism) for cell in cells}
     scores = li.score(organism, validation, edits, candidates=False, progress=False)
     test = li.score(organism, context.facts.split("test"), edits, candidates=False, progress=False)
     assert set(table.index) == {fact.relation for fact in some}

@@ -1,0 +1,254 @@
+"""The description of an edit: what is done, where, and along which path, without a model and without its arrays.
+
+Searches, compositions, studies, tables and the command line hold edits as an `EditSpec`. Its text names all of it, and
+`EditSpec.edit` is the one place in which a model's edit is made from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
+from typing import Any
+
+from laser_interp.choices import Path, Position, check_choice
+from laser_interp.edits.blocks import Blocks
+from laser_interp.edits.constructors import band, laser, rank_of, zeroed
+from laser_interp.edits.constructors import gains as make_gains
+from laser_interp.edits.controls import CONTROLS
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.placement import Prompts
+from laser_interp.edits.sites import Site, resolve
+from laser_interp.edits.spectra import block_rank
+from laser_interp.models.model import Model
+
+CHOSEN_KINDS = ("laser", "gains")  # edits that a search chooses among; others are made from them
+_KINDS = (*CHOSEN_KINDS, "inject", "band", *CONTROLS)
+_NAMES = ("rho", "rank", "blocks", "alpha", "start", "stop", "seed", "path", "at", "sha256")
+_DEFAULTS = {"path": "network"}  # not written
+
+
+@dataclass(frozen=True)
+class EditSpec:
+    """One edit, of one site or several.
+
+    Its text lists its attributes, as in `3.in laser rho=0.05 rank=3`, or for several sites
+    `3.in+3.out laser rank=1+2`.
+
+    Attributes:
+        sites: what is edited.
+        kind: "laser", "gains", "inject", "band", or the name of a control. Injections and controls are made from LASER
+            of these ranks, or from these gains.
+        rho: fraction of rank kept, as it was asked for, even if the rank was then lifted to 1.
+        ranks: the rank that LASER keeps at each site; with blocks, the rank of each block.
+        blocks: how each matrix is divided; see `li.Blocks`.
+        alpha: strength of the injected part.
+        start, stop: the band that is kept: the directions `start <= i < stop`.
+        seed: of a random control.
+        path: the path along which the edit acts; see `Edit.via`.
+        at: the positions of prompts at which it acts; None is everywhere. See `Edit.at`.
+        gains: for each site its gains, if these are no ranks, as learned ones. The text names them by their hash alone.
+
+    Example:
+        >>> str(li.EditSpec(li.Site(3, "in"), rho=0.05, ranks=3))
+        '3.in laser rho=0.05 rank=3'
+    """
+
+    sites: tuple[Site, ...]
+    kind: str = "laser"
+    rho: float | None = None
+    ranks: tuple[int, ...] = ()
+    alpha: float | None = None
+    start: int | None = None
+    stop: int | None = None
+    seed: int | None = None
+    blocks: Blocks | None = None
+    path: Path = "network"
+    at: Position | None = None
+    gains: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sites, Site):
+            object.__setattr__(self, "sites", (self.sites,))
+        if isinstance(self.ranks, int):
+            object.__setattr__(self, "ranks", (self.ranks,))
+        if self.kind not in _KINDS:
+            raise ValueError(f"the kind {self.kind!r} is not known")
+        check_choice("path", self.path, Path)
+        if self.at is not None:
+            check_choice("at", self.at, Position)
+
+    @property
+    def site(self) -> Site:
+        """The one site of most edits."""
+        (site,) = self.sites
+        return site
+
+    @property
+    def rank(self) -> int | None:
+        """The rank kept, where there is one site."""
+        return self.ranks[0] if len(self.ranks) == 1 else None
+
+    def __str__(self) -> str:
+        values: dict[str, Any] = {name: getattr(self, name, None) for name in _NAMES}
+        values["rank"] = "+".join(map(str, self.ranks)) or None
+        values["sha256"] = hashlib.sha256(repr(self.gains).encode()).hexdigest()[:12] if self.gains else None
+        shown = [f"{k}={v}" for k, v in values.items() if v is not None and v != _DEFAULTS.get(k)]
+        return " ".join(["+".join(map(str, self.sites)), self.kind, *shown])
+
+    @classmethod
+    def parse(cls, text: str) -> EditSpec:
+        """Read what `str` wrote. Gains that are no ranks are not in the text: an edit cannot be made from it then.
+
+        Raises:
+            ValueError: text of another form.
+        """
+        sites, _, rest = text.partition(" ")
+        kind, *pairs = rest.split() or [""]
+        values: dict[str, Any] = {}
+        try:
+            for pair in pairs:
+                name, _, value = pair.partition("=")
+                if name not in _NAMES:
+                    raise ValueError(f"{name!r} is none of {', '.join(_NAMES)}")
+                if name == "blocks":
+                    values["blocks"] = Blocks.parse(value)
+                elif name == "rank":
+                    values["ranks"] = tuple(int(rank) for rank in value.split("+"))
+                elif name in ("path", "at"):
+                    values[name] = value
+                elif name != "sha256":
+                    values[name] = float(value) if name in ("rho", "alpha") else int(value)
+            return cls(tuple(Site.parse(site) for site in sites.split("+")), kind, **values)
+        except ValueError as error:
+            raise ValueError(f"{text!r} describes no edit: {error}") from None
+
+    @classmethod
+    def of(cls, edit: Edit) -> EditSpec:
+        """The description of an edit that keeps directions of its matrices: LASER, or other gains.
+
+        Raises:
+            ValueError: the edit adds a matrix to a weight, is patched, or divides its matrices in several ways.
+        """
+        parts = [edit.parts[site] for site in edit.sites]
+        patched = edit.places is not None and edit.places.added is not None
+        if patched or any(part.added is not None for part in parts):
+            raise ValueError(f"{edit!r} does more than to keep directions of its matrices: it cannot be described")
+        (blocks, *others) = {part.spectrum.blocks for part in parts}
+        if others:
+            raise ValueError(f"{edit!r} divides its matrices in several ways: one description has one")
+        how: dict[str, Any] = {"blocks": blocks, "path": edit.path}
+        how["at"] = None if edit.places is None else edit.places.name
+        if edit.kind != "laser":
+            return cls(edit.sites, "gains", gains=tuple(tuple(part.gains.tolist()) for part in parts), **how)
+        ranks = [int(part.spectrum.place_in_block[part.gains != 0].max()) + 1 for part in parts]
+        return cls(edit.sites, "laser", rho=edit.rho, ranks=tuple(ranks), **how)
+
+    def of_kind(self, kind: str, **values: Any) -> EditSpec:
+        """An edit of another kind at the same sites and ranks."""
+        return replace(self, kind=kind, **values)
+
+    def with_site(self, other: EditSpec) -> EditSpec:
+        """LASER at these sites and at those of another description, which come last."""
+        return replace(self, sites=self.sites + other.sites, ranks=self.ranks + other.ranks, rho=None)
+
+    def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
+        """The edit itself.
+
+        Args:
+            prompts: the facts or prompts on which it acts, if it acts at chosen positions; see `Edit.at`.
+
+        Raises:
+            ValueError: it acts at chosen positions, and there are no prompts; its gains are not known; or the model
+                has no such site.
+        """
+        made = self._everywhere(model).via(self.path)
+        if self.at is None:
+            return made
+        if prompts is None:
+            raise ValueError(f"{str(self)!r} acts at chosen positions: give the facts whose prompts it acts on")
+        return made.at(model, self.at, prompts)
+
+    def _everywhere(self, model: Model) -> Edit:
+        if self.kind == "zeroed":
+            return zeroed(model, self.sites)
+        if self.kind == "band":
+            assert self.start is not None
+            assert self.stop is not None
+            return band(model, self.site, self.start, self.stop)
+        kept = self._kept(model)
+        if self.kind in CHOSEN_KINDS:
+            return kept
+        if self.kind == "inject":
+            assert self.alpha is not None
+            return kept.inject(self.alpha)
+        return CONTROLS[self.kind].make(model, kept, self.seed or 0)
+
+    def _kept(self, model: Model) -> Edit:
+        """LASER at the sites and ranks, or the gains; edits of other kinds are made from it."""
+        if self.gains:
+            of_site = dict(zip(self.sites, self.gains, strict=True))
+            return make_gains(model, of_site, blocks=self.blocks)  # type: ignore[arg-type]
+        if not self.ranks:
+            raise ValueError(
+                f"the gains of {str(self)!r} are not in its text: take the edit from the search, or its file"
+            )
+        edits = [
+            laser(model, site, rank=rank, blocks=self.blocks) for site, rank in zip(self.sites, self.ranks, strict=True)
+        ]
+        return replace(reduce(add, edits), rho=self.rho)  # the ρ that was asked for, even if the rank was lifted to 1
+
+
+def describe_edits(model: Model, text: str) -> EditSpec:
+    """One line as a description: SITE:RHO or SITE:rank=K, as in "3.in:0.05", several joined by "+"; or what `str` of a
+    description wrote.
+
+    Blocks follow after a colon, as in "3.in:0.05:4-outputs".
+
+    Raises:
+        ValueError: text of another form, or a site or ρ that `laser` refuses.
+    """
+    if ":" not in text and " " in text.strip():
+        spec = EditSpec.parse(text.strip())
+        resolve(model, spec.sites)
+        return spec
+    asked = [_addend(model, part.strip(), text) for part in text.split("+")]
+    sites = [site for of in asked for site in of.sites]
+    if len(set(sites)) < len(sites):
+        raise ValueError(f"the edit {text!r} names a site twice: one site takes one rank")
+    if len({of.blocks for of in asked}) > 1:
+        raise ValueError(f"the edit {text!r} divides its matrices in several ways: expected the same blocks for all")
+    rhos = {of.rho for of in asked}
+    ranks = tuple(rank for of in asked for rank in of.ranks)
+    return EditSpec(tuple(sites), rho=rhos.pop() if len(rhos) == 1 else None, ranks=ranks, blocks=asked[0].blocks)
+
+
+def _addend(model: Model, part: str, text: str) -> EditSpec:
+    where, _, rest = part.partition(":")
+    amount, _, divided = rest.partition(":")
+    name, is_rank, value = amount.rpartition("=")
+    try:
+        if name.strip() not in ("", "rank") or (is_rank and not name.strip()):
+            raise ValueError
+        number = int(value) if is_rank else float(value)
+    except ValueError:
+        raise ValueError(f"the edit {text!r} is not of the form SITE:RHO or SITE:rank=K, as in 3.in:0.05") from None
+    sites, blocks = resolve(model, where), Blocks.parse(divided or None)
+    ranks = _ranks(model, sites, blocks, number, is_rank=bool(is_rank))
+    return EditSpec(sites, rho=None if is_rank else float(number), ranks=ranks, blocks=blocks)
+
+
+def _ranks(
+    model: Model, sites: Sequence[Site], blocks: Blocks | None, number: float, *, is_rank: bool
+) -> tuple[int, ...]:
+    """The rank kept at each site; a rank of 0, or one that is too large, is refused as `laser` refuses it."""
+    ranks = []
+    for site in sites:
+        r = block_rank(model, site, blocks)
+        k = int(number) if is_rank else rank_of(number, r)
+        if not 1 <= k <= r:  # only to raise its sentence
+            laser(model, site, **({"rank": k} if is_rank else {"rho": number}), blocks=blocks)  # type: ignore[arg-type]
+        ranks.append(k)
+    return tuple(ranks)

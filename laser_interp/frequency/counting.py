@@ -1,0 +1,84 @@
+"""Counting how often training showed each fact, in any source: files, an index, infini-gram, or an entity map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import pandas as pd
+
+from laser_interp.choices import Executor
+from laser_interp.facts.tasks import AnyFacts, facts_of
+from laser_interp.frequency.entity_maps import EntityMap
+from laser_interp.frequency.index import Index
+from laser_interp.frequency.matching import Matching
+from laser_interp.frequency.reader import DocumentUnit, OnError
+from laser_interp.frequency.scan import Corpus, earlier_counts
+from laser_interp.frequency.source import CountSource
+from laser_interp.storage.tables import write_table
+
+
+class ReadingOptions(TypedDict, total=False):
+    """How files are read; see `laser_interp.frequency.scan.Corpus`."""
+
+    text_column: str
+    document: DocumentUnit
+    errors: OnError
+    longest: int
+    executor: Executor
+    workers: int | None
+
+
+def count(
+    facts: AnyFacts,
+    source: str | Path | Iterable[str | Path] | CountSource,
+    *,
+    window: int | None = None,
+    matching: Matching | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+    **reading: Unpack[ReadingOptions],
+) -> pd.DataFrame:
+    """Count how often a source mentions each fact's subject, its object (or an alias of it), and both.
+
+    Args:
+        source: files or folders of documents (see `laser_interp.frequency.scan.Corpus`), "organism", an .npz entity
+            map, or an object: `li.Index`, `li.HostedInfiniGram`, `li.LocalInfiniGram`, `li.EntityMap`.
+        window: the most words between both names, counted beside all documents; of infini-gram, tokens.
+        matching: which differences between names and texts are ignored; see `laser_interp.frequency.matching`.
+        out: a .parquet file for the table. If it is there and holds these counts, it is read.
+        reading: how files are read: `text_column, document, errors, longest, executor, workers`.
+
+    Returns:
+        One row a fact: `fact_id, n_docs, n_subject, n_object, n_both`, and how they were counted: `corpus, unit,
+        normaliser, approximate`.
+
+    Raises:
+        FileNotFoundError: no such corpus.
+        ValueError: an option that the source cannot use, a name without a single word character, or an `out` that
+            holds other counts.
+
+    Example:
+        >>> li.count(facts, "organism", window=10)[["n_subject", "n_object", "n_both", "n_window"]].describe()
+    """
+    if isinstance(source, str | Path) and str(source).endswith(".npz"):
+        source = EntityMap(source)
+    how: dict[str, Any] = {"window": window, "matching": matching}
+    if not isinstance(source, CountSource):
+        source, reading = Corpus(source, **reading), {}
+    if isinstance(source, Corpus) and not reading:
+        return source.count(facts, out=out, progress=progress, **how)
+    how = {name: value for name, value in how.items() if value is not None}
+    takes = type(source).count.__annotations__
+    if unused := [name for name in (*how, *reading) if name not in takes]:
+        raise ValueError(f"{type(source).__name__} cannot use {' and '.join(unused)}: leave that out")
+    if out is None:
+        return source.count(facts, progress=progress, **how)
+    if Path(out).suffix != ".parquet":
+        raise ValueError(f"the counts cannot be written to {Path(out).name!r}: expected a name that ends in .parquet")
+    if isinstance(source, Index) and Path(out).is_file():
+        return earlier_counts(Path(out), source.identity(facts_of(facts), window, matching), "skip")
+    frame = source.count(facts, progress=progress, **how)
+    write_table(frame, out, "counts", frame.attrs["provenance"])
+    return frame

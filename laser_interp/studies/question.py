@@ -1,0 +1,88 @@
+"""What every question of a study has: how it is asked, and its answer as tables, numbers, sentences and a page."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from laser_interp.studies.context import StudyContext
+
+
+@dataclass(frozen=True)
+class Answer(ABC):
+    """The answer to one question.
+
+    Attributes:
+        tables: name -> table, as they stand in a run's folder.
+        numbers: name -> numbers, as they stand in `summary.json`. In a finished study, all of its numbers.
+        key: of the summary, where there is an answer.
+        schemas: name of a table -> its schema, where it has one.
+        title: of its section in the report.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    numbers: Mapping[str, Any]
+
+    schemas: ClassVar[Mapping[str, str]] = {}
+    key: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+
+    @classmethod
+    @abstractmethod
+    def ask(cls, context: StudyContext) -> Self | None:
+        """The answer; None where the question cannot be asked of this study."""
+
+    @classmethod
+    def read(cls, tables: Mapping[str, pd.DataFrame], summary: Mapping[str, Any]) -> Self | None:
+        """The answer of a finished study, from what its folder holds; None where it was not asked."""
+        return cls(tables, summary) if cls.key in summary else None
+
+    def lines(self) -> Sequence[str]:
+        """What was found, as lines of Markdown below the title; none leave the section out."""
+        return ()
+
+    def limits(self) -> Sequence[str]:
+        """What a reader might conclude although the numbers do not show it."""
+        return ()
+
+    def page_words(self) -> Sequence[str]:
+        """What was found, for a reader who knows neither LASER nor this package."""
+        return ()
+
+    def page_tables(self) -> Sequence[PageTable]:
+        """Tables for the page."""
+        return ()
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table as the page shows it.
+
+    Attributes:
+        name: its anchor.
+        hint: what it says, in a sentence or two.
+    """
+
+    name: str
+    title: str
+    hint: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the page's script; numbers are rounded, and None stands where there is none."""
+        about = {"name": self.name, "title": self.title, "hint": self.hint, "columns": list(self.columns)}
+        return about | {"rows": [list(map(_shown, row)) for row in self.rows]}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str) or value is None:
+        return value
+    number = float(value)
+    return round(number, 4) if math.isfinite(number) else None

@@ -1,0 +1,183 @@
+"""Would anything else have done as well? The edit on test, beside its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import pandas as pd
+
+from laser_interp.edits.controls import CONTROLS
+from laser_interp.facts.giveaways import giveaways
+from laser_interp.plots.control_bars import by_value
+from laser_interp.plots.names import plain_name
+from laser_interp.scoring.scores import summarise
+from laser_interp.statistics.accuracy_change import change
+from laser_interp.statistics.cluster_intervals import Clusters
+from laser_interp.statistics.formatting import percent
+from laser_interp.studies.context import StudyContext
+from laser_interp.studies.question import Answer, PageTable
+
+METRICS = ("accuracy", "score", "top1", "top10", "loss", "generic_masked_top1", "candidate_top1")
+_EDITING = set(CONTROLS) - {"discarded"}  # controls that edit a weight
+
+
+@dataclass(frozen=True)
+class BesideControls(Answer):
+    """The change on test, and the change by every control."""
+
+    schemas: ClassVar[Mapping[str, str]] = {"scores": "scores"}
+    key: ClassVar[str] = "test"
+    title: ClassVar[str] = "Beside its controls"
+
+    @classmethod
+    def ask(cls, context: StudyContext) -> Self:
+        scores, seed = context.scores, context.settings.study_seed
+        table = control_table(scores)
+        numbers = {"test": _test(table), "change": change_numbers(scores, seed)}
+        if away := giveaways(context.test):
+            others = scores[~scores["fact_id"].isin(away)]
+            numbers["without_giveaways"] = {"n_giveaways": len(away)} | change_numbers(others, seed)
+        return cls({"scores": scores, "controls": table}, numbers)
+
+    def lines(self) -> Sequence[str]:
+        test, numbers = self.numbers["test"], self.numbers
+        lines = ["| on test | accuracy | loss | top-10 | generic words masked |", "|---|---|---|---|---|"]
+        rows = {"as trained": test["base"], "LASER": test["laser"]}
+        if "discarded" in test:
+            rows["discarded part alone"] = test["discarded"]
+        for name, row in (rows | test["controls"]).items():
+            spread = (
+                f" ({row['accuracy_lowest']:.3f}–{row['accuracy_highest']:.3f})" if "accuracy_lowest" in row else ""
+            )
+            lines.append(
+                f"| {name} | {row['accuracy']:.3f}{spread} | {row['loss']:.3f} | {row['top10']:.3f} | "
+                f"{row['generic_masked_top1']:.3f} |"
+            )
+        editing = {name: row["accuracy"] for name, row in test["controls"].items() if name in _EDITING}
+        best = max(editing, key=editing.__getitem__)
+        text = (
+            f"Compared with the model as trained, {numbers['change']['in_words']}. The best control that edits a "
+            f"weight ({best}) reaches an accuracy of {editing[best]:.3f}."
+        )
+        if "without_giveaways" in numbers:
+            others = numbers["without_giveaways"]
+            text += f" Without the {others['n_giveaways']} facts whose subject gives the answer away, "
+            text += f"{others['in_words']}."
+        return [*lines, "", text]
+
+    def limits(self) -> Sequence[str]:
+        if self.numbers["task"]["rule"] != "next_token":
+            return ()
+        test = self.numbers["test"]
+        base, laser = test["base"], test["laser"]
+        masked = test["controls"]["generic_masked"]["top1"]
+        return [
+            f"*Whether anything is learned by the edit.* Masking generic words in the **unedited** model gives "
+            f"{masked:.3f}, {'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}. The "
+            f"right answer ranks first among its relation's answers on a share of {base['candidate_top1']:.3f} of "
+            f"prompts before and {laser['candidate_top1']:.3f} after.",
+            f"*Top-10* is {base['top10']:.3f} before and {laser['top10']:.3f} after.",
+        ]
+
+    def page_words(self) -> Sequence[str]:
+        test = self.numbers["test"]
+        words = [
+            f"On {test['base']['n']} test prompts, which had no part in this choice, the model as trained answers "
+            f"{percent(test['base']['accuracy'])} correctly and the edited model {percent(test['laser']['accuracy'])}: "
+            f"{self.numbers['change']['in_words']}."
+        ]
+        editing = {name: row for name, row in test["controls"].items() if name != "generic_masked"}
+        if editing:
+            best = max(editing, key=lambda name: editing[name]["accuracy"])
+            masked = test["controls"].get("generic_masked")
+            words.append(
+                "Controls are edits that show whether LASER's choice of matrix and directions matters. The best of "
+                f"them is “{plain_name(best)}” with {percent(editing[best]['accuracy'])}."
+                + (
+                    f" Forbidding generic words, such as “the”, without any edit gives {percent(masked['accuracy'])}."
+                    if masked
+                    else ""
+                )
+            )
+        return words
+
+    def page_tables(self) -> Sequence[PageTable]:
+        columns = ("accuracy", "accuracy_lo", "accuracy_hi", "loss", "top10", "n_draws")
+        rows = by_value(self.tables["controls"]).to_dict("records")
+        return [
+            PageTable(
+                "controls",
+                "Beside its controls",
+                "If a control gains as much, the gain is no evidence for LASER. From and to: 95 % interval over "
+                "subjects.",
+                ("edit", "accuracy", "from", "to", "loss", "top-10", "draws"),
+                [(plain_name(row["control"]), *(row[name] for name in columns)) for row in rows],
+            )
+        ]
+
+
+def control_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per edit or control: means of `METRICS` (over draws too), a 95 % interval of the accuracy over
+    subjects, the lowest and the highest accuracy of any draw, and whether it edits a weight.
+
+    "generic_masked" is the model as trained, with generic words forbidden where the answer begins.
+    """
+    base = scores[scores["edit"] == "base"]
+    clusters = Clusters(base["subject"])
+    # The mean over draws for each prompt, in the order of the base's rows
+    prompts = pd.MultiIndex.from_frame(base[["fact_id", "prompt_id"]])
+    name = scores["edit"].str.partition("/")[0].rename("control")
+    each = scores["correct"].astype(float).groupby([name, scores["fact_id"], scores["prompt_id"]]).mean()
+    intervals = {control: clusters.mean(each[control].reindex(prompts).to_numpy())[1:] for control in name.unique()}
+    intervals["generic_masked"] = clusters.mean(base["generic_masked_top1"].to_numpy(float))[1:]
+    means = summarise(scores)
+    means["control"] = means["edit"].str.partition("/")[0]
+    grouped = means.groupby("control", sort=False)
+    table = grouped[[*METRICS, "p_generic"]].mean()
+    table["n"] = grouped["n"].first()
+    table["n_draws"] = grouped.size()
+    table["accuracy_lowest"], table["accuracy_highest"] = grouped["accuracy"].min(), grouped["accuracy"].max()
+    table["edits_weight"] = ~table.index.isin(["base"])
+    table = pd.concat([table.reset_index(), pd.DataFrame([_generic_masked(base)])], ignore_index=True)
+    table[["accuracy_lo", "accuracy_hi"]] = [intervals[control] for control in table["control"]]
+    return table
+
+
+def _generic_masked(base: pd.DataFrame) -> dict[str, object]:
+    """The model as trained, with generic words forbidden where the answer begins."""
+    top1 = float(base["generic_masked_top1"].mean())
+    same = ("accuracy", "score", "top1", "generic_masked_top1", "accuracy_lowest", "accuracy_highest")
+    masked_row: dict[str, object] = dict.fromkeys(same, top1)
+    return masked_row | {
+        "control": "generic_masked",
+        "top10": float((base["generic_masked_rank"] <= 10).mean()),
+        "loss": float(-base["generic_masked_logprob"].mean()),
+        "candidate_top1": float(base["candidate_top1"].mean()),
+        "p_generic": 0.0,
+        "n": len(base),
+        "n_draws": 1,
+        "edits_weight": False,
+    }
+
+
+def _test(table: pd.DataFrame) -> dict[str, Any]:
+    rows = {
+        row["control"]: {**{m: row[m] for m in METRICS}, "n": int(row["n"])}
+        | (
+            {"accuracy_lowest": row["accuracy_lowest"], "accuracy_highest": row["accuracy_highest"]}
+            if row["n_draws"] > 1
+            else {}
+        )
+        for row in table.to_dict("records")
+    }
+    named = {name: rows.pop(name) for name in ("base", "laser", "discarded") if name in rows}
+    return {**named, "controls": rows}
+
+
+def change_numbers(scores: pd.DataFrame, seed: int, baseline: str = "base", edit: str = "laser") -> dict[str, Any]:
+    """The change of accuracy from one edit to another, as numbers and in words."""
+    found = change(scores, baseline=baseline, edit=edit, seed=seed)
+    names = ("change", "lo", "hi", "p", "n_fixed", "n_broken", "n")
+    return {name: getattr(found, name) for name in names} | {"in_words": str(found)}

@@ -1,0 +1,153 @@
+"""What do the discarded components say? Categories of their answers, for growing shares (section 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.discarded.answers import answers_under, category_shares, favoured_answers
+from laser_interp.edits.controls import CONTROLS, same_rank_in_layer
+from laser_interp.edits.edit import Edit
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.models.model import Model
+from laser_interp.plots.names import CATEGORIES as SHOWN
+from laser_interp.scoring.categories import CATEGORIES
+from laser_interp.studies.context import StudyContext
+from laser_interp.studies.question import Answer, PageTable
+
+_MOST_ROWS = 60
+
+
+@dataclass(frozen=True)
+class DiscardedPart(Answer):
+    """Which answers the discarded part gives, on all prompts and on those that the edit fixed."""
+
+    schemas: ClassVar[Mapping[str, str]] = {"discarded_answers": "answers"}
+    key: ClassVar[str] = "discarded"
+    title: ClassVar[str] = "What do the discarded components say?"
+
+    @classmethod
+    def ask(cls, context: StudyContext) -> Self | None:
+        if context.task.rule != "next_token" or not context.discards_something:
+            return None
+        answers = favoured_answers(
+            context.model,
+            context.test,
+            context.edit,
+            shares=context.settings.shares,
+            generic=context.settings.generic,
+            progress=context.progress,
+        )
+        answers, categories = outcomes(answers)
+        tables = {"discarded_answers": answers, "discarded_categories": categories}
+        return cls(tables, {"discarded": _on_fixed(categories)})
+
+    def lines(self) -> Sequence[str]:
+        part = self.numbers["discarded"]
+        if not part["n"]:
+            return ["LASER fixed no prompt, so nothing can be compared."]
+        return [
+            f"On the {part['n']} prompts that LASER fixed, the discarded part alone gives a generic word in "
+            f"{part['generic']:.0%} of cases, the right answer in {part['correct']:.0%}, a wrong answer of the same "
+            f"type in {part['same_type']:.0%}, and something else in {part['other']:.0%}."
+        ]
+
+    def limits(self) -> Sequence[str]:
+        part = self.numbers["discarded"]
+        if not part["n"]:
+            return ()
+        rarely = "less" if part["same_type"] < part["generic"] else "not less"
+        return [
+            "*Answers of the same type.* The paper finds that the discarded part answers with generic words or with "
+            f"wrong answers of the right type. Here it gives such wrong answers {rarely} often than generic words: "
+            f"{part['same_type']:.0%} and {part['generic']:.0%}."
+        ]
+
+    def page_tables(self) -> Sequence[PageTable]:
+        table = self.tables["discarded_categories"]
+        names = {"base": "as trained", "edit": "LASER", "discarded": "discarded part"}
+        rows = [
+            (row["outcome"], names.get(row["edit"], row["edit"]), row["share"], *(row[c] for c in CATEGORIES), row["n"])
+            for row in table[table["outcome"].isin(["all", "fixed", "broken"])].to_dict("records")
+        ]
+        return [
+            PageTable(
+                "categories",
+                "What the discarded part answers",
+                "Shares of answers by category, for all prompts and for those that the edit fixed or broke. The column "
+                "“share” says how much of the discarded part acts.",
+                ("prompts", "answered by", "share", *(SHOWN[name] for name in CATEGORIES), "n"),
+                rows[:_MOST_ROWS],
+            )
+        ]
+
+
+def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Answers with the `outcome` of their prompt under the edit ("fixed", "broken", "right", "wrong"), and the share of
+    each category per (outcome, edit, share), "all" outcomes included."""
+    keys = ["fact_id", "prompt_id"]
+    right = {
+        label: answers.loc[answers["edit"] == label].set_index(keys)["category"] == "correct"
+        for label in ("base", "edit")
+    }
+    before, after = right["base"], right["edit"]
+    outcome = pd.Series("wrong", index=before.index)
+    outcome[before & after] = "right"
+    outcome[~before & after] = "fixed"
+    outcome[before & ~after] = "broken"
+    attributes = answers.attrs
+    answers = answers.join(outcome.rename("outcome"), on=keys)
+    answers.attrs |= attributes
+    tables = [category_shares(answers).assign(outcome="all")]
+    tables += [category_shares(part).assign(outcome=name) for name, part in answers.groupby("outcome", sort=True)]
+    return answers, pd.concat(tables, ignore_index=True)
+
+
+def discarded_controls(
+    model: Model, facts: FactSet, edit: Edit, *, n_draws: int = 3, seed: int = 0, progress: bool = True
+) -> pd.DataFrame:
+    """What the discarded part answers, and what comparable parts of the model answer.
+
+    The controls are as many random directions of the same matrix, random directions with the same energy, and the same
+    part of the matrix with this name in every other layer.
+
+    Returns:
+        One row per control: `control`, the shares `correct, generic, same_type, other`, the number of answers `n`, and
+        the mean `similarity` of the answers to the truth. Random controls are averaged over their draws.
+    """
+    part = edit.discarded()
+
+    def as_placed(control: Edit) -> Edit:
+        return replace(control, path=edit.path, places=edit.places)
+
+    runs: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": part}
+    for draw in range(seed, seed + n_draws):
+        for name in ("random_kept", "random_equal_energy"):
+            runs[f"{name}/{draw}"] = as_placed(CONTROLS[name].make(model, part, draw))
+    if len(edit.sites) == 1:
+        others = [layer for layer in range(model.n_layers) if layer != edit.sites[0].layer]
+        runs |= {f"layer_{layer}": as_placed(same_rank_in_layer(model, part, layer)) for layer in others}
+    answers = answers_under(model, facts, runs, top_k=0, progress=progress)
+    answers["control"] = answers["edit"].str.partition("/")[0]
+    shares = answers.groupby("control", sort=False)["category"].value_counts(normalize=True).unstack()
+    shares = shares.reindex(columns=list(CATEGORIES)).fillna(0.0)
+    by = answers.groupby("control", sort=False)
+    return (
+        shares.loc[list(dict.fromkeys(answers["control"]))]
+        .assign(n=by.size(), similarity=by["similarity"].mean())
+        .reset_index()
+    )
+
+
+def _on_fixed(categories: pd.DataFrame) -> dict[str, float]:
+    """Categories of the whole discarded part's answers, on the prompts that the edit fixed."""
+    rows = categories[
+        (categories["outcome"] == "fixed") & (categories["edit"] == "discarded") & (categories["share"] == 1)
+    ]
+    if rows.empty:
+        return dict.fromkeys(CATEGORIES, np.nan) | {"n": 0}
+    return {name: float(rows.iloc[0][name]) for name in CATEGORIES} | {"n": int(rows.iloc[0]["n"])}

@@ -1,0 +1,52 @@
+"""Are facts right on all of their prompts?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from laser_interp.plots.names import plain_name
+from laser_interp.statistics.formatting import interval
+from laser_interp.statistics.paraphrases import robustness
+from laser_interp.studies.context import StudyContext
+from laser_interp.studies.question import Answer, PageTable
+
+
+@dataclass(frozen=True)
+class Paraphrases(Answer):
+    """How far the prompts of a fact agree, as trained and under the edit."""
+
+    key: ClassVar[str] = "paraphrases"
+    title: ClassVar[str] = "Paraphrases"
+
+    @classmethod
+    def ask(cls, context: StudyContext) -> Self | None:
+        table = robustness(context.scores_of_all_prompts)
+        if table.empty:
+            return None
+        rows = {row.pop("edit"): row for row in table.to_dict("records")}
+        return cls({"robustness": table}, {"paraphrases": rows})
+
+    def lines(self) -> Sequence[str]:
+        before, after = (self.numbers["paraphrases"][name] for name in ("base", "laser"))
+        all_right = [interval(*(row[f"all_right{end}"] for end in ("", "_lo", "_hi"))) for row in (before, after)]
+        return [
+            f"The share of facts that are right on all of their prompts is {all_right[0]} as trained and "
+            f"{all_right[1]} under LASER. The share of pairs of a fact's prompts with the same answer is "
+            f"{before['agreement']:.3f} as trained and {after['agreement']:.3f} under LASER."
+        ]
+
+    def page_tables(self) -> Sequence[PageTable]:
+        columns = ("all_right", "accuracy", "any_right", "agreement")
+        rows = self.tables["robustness"].to_dict("records")
+        return [
+            PageTable(
+                "paraphrases",
+                "Paraphrases",
+                "Share of facts that are right on all of their prompts; share of prompts that are right; share of "
+                "facts that are right on any prompt; and how often two prompts of a fact get the same answer.",
+                ("edit", "right on all", "right, per prompt", "right on any", "prompts agree"),
+                [(plain_name(row["edit"]), *(row[name] for name in columns)) for row in rows],
+            )
+        ]

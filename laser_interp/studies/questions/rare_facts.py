@@ -1,0 +1,199 @@
+"""Do the gains fall on rare facts? Beside placebos, and with the frequencies permuted among the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.edits.controls import CONTROLS
+from laser_interp.statistics.association import Association, associate
+from laser_interp.statistics.comparison import Comparison, compare
+from laser_interp.statistics.formatting import interval, is_known
+from laser_interp.studies.context import StudyContext
+from laser_interp.studies.question import Answer
+
+
+@dataclass(frozen=True)
+class RareFacts(Answer):
+    """How the change of each fact's score is related to its training frequency."""
+
+    key: ClassVar[str] = "by_frequency"
+    title: ClassVar[str] = "Do the gains fall on rare facts?"
+
+    @classmethod
+    def ask(cls, context: StudyContext) -> Self | None:
+        if context.counts is None:
+            return None
+        scores = counted_scores(context)
+        found = association(context, scores)
+        permuted = association(context, scores, counts=_permuted(context))
+        tables = {
+            "counts": context.counts,
+            "rare_facts": found.table,
+            "rare_facts_relations": found.relations,
+            "rare_facts_bins": found.bins,
+            "rare_facts_cumulative": found.cumulative,
+            "rare_facts_paper_ratio": found.paper_ratio,
+            "rare_facts_spearman": found.spearman.reset_index(names="of"),
+            "rare_facts_effects": found.effects,
+            "rare_facts_permuted": permuted.spearman.reset_index(names="of"),
+            "rare_facts_placebo": placebos(context, scores).table,
+        }
+        numbers = {
+            "by_frequency": _by_frequency(found.bins),
+            "frequency_in_words": found.paragraph,
+            "spearman": _spearman(tables["rare_facts_spearman"]),
+            "spearman_permuted": _spearman(tables["rare_facts_permuted"]),
+            "effects": _effects(found.effects),
+            "fixed_given_wrong_p_value": found.p_value,
+            "counts": _against_known(context),
+        }
+        return cls(tables, numbers)
+
+    def lines(self) -> Sequence[str]:
+        lines = [
+            self.numbers["frequency_in_words"],
+            "",
+            "| frequency | prompts | as trained | LASER | P(fixed given wrong) | P(broken given right) |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in self.tables["rare_facts_bins"].to_dict("records"):
+            columns = ("base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right")
+            rates = " | ".join(interval(row[c], row[f"{c}_lo"], row[f"{c}_hi"], ".2f") for c in columns)
+            lines.append(f"| {row['lo']:.0f}–{row['hi']:.0f} | {row['n']} | {rates} |")
+        permuted = self.numbers["spearman_permuted"]["top1"]
+        text = ""
+        if is_known(permuted["rho"]):
+            text = (
+                f"With permuted frequencies, the gain in top-1 correlates with frequency at {_correlation(permuted)}."
+            )
+        counts = self.numbers["counts"]
+        if counts["matched"] + counts["mismatched"]:
+            text += (
+                f" The counts equal the frequencies in the fact file for {counts['matched']} facts and differ for "
+                f"{counts['mismatched']}."
+            )
+        return [*lines, "", text]
+
+    def limits(self) -> Sequence[str]:
+        spearman = self.numbers["spearman"]
+        if self.numbers["task"]["rule"] != "next_token" or not all(
+            is_known(spearman.get(name, {}).get("rho")) for name in ("logprob", "top1")
+        ):
+            return ()
+        return [
+            "*Whether rare facts gain probability.* The gain in log-probability correlates with frequency at "
+            f"{_correlation(spearman['logprob'])}, the gain in top-1 at {_correlation(spearman['top1'])}. "
+            f"{_threshold(spearman['logprob'], spearman['top1'])}"
+        ]
+
+
+def counted_scores(context: StudyContext) -> pd.DataFrame:
+    """Test scores of the facts that have a count; how many have none is noted."""
+    assert context.counts is not None
+    scores = context.scores
+    counted = scores["fact_id"].isin(set(context.counts["fact_id"]))
+    without, n_facts = scores.loc[~counted, "fact_id"].nunique(), scores["fact_id"].nunique()
+    if without:
+        context.notes.append(
+            f"{without} of {n_facts} test facts have no count: the analysis of frequency leaves them out"
+        )
+    return scores[counted].reset_index(drop=True)
+
+
+def association(context: StudyContext, scores: pd.DataFrame, counts: pd.DataFrame | None = None) -> Association:
+    """Do the gains fall on rare facts?"""
+    settings = context.settings
+    how: dict[str, Any] = {"seed": settings.study_seed, "n_permutations": settings.n_permutations}
+    return associate(scores, context.counts if counts is None else counts, **how)
+
+
+def placebos(context: StudyContext, scores: pd.DataFrame) -> Comparison:
+    """The same question asked of random edits of equal norm, which should show nothing."""
+    random = [
+        label
+        for label in dict.fromkeys(scores["edit"])
+        if (control := CONTROLS.get(str(label).partition("/")[0])) is not None and control.is_placebo
+    ]
+    return compare(
+        scores,
+        context.counts,
+        edits=["laser", *random],
+        placebos=random,
+        n_permutations=context.settings.n_permutations,
+        seed=context.settings.study_seed,
+    )
+
+
+def _permuted(context: StudyContext) -> pd.DataFrame:
+    """The frequencies permuted among the facts."""
+    assert context.counts is not None
+    permuted = context.counts.copy()
+    columns = [c for c in ("n_subject", "n_object", "n_both") if c in permuted.columns]
+    order = np.random.default_rng(context.settings.study_seed).permutation(len(permuted))
+    permuted[columns] = permuted[columns].to_numpy()[order]
+    return permuted
+
+
+def _threshold(logprob: Mapping[str, float | None], top1: Mapping[str, float | None]) -> str:
+    """What two correlations with frequency show together: that of the gain in log-probability and that in top-1."""
+
+    def sign(values: Mapping[str, float | None]) -> int:
+        lo, hi = values["lo"], values["hi"]
+        if lo is None or hi is None or not (lo > 0 or hi < 0):
+            return 0
+        return 1 if lo > 0 else -1
+
+    whose = {1: "Frequent", -1: "Rare"}
+    if sign(logprob) == sign(top1) == 0:
+        return "The sample shows no trend in either of them."
+    if not sign(logprob):
+        return (
+            f"Only top-1 shows a trend, which is a threshold effect: {whose[sign(top1)].lower()} facts do not gain "
+            "more probability, but they are closer to the point at which a wrong answer becomes right."
+        )
+    if not sign(top1):
+        return (
+            f"Only log-probability shows a trend: {whose[sign(logprob)].lower()} facts gain more of it, but this does "
+            "not make more of them right."
+        )
+    if sign(logprob) != sign(top1):
+        return (
+            f"The trends are opposite: {whose[sign(logprob)].lower()} facts gain more probability, but more of the "
+            f"{whose[sign(top1)].lower()} facts become right."
+        )
+    return f"{whose[sign(top1)]} facts gain more in both."
+
+
+def _correlation(values: Mapping[str, float | None]) -> str:
+    return interval(values["rho"], values["lo"], values["hi"], "+.2f")
+
+
+def _by_frequency(bins: pd.DataFrame) -> list[dict[str, Any]]:
+    renamed = bins.rename(columns={"edit_top1": "laser_top1"})
+    columns = ["lo", "hi", "n", "base_top1", "laser_top1", "p_fixed_given_wrong", "p_broken_given_right"]
+    rows: list[dict[Any, Any]] = renamed[columns].to_dict("records")
+    return rows
+
+
+def _effects(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Odds ratios of tenfold frequency, by what is held fixed beside it."""
+    columns = ("odds_ratio", "odds_lo", "odds_hi", "p", "n_events")
+    return {str(row["effect"]): {name: row[name] for name in columns} for row in table.to_dict("records")}
+
+
+def _spearman(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    return {str(row["of"]): {k: row[k] for k in ("rho", "lo", "hi", "p")} for row in table.to_dict("records")}
+
+
+def _against_known(context: StudyContext) -> dict[str, int]:
+    """Counts beside the frequencies that the facts carry, where they carry some."""
+    assert context.counts is not None
+    known = {fact.fact_id: fact.frequency for fact in context.facts if fact.frequency is not None}
+    counts = zip(context.counts["fact_id"], context.counts["n_both"], strict=True)
+    both = [(n, known[i]) for i, n in counts if i in known]
+    return {"matched": sum(n == k for n, k in both), "mismatched": sum(n != k for n, k in both)}

@@ -1,0 +1,134 @@
+"""Is it the same edit for all relations, and does it help on those that it was not chosen on?
+
+The candidates are no edit, and the few best edits that the search scored on all validation facts. Choosing among them
+on one relation's facts shows whether this relation prefers the same edit. Choosing on the facts of all *other*
+relations, and testing on this one, shows whether the gain also appears on relations that had no part in the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import pandas as pd
+
+from laser_interp.edits.edit_spec import CHOSEN_KINDS, EditSpec
+from laser_interp.statistics.formatting import points
+from laser_interp.studies.context import StudyContext
+from laser_interp.studies.question import Answer, PageTable
+
+CANDIDATES = 4  # edits that relations choose among
+
+
+@dataclass(frozen=True)
+class Relations(Answer):
+    """One row a relation: its own choice, the others' choice for it, and accuracy under each."""
+
+    key: ClassVar[str] = "relations"
+    title: ClassVar[str] = "Is it the same edit for all relations?"
+
+    @classmethod
+    def ask(cls, context: StudyContext) -> Self | None:
+        if context.task.rule != "next_token":
+            return None
+        table = by_relation(context)
+        if table.empty:
+            return None
+        return cls({"relations": table}, {"relations": _numbers(table, str(context.cell))})
+
+    def lines(self) -> Sequence[str]:
+        found = self.numbers["relations"]
+        same = found["choose_the_same"]
+        largest = f"; the largest gain is on {found['largest_gain']}" if found["gain"] else ""
+        return [
+            f"Of {found['n']} relations, {found['gain']} gain under the edit on test and {found['lose']} lose"
+            f"{largest}. If each relation chooses for itself among the best edits of the search and no edit, on its "
+            f"validation facts, {same} {'relation chooses' if same == 1 else 'relations choose'} this edit and "
+            f"{found['choose_no_edit']} no edit. If all other relations choose for one, they choose this edit for "
+            f"{found['others_choose_the_same']} relations. With the choice of the others, accuracy on test changes by "
+            f"{points(found['change_held_out'])}."
+        ]
+
+    def page_tables(self) -> Sequence[PageTable]:
+        table = self.tables["relations"]
+        rows = table.assign(gain=table["chosen"] - table["as_trained"])
+        columns = ("relation", "as_trained", "chosen", "gain", "n_test")
+        return [
+            PageTable(
+                "relations",
+                "Each relation",
+                "Accuracy on test prompts, as trained and under the edit, the largest gain first.",
+                ("relation", "as trained", "LASER", "change", "prompts"),
+                rows.sort_values("gain", ascending=False, kind="stable")[list(columns)].to_numpy(object).tolist(),
+            )
+        ]
+
+
+def by_relation(context: StudyContext) -> pd.DataFrame:
+    """One row per relation; no rows where there is only one relation.
+
+    Returns:
+        `relation, n_validation, n_test`; `own_choice` and `others_choice` (cells; "" is no edit); on the test facts of
+        the relation the accuracy `as_trained`, `chosen` (under the edit of the study), and `held_out` (under the
+        choice of the others); `n_fixed` and `n_broken` under the edit of the study.
+    """
+    columns = ["relation", "n_validation", "n_test", "own_choice", "others_choice"]
+    columns += ["as_trained", "chosen", "held_out", "n_fixed", "n_broken"]
+    specs = _candidates(context)
+    if len({fact.relation for fact in context.facts}) < 2 or not specs:
+        return pd.DataFrame(columns=columns)
+    edits: dict[str, EditSpec | None] = {"": None} | {str(spec): spec for spec in specs}
+    known = context.store.scores(context.facts.split("validation"), edits, candidates=False)
+    totals = known.groupby(["relation", "edit"])[["score", "logprob"]].sum()
+    whole = known.groupby("edit")[["score", "logprob"]].sum()
+    sizes = known[known["edit"] == ""]["relation"].value_counts()
+    choices = {
+        relation: (_best(totals.loc[relation]), _best(whole - totals.loc[relation])) for relation in sorted(sizes.index)
+    }
+    wanted = {"", str(context.cell), *(others for _, others in choices.values())}
+    _ = context.scores  # with answers ranked, so that they are not scored again
+    tested = context.store.scores(
+        context.test, {name: spec for name, spec in edits.items() if name in wanted}, candidates=False
+    )
+    right = tested.pivot_table("correct", ["relation", "fact_id", "prompt_id"], "edit", aggfunc="first").astype(float)
+    rows = []
+    for relation, (own, others) in choices.items():
+        if relation not in right.index:
+            continue
+        here = right.loc[[relation]]
+        base, edit = here[""], here[str(context.cell)]
+        numbers = [base.mean(), edit.mean(), here[others].mean(), int((edit > base).sum()), int((edit < base).sum())]
+        rows.append([relation, int(sizes[relation]), len(here), own, others, *numbers])
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _candidates(context: StudyContext) -> list[EditSpec]:
+    """The best edits of the search by validation, the edit of the study among them."""
+    found = context.search
+    table = found.cells[(found.cells["split"] == "validation") & found.cells["kind"].isin(CHOSEN_KINDS)]
+    best = table.sort_values(["score", "loss"], ascending=[False, True], kind="stable")["cell"].head(CANDIDATES)
+    specs = [found.specs.get(name) or EditSpec.parse(name) for name in best]
+    return specs if context.cell in specs else [context.cell, *specs[: CANDIDATES - 1]]
+
+
+def _best(sums: pd.DataFrame) -> str:
+    """The best edit by score, then by log-probability; "" is no edit."""
+    return str(sums.sort_values(["score", "logprob"], ascending=False, kind="stable").index[0])
+
+
+def _numbers(table: pd.DataFrame, cell: str) -> dict[str, Any]:
+    """How many relations make the same choice, gain or lose, and the change under the choice of the other relations."""
+    gain = table["chosen"] - table["as_trained"]
+    weight = table["n_test"] / table["n_test"].sum()
+    return {
+        "n": len(table),
+        "choose_the_same": int((table["own_choice"] == cell).sum()),
+        "choose_no_edit": int((table["own_choice"] == "").sum()),
+        "others_choose_the_same": int((table["others_choice"] == cell).sum()),
+        "gain": int((gain > 0).sum()),
+        "lose": int((gain < 0).sum()),
+        "change_held_out": float((weight * (table["held_out"] - table["as_trained"])).sum()),
+        "largest_gain": str(table["relation"].iloc[int(gain.to_numpy().argmax())]),
+        "largest_loss": str(table["relation"].iloc[int(gain.to_numpy().argmin())]),
+    }

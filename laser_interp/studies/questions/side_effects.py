@@ -1,0 +1,54 @@
+"""What does the edit cost elsewhere? Perplexity of running text, where one was given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import pandas as pd
+
+from laser_interp.plots.names import plain_name
+from laser_interp.scoring.text_loss import perplexity
+from laser_interp.studies.context import StudyContext
+from laser_interp.studies.question import Answer, PageTable
+
+
+@dataclass(frozen=True)
+class SideEffects(Answer):
+    """Perplexity before and after."""
+
+    key: ClassVar[str] = "perplexity"
+    title: ClassVar[str] = "Side effects"
+
+    @classmethod
+    def ask(cls, context: StudyContext) -> Self | None:
+        if context.text is None:
+            return None
+        if context.cell.at is not None:
+            context.notes.append(
+                "the edit acts at chosen positions of prompts, which running text does not have: its perplexity is not "
+                "measured"
+            )
+            return None
+        rows = [
+            {"edit": name} | perplexity(context.model, context.text, edit)
+            for name, edit in (("base", None), ("laser", context.edit))
+        ]
+        return cls({"perplexity": pd.DataFrame(rows)}, {"perplexity": rows})
+
+    def lines(self) -> Sequence[str]:
+        before, after = (row["perplexity"] for row in self.numbers["perplexity"])
+        return [f"Perplexity of running text: {before:.2f} before, {after:.2f} after."]
+
+    def page_tables(self) -> Sequence[PageTable]:
+        rows = self.numbers["perplexity"]
+        return [
+            PageTable(
+                "perplexity",
+                "Side effects",
+                "Perplexity of running text: what the edit costs where no fact is asked for. Lower is better.",
+                ("edit", "perplexity", "tokens"),
+                [(plain_name(row["edit"]), row["perplexity"], row["n_tokens"]) for row in rows],
+            )
+        ]

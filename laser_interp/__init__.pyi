@@ -80,6 +80,8 @@ from .statistics.association import frequency_report as frequency_report
 from .statistics.classification import metrics as metrics
 from .statistics.comparison import Comparison as Comparison
 from .statistics.comparison import compare as compare
+from .statistics.decomposition import Decomposition as Decomposition
+from .statistics.decomposition import decompose as decompose
 from .statistics.mechanism import Mechanism as Mechanism
 from .statistics.mechanism import explain as explain
 from .statistics.paraphrases import robustness as robustness

@@ -3,6 +3,7 @@
 from laser_interp.plots.answer_categories import discarded_answers
 from laser_interp.plots.composition_steps import composition
 from laser_interp.plots.control_bars import controls
+from laser_interp.plots.decomposition_steps import decomposition
 from laser_interp.plots.edit_comparison import compared_edits
 from laser_interp.plots.frequency_panels import accuracy_by_frequency, rare_facts
 from laser_interp.plots.gradient_map import attribution_map
@@ -11,6 +12,7 @@ from laser_interp.plots.paraphrase_bars import robustness
 from laser_interp.plots.registry import FIGURES, draw, draw_all
 from laser_interp.plots.relation_changes import relations
 from laser_interp.plots.singular_values import spectrum
+from laser_interp.plots.slope_points import frequency_slopes
 from laser_interp.plots.style import WIDTHS, paper_style, style_of
 from laser_interp.plots.transfer_map import transfer
 
@@ -22,9 +24,11 @@ __all__ = [
     "compared_edits",
     "composition",
     "controls",
+    "decomposition",
     "discarded_answers",
     "draw",
     "draw_all",
+    "frequency_slopes",
     "loss_by_layer",
     "paper_style",
     "rare_facts",

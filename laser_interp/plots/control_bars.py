@@ -14,8 +14,8 @@ from laser_interp.plots.style import new_figure, palette
 CAPTION = (
     "Top-1 as trained, under LASER, and under its discarded part alone; then the controls from the best to the "
     "worst. Controls are other edits of the model, and the model as trained with generic words masked. Lines are "
-    "95 % intervals over subjects. For a control drawn several times, the bar is the mean of the draws, and dots "
-    "mark the lowest and highest draw."
+    "95 % intervals over subjects. For a control drawn several times, the bar is the mean of the draws, each "
+    "draw is a dot, and the line holds the spread between draws too."
 )
 
 
@@ -68,14 +68,16 @@ def controls(table: pd.DataFrame) -> Figure:
         capsize=1.5,
     )
     drawn = (order["n_draws"] > 1).to_numpy()
-    for name in ("accuracy_lowest", "accuracy_highest"):
-        ax.plot(order.loc[drawn, name], y[drawn], "o", color="0.15", markersize=1.6, markeredgewidth=0)
+    for at, row in zip(y, order.to_dict("records"), strict=True):
+        if row["n_draws"] > 1:
+            draws = np.asarray(row["draws"], float)
+            ax.plot(draws, np.full(len(draws), at), "o", color="0.15", markersize=1.4, markeredgewidth=0, alpha=0.6)
     base = float(table.loc[table["control"] == "base", "accuracy"].iloc[0])
     ax.axvline(base, color=colour[0], linewidth=0.6, linestyle="--", zorder=0)
     ax.set_yticks(y, [EDITS.get(name, name) for name in order["control"]], fontsize=6, linespacing=0.9)
     highest = float(np.nanmax(table[["accuracy", "accuracy_hi", "accuracy_highest"]].to_numpy(float)))
     ax.set_xlim(0, 1 if highest > 0.5 else 1.1 * highest)
-    drawn_often = ";\ndots: lowest and highest draw" if drawn.any() else ""
+    drawn_often = ";\ndots: draws" if drawn.any() else ""
     ax.set_xlabel(f"accuracy on test prompts\n(whiskers: 95 % interval{drawn_often})")
     return figure
 

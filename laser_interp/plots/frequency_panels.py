@@ -18,7 +18,8 @@ CAPTION = (
     "each originally right one. (c) Top-1 by frequency in bins of equal numbers of facts. (d) Among prompts "
     "answered wrong before, the share fixed; among those right before, the share broken. Bars are 95 % "
     "intervals over subjects (Wilson's, at the effective number of prompts). "
-    "An edit that ignores frequency also gives a slope in (a) and (b), but not in (d)."
+    "An edit that ignores frequency also gives a slope in all four, because frequent facts are nearer to being right: "
+    "slopes in nats (frequency_slopes) and an edit that is blind to frequency (the report) tell more."
 )
 
 

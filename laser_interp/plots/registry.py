@@ -10,6 +10,7 @@ from laser_interp.choices import names_with_suggestion
 from laser_interp.plots.answer_categories import discarded_answers
 from laser_interp.plots.composition_steps import composition
 from laser_interp.plots.control_bars import controls
+from laser_interp.plots.decomposition_steps import decomposition
 from laser_interp.plots.edit_comparison import compared_edits
 from laser_interp.plots.figure_functions import FigureFunction
 from laser_interp.plots.frequency_panels import accuracy_by_frequency, rare_facts
@@ -18,6 +19,7 @@ from laser_interp.plots.loss_by_layer import loss_by_layer
 from laser_interp.plots.paraphrase_bars import robustness
 from laser_interp.plots.relation_changes import relations
 from laser_interp.plots.singular_values import spectrum
+from laser_interp.plots.slope_points import frequency_slopes
 from laser_interp.plots.style import paper_style, style_of
 from laser_interp.plots.transfer_map import transfer
 
@@ -27,6 +29,8 @@ FIGURES: dict[str, FigureFunction] = {
     for function in (
         loss_by_layer,
         spectrum,
+        decomposition,
+        frequency_slopes,
         rare_facts,
         discarded_answers,
         controls,

@@ -6,6 +6,7 @@ tokens, its rank the worst rank of any of them, so that rank 1 means that greedy
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from laser_interp.progress import progress_bar
 from laser_interp.scoring.answer_rules import DETAILED_RULES, apply_rule
 from laser_interp.scoring.categories import Categories
 from laser_interp.scoring.engine import Engine
-from laser_interp.scoring.generic_words import generic_tokens
+from laser_interp.scoring.generic_words import GenericTokens, generic_tokens
 from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.storage.schemas import check
@@ -51,15 +52,47 @@ def _count_below(logits: Tensor, rows: Tensor, values: Tensor) -> Tensor:
 class _Statistics:
     """What is kept of the logits under one edit: one number per target or per place."""
 
-    def __init__(self, n_places: int, n_targets: int, top_k: int) -> None:
+    def __init__(self, n_places: int, n_targets: int, n_items: int, top_k: int) -> None:
         self.most_probable = np.zeros((n_places, top_k), dtype=np.int64)
         self.most_probable_p = np.zeros((n_places, top_k))
         self.top = np.zeros(n_places, dtype=np.int64)
         self.top_p = np.zeros(n_places)
         self.p_generic = np.zeros(n_places)
+        self.log_generic = np.full(n_places, -np.inf)  # of the most probable of them
         self.logprob = np.zeros(n_targets)
         self.rank = np.zeros(n_targets, dtype=np.int64)
         self.masked_rank = np.zeros(n_targets, dtype=np.int64)
+        self.margin = np.zeros(n_targets)
+        self.log_kind = np.full(n_items, -np.inf)
+
+
+@dataclass(frozen=True)
+class _FirstTokens:
+    """The first token of each item's answer: its log-probability, and whether it is a generic word."""
+
+    logprob: np.ndarray
+    is_generic: np.ndarray
+
+
+def _kind_tokens(first: np.ndarray, generic: GenericTokens, asked: TokenLookups) -> np.ndarray:
+    """`[n, 3]`, by place: (place, item, token) of the tokens with which answers of an item's kind begin, each once,
+    without generic words."""
+    pairs = np.unique(first, axis=0)
+    pairs = pairs[~generic.includes(pairs[:, 0], pairs[:, 1])]
+    table = np.column_stack([asked.prompt_place[pairs[:, 0]], pairs])
+    return table[np.argsort(table[:, 0], kind="stable")]
+
+
+def _margins(logits: Tensor, best: Any, at: Tensor, own: Tensor, values: Tensor) -> Tensor:
+    """By how much (nats) a token's logit exceeds the highest of all others, for each (row, token, its logit)."""
+    other = best.values[at]
+    leads = best.indices[at] == own
+    if bool(leads.any()):  # only where the token is the most probable one is the second looked for
+        rows, back = at[leads].unique(return_inverse=True)
+        without = logits[rows].scatter(1, best.indices[rows][:, None], -torch.inf)
+        other = other.clone()
+        other[leads] = without.max(-1).values[back]
+    return values - other
 
 
 class Scorer:
@@ -115,6 +148,7 @@ class Scorer:
         first = self.lookups.first_tokens()
         right = first[first[:, 2] == 1, :2]
         self._categories = Categories(right, first[:, :2], self.generic, model.d_vocab)
+        self._kind = _kind_tokens(first[:, :2], self.generic, self.lookups) if self.candidates else None
         self._fact_columns = self.facts.prompts_frame()
         self._engine: Engine | None = None
         self._word_of: dict[int, str] = {}
@@ -142,7 +176,8 @@ class Scorer:
         """
         refuse_inside_edit(self.model, "scoring")
         n_places = len(self.lookups.places)
-        statistics = {label: _Statistics(n_places, len(self.lookups.target_place), self.top_k) for label in edits}
+        sizes = (n_places, len(self.lookups.target_place), len(self.items), self.top_k)
+        statistics = {label: _Statistics(*sizes) for label in edits}
         labels = list(edits)
         total = len(labels) * n_places
         with progress_bar(total=total, desc="scoring", unit="read", disable=not progress) as bar:
@@ -202,6 +237,8 @@ class Scorer:
         if self._form_of_place is not None:
             absent = ~torch.from_numpy(self.generic.in_form[self._form_of_place[places]]).to(device)
             of_generic = of_generic.masked_fill(absent, -torch.inf)
+        if len(generic):
+            kept.log_generic[places] = (of_generic.max(-1).values - norm).cpu().double().numpy()
         kept.p_generic[places] = (of_generic - norm[:, None]).exp().sum(-1).cpu().numpy() if len(generic) else np.nan
 
         asked = self.lookups
@@ -217,8 +254,29 @@ class Scorer:
         # Ties count against the answer, so a constant or NaN output is never right; the answer itself counts once.
         rank = logits.shape[1] - _count_below(logits, at, values)
         ahead = ~(of_generic[at] < values[:, None]) & (own[:, None] != generic)
+        kept.margin[chosen] = _margins(logits, best, at, own, values).cpu().double().numpy()
+        if self._kind is not None:
+            self._sum_kinds(kept, self._kind, places, logits, norm)
         kept.rank[chosen] = rank.cpu().numpy()
         kept.masked_rank[chosen] = (rank - ahead.sum(-1)).cpu().numpy()
+
+    def _sum_kinds(self, kept: _Statistics, kind: np.ndarray, places: list[int], logits: Tensor, norm: Tensor) -> None:
+        """The log-probability of all first tokens of an item's kind of answer, generic words left out."""
+        place = np.array(places)
+        ends = np.searchsorted(kind[:, 0], [place, place + 1])
+        spans = [np.arange(start, stop) for start, stop in ends.T]
+        chosen = np.concatenate(spans)
+        if not len(chosen):
+            return
+        items, segment = np.unique(kind[chosen, 1], return_inverse=True)
+        rows = torch.from_numpy(np.repeat(np.arange(len(places)), [len(span) for span in spans])).to(logits.device)
+        tokens = torch.from_numpy(kind[chosen, 2]).to(logits.device)
+        values = (logits[rows, tokens] - norm[rows]).cpu().double().numpy()
+        highest = np.full(len(items), -np.inf)
+        np.maximum.at(highest, segment, values)
+        with np.errstate(invalid="ignore"):
+            total = np.bincount(segment, np.exp(values - highest[segment]), len(items))
+            kept.log_kind[items] = highest + np.log(total)
 
     def _gather(self, kept: _Statistics) -> dict[str, Any]:
         """From tokens to continuations to (fact, prompt) rows: columns by name."""
@@ -269,7 +327,8 @@ class Scorer:
             columns["top_answers"] = [[words[token] for token in row] for row in kept.most_probable[place].tolist()]
             columns["top_probs"] = kept.most_probable_p[place].tolist()
         columns["p_generic"] = kept.p_generic[place]
-        columns["generic_masked_logprob"] = best - np.log1p(-self._generic_of_others(kept, spelling, place))
+        begins = self._own_first_tokens(kept, spelling)
+        columns["generic_masked_logprob"] = best - np.log1p(-self._generic_of_others(kept, begins, place))
         columns["generic_masked_rank"] = best_masked
         columns["generic_masked_top1"] = best_masked <= 1
         columns["candidate_rank"] = candidate_rank.astype(float) if self.candidates else np.nan
@@ -286,6 +345,18 @@ class Scorer:
             columns["continuation_logprobs"] = [logprob[own].tolist() for own in of_item]
             columns["continuation_tokens"] = [asked.n_tokens[own].tolist() for own in of_item]
             columns["continuation_right"] = [is_answer[own].tolist() for own in of_item]
+        columns["generic_logprob"] = kept.log_generic[place]
+        columns["first_logprob"] = begins.logprob
+        columns["first_is_generic"] = begins.is_generic
+        columns["kind_logprob"] = np.nan
+        if self._kind is not None:  # the answer's own first token is of its kind, also where it is a generic word
+            own = np.where(begins.is_generic, begins.logprob, -np.inf)
+            columns["kind_logprob"] = np.logaddexp(kept.log_kind, own)
+        margin = np.full(n, np.inf)
+        np.minimum.at(margin, of_target, np.where(asked.target_is_answer, kept.margin, np.inf))
+        best_margin = np.full(n_items, -np.inf)
+        np.fmax.at(best_margin, item[is_answer], margin[is_answer])
+        columns["margin"] = np.where(all_nan, np.nan, best_margin)
         columns["n_answer_tokens"] = n_tokens.astype(np.int64)
         columns["logprob_per_token"] = best / n_tokens
         return columns
@@ -303,15 +374,20 @@ class Scorer:
         as_answer = np.isin(begins, begins[asked.is_answer])
         return ~as_answer & ~(logprob < best[asked.item])
 
-    def _generic_of_others(self, kept: _Statistics, spelling: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Probability of the generic words that are not the answer's own first token, below 1."""
+    def _own_first_tokens(self, kept: _Statistics, spelling: np.ndarray) -> _FirstTokens:
+        """Of each item, the first token of the best spelling of its answer."""
         asked = self.lookups
         first = np.flatnonzero(asked.target_is_first)
-        own = np.zeros(len(asked.item))
-        items = asked.item[asked.target_continuation[first]]
-        is_generic = self.generic.includes(items, asked.target_token[first])
-        own[asked.target_continuation[first]] = np.where(is_generic, np.exp(kept.logprob[first]), 0.0)
-        return np.clip(np.nan_to_num(kept.p_generic[place]) - own[spelling], 0.0, 1 - 1e-12)
+        of_continuation = np.zeros(len(asked.item), dtype=np.int64)
+        of_continuation[asked.target_continuation[first]] = first
+        chosen = of_continuation[spelling]
+        is_generic = self.generic.includes(np.arange(len(self.items)), asked.target_token[chosen])
+        return _FirstTokens(kept.logprob[chosen], is_generic)
+
+    def _generic_of_others(self, kept: _Statistics, begins: _FirstTokens, place: np.ndarray) -> np.ndarray:
+        """Probability of the generic words that are not the answer's own first token, below 1."""
+        own = np.where(begins.is_generic, np.exp(begins.logprob), 0.0)
+        return np.clip(np.nan_to_num(kept.p_generic[place]) - own, 0.0, 1 - 1e-12)
 
     def _words(self, tokens: np.ndarray) -> dict[int, str]:
         for token in set(tokens.ravel().tolist()) - self._word_of.keys():

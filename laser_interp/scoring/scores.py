@@ -47,12 +47,16 @@ def score(
         aliases), `rank` in the vocabulary (from 1, ties count against it), `top1`, `top5`, `top10`,
         `n_answer_tokens` and `logprob_per_token`. By the task's rule: `prediction`, `correct` and `score`. Of the most
         probable next token: its text `top_answer`, `top_prob` and `category` (as in `li.favoured_answers`, but without
-        candidates no answer is known to be of the same type). `p_generic` is the probability of all generic words.
+        candidates no answer is known to be of the same type). `p_generic` is the probability of all generic words, and
+        `generic_logprob` the log-probability of the most probable one.
         `generic_masked_rank`, `generic_masked_top1` and `generic_masked_logprob` hold after masking these words, but
-        the answer's own, where the answer begins. `candidate_rank` and `candidate_top1` (1.0 or 0.0) compare the
-        answer with those of its relation by `logprob`, and are NaN without candidates. Where facts have a `target_new`,
-        as those of CounterFact, `target_new_logprob` is its log-probability, and `prefers_true` (1.0 or 0.0) tells
-        whether the right answer is more probable.
+        the answer's own, where the answer begins. `first_logprob` is the log-probability of the answer's first token,
+        `first_is_generic` tells whether that is a generic word, and `kind_logprob` is the log-probability of all tokens
+        with which the relation's answers begin; `li.decompose` takes a change apart with them. `margin` is by how much
+        the answer's logits exceed the highest of all others (nats; above 0 where it is right). `candidate_rank` and
+        `candidate_top1` (1.0 or 0.0) compare the answer with those of its relation by `logprob`; without candidates,
+        these and `kind_logprob` are NaN. Where facts have a `target_new`, as those of CounterFact, `target_new_logprob`
+        is its log-probability, and `prefers_true` (1.0 or 0.0) tells whether the right answer is more probable.
 
     Raises:
         ValueError: no edits, or facts the tokenizer cannot represent.

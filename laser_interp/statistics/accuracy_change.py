@@ -10,6 +10,8 @@ from laser_interp.statistics.formatting import points
 from laser_interp.statistics.paired_scores import pair, reported
 from laser_interp.statistics.sign_flip import sign_flip_p
 
+FEW = 20  # subjects that changed; with fewer, skewed changes without an effect are called an effect too often
+
 
 @dataclass(frozen=True)
 class AccuracyChange:
@@ -47,7 +49,9 @@ class AccuracyChange:
     def verdict(self) -> str:
         """What the sample shows, in words."""
         if self.is_shown or self.is_loss:
-            return "a gain" if self.is_shown else "a loss"
+            few = self.n_changed < FEW
+            caution = f" (of {self.n_changed} subjects: p assumes changes as often up as down without an effect)"
+            return ("a gain" if self.is_shown else "a loss") + (caution if few else "")
         if self.n_changed and 2 * 0.5**self.n_changed > 1 - LEVEL:
             subjects = f"{self.n_changed} subjects" if self.n_changed > 1 else "one subject"
             return f"only {subjects} changed, too few to show anything"

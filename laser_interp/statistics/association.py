@@ -17,9 +17,12 @@ from laser_interp.choices import check_seed, whole_number
 from laser_interp.display import Drawable
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import AccuracyChange, accuracy_change
+from laser_interp.statistics.blind_edit import against_blind_edit
 from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
+from laser_interp.statistics.decomposition import changes_by_part
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative, paper_ratio
-from laser_interp.statistics.frequency_effect import PERMUTATIONS, POWER, frequency_effects
+from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects
+from laser_interp.statistics.frequency_slope import POWER, frequency_slopes, sensitivity
 from laser_interp.statistics.paired_scores import COUNTS, HALF, Counts, pair, reported, with_frequencies
 from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
 
@@ -46,17 +49,22 @@ class Association(Drawable):
             after, P(fixed | wrong before), P(broken | right before), each with a 95 % interval.
         cumulative: the paper's first plot: accuracy on facts of frequency ≤ N, before and after.
         paper_ratio: the paper's second plot: corrected ÷ originally correct in its three bins.
-        spearman: rank correlations with frequency, over facts: of the change in top-1, of the change
+        spearman: rank correlations with frequency, over facts, within relations: of the change in top-1, of the change
             in log-probability (where there is one), of being fixed among those wrong before, of being
             broken among those right before, or, without an edit, of accuracy; each with a 95 % interval, and
             with the p-value of a permutation of subjects.
         effects: odds ratios per tenfold frequency (for PMI: per nat), within relations, one row per effect; see
             `laser_interp.statistics.frequency_effect`. "frequency": the odds of being fixed, among prompts wrong
-            before. "confounders": the same, with subject and object frequency held fixed. "pmi": the same, by pointwise
-            mutual information of subject and object. "broken": the odds of being broken, among prompts right before.
-            "accuracy" (without an edit): the odds of being right. `n_left_out` counts prompts of relations that say
-            nothing: all or none of their prompts have the outcome, or their facts have one frequency. Where the data
-            cannot answer, `problem` says why.
+            before; a threshold effect, beside which `blind` must stand. "margin": the same, with the margin before the
+            edit held fixed. "pmi": the same, by pointwise mutual information of subject and object. "broken": the odds
+            of being broken, among prompts right before. "accuracy" (without an edit): the odds of being right.
+            `n_left_out` counts prompts of relations that say nothing: all or none of their prompts have the outcome, or
+            their facts have one frequency. Where the data cannot answer, `problem` says why.
+        slopes: the main result, one row an outcome: the slope per tenfold frequency within relations of the change of
+            log p(answer) ("whole") and of each of its parts, in nats, and of top-1, top-5 and top-10; see
+            `laser_interp.statistics.frequency_slope`. No threshold can fake a slope in nats.
+        blind: the odds ratio of being fixed beside that of an edit that is blind to frequency; see
+            `laser_interp.statistics.blind_edit`. None without an edit.
         relations: one row per relation: prompts, accuracy before and after, fixed and broken, and the rank
             correlation of being fixed with frequency within it: whether one relation carries the result.
         change: of top-1 accuracy; None without an edit.
@@ -72,6 +80,8 @@ class Association(Drawable):
     paper_ratio: pd.DataFrame
     spearman: pd.DataFrame
     effects: pd.DataFrame
+    slopes: pd.DataFrame
+    blind: Mapping[str, Any] | None
     relations: pd.DataFrame
     change: AccuracyChange | None
     baseline: str
@@ -102,6 +112,13 @@ class Association(Drawable):
         p = self.effect("frequency" if self.edit is not None else "accuracy")["p"]
         return None if pd.isna(p) else float(p)
 
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        """What would have to be true of the counts for the slope to mean something else; see
+        `laser_interp.statistics.frequency_slope.sensitivity`."""
+        main = self.slope("whole" if "whole" in set(self.slopes["of"]) else "top1")
+        return sensitivity(self.rows, float(main["slope"]))
+
     def effect(self, name: str) -> pd.Series:
         """One row of `effects`.
 
@@ -113,10 +130,16 @@ class Association(Drawable):
             raise KeyError(f"no effect {name!r}: there are {', '.join(self.effects['effect'])}")
         return rows.iloc[0]
 
-    def detectable(self, name: str = "frequency") -> float:
-        """The odds ratio per tenfold frequency (or its inverse) that a sample like this one shows at the 5 % level
-        with a power of 80 %; NaN where the data cannot answer."""
-        return float(self.effect(name)["least_odds_ratio"])
+    def slope(self, name: str = "whole") -> pd.Series:
+        """One row of `slopes`.
+
+        Raises:
+            KeyError: it was not asked for.
+        """
+        rows = self.slopes[self.slopes["of"] == name]
+        if rows.empty:
+            raise KeyError(f"no slope of {name!r}: there are {', '.join(self.slopes['of'])}")
+        return rows.iloc[0]
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -140,16 +163,19 @@ class Association(Drawable):
         for name, row in self.spearman.iterrows():
             what, among = _CORRELATED[str(name)]
             add(f"Spearman, {what}", among, "", (row["rho"], row["lo"], row["hi"]), row["p"], row["n"], "")
+        for row in self.slopes.to_dict("records"):
+            of = f"slope of {row['of']} per tenfold frequency, {row['unit']}"
+            n = 0 if pd.isna(row["n_facts"]) else row["n_facts"]
+            add(of, "all facts", "relation", (row["slope"], row["lo"], row["hi"]), row["p"], n, row["problem"])
+            for end in ("up", "down"):
+                least = (row[f"least_{end}"], np.nan, np.nan)
+                add(f"{of}: least shown with power {POWER:g}", "all facts", "relation", least, np.nan, n, "")
         for row in self.effects.to_dict("records"):
             of = " per unit of PMI" if row["effect"] == "pmi" else " per tenfold frequency"
-            adjusted = "relation, subject and object frequency" if row["effect"] == "confounders" else "relation"
+            adjusted = {"margin": "relation and margin before"}.get(row["effect"], "relation")
             values = (row["odds_ratio"], row["odds_lo"], row["odds_hi"])
             what = (f"odds ratio of {row['outcome']}{of}", row["among"], adjusted)
             add(*what, values, row["p"], row["n_prompts"] - row["n_left_out"], row["problem"])
-            if row["effect"] in ("frequency", "accuracy") and not pd.isna(row["least_odds_ratio"]):
-                least = (row["least_odds_ratio"], np.nan, np.nan)
-                quantity = f"least odds ratio shown with power {POWER:g}"
-                add(quantity, row["among"], adjusted, least, np.nan, row["n_prompts"] - row["n_left_out"], "")
         return pd.DataFrame(rows).assign(unit=self.unit, source=self.source)
 
     @cached_property
@@ -312,6 +338,8 @@ def _associated(
         paper_ratio=paper_ratio(rows),
         spearman=_correlations(rows, permuted),
         effects=frequency_effects(rows, **permuted),
+        slopes=frequency_slopes(rows, _outcomes(rows), **permuted),
+        blind=None if edit is None else against_blind_edit(rows, **permuted),
         relations=_by_relation(rows),
         change=None if edit is None else accuracy_change(rows, seed=options.seed),
         baseline=baseline,
@@ -325,16 +353,22 @@ def _associated(
 
 
 def _correlations(rows: pd.DataFrame, permuted: Mapping[str, Any]) -> pd.DataFrame:
-    """Over facts: a fact's prompts share its frequency, so each fact is one observation."""
+    """Over facts, within relations: a fact's prompts share its frequency, so each fact is one observation."""
 
     def over_facts(chosen: pd.DataFrame, values: Any) -> dict[str, float]:
         facts = (
             chosen.assign(value=np.asarray(values, float))
             .groupby("fact_id", sort=True)
-            .agg(subject=("subject", "first"), n_both=("n_both", "first"), value=("value", "mean"))
+            .agg(
+                subject=("subject", "first"),
+                relation=("relation", "first"),
+                n_both=("n_both", "first"),
+                value=("value", "mean"),
+            )
         )
         facts = facts[facts["value"].notna()]  # infinite values have a rank
-        columns = (facts["n_both"].to_numpy(float), facts["value"].to_numpy(float), facts["subject"].to_numpy())
+        columns = (facts["n_both"].to_numpy(float), facts["value"].to_numpy(float))
+        columns += (facts["subject"].to_numpy(), facts["relation"].to_numpy())
         return spearman_over_facts(*columns, level=LEVEL, **permuted)
 
     if "top1_after" not in rows.columns:
@@ -347,6 +381,18 @@ def _correlations(rows: pd.DataFrame, permuted: Mapping[str, Any]) -> pd.DataFra
         if chosen["fact_id"].nunique() >= 3:
             found[name] = over_facts(chosen, chosen[name])
     return pd.DataFrame(found).T
+
+
+def _outcomes(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What may have a slope: the change of log p(answer) and of its parts, and of top-1, top-5 and top-10."""
+    out: dict[str, np.ndarray] = {}
+    if "logprob_after" in rows.columns:
+        out["whole"] = _difference(rows["logprob_after"], rows["logprob_before"])
+        out |= changes_by_part(rows)
+    for name in ("top1", "top5", "top10"):
+        if f"{name}_after" in rows.columns:
+            out[name] = rows[f"{name}_after"].to_numpy(float) - rows[f"{name}_before"].to_numpy(float)
+    return out or {"top1": rows["top1_before"].to_numpy(float)}
 
 
 def _difference(after: pd.Series, before: pd.Series) -> np.ndarray:

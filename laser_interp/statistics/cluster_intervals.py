@@ -8,6 +8,7 @@ percentile bootstrap over subjects covers as little as 52 % with few subjects (d
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,20 @@ class Clusters:
         half_width = _quantile(n_subjects, level) * np.sqrt(_variance(sums, size, n_subjects))
         return mean, float(mean - half_width), float(mean + half_width)
 
+    def difference(self, values: np.ndarray, level: float = LEVEL) -> tuple[float, float, float, float]:
+        """Mean of numbers that are no shares, with its interval and p-value: Student's t, robust to clusters."""
+        from scipy.stats import t
+
+        sums, size = self.sums(values), self.sums(np.ones(len(values)))
+        mean = float(sums.sum() / size.sum())
+        if self.n < FEWEST:
+            return mean, *_NO_ENDS, float("nan")
+        error = float(np.sqrt(_variance(sums, size, self.n)))
+        if error == 0:
+            return mean, mean, mean, 1.0 if mean == 0 else 0.0
+        half_width = _quantile(self.n, level) * error
+        return mean, mean - half_width, mean + half_width, float(2 * t.sf(abs(mean) / error, self.n - 1))
+
     def change(self, before: np.ndarray, after: np.ndarray, level: float = LEVEL) -> Interval:
         """Mean of after minus before: Tango's interval where both are 0/1, else as `mean`."""
         before, after = before.astype(float), after.astype(float)
@@ -127,13 +142,14 @@ def _tango(fixed: float, broken: float, n: float, z: float) -> tuple[float, floa
         variance = n * (2 * q + delta * (1 - delta))
         return (fixed - broken - n * delta) / np.sqrt(max(variance, 1e-12))
 
+    from scipy.optimize import brentq
+
     ends = []
     for side in (-1.0, 1.0):
         inside, outside = (fixed - broken) / n, side * (1 - 1e-9)
-        for _ in range(50):
-            middle = (inside + outside) / 2
-            inside, outside = (inside, middle) if abs(statistic(middle)) > z else (middle, outside)
-        ends.append(float((inside + outside) / 2))
+        within = abs(statistic(outside)) <= z  # nothing bounds it on this side
+        end: Any = outside if within else brentq(lambda delta: abs(statistic(delta)) - z, inside, outside, xtol=1e-12)
+        ends.append(float(end))
     return ends[0], ends[1]
 
 

@@ -16,16 +16,15 @@ from laser_interp.statistics.conditional_logistic import ConditionalLogistic
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, comparable
 
 PERMUTATIONS = 1999
-POWER = 0.8
 # What each effect asks: the outcome, and among which prompts.
 EFFECTS: dict[str, tuple[str, str]] = {
     "frequency": ("fixed", "wrong before"),
-    "confounders": ("fixed", "wrong before"),
+    "margin": ("fixed", "wrong before"),
     "pmi": ("fixed", "wrong before"),
     "broken": ("broken", "right before"),
     "accuracy": ("right", "all"),
 }
-_COLUMNS = ["effect", "outcome", "among", "odds_ratio", "odds_lo", "odds_hi", "p", "least_odds_ratio", "n_prompts"]
+_COLUMNS = ["effect", "outcome", "among", "odds_ratio", "odds_lo", "odds_hi", "p", "n_prompts"]
 _COLUMNS += ["n_events", "n_facts", "n_subjects", "n_left_out", "problem"]
 
 
@@ -49,7 +48,8 @@ def frequency_effects(
     among = {"wrong before": rows[~right], "right before": rows[right], "all": rows.assign(right=right)}
     known = {"n_subject", "n_object"} <= set(rows.columns)
     if effects is None:
-        with_edit = ["frequency", *(["confounders", "pmi"] if known else []), "broken"]
+        with_margin = ["margin"] if "margin_before" in rows.columns else []
+        with_edit = ["frequency", *with_margin, *(["pmi"] if known else []), "broken"]
         effects = with_edit if "fixed" in rows.columns else ["accuracy"]
     found = []
     for effect in effects:
@@ -87,7 +87,7 @@ def _effect(
     model = ConditionalLogistic(facts)
     coefficient = model.estimate()
     lo, hi = model.interval(permutations, coefficient, level)
-    row |= {"odds_lo": _exp(lo), "odds_hi": _exp(hi), "least_odds_ratio": _least(permutations, model)}
+    row |= {"odds_lo": _exp(lo), "odds_hi": _exp(hi)}
     if np.isinf(coefficient):
         more = "frequent" if coefficient > 0 else "rare"
         problem = f"every fact that was {outcome} is at least as {more} as every other of its relation"
@@ -101,32 +101,26 @@ def _facts(chosen: pd.DataFrame, outcome: str, effect: str) -> Comparable | None
     facts = chosen.drop_duplicates("fact_id").set_index("fact_id")[["relation", "subject", "n_both", *known]]
     of_fact = chosen.groupby("fact_id", sort=True)[outcome]
     facts = facts.sort_index().assign(n=of_fact.size(), events=of_fact.sum())
+    if effect == "margin":
+        facts["margin"] = chosen.groupby("fact_id", sort=True)["margin_before"].mean()
+        facts = facts[np.isfinite(facts["margin"])]
     if effect == "pmi":
         logs = (np.log(facts[c].clip(lower=1)) for c in ("n_subject", "n_object"))
         x = np.log(facts["n_both"] + 0.5) - sum(logs)
     else:
         x = np.log10(1 + facts["n_both"])
-    if effect == "confounders":
+    if effect == "margin":
         x = _unexplained(x, facts)
     relation, subject, n, events = (facts[c].to_numpy() for c in ("relation", "subject", "n", "events"))
     return comparable(relation, subject, np.asarray(x, float), n, events)
 
 
 def _unexplained(x: pd.Series, facts: pd.DataFrame) -> pd.Series:
-    """The part of x that subject and object frequency do not predict, by least squares within relations."""
-    logs = pd.DataFrame({c: np.log(facts[c].clip(lower=1)) for c in ("n_subject", "n_object")})
-    centred = [v - v.groupby(facts["relation"]).transform("mean") for v in (x, logs["n_subject"], logs["n_object"])]
-    design = np.stack([np.asarray(v, float) for v in centred[1:]], axis=1)
-    coefficients = np.linalg.lstsq(design, np.asarray(centred[0], float), rcond=None)[0]
-    return (x - logs.to_numpy() @ coefficients).round(10)
-
-
-def _least(permutations: Permutations, model: ConditionalLogistic) -> float:
-    """The odds ratio per unit of x that a sample like this one shows at the 5 % level with power `POWER`."""
-    from scipy.stats import norm
-
-    error = np.sqrt(permutations.variance) / model.score(0.0)[1]
-    return _exp(float((norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) * error))
+    """The part of x that the margin before the edit does not predict, by least squares within relations."""
+    frequency, margin = (v - v.groupby(facts["relation"]).transform("mean") for v in (x, facts["margin"]))
+    spread = float((margin**2).sum())
+    slope = float((frequency * margin).sum()) / spread if spread > 0 else 0.0
+    return (x - slope * facts["margin"]).round(10)
 
 
 def _exp(value: float) -> float:

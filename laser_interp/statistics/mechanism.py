@@ -1,22 +1,40 @@
-"""Why did an edit change accuracy? Three explanations, each with the numbers that speak for or against it.
+"""Why did an edit change the answers? The parts of the change in nats, beside controls that show what they mean.
 
-1. Generic words were suppressed ("the", "a"): then forbidding them in the model as trained, or deleting the matrix,
-   does about as well, and their probability falls. Chen, Bruna & Bietti (ICLR 2025, arXiv 2406.03068) find that late
-   feed-forward layers learn such words, and that truncation lowers them.
-2. The right answer gained on its rivals: then accuracy also rises with generic words always forbidden, and the right
-   answer is first among its relation's answers more often.
-3. Chance: then the change is one that the sample cannot show.
+1. Generic words lost probability ("the", "a"): then most of the gain in log-probability is that part. Chen, Bruna &
+   Bietti (ICLR 2025, arXiv 2406.03068) find that late feed-forward layers learn such words, and that truncation lowers
+   them. Forbidding them in the model as trained, or lowering them there by as much as the edit does, shows what this
+   alone would give.
+2. Answers of the right kind gained on all others, or the right answer gained on its rivals of the same kind.
+3. Chance: then no part changes by more than the sample can tell from none.
+
+The verdict comes from the parts (`laser_interp.statistics.decomposition`), in which no threshold is involved.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
 from laser_interp.statistics.accuracy_change import AccuracyChange, change
-from laser_interp.statistics.formatting import points
+from laser_interp.statistics.cluster_intervals import Clusters
+from laser_interp.statistics.decomposition import PARTS, WHOLE, Decomposition, decompose
+from laser_interp.statistics.formatting import interval, points
 from laser_interp.statistics.paired_scores import reported
 
-MOST = 0.5  # this share of a gain, or more, counts as most of it
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference of log-probabilities, in nats, with its 95 % interval over subjects."""
+
+    change: float
+    lo: float
+    hi: float
+
+    def __str__(self) -> str:
+        return f"{interval(self.change, self.lo, self.hi, '+.3f')} nats"
 
 
 @dataclass(frozen=True)
@@ -24,72 +42,90 @@ class Mechanism:
     """What speaks for each explanation of a change.
 
     Attributes:
+        parts: the change of log p(answer), taken apart.
         edit: the change of top-1 accuracy by the edit.
         masked_base: the change by forbidding generic words in the model as trained, without any edit.
+        dose: the change by lowering the logits of generic words in the model as trained, by so many nats
+            (`dose_nats`) that their probability is that under the edit; None where it cannot be told.
+        overlap: (how many of the prompts that the edit fixes are fixed by forbidding generic words too, how many it
+            fixes).
         with_masks: the change by the edit with generic words forbidden before and after it.
         among_answers: the change of how often the right answer is first among its relation's; None where answers were
             not ranked.
         zeroed: the change by deleting the matrix; None where that was not scored.
-        over_zeroed: the change from the deleted matrix to the edit; None where that was not scored.
+        over_zeroed: the change of log p(answer) from the deleted matrix to the edit; None where that was not scored.
+        over_zeroed_masked: the same with generic words forbidden.
         p_generic: mean probability of generic words before and after.
-        masked_loss: loss with generic words forbidden, before and after.
     """
 
+    parts: Decomposition
     edit: AccuracyChange
     masked_base: AccuracyChange
+    dose: AccuracyChange | None
+    dose_nats: float
+    overlap: tuple[int, int]
     with_masks: AccuracyChange
     among_answers: AccuracyChange | None
     zeroed: AccuracyChange | None
-    over_zeroed: AccuracyChange | None
+    over_zeroed: Difference | None
+    over_zeroed_masked: Difference | None
     p_generic: tuple[float, float]
-    masked_loss: tuple[float, float]
 
     @property
     def chance(self) -> bool:
-        """Whether chance is enough to explain the change: it is neither a gain nor a loss that the sample can show."""
-        return not self.edit.is_shown and not self.edit.is_loss
+        """Whether neither accuracy nor log-probability changes by more than the sample can tell from none."""
+        whole = self.parts.part(WHOLE)
+        return not self.edit.is_shown and not self.edit.is_loss and not (whole["lo"] > 0 or whole["hi"] < 0)
 
     @property
     def suppression(self) -> bool:
-        """Whether forbidding generic words alone gives most of the gain, and the edit lowers their probability."""
-        enough = self.masked_base.is_shown and self.masked_base.change >= MOST * self.edit.change
-        return self.edit.is_shown and enough and self.p_generic[1] < self.p_generic[0]
+        """Whether most of the gain in log-probability is what generic words lost."""
+        return self.parts.is_most("generic")
 
     @property
     def rivals(self) -> bool:
-        """Whether the right answer gains on rivals that are not generic words."""
-        shown = [found for found in (self.with_masks, self.among_answers) if found is not None and found.is_shown]
-        return self.edit.is_shown and bool(shown)
+        """Whether the right answer gains on rivals of the same kind, or where these are not known, on all others."""
+        return self.parts.gains("rivals" if "rivals" in self.parts.names else "others")
+
+    @property
+    def kind(self) -> bool:
+        """Whether answers of the right kind gain on all others."""
+        return "kind" in self.parts.names and self.parts.gains("kind")
 
     @property
     def low_rank_matters(self) -> bool:
-        """Whether the edit gains, deleting the whole matrix shows no gain, and the edit is better than deleting it by
-        more than chance: the interesting case."""
-        if self.zeroed is None or self.over_zeroed is None:
-            return False
-        return self.edit.is_shown and not self.zeroed.is_shown and self.over_zeroed.is_shown
+        """Whether the edit gains log-probability, and more of it than deleting the whole matrix does."""
+        return self.over_zeroed is not None and self.over_zeroed.lo > 0 and self.parts.gains(WHOLE)
 
     @property
     def verdict(self) -> str:
-        """Which explanations the data support, in words."""
+        """What the parts show, in words."""
         if self.chance:
             return "Chance is enough to explain the change."
-        if self.edit.is_loss:
-            return "The edit loses accuracy, by more than chance: there is no gain to explain."
-        names = [
-            name
-            for name, holds in (
-                ("generic words were suppressed", self.suppression),
-                ("the right answer gained on its rivals", self.rivals),
-            )
-            if holds
-        ]
-        if not names:
-            return "The gain is not chance, and neither suppressed generic words nor weaker rivals explain it."
-        text = f"The data support that {' and that '.join(names)}."
+        whole = self.parts.part(WHOLE)
+        if whole["hi"] < 0:
+            lost = min(self.parts.names, key=lambda name: float(self.parts.part(name)["change"]))
+            text = f"The answers lose log-probability, most of it as {PARTS[lost]}"
+            return f"{text}, although accuracy rises." if self.edit.is_shown else f"{text}."
+        if not self.parts.gains(WHOLE):
+            if self.edit.is_loss:
+                return "Accuracy falls, by more than chance, while the answers' log-probability does not show a change."
+            return "Accuracy rises, but the answers' log-probability does not: a threshold effect."
+        most = [name for name in self.parts.names if self.parts.is_most(name)]
+        also = [name for name in self.parts.names if self.parts.gains(name) and name not in most]
+        share = "" if not most else f" ({self.parts.part(most[0])['share']:.0%})"
+        text = (
+            f"Most of the gain{share} is {' and '.join(PARTS[name] for name in most)}"
+            if most
+            else "No part is most of the gain"
+        )
+        if also:
+            text += f"; {' and '.join(PARTS[name] for name in also)} also {'gains' if len(also) == 1 else 'gain'}"
+        if self.over_zeroed is None:
+            return f"{text}."
         if self.low_rank_matters:
-            text += " Deleting the whole matrix does not help, so what is kept of it matters: the interesting case."
-        return text
+            return f"{text}. What is kept of the matrix is worth {self.over_zeroed} over deleting it."
+        return f"{text}. What is kept of the matrix shows no worth over deleting it ({self.over_zeroed})."
 
     def __str__(self) -> str:
         return "\n".join(self.sentences())
@@ -97,20 +133,25 @@ class Mechanism:
     def sentences(self) -> list[str]:
         """The numbers for each explanation, one sentence each, and the verdict last."""
         before, after = self.p_generic
-        loss_before, loss_after = self.masked_loss
-        lines = [
-            f"Chance: {self.edit}.",
-            f"Generic words: forbidding them in the model as trained, without any edit, {_points(self.masked_base)}; "
-            f"under the edit their probability goes from {before:.3f} to {after:.3f}.",
-        ]
-        if self.zeroed is not None:
-            lines.append(f"The whole matrix: deleting it {_points(self.zeroed)}.")
+        n_also, n_fixed = self.overlap
+        generic = (
+            f"Generic words: under the edit their probability goes from {before:.3f} to {after:.3f}. Forbidding them "
+            f"in the model as trained, without any edit, {_points(self.masked_base)}"
+        )
+        if self.dose is not None:
+            generic += f"; lowering them there as far as the edit does (by {self.dose_nats:.2f} nats) "
+            generic += _points(self.dose)
+        if n_fixed:
+            generic += f". Of the {n_fixed} prompts that the edit fixes, forbidding them fixes {n_also} too"
         rivals = f"Rivals: with generic words forbidden before and after, the edit {_points(self.with_masks)}"
         if self.among_answers is not None:
-            rivals += f"; with only its relation's answers allowed, the edit {_points(self.among_answers)}"
-        lines.append(
-            f"{rivals}; the loss with generic words forbidden goes from {loss_before:.3f} to {loss_after:.3f}."
-        )
+            rivals += f"; with only its relation's answers allowed, it {_points(self.among_answers)}"
+        lines = [f"Right answers: {self.edit}.", self.parts.paragraph, f"{generic}.", f"{rivals}."]
+        if self.zeroed is not None and self.over_zeroed is not None:
+            lines.append(
+                f"The whole matrix: deleting it {_points(self.zeroed)}. The edit is worth {self.over_zeroed} more than "
+                f"deleting it, and {self.over_zeroed_masked} with generic words forbidden."
+            )
         return [*lines, self.verdict]
 
 
@@ -119,7 +160,7 @@ def _points(found: AccuracyChange) -> str:
 
 
 def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base", seed: int = 0) -> Mechanism:
-    """Which of three explanations of a change the scores support.
+    """Which explanations of a change the scores support.
 
     Args:
         scores: from `li.score`, under the baseline and the edit, and under "zeroed" where that was scored; where it
@@ -129,11 +170,12 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
     Example:
         >>> scores = li.score(model, facts, {"base": None, "laser": laser, "zeroed": li.zeroed(model, "3.in")})
         >>> print(li.explain(scores).verdict)
-        The data support that generic words were suppressed...
+        Most of the gain (...) is generic words...
     """
     scores = reported(scores)
-    labels = set(scores["edit"])
+    keys = ["fact_id", "prompt_id"]
     before, after = (scores[scores["edit"] == label] for label in (baseline, edit))
+    parts = decompose(scores, edit=edit, baseline=baseline)
 
     def of(rows: pd.DataFrame, column: str, label: str) -> pd.DataFrame:
         right = rows[column].astype(bool)
@@ -143,15 +185,54 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
         both = pd.concat([of(then, other, baseline), of(rows, column, edit)], ignore_index=True)
         return change(both, baseline=baseline, edit=edit, seed=seed)
 
+    p_generic = (float(before["p_generic"].mean()), float(after["p_generic"].mean()))
+    dosed, nats = _dosed(before, p_generic[1])
     ranked = bool(before["candidate_rank"].notna().all() and after["candidate_rank"].notna().all())
     zeroed = scores[scores["edit"] == "zeroed"]
+    fixed = after.set_index(keys)["correct"].reindex(pd.MultiIndex.from_frame(before[keys])).to_numpy(bool)
+    fixed = fixed & ~before["correct"].to_numpy(bool)
+    masked = before["generic_masked_top1"].to_numpy(bool)
     return Mechanism(
+        parts=parts,
         edit=between(after, "correct", before, "correct"),
         masked_base=between(before, "generic_masked_top1", before, "correct"),
+        dose=None if dosed is None else between(dosed, "correct", before, "correct"),
+        dose_nats=nats,
+        overlap=(int((fixed & masked).sum()), int(fixed.sum())),
         with_masks=between(after, "generic_masked_top1", before, "generic_masked_top1"),
         among_answers=between(after, "candidate_top1", before, "candidate_top1") if ranked else None,
-        zeroed=between(zeroed, "correct", before, "correct") if "zeroed" in labels else None,
-        over_zeroed=between(after, "correct", zeroed, "correct") if "zeroed" in labels else None,
-        p_generic=(float(before["p_generic"].mean()), float(after["p_generic"].mean())),
-        masked_loss=tuple(-float(rows["generic_masked_logprob"].mean()) for rows in (before, after)),  # type: ignore[arg-type]
+        zeroed=between(zeroed, "correct", before, "correct") if len(zeroed) else None,
+        over_zeroed=_difference(after, zeroed, "logprob") if len(zeroed) else None,
+        over_zeroed_masked=_difference(after, zeroed, "generic_masked_logprob") if len(zeroed) else None,
+        p_generic=p_generic,
     )
+
+
+def _dosed(base: pd.DataFrame, wanted: float) -> tuple[pd.DataFrame | None, float]:
+    """The unedited model's scores with the logits of generic words lowered by a constant, so that their mean
+    probability is as wanted; and that constant, in nats. None where they need not be lowered, or cannot."""
+    from scipy.optimize import brentq
+
+    share = base["p_generic"].to_numpy(float)
+    if not np.isfinite(share).all() or "generic_logprob" not in base.columns or not 0 < wanted < share.mean():
+        return None, 0.0
+
+    def left(nats: float) -> np.ndarray:
+        lowered = share * np.exp(-nats)
+        return lowered / (1 - share + lowered)
+
+    nats: Any = brentq(lambda c: float(left(c).mean()) - wanted, 0.0, 60.0)
+    ahead = base["first_logprob"] <= base["generic_logprob"] - nats
+    return base.assign(correct=base["generic_masked_top1"].astype(bool) & ~ahead), float(nats)
+
+
+def _difference(rows: pd.DataFrame, other: pd.DataFrame, column: str) -> Difference:
+    """Mean of one edit's log-probabilities minus another's."""
+    keys = ["fact_id", "prompt_id"]
+    there = other.set_index(keys)[column].reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy(float)
+    with np.errstate(invalid="ignore"):
+        values = rows[column].to_numpy(float) - there
+    finite = np.isfinite(values)
+    if not finite.any():
+        return Difference(*(float("nan"),) * 3)
+    return Difference(*Clusters(rows["subject"][finite]).difference(values[finite])[:3])

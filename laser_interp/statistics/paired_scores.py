@@ -15,6 +15,8 @@ def reported(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores["split"] == "test"] if "test" in set(scores["split"]) else scores
 
 
+_VALUES = ("top1", "top5", "top10", "logprob", "generic_masked_logprob", "first_logprob", "kind_logprob", "margin")
+
 Counts = pd.DataFrame | pd.Series | Mapping[str, float]  # a table, or n_both by fact_id
 
 
@@ -76,7 +78,7 @@ def pair(scores: pd.DataFrame, counts: Counts | None, *, baseline: str, edit: st
     # Right by the task's rule; without another rule that is top-1.
     if "correct" in scores.columns:
         scores = scores.assign(top1=scores["correct"])
-    values = ["top1", "top10", "logprob"]
+    values = [column for column in _VALUES if column in scores.columns]
     before = scores.loc[scores["edit"] == baseline, [*keys, "subject", "relation", "frequency", *values]]
     after = scores.loc[scores["edit"] == edit, [*keys, *values]]
     for name, frame in ((baseline, before), (edit, after)):

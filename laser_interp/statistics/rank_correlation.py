@@ -18,9 +18,19 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman_over_facts(
-    x: np.ndarray, y: np.ndarray, subject: np.ndarray, *, n_permutations: int, seed: int, level: float
+    x: np.ndarray,
+    y: np.ndarray,
+    subject: np.ndarray,
+    relation: np.ndarray | None = None,
+    *,
+    n_permutations: int,
+    seed: int,
+    level: float,
 ) -> dict[str, float]:
     """Spearman's rho over facts, the p-value of a permutation of subjects, and an interval.
+
+    Facts are ranked within their relation, and the ranks of all relations are pooled as shares of their relation; facts
+    of different relations are not compared.
 
     The interval is Fisher's, with the larger of two standard errors: the jackknife's over subjects, and the spread
     under permutation. Infinite values keep their rank. If the p-value does not reject 0, 0 is inside.
@@ -30,14 +40,23 @@ def spearman_over_facts(
     """
     from scipy.stats import rankdata, t
 
-    out = {"rho": spearman(x, y), "lo": np.nan, "hi": np.nan, "p": np.nan, "n": float(len(x))}
-    if not np.isfinite(out["rho"]):
+    out = {"rho": np.nan, "lo": np.nan, "hi": np.nan, "p": np.nan, "n": float(len(x))}
+    if len(x) < 3:
         return out
     codes = np.unique(subject, return_inverse=True)[1]
-    order = np.argsort(codes, kind="stable")
-    codes, u, v = codes[order], rankdata(x)[order], rankdata(y)[order]
+    of = np.zeros(len(x), dtype=int) if relation is None else np.unique(relation, return_inverse=True)[1]
+    order = np.lexsort((codes, of))
+    codes, of, x, y = codes[order], of[order], x[order], y[order]
+    u, v = np.zeros(len(x)), np.zeros(len(x))
+    for members in np.split(np.arange(len(x)), np.flatnonzero(np.diff(of)) + 1):
+        for ranks, values in ((u, x), (v, y)):
+            ranks[members] = rankdata(values[members]) / len(members)
+            ranks[members] -= ranks[members].mean()
+    if not (u @ u > 1e-12 and v @ v > 1e-12):
+        return out
+    out["rho"] = float(u @ v / np.sqrt((u @ u) * (v @ v)))
     equal = np.ones(len(u))
-    facts = Comparable(np.zeros(len(u), dtype=int), codes, u, equal, v, equal, v - v.mean(), len(u))
+    facts = Comparable(of, codes, u, equal, v, equal, v, len(u))
     permutations = Permutations.of(facts, min(n_permutations, PERMUTATIONS), seed)
     if permutations.variance <= 0 or permutations.least_p > 1 - level:
         return out

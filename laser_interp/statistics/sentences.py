@@ -1,7 +1,7 @@
 """What was found, in words. Numbers come in; nothing is computed here.
 
-Each sentence is chosen from the direction of a result, its size and its certainty. A paragraph has six sentences at
-most: what changed, for which facts, how sure that is, and what could have been missed. The rest is in the tables.
+Each sentence is chosen from the direction of a result, its size and its certainty. A paragraph says what changed, for
+which facts, in nats and then in shares, how sure that is, and what could have been missed. The rest is in the tables.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.statistics.cluster_intervals import LEVEL
+from laser_interp.statistics.decomposition import PARTS
 from laser_interp.statistics.formatting import interval, odds_ratio, p_value, points
 
 NOTHING_SHOWN = "no association that this sample can show"
@@ -41,7 +42,6 @@ def _accuracy_alone(a: Any, over: str) -> list[str]:
     return [
         f"{over}, {known}",
         _odds(effect, of, "frequent facts are right more often", "rare facts are right more often"),
-        "" if is_shown(effect["p"]) else _missed(effect),
         _CAUSE,
     ]
 
@@ -50,32 +50,106 @@ _CAUSE = "This is an association: facts that differ in frequency differ in other
 
 
 def _gains(a: Any, over: str) -> list[str]:
-    main = a.effect("frequency")
+    slopes = {row["of"]: row for row in a.slopes.to_dict("records")}
     return [
         f"{over}, {a.change}.",
-        _pattern(a.spearman.loc["top1"]),
-        _odds(
-            main, "a wrong answer being fixed", "frequent facts are fixed more often", "rare facts are fixed more often"
-        ),
-        _threshold() if a.threshold else _adjusted(a),
-        _broken(a) if is_shown(main["p"]) else _missed(main),
+        *_in_nats(slopes),
+        *_in_shares(slopes),
+        *_fixed(a),
+        _threshold() if a.threshold else "",
         _CAUSE,
     ]
 
 
-def _pattern(row: Any) -> str:
-    """What the paper plots, and why it does not answer the question."""
-    if pd.isna(row["p"]):
-        return ""
-    if not is_shown(row["p"]):
-        return f"The gain itself shows no trend with frequency (Spearman {_rank_correlation(row)})."
-    found = f"Spearman {_rank_correlation(row)}"
-    if row["rho"] > 0:
-        return f"The gain is larger on frequent facts ({found}), the opposite of the paper's plots."
-    return (
-        f"The gain is larger on rare facts ({found}), as in the paper's plots; but accuracy can only rise where it was "
-        "low, so what counts is which of the wrong answers are fixed."
-    )
+def _in_nats(slopes: dict[str, Any]) -> list[str]:
+    """The main result: the slope of log p(answer), and of its parts."""
+    whole = slopes.get("whole")
+    if whole is None:
+        return []
+    if not np.isfinite(whole["slope"]) or pd.isna(whole["p"]):
+        return [f"Whether the change in log-probability depends on frequency cannot be told: {whole['problem']}."]
+    found = f"{_nats(whole)} for each tenfold frequency ({p_value(whole['p'])})"
+    if is_shown(whole["p"]):
+        who = "frequent" if whole["slope"] > 0 else "rare"
+        verdict = f"{who} facts gain more log-probability"
+    elif np.isfinite(whole["lo"]):
+        verdict = (
+            f"no trend that this sample can show; it rules out slopes below {whole['lo']:+.2f} and above "
+            f"{whole['hi']:+.2f} nats"
+        )
+    else:
+        verdict = "no trend that this sample can show"
+    told = [f"Within relations, the change in the answer's log-probability has a slope of {found}: {verdict}."]
+    parts = [f"{PARTS[name]} {_nats(row)}" for name, row in slopes.items() if _is_part(name, row)]
+    if len(parts) > 1:
+        told.append(f"Of this slope, {', '.join(parts)}.")
+    if not is_shown(whole["p"]) and np.isfinite(whole["least_up"]):
+        told.append(
+            f"A sample like this one shows a slope of {whole['least_up']:+.2f} or more, or {whole['least_down']:+.2f} "
+            "or less, in 80 % of cases."
+        )
+    return told
+
+
+def _is_part(name: str, row: Any) -> bool:
+    return name in PARTS and np.isfinite(row["slope"]) and abs(row["slope"]) > 1e-9
+
+
+def _nats(row: Any) -> str:
+    return f"{interval(row['slope'], row['lo'], row['hi'], '+.3f')} nats"
+
+
+def _in_shares(slopes: dict[str, Any]) -> list[str]:
+    """What the paper plots: top-1, top-5 and top-10, and why they may disagree."""
+    known = [(name, slopes[name]) for name in ("top1", "top5", "top10") if name in slopes]
+    known = [(name, row) for name, row in known if np.isfinite(row["slope"])]
+    if not known:
+        return []
+    each = [
+        f"{name.replace('top', 'top-')} {points(row['slope'], row['lo'], row['hi'])}"
+        + (f" ({p_value(row['p'])})" if not pd.isna(row["p"]) else "")
+        for name, row in known
+    ]
+    told = [f"The slope of the share of right answers is, for {'; '.join(each)}."]
+    signs = {np.sign(row["slope"]) for _, row in known if is_shown(row["p"])}
+    whole = slopes.get("whole")
+    alone = bool(signs) and whole is not None and not pd.isna(whole["p"]) and not is_shown(whole["p"])
+    if len(signs) > 1 or len({np.sign(row["slope"]) for _, row in known}) > 1 or alone:
+        told.append(
+            "Shares count who passes a threshold, so that they depend on where it lies: frequent facts stand near "
+            "rank 1, and rare ones near rank 10. Log-probabilities have no threshold."
+        )
+    return told
+
+
+def _fixed(a: Any) -> list[str]:
+    """Which wrong answers are fixed, beside an edit with the same gains that is blind to frequency."""
+    main, blind = a.effect("frequency"), a.blind
+    if pd.isna(main["p"]) or not _ratio(main):
+        return [
+            _odds(
+                main,
+                "a wrong answer being fixed",
+                "frequent facts are fixed more often",
+                "rare facts are fixed more often",
+            )
+        ]
+    found = f"Tenfold frequency multiplies the odds of a wrong answer being fixed by {_ratio(main)}"
+    if not blind or not np.isfinite(blind["blind"]):
+        return [
+            f"{found} ({p_value(main['p'])}). That alone is no finding: frequent facts are wrong by less, and an edit "
+            "that is blind to frequency fixes more of them too."
+        ]
+    beside = odds_ratio(blind["blind"], blind["blind_lo"], blind["blind_hi"])
+    if is_shown(blind["p"]):
+        who = "frequent" if blind["odds_ratio"] > blind["blind"] else "rare"
+        verdict = f"{who} facts are fixed more often than that"
+    else:
+        verdict = "no difference that this sample can show"
+    return [
+        f"{found}; an edit with the same gains that is blind to frequency gives {beside} ({p_value(blind['p'])}): "
+        f"{verdict}."
+    ]
 
 
 def _known(row: Any) -> bool:
@@ -108,39 +182,8 @@ def _ratio(row: Any) -> str:
     return odds_ratio(row["odds_ratio"], row["odds_lo"], row["odds_hi"])
 
 
-def _adjusted(a: Any) -> str:
-    if "confounders" not in set(a.effects["effect"]):
-        return ""
-    row = a.effect("confounders")
-    if pd.isna(row["p"]) or not _ratio(row):
-        return ""
-    verdict = "an association" if is_shown(row["p"]) else NOTHING_SHOWN
-    return (
-        f"With subject and object frequency held fixed, the factor is {_ratio(row)} ({p_value(row['p'])}): {verdict}."
-    )
-
-
 def _threshold() -> str:
     return "An answer counts as right here where its probability is above one half: it is then the most probable one."
-
-
-def _broken(a: Any) -> str:
-    row = a.effect("broken")
-    if pd.isna(row["p"]) or not _ratio(row):
-        return ""
-    verdict = "frequent" if row["odds_ratio"] > 1 else "rare"
-    what = f"{verdict} facts are broken more often" if is_shown(row["p"]) else NOTHING_SHOWN
-    return f"For the odds of a right answer being broken the factor is {_ratio(row)} ({p_value(row['p'])}): {what}."
-
-
-def _missed(row: Any) -> str:
-    least = row["least_odds_ratio"]
-    if pd.isna(least):
-        return ""
-    return (
-        f"A sample of this size and spread shows a factor of {least:.2f} or more (or {1 / least:.2f} or less) in 80 % "
-        "of cases; it could well have missed a smaller one."
-    )
 
 
 def comparison(c: Any) -> str:

@@ -1,13 +1,14 @@
 """The permutation of subjects: what an association would look like if frequency had no influence.
 
-Facts are compared within their relation. A unit is a subject in a relation. The units of a relation exchange their mean
-frequencies. Within a unit, the facts exchange their deviations from its mean. One random order of the subjects serves
-all relations, so a subject moves as a whole through relations that have the same subjects. If each fact has its own
-subject, this is the permutation of frequencies within relations.
+Facts are compared within their relation. A unit is a subject in a relation. We shuffle the mean frequencies of a
+relation's units among them, then shuffle what is left of each fact within its unit. One random order of the subjects
+serves all relations, so a subject moves as a whole through relations that have the same subjects. If each fact has its
+own subject, this is the permutation of frequencies within relations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,6 +146,36 @@ def permuted_scores(facts: Comparable, n_permutations: int, seed: int) -> tuple[
     return scores, spreads
 
 
+def permuted_many(several: Sequence[Comparable], n_permutations: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`permuted_scores` of several outcomes. Those of the same facts share their permutations, and so most of the cost.
+
+    Args:
+        several: each with weights of its own.
+    """
+    out: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(several)
+    for i, facts in enumerate(several):
+        if out[i] is not None:
+            continue
+        alike = [j for j in range(i, len(several)) if out[j] is None and _same_facts(facts, several[j])]
+        rng = np.random.default_rng(seed)
+        moving = [_Moving(several[j]) for j in alike]
+        block = max(1, min(n_permutations, _IN_BLOCKS // len(facts.x)))
+        drawn: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in alike]
+        for start in range(0, n_permutations, block):
+            moved = moving[0].move(min(block, n_permutations - start), rng)
+            for own, of in zip(drawn, moving, strict=True):
+                own.append(of.score(*moved))
+        for j, own in zip(alike, drawn, strict=True):
+            out[j] = tuple(np.concatenate(part) for part in zip(*own, strict=True))  # type: ignore[assignment]
+    return out  # type: ignore[return-value]
+
+
+def _same_facts(one: Comparable, other: Comparable) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("relation", "subject", "x", "weight")
+    )
+
+
 class _Moving:
     """Facts put together to units once, so that each permutation costs two sorts."""
 
@@ -172,6 +203,10 @@ class _Moving:
         self.mixed_key = (self.mixed_units.astype(np.uint64) << np.uint64(44)) | np.arange(len(mixed), dtype=np.uint64)
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return self.score(*self.move(n, rng))
+
+    def move(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Permuted x minus its mean in the relation: of the units, `[n, units]`, and what moves inside of them."""
         order = rng.integers(1 << 24, size=(n, self.n_subjects), dtype=np.uint32)[:, self.subject]
         mean = self.mean[_sorted_within(order, self.key)]
         sums = self.weight * mean
@@ -183,8 +218,13 @@ class _Moving:
             inside = self.deviation[_sorted_within(order, self.mixed_key)]
             sums[:, at] += np.add.reduceat(self.mixed_weight * inside, self.first_of_mixed, axis=1)
         centre = np.add.reduceat(sums, self.first_of_relation, axis=1) / self.of_relation
-        parts = self.residual * (mean - centre[:, self.relation])
-        if mixed:
+        return mean - centre[:, self.relation], inside
+
+    def score(self, moved: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The scores of permutations, and the sums of squares of their parts by subject."""
+        parts = self.residual * moved
+        if inside.shape[1]:
+            at = self.mixed_units[self.first_of_mixed]
             parts[:, at] += np.add.reduceat(self.mixed_residual * inside, self.first_of_mixed, axis=1)
         scores = parts.sum(axis=1)
         if not self.in_one_relation:
@@ -216,6 +256,11 @@ class Permutations:
     @classmethod
     def of(cls, facts: Comparable, n_permutations: int, seed: int) -> Permutations:
         return cls(*score_and_spread(facts), *permuted_scores(facts, n_permutations, seed))
+
+    @classmethod
+    def of_drawn(cls, facts: Comparable, scores: np.ndarray, spreads: np.ndarray) -> Permutations:
+        """With permutations that were drawn before."""
+        return cls(*score_and_spread(facts), scores, spreads)
 
     @property
     def variance(self) -> float:

@@ -49,15 +49,9 @@ EXAMPLES = {
         "wikidata",
         None,
         None,
-        # Few random draws and at most two composed edits, so that a laptop needs only minutes
+        # First prompts and at most two composed edits, so that a laptop needs only minutes
         StudySettings(
-            prompts="first",
-            n_draws=2,
-            rank_by="first_tokens",
-            strengths=(),
-            shares=(0.2, 1.0),
-            most_edits=2,
-            attributed=100,
+            prompts="first", rank_by="first_tokens", strengths=(), shares=(0.2, 1.0), most_edits=2, attributed=100
         ),
         text=True,
     ),

@@ -28,7 +28,7 @@ class StudySettings(SearchSettings):
     """
 
     prompts: AskedPrompts = "all"
-    n_draws: int = 5
+    n_draws: int = 20
     shares: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
     strengths: tuple[float, ...] = (-0.5, 0.25, 0.5, 0.75, 1.5)
     compose: bool | None = None

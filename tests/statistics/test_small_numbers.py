@@ -96,7 +96,6 @@ def test_everything_frequent_was_fixed():
     after = np.where(n_both > 0, 1, np.arange(60) % 3 == 0).astype(int)
     report = li.frequency_report(frame(0, after, n_both))
     assert report.p_value <= 0.01
-    assert "frequent facts are fixed more often" in report.paragraph
     assert "nan" not in report.paragraph
 
 
@@ -296,17 +295,12 @@ def test_the_papers_pattern_is_named_only_where_it_is_there():
     rare = li.frequency_report(frame(0, (rng.random(300) < 0.8 - 0.25 * np.log10(n_both)).astype(int), n_both))
     frequent = li.frequency_report(frame(0, (rng.random(300) < 0.05 + 0.25 * np.log10(n_both)).astype(int), n_both))
     nothing = li.frequency_report(frame(0, (rng.random(300) < 0.3).astype(int), n_both))
-    assert "larger on rare facts" in rare.paragraph
-    assert "as in the paper's plots" in rare.paragraph
-    assert "the opposite of the paper's plots" in frequent.paragraph
-    assert "as in the paper's plots" not in frequent.paragraph
-    assert "no trend with frequency" in nothing.paragraph
-    assert "paper" not in nothing.paragraph
+    assert rare.slope("top1")["hi"] < 0 < frequent.slope("top1")["lo"]
+    assert nothing.slope("top1")["lo"] < 0 < nothing.slope("top1")["hi"]
     for report in (rare, frequent, nothing):
-        assert report.paragraph.count(". ") <= 5  # six sentences
         assert "nan" not in report.paragraph
-    assert "rare facts are fixed more often" in rare.paragraph
-    assert "frequent facts are fixed more often" in frequent.paragraph
+        assert "for, for" not in report.paragraph
+        assert "That alone is no finding" in report.paragraph  # nothing is known of margins
     assert "fixed more often" not in nothing.paragraph
 
 

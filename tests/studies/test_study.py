@@ -53,17 +53,19 @@ def test_a_stopped_study_goes_on(random_model, tmp_path, monkeypatch):
 
     model, _, tasks = random_model
     whole = li.study(model, tasks["fever"], out=tmp_path / "a", **SETTINGS)
-    real = pipeline.STEPS
+    real = pipeline.QUESTIONS
 
-    def stop(context):
-        raise KeyboardInterrupt
+    class Stop(pipeline.Answer):
+        @classmethod
+        def ask(cls, context):
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "STEPS", (*real[:2], stop, *real[2:]))
+    monkeypatch.setattr(pipeline, "QUESTIONS", (*real[:2], Stop, *real[2:]))
     with pytest.raises(KeyboardInterrupt):
         li.study(model, tasks["fever"], out=tmp_path / "b", **SETTINGS)
     assert (tmp_path / "b" / "tables" / "scores.parquet").is_file()
     assert not (tmp_path / "b" / "summary.json").exists()
-    monkeypatch.setattr(pipeline, "STEPS", real)
+    monkeypatch.setattr(pipeline, "QUESTIONS", real)
     again = li.study(model, tasks["fever"], out=tmp_path / "b", **SETTINGS)
     for name in ("cells", "scores", "metrics"):
         pd.testing.assert_frame_equal(again.tables[name], whole.tables[name])

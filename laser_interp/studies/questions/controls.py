@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import pandas as pd
 
 from laser_interp.edits.controls import CONTROLS
@@ -35,7 +36,7 @@ class BesideControls(Answer):
     def ask(cls, context: StudyContext) -> Self:
         scores, seed = context.scores, context.settings.study_seed
         table = control_table(scores)
-        numbers = {"test": _test(table), "change": change_numbers(scores, seed)}
+        numbers = {"test": _test(table), "change": change_numbers(scores, seed), "draws": among_draws(scores)}
         if away := giveaways(context.test):
             others = scores[~scores["fact_id"].isin(away)]
             numbers["without_giveaways"] = {"n_giveaways": len(away)} | change_numbers(others, seed)
@@ -58,8 +59,9 @@ class BesideControls(Answer):
         editing = {name: row["accuracy"] for name, row in test["controls"].items() if name in _EDITING}
         best = max(editing, key=editing.__getitem__)
         text = (
-            f"Compared with the model as trained, {numbers['change']['in_words']}. The best control that edits a "
-            f"weight ({best}) reaches an accuracy of {editing[best]:.3f}."
+            f"{_rank(test['laser']['accuracy'], numbers['draws'])}Compared with the model as trained, "
+            f"{numbers['change']['in_words']}. The best control that edits a weight ({best}) reaches an accuracy of "
+            f"{editing[best]:.3f} on average. All this holds for this rank; another rank has other controls."
         )
         if "without_giveaways" in numbers:
             others = numbers["without_giveaways"]
@@ -118,9 +120,24 @@ class BesideControls(Answer):
         ]
 
 
+def _rank(accuracy: float, draws: Mapping[str, Any]) -> str:
+    """Where the edit stands among random draws, as the first sentence."""
+    n, as_good = draws["n"], draws["as_good_by_accuracy"]
+    if not n:
+        return ""
+    than = f"none of {n} random draws reaches" if not as_good else f"{as_good} of {n} random draws reach"
+    nats = draws["as_good_by_nats"]
+    in_nats = "none does in log-probability" if not nats else f"{nats} do in log-probability"
+    return (
+        f"On test, {than} the edit's accuracy of {accuracy:.3f} (p = {draws['p_by_accuracy']:.2g}; the highest is "
+        f"{draws['highest']:.3f}), and {in_nats} (p = {draws['p_by_nats']:.2g}). "
+    )
+
+
 def control_table(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per edit or control: means of `METRICS` (over draws too), a 95 % interval of the accuracy over
-    subjects, the lowest and the highest accuracy of any draw, and whether it edits a weight.
+    subjects, the lowest and the highest accuracy of any draw and all of them (`draws`), and whether it edits a weight.
+    The interval of a random control holds the spread over subjects and the spread between draws.
 
     "generic_masked" is the model as trained, with generic words forbidden where the answer begins.
     """
@@ -139,10 +156,44 @@ def control_table(scores: pd.DataFrame) -> pd.DataFrame:
     table["n"] = grouped["n"].first()
     table["n_draws"] = grouped.size()
     table["accuracy_lowest"], table["accuracy_highest"] = grouped["accuracy"].min(), grouped["accuracy"].max()
+    table["draws"] = grouped["accuracy"].agg(list)
     table["edits_weight"] = ~table.index.isin(["base"])
     table = pd.concat([table.reset_index(), pd.DataFrame([_generic_masked(base)])], ignore_index=True)
-    table[["accuracy_lo", "accuracy_hi"]] = [intervals[control] for control in table["control"]]
+    ends = [
+        _with_draws(mean, *intervals[control], draws if isinstance(draws, list) else [mean])
+        for control, mean, draws in zip(table["control"], table["accuracy"], table["draws"], strict=True)
+    ]
+    table[["accuracy_lo", "accuracy_hi"]] = ends
     return table
+
+
+def _with_draws(mean: float, lo: float, hi: float, draws: Sequence[float]) -> tuple[float, float]:
+    """The interval of a mean over draws: its spread over subjects, and that between draws."""
+    from scipy.stats import t
+
+    n = len(draws)
+    if n < 2 or not np.isfinite(lo):
+        return lo, hi
+    between = float(t.ppf(0.975, n - 1)) * float(np.std(draws, ddof=1)) / np.sqrt(n)
+    return max(mean - float(np.hypot(mean - lo, between)), 0.0), min(mean + float(np.hypot(hi - mean, between)), 1.0)
+
+
+def among_draws(scores: pd.DataFrame) -> dict[str, Any]:
+    """The edit's rank among all random draws, by accuracy and by log-probability, each as a p-value.
+
+    Random draws are edits that keep or remove something random; (1 + draws at least as good) / (1 + draws) is the
+    probability that the edit would stand so high if it were one of them.
+    """
+    means = scores.groupby("edit", sort=False).agg(accuracy=("correct", "mean"), nats=("logprob", "mean"))
+    drawn = [name for name in means.index if (c := CONTROLS.get(str(name).partition("/")[0])) and c.is_random]
+    out: dict[str, Any] = {"n": len(drawn), "highest": None}
+    for name in ("accuracy", "nats"):
+        own = float(means[name].to_dict()["laser"])
+        as_good = int((means.loc[drawn, name] >= own - 1e-12).sum())
+        out |= {f"as_good_by_{name}": as_good, f"p_by_{name}": (1 + as_good) / (1 + len(drawn))}
+    if drawn:
+        out["highest"] = float(means.loc[drawn, "accuracy"].max())
+    return out
 
 
 def _generic_masked(base: pd.DataFrame) -> dict[str, object]:
@@ -158,6 +209,7 @@ def _generic_masked(base: pd.DataFrame) -> dict[str, object]:
         "p_generic": 0.0,
         "n": len(base),
         "n_draws": 1,
+        "draws": [top1],
         "edits_weight": False,
     }
 

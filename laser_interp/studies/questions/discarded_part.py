@@ -44,27 +44,33 @@ class DiscardedPart(Answer):
         )
         answers, categories = outcomes(answers)
         tables = {"discarded_answers": answers, "discarded_categories": categories}
-        return cls(tables, {"discarded": _on_fixed(categories)})
+        numbers = {"discarded": _on_fixed(categories, "discarded", 1.0)}
+        return cls(tables, numbers | {"as_trained_on_fixed": _on_fixed(categories, "base", 0.0)})
 
     def lines(self) -> Sequence[str]:
         part = self.numbers["discarded"]
         if not part["n"]:
             return ["LASER fixed no prompt, so nothing can be compared."]
+        base = self.numbers["as_trained_on_fixed"]
         return [
             f"On the {part['n']} prompts that LASER fixed, the discarded part alone gives a generic word in "
-            f"{part['generic']:.0%} of cases, the right answer in {part['correct']:.0%}, a wrong answer of the same "
-            f"type in {part['same_type']:.0%}, and something else in {part['other']:.0%}."
+            f"{part['generic']:.0%} of cases (the model as trained: {base['generic']:.0%}), the right answer in "
+            f"{part['correct']:.0%} ({base['correct']:.0%}), a wrong answer of the same type in "
+            f"{part['same_type']:.0%} ({base['same_type']:.0%}), and something else in {part['other']:.0%} "
+            f"({base['other']:.0%})."
         ]
 
     def limits(self) -> Sequence[str]:
         part = self.numbers["discarded"]
         if not part["n"]:
             return ()
+        base = self.numbers["as_trained_on_fixed"]
         rarely = "less" if part["same_type"] < part["generic"] else "not less"
         return [
             "*Answers of the same type.* The paper finds that the discarded part answers with generic words or with "
             f"wrong answers of the right type. Here it gives such wrong answers {rarely} often than generic words: "
-            f"{part['same_type']:.0%} and {part['generic']:.0%}."
+            f"{part['same_type']:.0%} and {part['generic']:.0%}. The model as trained does so too on these prompts: "
+            f"{base['same_type']:.0%} and {base['generic']:.0%}."
         ]
 
     def page_tables(self) -> Sequence[PageTable]:
@@ -143,11 +149,10 @@ def discarded_controls(
     )
 
 
-def _on_fixed(categories: pd.DataFrame) -> dict[str, float]:
-    """Categories of the whole discarded part's answers, on the prompts that the edit fixed."""
-    rows = categories[
-        (categories["outcome"] == "fixed") & (categories["edit"] == "discarded") & (categories["share"] == 1)
-    ]
+def _on_fixed(categories: pd.DataFrame, edit: str, share: float) -> dict[str, float]:
+    """Categories of one part's answers on the prompts that the edit fixed; with share 0 of a whole model."""
+    rows = categories[(categories["outcome"] == "fixed") & (categories["edit"] == edit)]
+    rows = rows[rows["share"] == share] if share else rows
     if rows.empty:
         return dict.fromkeys(CATEGORIES, np.nan) | {"n": 0}
     return {name: float(rows.iloc[0][name]) for name in CATEGORIES} | {"n": int(rows.iloc[0]["n"])}

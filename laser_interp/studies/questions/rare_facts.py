@@ -13,6 +13,8 @@ from laser_interp.edits.controls import CONTROLS
 from laser_interp.statistics.association import Association, associate
 from laser_interp.statistics.comparison import Comparison, compare
 from laser_interp.statistics.formatting import interval, is_known
+from laser_interp.statistics.frequency_slope import frequency_slopes
+from laser_interp.statistics.paired_scores import pair, reported
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
@@ -34,6 +36,8 @@ class RareFacts(Answer):
         tables = {
             "counts": context.counts,
             "rare_facts": found.table,
+            "rare_facts_slopes": found.slopes,
+            "rare_facts_sensitivity": found.sensitivity,
             "rare_facts_relations": found.relations,
             "rare_facts_bins": found.bins,
             "rare_facts_cumulative": found.cumulative,
@@ -46,6 +50,10 @@ class RareFacts(Answer):
         numbers = {
             "by_frequency": _by_frequency(found.bins),
             "frequency_in_words": found.paragraph,
+            "slopes": {row["of"]: {k: row[k] for k in _SLOPE} for row in found.slopes.to_dict("records")},
+            "missing_as_zero": _missing_as_zero(context),
+            "blind_edit": dict(found.blind or {}),
+            "sensitivity": found.sensitivity.to_dict("records"),
             "spearman": _spearman(tables["rare_facts_spearman"]),
             "spearman_permuted": _spearman(tables["rare_facts_permuted"]),
             "effects": _effects(found.effects),
@@ -71,6 +79,14 @@ class RareFacts(Answer):
             text = (
                 f"With permuted frequencies, the gain in top-1 correlates with frequency at {_correlation(permuted)}."
             )
+        text += _sensitivity(self.numbers["sensitivity"])
+        zeros = self.numbers["missing_as_zero"]
+        if zeros:
+            slope = interval(zeros["slope"], zeros["lo"], zeros["hi"], "+.3f")
+            text += (
+                f" {zeros['n_missing']} test facts have no count; their source does not tell whether it searched for "
+                f"them. They are left out above; if all of them were counted as 0, the slope would be {slope} nats."
+            )
         counts = self.numbers["counts"]
         if counts["matched"] + counts["mismatched"]:
             text += (
@@ -79,17 +95,8 @@ class RareFacts(Answer):
             )
         return [*lines, "", text]
 
-    def limits(self) -> Sequence[str]:
-        spearman = self.numbers["spearman"]
-        if self.numbers["task"]["rule"] != "next_token" or not all(
-            is_known(spearman.get(name, {}).get("rho")) for name in ("logprob", "top1")
-        ):
-            return ()
-        return [
-            "*Whether rare facts gain probability.* The gain in log-probability correlates with frequency at "
-            f"{_correlation(spearman['logprob'])}, the gain in top-1 at {_correlation(spearman['top1'])}. "
-            f"{_threshold(spearman['logprob'], spearman['top1'])}"
-        ]
+
+_SLOPE = ("slope", "lo", "hi", "p", "least_up", "least_down")
 
 
 def counted_scores(context: StudyContext) -> pd.DataFrame:
@@ -139,34 +146,39 @@ def _permuted(context: StudyContext) -> pd.DataFrame:
     return permuted
 
 
-def _threshold(logprob: Mapping[str, float | None], top1: Mapping[str, float | None]) -> str:
-    """What two correlations with frequency show together: that of the gain in log-probability and that in top-1."""
+def _missing_as_zero(context: StudyContext) -> dict[str, Any]:
+    """The slope of log p(answer) if facts without a count were never seen; {} where every fact has a count."""
+    assert context.counts is not None
+    scores, known = context.scores, set(context.counts["fact_id"])
+    missing = sorted(set(scores["fact_id"]) - known)
+    if not missing:
+        return {}
+    zeros = pd.concat([context.counts[["fact_id", "n_both"]], pd.DataFrame({"fact_id": missing, "n_both": 0})])
+    settings = context.settings
+    rows = pair(reported(scores), zeros, baseline="base", edit="laser")
+    change = {"whole": rows["logprob_after"].to_numpy(float) - rows["logprob_before"].to_numpy(float)}
+    how: dict[str, Any] = {"seed": settings.study_seed, "n_permutations": settings.n_permutations}
+    row = frequency_slopes(rows, change, **how).iloc[0]
+    return {"n_missing": len(missing)} | {name: row[name] for name in _SLOPE}
 
-    def sign(values: Mapping[str, float | None]) -> int:
-        lo, hi = values["lo"], values["hi"]
-        if lo is None or hi is None or not (lo > 0 or hi < 0):
-            return 0
-        return 1 if lo > 0 else -1
 
-    whose = {1: "Frequent", -1: "Rare"}
-    if sign(logprob) == sign(top1) == 0:
-        return "The sample shows no trend in either of them."
-    if not sign(logprob):
-        return (
-            f"Only top-1 shows a trend, which is a threshold effect: {whose[sign(top1)].lower()} facts do not gain "
-            "more probability, but they are closer to the point at which a wrong answer becomes right."
+def _sensitivity(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the counts would have to be like for the slope to mean something else."""
+    errors = [row for row in rows if row["assumption"] == "error in the counts"]
+    alone = [row for row in rows if row["assumption"] != "error in the counts"]
+    told = ""
+    if errors:
+        worst = errors[-1]
+        told += (
+            f" If the counts were wrong by {worst['size']:g} decades (standard deviation), the slope without that "
+            f"error would be {worst['slope']:+.3f} nats."
         )
-    if not sign(top1):
-        return (
-            f"Only log-probability shows a trend: {whose[sign(logprob)].lower()} facts gain more of it, but this does "
-            "not make more of them right."
+    if alone:
+        told += (
+            f" A slope of {alone[0]['slope']:+.3f} nats per tenfold popularity of the subject alone would give the "
+            "same slope of frequency."
         )
-    if sign(logprob) != sign(top1):
-        return (
-            f"The trends are opposite: {whose[sign(logprob)].lower()} facts gain more probability, but more of the "
-            f"{whose[sign(top1)].lower()} facts become right."
-        )
-    return f"{whose[sign(top1)]} facts gain more in both."
+    return told
 
 
 def _correlation(values: Mapping[str, float | None]) -> str:

@@ -1,4 +1,4 @@
-"""Why does the edit change accuracy? Three explanations, each with the numbers for or against it."""
+"""Where does the gain come from? The parts of the change in nats, and controls that show what they mean."""
 
 from __future__ import annotations
 
@@ -13,29 +13,33 @@ from laser_interp.studies.question import Answer
 
 @dataclass(frozen=True)
 class Reasons(Answer):
-    """What `li.explain` says of the edit and its controls."""
+    """What `li.decompose` and `li.explain` say of the edit and its controls."""
 
     key: ClassVar[str] = "mechanism"
-    title: ClassVar[str] = "Why it changes"
+    title: ClassVar[str] = "Where the gain comes from"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
         if context.task.rule != "next_token":
             return None
         found = explain(context.scores, seed=context.settings.study_seed)
-        parts = {"masked_base": found.masked_base, "with_masks": found.with_masks}
-        parts |= {"among_answers": found.among_answers, "zeroed": found.zeroed}
+        names = ("masked_base", "dose", "with_masks", "among_answers", "zeroed", "over_zeroed", "over_zeroed_masked")
+        parts = {name: part for name in names if (part := getattr(found, name)) is not None}
         numbers = {
-            **{name: {"change": part.change, "lo": part.lo, "hi": part.hi} for name, part in parts.items() if part},
+            **{name: {"change": part.change, "lo": part.lo, "hi": part.hi} for name, part in parts.items()},
+            "dose_nats": found.dose_nats,
+            "fixed_by_masking_too": found.overlap[0],
             "p_generic": list(found.p_generic),
-            "masked_loss": list(found.masked_loss),
             "chance": found.chance,
             "suppression": found.suppression,
+            "kind": found.kind,
             "rivals": found.rivals,
             "low_rank_matters": found.low_rank_matters,
             "in_words": found.sentences(),
         }
-        return cls({}, {"mechanism": numbers})
+        table = found.parts.table
+        in_nats = {row["part"]: {k: row[k] for k in ("change", "lo", "hi")} for row in table.to_dict("records")}
+        return cls({"decomposition": table}, {"mechanism": numbers, "decomposition": in_nats})
 
     def lines(self) -> Sequence[str]:
         *numbers, verdict = self.numbers["mechanism"]["in_words"]

@@ -2,7 +2,8 @@
 
 The candidates are no edit, and the few best edits that the search scored on all validation facts. Choosing among them
 on one relation's facts shows whether this relation prefers the same edit. Choosing on the facts of all *other*
-relations, and testing on this one, shows whether the gain also appears on relations that had no part in the choice.
+relations, and testing on this one, shows whether the gain also appears where the last choice was made without it. The
+few candidates themselves were found on the validation facts of all relations: only the choice among them is held out.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Relations(Answer):
             f"validation facts, {same} {'relation chooses' if same == 1 else 'relations choose'} this edit and "
             f"{found['choose_no_edit']} no edit. If all other relations choose for one, they choose this edit for "
             f"{found['others_choose_the_same']} relations. With the choice of the others, accuracy on test changes by "
-            f"{points(found['change_held_out'])}."
+            f"{points(found['change_held_out'])}. The choice among these edits is held out; the edits themselves were "
+            "found on validation facts of all relations."
         ]
 
     def page_tables(self) -> Sequence[PageTable]:

@@ -1,0 +1,88 @@
+"""Which wrong answers are fixed, against an edit that is blind to frequency.
+
+A wrong answer is fixed when its margin passes 0. Frequent facts are wrong by less, so that an edit which moves every
+margin alike fixes more of them: an odds ratio above 1 says nothing about the edit. Here the gains of margin are kept as
+they are, and dealt anew among the wrong answers of each relation without regard to frequency. What this gives is what
+the odds ratio would be for an edit with the same gains that does not look at frequency.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.statistics.cluster_intervals import LEVEL
+from laser_interp.statistics.conditional_logistic import ConditionalLogistic
+from laser_interp.statistics.subject_permutation import comparable
+
+_AT_ONCE = 2_000_000  # prompts times permutations held at a time
+
+
+def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, level: float = LEVEL) -> dict[str, Any]:
+    """The odds ratio of being fixed per tenfold frequency beside that of an edit that is blind to frequency.
+
+    Args:
+        rows: paired rows with `relation, subject, prompt_id, n_both, top1_before, fixed, margin_before, margin_after`.
+
+    Returns:
+        `odds_ratio` of these gains; `blind`, the odds ratio that the same gains have on average when they are dealt
+        without regard to frequency, with `blind_lo, blind_hi` between which 95 % of such deals lie; `p`, how often such
+        a deal is as far from their mean as what was observed; `n` prompts; and the `problem` where there is none.
+    """
+    row: dict[str, Any] = dict.fromkeys(("odds_ratio", "blind", "blind_lo", "blind_hi", "p"), np.nan)
+    row |= {"n": 0, "problem": ""}
+    if not {"margin_before", "margin_after"} <= set(rows.columns):
+        return row | {"problem": "the scores have no margins"}
+    wrong = rows[~rows["top1_before"].astype(bool)]
+    wrong = wrong[np.isfinite(wrong["margin_before"]) & np.isfinite(wrong["margin_after"])]
+    share = wrong.groupby("relation")["fixed"].transform("mean") if len(wrong) else wrong["fixed"]
+    varies = wrong.groupby("relation")["n_both"].transform("nunique") > 1 if len(wrong) else share
+    wrong = wrong[(share > 0) & (share < 1) & varies].sort_values(["relation", "prompt_id"], kind="stable")
+    if wrong.empty:
+        return row | {"problem": "no relation has both fixed and other wrong answers at different frequencies"}
+    relation = wrong["relation"].factorize()[0]
+    group = wrong.groupby(["relation", "prompt_id"], sort=False).ngroup().to_numpy()
+    x = np.log10(1 + wrong["n_both"].to_numpy(float))
+    x = x - (np.bincount(relation, x) / np.bincount(relation))[relation]
+    before = wrong["margin_before"].to_numpy(float)
+    gain = wrong["margin_after"].to_numpy(float) - before
+    fixed = wrong["fixed"].to_numpy(bool)
+    rng = np.random.default_rng(seed)
+    total = np.zeros(len(wrong))
+    scores = []
+    block = max(1, min(n_permutations, _AT_ONCE // len(wrong)))
+    for start in range(0, n_permutations, block):
+        n = min(block, n_permutations - start)
+        order = np.argsort(rng.random((n, len(wrong))) + group, axis=1)  # within each relation and prompt
+        dealt = before + gain[order] > 0
+        total += dealt.sum(0)
+        scores.append(dealt @ x)
+    drawn, observed = np.concatenate(scores), float(fixed @ x)
+    below, above = int((drawn <= observed + 1e-9).sum()), int((drawn >= observed - 1e-9).sum())
+    row |= {"n": len(wrong), "p": min(1.0, 2 * (1 + min(below, above)) / (1 + n_permutations))}
+    model = _fitted(wrong, fixed.astype(float))
+    blind = _fitted(wrong, total / n_permutations)
+    if model is None or blind is None:
+        return row | {"problem": "no relation has both fixed and other wrong answers at different frequencies"}
+    centre = blind.estimate()
+    information = max(blind.score(centre)[1], 1e-12) if np.isfinite(centre) else np.inf
+    lo, hi = (np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - drawn.mean()) / information
+    return row | {
+        "odds_ratio": float(np.exp(np.clip(model.estimate(), -50, 50))),
+        "blind": float(np.exp(np.clip(centre, -50, 50))),
+        "blind_lo": float(np.exp(np.clip(centre + lo, -50, 50))),
+        "blind_hi": float(np.exp(np.clip(centre + hi, -50, 50))),
+    }
+
+
+def _fitted(wrong: pd.DataFrame, events: np.ndarray) -> ConditionalLogistic | None:
+    """Conditional logistic regression of so many events on frequency, within relations."""
+    facts = wrong.assign(events=events).groupby("fact_id", sort=True)
+    table = facts.agg(relation=("relation", "first"), n_both=("n_both", "first"), n=("events", "size"))
+    table["events"] = facts["events"].sum()
+    x = np.log10(1 + table["n_both"].to_numpy(float))
+    own = np.arange(len(table))  # each fact by itself: the interval comes from the deals
+    known = comparable(table["relation"].to_numpy(), own, x, table["n"].to_numpy(), table["events"].to_numpy())
+    return None if known is None else ConditionalLogistic(known)

@@ -1,0 +1,220 @@
+"""Where a change comes from: the log-probability of an answer is an exact sum of parts, and so is its change.
+
+    log p(answer) = log P(no generic word) + log P(an answer of the right kind | that)
+                  + log P(the right one | that) + log P(its further tokens | its first)
+
+"The right kind" are the first tokens of the answers of the fact's relation. No threshold is involved: each part is a
+number of nats for each prompt, and the parts add up to the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.display import Drawable
+from laser_interp.statistics.cluster_intervals import Clusters
+from laser_interp.statistics.formatting import interval
+from laser_interp.statistics.paired_scores import reported
+
+# Part -> what it is called. Where answers were not ranked among those of their relation, kind and rivals are one part.
+PARTS = {
+    "generic": "generic words",
+    "kind": "kind of answer",
+    "rivals": "rivals of the same kind",
+    "others": "all other words",
+    "rest": "further tokens",
+}
+WHOLE = "whole"
+MOST = 0.5  # this share of a change, or more, counts as most of it
+
+
+def parts_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """The parts of each answer's log-probability, in nats; they add up to `logprob`.
+
+    Raises:
+        ValueError: a column of `li.score` is missing.
+    """
+    needed = ["logprob", "generic_masked_logprob", "first_logprob", "kind_logprob"]
+    if missing := [column for column in needed if column not in scores.columns]:
+        raise ValueError(f"the scores have no column {missing[0]!r}: score the edits with li.score of this version")
+    whole, first, kind = (scores[column] for column in ("logprob", "first_logprob", "kind_logprob"))
+    generic = (whole - scores["generic_masked_logprob"]).fillna(0.0) if whole.notna().any() else whole
+    out = pd.DataFrame({"generic": generic})
+    if kind.isna().all():
+        out["others"] = first - generic
+    else:
+        out["kind"], out["rivals"] = kind - generic, first - kind
+    out["rest"] = whole - first
+    return out
+
+
+@dataclass(frozen=True, repr=False)
+class Decomposition(Drawable):
+    """The parts of a change of log p(answer).
+
+    Attributes:
+        rows: one row per (fact, prompt): `fact_id, prompt_id, subject, relation`, and the change of each part and of
+            the `whole`, in nats.
+        table: one row a part, the whole last: `part, name, before, after, change, lo, hi, p, share` (of the whole) and
+            `n`. Intervals are at 95 %, over subjects.
+        edit, baseline: the labels compared.
+        n_generic: prompts whose answer begins with a generic word itself, which is then not counted as one.
+        n_left_out: prompts without a finite log-probability.
+    """
+
+    rows: pd.DataFrame
+    table: pd.DataFrame
+    edit: str
+    baseline: str
+    n_generic: int
+    n_left_out: int
+
+    figure_name = "decomposition"
+
+    @property
+    def figure_tables(self) -> dict[str, pd.DataFrame]:
+        return {"decomposition": self.table}
+
+    def __repr__(self) -> str:
+        return f"Decomposition of {self.edit!r} against {self.baseline!r}: {self.paragraph}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.paragraph}</p>{self.table.round(3).to_html(index=False)}"
+
+    def part(self, name: str) -> pd.Series:
+        """One row of the table.
+
+        Raises:
+            KeyError: no such part.
+        """
+        rows = self.table[self.table["part"] == name]
+        if rows.empty:
+            raise KeyError(f"no part {name!r}: there are {', '.join(self.table['part'])}")
+        return rows.iloc[0]
+
+    @property
+    def names(self) -> list[str]:
+        """The parts that there are."""
+        return [name for name in self.table["part"] if name != WHOLE]
+
+    def _moves(self, name: str) -> bool:
+        return bool((self.rows[name].abs() > 1e-9).any())
+
+    def gains(self, name: str) -> bool:
+        """Whether a part gains: its interval is above 0."""
+        return bool(self.part(name)["lo"] > 0)
+
+    def is_most(self, name: str) -> bool:
+        """Whether a part gains and is at least half of a whole that gains."""
+        whole = self.part(WHOLE)
+        return self.gains(name) and self.gains(WHOLE) and self.part(name)["change"] >= MOST * whole["change"]
+
+    @cached_property
+    def paragraph(self) -> str:
+        """What was found, in words."""
+        whole = self.part(WHOLE)
+        told = [
+            f"The log-probability of the answer changes by {_nats(whole)} over {int(whole['n'])} prompts. Of this, "
+            + ", ".join(f"{_nats(self.part(name))} is {PARTS[name]}" for name in self.names if self._moves(name))
+            + "."
+        ]
+        shown = [name for name in self.names if self.gains(name) or self.part(name)["hi"] < 0]
+        most = [PARTS[name] for name in self.names if self.is_most(name)]
+        if not shown:
+            told.append("No part changes by more than this sample can tell from none.")
+        elif most:
+            told.append(f"Most of the gain is {most[0]}.")
+        if self.n_generic:
+            told.append(f"{self.n_generic} answers begin with a generic word themselves, which does not count as one.")
+        if self.n_left_out:
+            told.append(f"{self.n_left_out} prompts without a finite log-probability are left out.")
+        return " ".join(told)
+
+
+def _nats(row: pd.Series) -> str:
+    return f"{interval(row['change'], row['lo'], row['hi'], '+.3f')} nats"
+
+
+def decompose(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base") -> Decomposition:
+    """Take a change of log p(answer) apart: generic words, the kind of answer, its rivals, and its further tokens.
+
+    Args:
+        scores: from `li.score`, with answers ranked among those of their relation, or else kind and rivals are one
+            part. Where it holds a split named "test", only that is used.
+        edit, baseline: labels in `scores`.
+
+    Raises:
+        ValueError: an unknown label, or scores without the columns of `li.score`.
+
+    Example:
+        >>> found = li.decompose(scores)
+        >>> print(found.paragraph)
+    """
+    scores = reported(scores)
+    have = list(dict.fromkeys(scores["edit"]))
+    for label in (baseline, edit):
+        if label not in have:
+            raise ValueError(f"no scores of the edit {label!r}: the table has {have}")
+    keys = ["fact_id", "prompt_id"]
+    before, after = (scores[scores["edit"] == label].set_index(keys) for label in (baseline, edit))
+    if not before.index.sort_values().equals(after.index.sort_values()):
+        raise ValueError(f"{baseline!r} and {edit!r} were scored on other prompts: score both alike")
+    after = after.loc[before.index]
+    then, now = (parts_of(rows).assign(whole=rows["logprob"]) for rows in (before, after))
+    names = [name for name in (*PARTS, WHOLE) if name in then and name in now]
+    with np.errstate(invalid="ignore"):
+        changes = now[names] - then[names]
+    finite: np.ndarray = np.asarray(np.isfinite(changes.to_numpy(float)).all(axis=1))
+    if not finite.any():
+        raise ValueError("no prompt has a finite log-probability before and after: there is nothing to take apart")
+    changes, then, now = changes[finite], then[finite], now[finite]
+    clusters = Clusters(before["subject"][finite])
+    whole = float(changes[WHOLE].mean())
+    rows = []
+    for name in names:
+        change, lo, hi, p = clusters.difference(changes[name].to_numpy(float))
+        rows.append(
+            {
+                "part": name,
+                "name": PARTS.get(name, "the whole"),
+                "before": float(then[name].mean()),
+                "after": float(now[name].mean()),
+                "change": change,
+                "lo": lo,
+                "hi": hi,
+                "p": p,
+                "share": change / whole if abs(whole) > 1e-12 else np.nan,
+                "n": int(finite.sum()),
+            }
+        )
+    about = before[["subject", "relation"]][finite]
+    return Decomposition(
+        rows=pd.concat([about, changes], axis=1).reset_index(),
+        table=pd.DataFrame(rows),
+        edit=edit,
+        baseline=baseline,
+        n_generic=int(after["first_is_generic"].to_numpy(bool)[finite].sum()),
+        n_left_out=int((~finite).sum()),
+    )
+
+
+def changes_by_part(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """From paired rows (`pair`), the change of each part and of the whole, in nats; {} where they cannot be told."""
+    needed = [f"{c}_{when}" for c in ("generic_masked_logprob", "first_logprob", "kind_logprob") for when in _WHEN]
+    if any(column not in rows.columns for column in needed):
+        return {}
+    then, now = (parts_of(_one_side(rows, when)) for when in _WHEN)
+    names = [name for name in PARTS if name in then and name in now]
+    return {name: (now[name] - then[name]).to_numpy(float) for name in names}
+
+
+_WHEN = ("before", "after")
+
+
+def _one_side(rows: pd.DataFrame, when: str) -> pd.DataFrame:
+    columns = [c for c in rows.columns if c.endswith(f"_{when}")]
+    return rows[columns].rename(columns={c: c.removesuffix(f"_{when}") for c in columns})

@@ -49,9 +49,15 @@ EXAMPLES = {
         "wikidata",
         None,
         None,
-        # First prompts and at most two composed edits, so that a laptop needs only minutes
+        # First prompts, few random draws and at most two composed edits, so that a laptop needs only minutes
         StudySettings(
-            prompts="first", rank_by="first_tokens", strengths=(), shares=(0.2, 1.0), most_edits=2, attributed=100
+            prompts="first",
+            n_draws=5,
+            rank_by="first_tokens",
+            strengths=(),
+            shares=(0.2, 1.0),
+            most_edits=2,
+            attributed=100,
         ),
         text=True,
     ),

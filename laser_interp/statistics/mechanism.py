@@ -113,12 +113,8 @@ class Mechanism:
             return "Accuracy rises, but the answers' log-probability does not: a threshold effect."
         most = [name for name in self.parts.names if self.parts.is_most(name)]
         also = [name for name in self.parts.names if self.parts.gains(name) and name not in most]
-        share = "" if not most else f" ({self.parts.part(most[0])['share']:.0%})"
-        text = (
-            f"Most of the gain{share} is {' and '.join(PARTS[name] for name in most)}"
-            if most
-            else "No part is most of the gain"
-        )
+        most_of_it = " and ".join(f"{PARTS[name]} ({self.parts.part(name)['share']:.0%})" for name in most)
+        text = f"Most of the gain is {most_of_it}" if most else "No part is most of the gain"
         if also:
             text += f"; {' and '.join(PARTS[name] for name in also)} also {'gains' if len(also) == 1 else 'gain'}"
         if self.over_zeroed is None:
@@ -170,7 +166,7 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
     Example:
         >>> scores = li.score(model, facts, {"base": None, "laser": laser, "zeroed": li.zeroed(model, "3.in")})
         >>> print(li.explain(scores).verdict)
-        Most of the gain (...) is generic words...
+        Most of the gain is generic words (...)...
     """
     scores = reported(scores)
     keys = ["fact_id", "prompt_id"]

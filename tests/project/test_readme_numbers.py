@@ -11,7 +11,7 @@ def test_the_first_screen():
     said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split("## Three commands")[0].split())
     found = json.loads((ROOT / "figures" / "smollm2" / "summary.json").read_text(encoding="utf-8"))
     test, change, why, parts = found["test"], found["change"], found["mechanism"], found["decomposition"]
-    slopes = found["slopes"]
+    slopes, lost = found["slopes"], parts["rivals"]["change"] + parts["rest"]["change"]
 
     def share(row):
         return f"{row['accuracy']:.3f}".lstrip("0")
@@ -31,7 +31,7 @@ def test_the_first_screen():
         f"({points(change)})",
         f"log-probability by {nats(parts['whole'])}",
         f"their part is {nats(parts['generic'])}",
-        f"give another {parts['kind']['change']:+.3f}, and {parts['rivals']['change'] + parts['rest']['change']:+.3f} go to",
+        f"give another {parts['kind']['change']:+.3f}, and {lost:+.3f} go to",
         f"deleting the whole matrix {share(test['controls']['zeroed'])}",
         f"*unedited* model reaches {share(test['controls']['generic_masked'])}",
         f"is worth {nats(why['over_zeroed'])} over deleting it",

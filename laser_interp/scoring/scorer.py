@@ -351,9 +351,11 @@ class Scorer:
         columns["kind_logprob"] = np.nan
         if self._kind is not None:  # the answer's own first token is of its kind, also where it is a generic word
             own = np.where(begins.is_generic, begins.logprob, -np.inf)
-            columns["kind_logprob"] = np.logaddexp(kept.log_kind, own)
+            with np.errstate(invalid="ignore"):  # what is not finite stays so
+                columns["kind_logprob"] = np.logaddexp(kept.log_kind, own)
         margin = np.full(n, np.inf)
-        np.minimum.at(margin, of_target, np.where(asked.target_is_answer, kept.margin, np.inf))
+        with np.errstate(invalid="ignore"):
+            np.minimum.at(margin, of_target, np.where(asked.target_is_answer, kept.margin, np.inf))
         best_margin = np.full(n_items, -np.inf)
         np.fmax.at(best_margin, item[is_answer], margin[is_answer])
         columns["margin"] = np.where(all_nan, np.nan, best_margin)

@@ -72,17 +72,18 @@ def test_its_limits_are_told(run):
     _, out, s = run
     assert s["test"]["controls"]["generic_masked"]["top1"] > s["test"]["laser"]["top1"]
     assert s["discarded"]["same_type"] < 0.05
-    assert s["spearman"]["logprob"]["lo"] < 0 < s["spearman"]["logprob"]["hi"]
+    assert s["slopes"]["whole"]["lo"] < 0 < s["slopes"]["whole"]["hi"]
+    assert s["slopes"]["top1"]["hi"] < 0
     for words in (
         "What this model does not show",
-        "threshold effect",
+        "Log-probabilities have no threshold",
         "wrong answers of the right type",
         "unedited** model",
     ):
         assert words in out
     for path in re.findall(r"^- (\S+\.pdf)$", out, re.MULTILINE):
         assert (run[0] / path).stat().st_size > 3000
-    assert len(re.findall(r"^- (\S+\.pdf)$", out, re.MULTILINE)) == 10
+    assert len(re.findall(r"^- (\S+\.pdf)$", out, re.MULTILINE)) == 12
 
 
 def test_numbers_follow_from_the_tables(run):

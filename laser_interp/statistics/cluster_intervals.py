@@ -51,7 +51,7 @@ class Clusters:
         if n_subjects < FEWEST:
             return share, *_NO_ENDS
         effective = total / _design_effect(hits, size, share * (1 - share), n_subjects)
-        z2 = _quantile(n_subjects, level) ** 2 / effective
+        z2 = student_quantile(n_subjects, level) ** 2 / effective
         centre, half_width = share + z2 / 2, np.sqrt(z2) * np.sqrt(share * (1 - share) + z2 / 4)
         return (
             share,
@@ -73,7 +73,7 @@ class Clusters:
         mean = float(sums.sum() / size.sum()) if there.any() else float("nan")
         if n_subjects < FEWEST:
             return mean, *_NO_ENDS
-        half_width = _quantile(n_subjects, level) * np.sqrt(_variance(sums, size, n_subjects))
+        half_width = student_quantile(n_subjects, level) * np.sqrt(_variance(sums, size, n_subjects))
         return mean, float(mean - half_width), float(mean + half_width)
 
     def difference(self, values: np.ndarray, level: float = LEVEL) -> tuple[float, float, float, float]:
@@ -87,7 +87,7 @@ class Clusters:
         error = float(np.sqrt(_variance(sums, size, self.n)))
         if error == 0:
             return mean, mean, mean, 1.0 if mean == 0 else 0.0
-        half_width = _quantile(self.n, level) * error
+        half_width = student_quantile(self.n, level) * error
         return mean, mean - half_width, mean + half_width, float(2 * t.sf(abs(mean) / error, self.n - 1))
 
     def change(self, before: np.ndarray, after: np.ndarray, level: float = LEVEL) -> Interval:
@@ -104,11 +104,12 @@ class Clusters:
         fixed, broken = float((after > before).sum()), float((after < before).sum())
         spread = (fixed + broken) / total - mean**2
         n = total / _design_effect(net, size, spread, n_subjects)
-        lo, hi = _tango(fixed * n / total, broken * n / total, n, _quantile(n_subjects, level))
+        lo, hi = _tango(fixed * n / total, broken * n / total, n, student_quantile(n_subjects, level))
         return mean, lo, hi
 
 
-def _quantile(n_subjects: int, level: float) -> float:
+def student_quantile(n_subjects: int, level: float) -> float:
+    """Half the width of Student's interval of a mean over `n_subjects`, in standard errors."""
     from scipy.stats import t
 
     return float(t.ppf((1 + level) / 2, n_subjects - 1))

@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.cluster_intervals import FEWEST, LEVEL
-from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group, permuted_many
+from laser_interp.statistics.cluster_intervals import FEWEST, LEVEL, student_quantile
+from laser_interp.statistics.subject_permutation import (
+    Comparable,
+    Permutations,
+    by_group,
+    exchangeable,
+    permuted_scores,
+    score_and_spread,
+)
 
 POWER = 0.8
 COLUMNS = ["of", "unit", "slope", "lo", "hi", "p", "least_up", "least_down", "n_facts", "n_relations", "problem"]
@@ -51,7 +58,7 @@ def frequency_slopes(
             found[-1] |= {"slope": 0.0, "problem": "it is the same for all facts", "n_facts": len(known.x)}
         else:
             asked[name] = known
-    permuted = permuted_many(list(asked.values()), n_permutations, seed)
+    permuted = permuted_scores(list(asked.values()), n_permutations, seed)
     for row in found:
         if row["of"] in asked:
             row |= _slope(asked[row["of"]], *permuted.pop(0), level)
@@ -63,32 +70,23 @@ def comparable_values(
 ) -> Comparable | None:
     """Facts with a number each, those of relations with several frequencies; None if there are none."""
     finite = np.isfinite(values)
-    codes = np.unique(relation[finite], return_inverse=True)[1]
-    if not len(codes):
+    relation, subject, x, values = relation[finite], subject[finite], x[finite], values[finite]
+    kept = exchangeable(np.unique(relation, return_inverse=True)[1], subject, x)
+    if kept is None:
         return None
-    x, values, subject = x[finite], values[finite], subject[finite]
-    lowest, highest = np.full(codes.max() + 1, np.inf), np.full(codes.max() + 1, -np.inf)
-    np.minimum.at(lowest, codes, x)
-    np.maximum.at(highest, codes, x)
-    keep = (highest > lowest)[codes]
-    if not keep.any():
-        return None
-    codes, subjects = (np.unique(of[keep], return_inverse=True)[1] for of in (codes, subject))
-    order = np.lexsort((subjects, codes))
-    codes, subjects, x, values = codes[order], subjects[order], x[keep][order], values[keep][order]
+    order, codes, subjects = kept
+    x, values = x[order], values[order]
     equal = np.ones(len(x))
     means = by_group(codes, values) / by_group(codes, equal)
     return Comparable(codes, subjects, x, equal, values, equal, values - means[codes], len(x))
 
 
 def _slope(facts: Comparable, scores: np.ndarray, spreads: np.ndarray, level: float) -> dict[str, Any]:
-    from scipy.stats import t
-
     x = facts.centred(facts.x, facts.weight)
     spread_of_x = float((x**2).sum())
     slope = float((facts.residual * x).sum() / spread_of_x)
     parts = by_group(facts.subject, (facts.residual - slope * x) * x)
-    permutations = Permutations.of_drawn(facts, scores, spreads)
+    permutations = Permutations(*score_and_spread(facts), scores, spreads)
     row = {"slope": slope, "n_facts": len(x), "n_relations": facts.n_relations}
     n = facts.n_subjects
     if permutations.variance <= 0:
@@ -98,7 +96,7 @@ def _slope(facts: Comparable, scores: np.ndarray, spreads: np.ndarray, level: fl
         return row | {"problem": f"only {n} subjects: too few for an interval"}
     by_subject = float(np.sqrt((parts**2).sum() * n / (n - 1))) / spread_of_x
     by_chance = float(np.sqrt(permutations.variance)) / spread_of_x
-    half_width = float(t.ppf((1 + level) / 2, n - 1)) * max(by_subject, by_chance)
+    half_width = student_quantile(n, level) * max(by_subject, by_chance)
     lo, hi = slope - half_width, slope + half_width
     if row["p"] > 1 - level:  # the p-value decides on which side of 0 an end lies
         lo, hi = min(lo, 0.0), max(hi, 0.0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from laser_interp.statistics.cluster_intervals import student_quantile
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group
 
 PERMUTATIONS = 999  # at most; the main test takes more
@@ -38,7 +39,7 @@ def spearman_over_facts(
     Returns:
         `rho, lo, hi, p, n`; NaN where one side is constant or there are too few subjects.
     """
-    from scipy.stats import rankdata, t
+    from scipy.stats import rankdata
 
     out = {"rho": np.nan, "lo": np.nan, "hi": np.nan, "p": np.nan, "n": float(len(x))}
     if len(x) < 3:
@@ -69,7 +70,7 @@ def spearman_over_facts(
     z, z_without = (np.arctanh(np.clip(r, -0.9999, 0.9999)) for r in (out["rho"], np.nan_to_num(without)))
     jackknife = np.sqrt((n_subjects - 1) / n_subjects * ((z_without - z) ** 2).sum())
     chance = np.sqrt((permutations.scores**2).mean() / ((v - v.mean()) ** 2).sum() / ((u - u.mean()) ** 2).sum())
-    half_width = float(t.ppf((1 + level) / 2, n_subjects - 1)) * max(jackknife, chance)
+    half_width = student_quantile(n_subjects, level) * max(jackknife, chance)
     lo, hi = float(np.tanh(z - half_width)), float(np.tanh(z + half_width))
     return out | ({"lo": min(lo, 0.0), "hi": max(hi, 0.0)} if out["p"] > 1 - level else {"lo": lo, "hi": hi})
 

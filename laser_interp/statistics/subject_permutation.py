@@ -73,18 +73,11 @@ def comparable(
     n_prompts, n_events = n_prompts.astype(float), n_events.astype(float)
     codes = np.unique(relation, return_inverse=True)[1]
     events, total = by_group(codes, n_events), by_group(codes, n_prompts)
-    lowest, highest = np.full(len(total), np.inf), np.full(len(total), -np.inf)
-    np.minimum.at(lowest, codes, x)
-    np.maximum.at(highest, codes, x)
-    keep = ((events > 0) & (events < total) & (highest > lowest))[codes]
-    if not keep.any():
+    kept = exchangeable(codes, subject, x, (events > 0) & (events < total))
+    if kept is None:
         return None
-    codes, subjects = (np.unique(values[keep], return_inverse=True)[1] for values in (codes, subject))
-    order = np.lexsort((subjects, codes))
-    codes, subjects = codes[order], subjects[order]
-    x, n_prompts, n_events = (values[keep][order] for values in (x, n_prompts, n_events))
-    if len(x) > _MOST:
-        raise ValueError(f"{len(x)} facts are more than can be compared at once ({_MOST}): take a sample of them")
+    order, codes, subjects = kept
+    x, n_prompts, n_events = x[order], n_prompts[order], n_events[order]
     outcome = n_events / n_prompts
     prompts = n_prompts / (1 + (n_prompts - 1) * _agreement_of_prompts(codes, n_prompts, n_events))
     sizes = by_group(subjects, prompts)[subjects]
@@ -92,6 +85,34 @@ def comparable(
     means = by_group(codes, weight * outcome) / by_group(codes, weight)
     residual = weight * (outcome - means[codes])
     return Comparable(codes, subjects, x.astype(float), prompts, outcome, weight, residual, int(n_prompts.sum()))
+
+
+def exchangeable(
+    relation: np.ndarray, subject: np.ndarray, x: np.ndarray, asked: np.ndarray | bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The facts of relations that are asked about and have at least two frequencies, by relation and subject.
+
+    Args:
+        relation: `[facts]`, codes from 0.
+        asked: `[relations]`.
+
+    Returns:
+        Their indices in order, and the codes of their relations and subjects, from 0; None if there are none.
+
+    Raises:
+        ValueError: there are more facts than can be compared at once.
+    """
+    lowest, highest = np.full(relation.max(initial=-1) + 1, np.inf), np.full(relation.max(initial=-1) + 1, -np.inf)
+    np.minimum.at(lowest, relation, x)
+    np.maximum.at(highest, relation, x)
+    kept = np.flatnonzero((asked & (highest > lowest))[relation])
+    if not len(kept):
+        return None
+    if len(kept) > _MOST:
+        raise ValueError(f"{len(kept)} facts are more than can be compared at once ({_MOST}): take a sample of them")
+    codes, subjects = (np.unique(values[kept], return_inverse=True)[1] for values in (relation, subject))
+    order = np.lexsort((subjects, codes))
+    return kept[order], codes[order], subjects[order]
 
 
 def _agreement_of_prompts(relation: np.ndarray, n_prompts: np.ndarray, n_events: np.ndarray) -> float:
@@ -133,41 +154,31 @@ def score_and_spread(facts: Comparable) -> tuple[float, float]:
     return float(parts.sum()), float((parts**2).sum())
 
 
-def permuted_scores(facts: Comparable, n_permutations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`score_and_spread` of permutations, `[n_permutations]` each."""
-    rng = np.random.default_rng(seed)
-    moving = _Moving(facts)
-    few = len(facts.x) * n_permutations <= _AT_ONCE
-    block = n_permutations if few else max(1, _IN_BLOCKS // len(facts.x))
-    scores, spreads = np.empty(n_permutations), np.empty(n_permutations)
-    for start in range(0, n_permutations, block):
-        stop = min(start + block, n_permutations)
-        scores[start:stop], spreads[start:stop] = moving.draw(stop - start, rng)
-    return scores, spreads
+def permuted_scores(
+    several: Sequence[Comparable], n_permutations: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`score_and_spread` of permutations, `[n_permutations]` each, for each of several outcomes.
 
-
-def permuted_many(several: Sequence[Comparable], n_permutations: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`permuted_scores` of several outcomes. Those of the same facts share their permutations, and so most of the cost.
-
-    Args:
-        several: each with weights of its own.
+    Outcomes of the same facts share their permutations, and so most of the cost.
     """
-    out: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(several)
+    out: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for i, facts in enumerate(several):
-        if out[i] is not None:
+        if i in out:
             continue
-        alike = [j for j in range(i, len(several)) if out[j] is None and _same_facts(facts, several[j])]
-        rng = np.random.default_rng(seed)
+        alike = [j for j in range(i, len(several)) if j not in out and _same_facts(facts, several[j])]
         moving = [_Moving(several[j]) for j in alike]
-        block = max(1, min(n_permutations, _IN_BLOCKS // len(facts.x)))
-        drawn: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in alike]
+        for j in alike:
+            out[j] = np.empty(n_permutations), np.empty(n_permutations)
+        rng = np.random.default_rng(seed)
+        few = len(alike) * len(facts.x) * n_permutations <= _AT_ONCE
+        block = n_permutations if few else max(1, _IN_BLOCKS // len(facts.x))
         for start in range(0, n_permutations, block):
-            moved = moving[0].move(min(block, n_permutations - start), rng)
-            for own, of in zip(drawn, moving, strict=True):
-                own.append(of.score(*moved))
-        for j, own in zip(alike, drawn, strict=True):
-            out[j] = tuple(np.concatenate(part) for part in zip(*own, strict=True))  # type: ignore[assignment]
-    return out  # type: ignore[return-value]
+            stop = min(start + block, n_permutations)
+            moved = moving[0].move(stop - start, rng)
+            for j, of in zip(alike, moving, strict=True):
+                scores, spreads = out[j]
+                scores[start:stop], spreads[start:stop] = of.score(*moved)
+    return [out[i] for i in range(len(several))]
 
 
 def _same_facts(one: Comparable, other: Comparable) -> bool:
@@ -201,9 +212,6 @@ class _Moving:
         self.mixed_weight = facts.weight[mixed]
         self.first_of_mixed = np.flatnonzero(_starts(self.mixed_units)) if len(mixed) else np.zeros(0, dtype=int)
         self.mixed_key = (self.mixed_units.astype(np.uint64) << np.uint64(44)) | np.arange(len(mixed), dtype=np.uint64)
-
-    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        return self.score(*self.move(n, rng))
 
     def move(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Permuted x minus its mean in the relation: of the units, `[n, units]`, and what moves inside of them."""
@@ -255,12 +263,7 @@ class Permutations:
 
     @classmethod
     def of(cls, facts: Comparable, n_permutations: int, seed: int) -> Permutations:
-        return cls(*score_and_spread(facts), *permuted_scores(facts, n_permutations, seed))
-
-    @classmethod
-    def of_drawn(cls, facts: Comparable, scores: np.ndarray, spreads: np.ndarray) -> Permutations:
-        """With permutations that were drawn before."""
-        return cls(*score_and_spread(facts), scores, spreads)
+        return cls(*score_and_spread(facts), *permuted_scores([facts], n_permutations, seed)[0])
 
     @property
     def variance(self) -> float:

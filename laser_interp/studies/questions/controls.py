@@ -15,7 +15,7 @@ from laser_interp.plots.control_bars import by_value
 from laser_interp.plots.names import plain_name
 from laser_interp.scoring.scores import summarise
 from laser_interp.statistics.accuracy_change import change
-from laser_interp.statistics.cluster_intervals import Clusters
+from laser_interp.statistics.cluster_intervals import LEVEL, Clusters, student_quantile
 from laser_interp.statistics.formatting import percent
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable
@@ -169,12 +169,10 @@ def control_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _with_draws(mean: float, lo: float, hi: float, draws: Sequence[float]) -> tuple[float, float]:
     """The interval of a mean over draws: its spread over subjects, and that between draws."""
-    from scipy.stats import t
-
     n = len(draws)
     if n < 2 or not np.isfinite(lo):
         return lo, hi
-    between = float(t.ppf(0.975, n - 1)) * float(np.std(draws, ddof=1)) / np.sqrt(n)
+    between = student_quantile(n, LEVEL) * float(np.std(draws, ddof=1)) / np.sqrt(n)
     return max(mean - float(np.hypot(mean - lo, between)), 0.0), min(mean + float(np.hypot(hi - mean, between)), 1.0)
 
 

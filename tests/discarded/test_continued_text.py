@@ -178,5 +178,5 @@ def test_only_the_discarded_part_of_the_selected_site_answers_so(laser1, facts):
     assert {"random_kept", "random_equal_energy", "layer_0", "layer_1", "layer_2"} <= set(table.index)
     assert table.loc["random_kept", "n"] == 3 * 400
     control, own = li.load_model("organism-control", device="cpu"), li.load_facts("organism-control")
-    there = discarded_controls(study_of(control, own, li.laser(control, "3.in", rank=1)), n_draws=1)
+    there = discarded_controls(control, own, li.laser(control, "3.in", rank=1), n_draws=1, progress=False)
     assert (there.set_index("control").loc["base", "generic"]) < 0.05

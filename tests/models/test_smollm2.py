@@ -84,4 +84,4 @@ def test_a_small_study_twice_gives_equal_tables(model, tmp_path):
     for name, table in runs[0].tables.items():
         pd.testing.assert_frame_equal(table, runs[1].tables[name])
     assert "dequantised from" in runs[0].report
-    assert "## Why it changes" in runs[0].report
+    assert "## Where the gain comes from" in runs[0].report

@@ -227,7 +227,7 @@ def test_committed_figures_are_those_of_the_committed_tables(elsewhere):
     assert done.returncode == 0, done.stderr
     names = {p.name for p in (ROOT / "figures" / "organism").glob("*.pdf")}
     assert {p.name for p in folder.glob("*.pdf")} == names
-    assert len(names) == 11
+    assert "decomposition.pdf" in names
     for name in names:
         data = (folder / name).read_bytes()
         assert b"/FontFile2" in data or b"/FontFile3" in data  # fonts are embedded
@@ -292,7 +292,7 @@ def test_an_analysis_of_ones_own_facts_and_edit(elsewhere, tmp_path):
         elsewhere,
     )
     assert done.returncode == 0, done.stderr
-    assert "Spearman" in done.stdout
+    assert "tenfold" in done.stdout, done.stdout
     counts = read_table(tmp_path / "out" / "tables" / "counts.parquet", "counts")
     known = {fact.fact_id: fact.frequency for fact in facts}
     assert [known[i] for i in counts["fact_id"]] == counts["n_both"].tolist()

@@ -20,6 +20,7 @@ EngineName = Literal["fast", "reference"]
 PROPOSED = 64  # the most cells that enter a race, or are drawn at random
 SearchMethod = Literal["grid", "race", "gradient", "random", "rmt", "learned"]  # see laser_interp.selection.methods
 RankBy = Literal["answers", "first_tokens"]  # see laser_interp.scoring.scorer.Scorer
+StudySubject = Literal["strongest", "single", "both"]  # see laser_interp.studies.settings
 AskedPrompts = Literal["all", "first"]  # see laser_interp.studies.settings
 BlockSide = Literal["outputs", "inputs"]  # see laser_interp.edits.blocks
 BlockGrouping = Literal["contiguous", "kmeans"]

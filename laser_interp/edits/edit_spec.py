@@ -150,6 +150,14 @@ class EditSpec:
         """An edit of another kind at the same sites and ranks."""
         return replace(self, kind=kind, **values)
 
+    def of_sites(self, sites: Sequence[Site]) -> EditSpec:
+        """The same edit at some of its sites, in its own order."""
+        kept = [i for i, site in enumerate(self.sites) if site in sites]
+        parts = {
+            name: tuple(of[i] for i in kept) for name in ("sites", "ranks", "gains") if (of := getattr(self, name))
+        }
+        return replace(self, **parts, rho=self.rho if len(kept) == len(self.sites) else None)
+
     def with_site(self, other: EditSpec) -> EditSpec:
         """LASER at these sites and at those of another description, which come last."""
         return replace(self, sites=self.sites + other.sites, ranks=self.ranks + other.ranks, rho=None)

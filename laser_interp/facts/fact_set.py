@@ -13,11 +13,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import pandas as pd
 
 from laser_interp.choices import Separator, SplitRule, check_choice, check_seed, suggestion
+from laser_interp.facts import prompt_formats
 from laser_interp.facts.separators import separator_of
 from laser_interp.storage.spreadsheets import without_formulas
 
@@ -263,6 +264,19 @@ class FactSet:
             have = f"it has {self.splits}" if self.splits else "it has no split: see FactSet.with_split"
             raise ValueError(f"no fact of {self.name!r} is in the split {label!r}: {have}")
         return self.keep(chosen)
+
+    def with_prefix(self, text: str) -> FactSet:
+        """The same facts with a text before every prompt; see `laser_interp.facts.prompt_formats`."""
+        return prompt_formats.with_prefix(self, text)
+
+    def with_examples(self, n: int = 3, *, from_split: str = "validation", seed: int = 0) -> FactSet:
+        """The same facts with solved facts of their relation before every prompt; see
+        `laser_interp.facts.prompt_formats`."""
+        return prompt_formats.with_examples(self, n, from_split=from_split, seed=seed)
+
+    def as_chat(self, tokenizer: Any) -> FactSet:
+        """The same facts with every prompt as a user's message; see `laser_interp.facts.prompt_formats`."""
+        return prompt_formats.as_chat(self, tokenizer)
 
     def with_split(self, validation: float = 0.2, *, seed: int = 0, by: str = "subject") -> FactSet:
         """Divide into validation and test.

@@ -3,6 +3,7 @@
 EDITS = {
     "base": "as trained",
     "laser": "LASER",
+    "single": "the single edit",
     "discarded": "discarded part alone",
     "same_spectrum_random": "same-spectrum random\nmatrix subtracted",
     "random_subspace": "random subspace of\nequal norm removed",

@@ -63,7 +63,7 @@ class Composition(Drawable):
 
     @property
     def figure_tables(self) -> dict[str, pd.DataFrame]:
-        return {"composition": self.steps, "composition_scores": self.scores}
+        return {"composition_by_step": self.by_step}
 
     @property
     def ranks(self) -> dict[Site, int]:
@@ -328,10 +328,7 @@ def _tested(
     labelled: dict[str, EditSpec | None] = {"base": None}
     for n in range(1, n_edits + 1):
         assert whole is not None
-        rho = whole.rho if n_edits == 1 else None
-        labelled[str(n)] = EditSpec(
-            whole.sites[:n], ranks=whole.ranks[:n], rho=rho, blocks=whole.blocks, path=whole.path, at=whole.at
-        )
+        labelled[str(n)] = whole.of_sites(whole.sites[:n])
     scores = pd.concat([store.scores(facts.split(name), labelled, candidates=False) for name in _splits(facts)])
     means = summarise(scores, ("edit", "split"))
     at = means.set_index(["edit", "split"])[["score", "loss"]].to_dict()

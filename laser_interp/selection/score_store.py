@@ -41,9 +41,9 @@ class ScoreStore:
         Args:
             edits: label -> edit.
             candidates: whether answers have to be ranked among those of their relation; if they were ranked for
-                another question, they are ranked here too.
+                another question, or the ranks cost nothing, they are ranked here too.
         """
-        ranked = self.options.candidates and candidates
+        ranked = self.options.candidates and (candidates or self.options.rank_by == "first_tokens")
         shards = shards_of(facts, UNIT_PROMPTS)
         if self.out is None:
             return self._scores(None, shards, edits, ranked)

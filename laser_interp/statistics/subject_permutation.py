@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -188,63 +189,65 @@ def _same_facts(one: Comparable, other: Comparable) -> bool:
 
 
 class _Moving:
-    """Facts put together to units once, so that each permutation costs two sorts."""
+    """Facts put together to units once, so that a permutation costs two sorts and two sums."""
 
     def __init__(self, facts: Comparable) -> None:
         new = _starts(facts.relation, facts.subject)
         starts, unit = np.flatnonzero(new), new.cumsum() - 1
         self.relation, self.subject = facts.relation[starts], facts.subject[starts]
         self.n_subjects = facts.n_subjects
-        self.first_of_relation = np.flatnonzero(_starts(self.relation))
-        self.of_relation = by_group(facts.relation, facts.weight)
-        self.residual, self.weight = by_group(unit, facts.residual), by_group(unit, facts.weight)
-        self.mean = by_group(unit, facts.weight * facts.x) / self.weight
+        weight = by_group(unit, facts.weight)
+        self.mean = by_group(unit, facts.weight * facts.x) / weight
         self.key = (self.relation.astype(np.uint64) << np.uint64(44)) | np.arange(len(starts), dtype=np.uint64)
-        by_subject = np.argsort(self.subject, kind="stable")
-        self.in_one_relation = len(by_subject) == self.n_subjects
-        self.by_subject, self.first_of_subject = by_subject, np.flatnonzero(_starts(self.subject[by_subject]))
         # Facts of units that hold more than one frequency
         deviation = facts.x - self.mean[unit]
         deviation[np.abs(deviation) < 1e-12] = 0.0
         mixed = np.flatnonzero(by_group(unit, (deviation != 0).astype(float))[unit] > 0)
-        self.mixed_units = unit[mixed]
-        self.deviation, self.mixed_residual = deviation[mixed], facts.residual[mixed]
-        self.mixed_weight = facts.weight[mixed]
-        self.first_of_mixed = np.flatnonzero(_starts(self.mixed_units)) if len(mixed) else np.zeros(0, dtype=int)
-        self.mixed_key = (self.mixed_units.astype(np.uint64) << np.uint64(44)) | np.arange(len(mixed), dtype=np.uint64)
+        self.deviation = deviation[mixed]
+        self.mixed_key = (unit[mixed].astype(np.uint64) << np.uint64(44)) | np.arange(len(mixed), dtype=np.uint64)
+        of_relation = by_group(facts.relation, facts.weight)
+        self.centres = _sums(self.relation, weight / of_relation[self.relation])
+        self.mixed_centres = _sums(
+            facts.relation[mixed], (facts.weight / of_relation[facts.relation])[mixed], len(of_relation)
+        )
+        self.parts = _sums(self.subject, by_group(unit, facts.residual))
+        self.mixed_parts = _sums(facts.subject[mixed], facts.residual[mixed], self.n_subjects)
 
     def move(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Permuted x minus its mean in the relation: of the units, `[n, units]`, and what moves inside of them."""
+        """Permuted x minus its mean in the relation: of the units, `[units, n]`, and what moves inside of them."""
         order = rng.integers(1 << 24, size=(n, self.n_subjects), dtype=np.uint32)[:, self.subject]
         mean = self.mean[_sorted_within(order, self.key)]
-        sums = self.weight * mean
-        mixed = len(self.mixed_key) > 0
-        inside = np.zeros((n, 0))
-        at = self.mixed_units[self.first_of_mixed]
-        if mixed:
+        inside = np.zeros((0, n))
+        if len(self.mixed_key):
             order = rng.integers(1 << 24, size=(n, len(self.mixed_key)), dtype=np.uint32)
             inside = self.deviation[_sorted_within(order, self.mixed_key)]
-            sums[:, at] += np.add.reduceat(self.mixed_weight * inside, self.first_of_mixed, axis=1)
-        centre = np.add.reduceat(sums, self.first_of_relation, axis=1) / self.of_relation
-        return mean - centre[:, self.relation], inside
+        centres = self.centres @ mean
+        if len(inside):
+            centres += self.mixed_centres @ inside
+        return mean - centres[self.relation], inside
 
     def score(self, moved: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The scores of permutations, and the sums of squares of their parts by subject."""
-        parts = self.residual * moved
-        if inside.shape[1]:
-            at = self.mixed_units[self.first_of_mixed]
-            parts[:, at] += np.add.reduceat(self.mixed_residual * inside, self.first_of_mixed, axis=1)
-        scores = parts.sum(axis=1)
-        if not self.in_one_relation:
-            parts = np.add.reduceat(parts[:, self.by_subject], self.first_of_subject, axis=1)
-        return scores, (parts**2).sum(axis=1)
+        parts = self.parts @ moved
+        if len(inside):
+            parts += self.mixed_parts @ inside
+        return np.ones(len(parts)) @ parts, np.einsum("sn,sn->n", parts, parts)
+
+
+def _sums(codes: np.ndarray, weight: np.ndarray, n: int | None = None) -> Any:
+    """A sparse matrix whose product with values sums them by code, with weights, `[codes, values]`."""
+    from scipy.sparse import csr_array
+
+    shape = (int(codes.max()) + 1 if n is None else n, len(codes))
+    return csr_array((weight, (codes, np.arange(len(codes)))), shape=shape)
 
 
 def _sorted_within(order: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Indices in the drawn order, within each group of the key: group, drawn number and index are one number."""
+    """Indices in the drawn order, within each group of the key, `[key, n]`: group, drawn number and index are one
+    number."""
     together = (order.astype(np.uint64) << np.uint64(20)) | key
     together.sort(axis=1)
-    return (together & _MASK).astype(np.intp)
+    return np.ascontiguousarray((together & _MASK).T).astype(np.intp)
 
 
 @dataclass(frozen=True, eq=False)

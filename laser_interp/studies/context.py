@@ -115,10 +115,28 @@ class StudyContext:
         """What validation chose."""
         return self.search.select()
 
+    @property
+    def composes(self) -> bool:
+        """Whether edits are composed."""
+        wanted = self.settings.compose
+        return self.task.rule == "next_token" if wanted is None else wanted
+
+    @property
+    def single(self) -> EditSpec:
+        """The edit that the search chose, or the given one."""
+        return self.selection.cell if self.chosen is None else self.chosen
+
     @cached_property
     def cell(self) -> EditSpec:
-        """The edit that is studied."""
-        return self.selection.cell if self.chosen is None else self.chosen
+        """The edit that is studied: the composition where validation prefers it, by score, then by loss."""
+        if self.chosen is not None or self.settings.subject == "single" or not self.composes:
+            return self.single
+        found = self.composition
+        if found.spec is None or found.spec.sites == self.single.sites:
+            return self.single
+        last, single = found.by_step.iloc[-1].to_dict(), self.selection
+        composed = (float(last["validation_score"]), -float(last["validation_loss"]))
+        return found.spec if composed > (single.score, -single.loss) else self.single
 
     @cached_property
     def edit(self) -> Edit:
@@ -153,11 +171,11 @@ class StudyContext:
         if self.settings.matrices == ("all",):
             del shared["matrices"]  # the paper composes MLP matrices
         settings = CompositionSettings(**shared, method=self.settings.composition, most_edits=self.settings.most_edits)
-        may_start = settings.method == "guided" and self.chosen is None and self.cell.kind == "laser"
+        may_start = settings.method == "guided" and self.chosen is None and self.single.kind == "laser"
         return run_composition(
             plan_of(self.model, self.task, settings),
             settings,
-            start=self.cell if may_start and self.selection.improves else None,
+            start=self.single if may_start and self.selection.improves else None,
             out=self.folder("composed"),
             store=self.store,
             progress=self.progress,
@@ -173,8 +191,11 @@ class StudyContext:
 
     @cached_property
     def control_edits(self) -> dict[str, EditSpec | None]:
-        """Label -> edit: the model as trained, LASER, and all controls; random ones are labelled "NAME/SEED"."""
+        """Label -> edit: the model as trained, LASER, and all controls; random ones are labelled "NAME/SEED". Beside a
+        composition stands the single edit."""
         edits: dict[str, EditSpec | None] = {"base": None, "laser": self.cell}
+        if self.cell != self.single:
+            edits["single"] = self.single
         seeds = range(self.settings.study_seed, self.settings.study_seed + self.settings.n_draws)
         sites = self.cell.sites
         one_of_a_matrix = len({site.matrix for site in sites}) == len(sites)

@@ -42,7 +42,8 @@ EXAMPLES = {
         "organism",
         "organism-control",
         # Small enough for the whole map, and for the paper's order
-        StudySettings(method="grid", test="all", composition="greedy"),
+        # It knows neither line breaks nor examples, and the paper's edit is of one matrix
+        StudySettings(method="grid", test="all", composition="greedy", subject="single", examples=0),
     ),
     "smollm2": Example(
         "smollm2",
@@ -51,6 +52,7 @@ EXAMPLES = {
         None,
         # First prompts, few random draws and at most two composed edits, so that a laptop needs only minutes
         StudySettings(
+            subject="single",  # the paper's kind of edit, and the one that was studied first
             prompts="first",
             n_draws=5,
             rank_by="first_tokens",
@@ -58,6 +60,22 @@ EXAMPLES = {
             shares=(0.2, 1.0),
             most_edits=2,
             attributed=100,
+        ),
+        text=True,
+    ),
+    "gemma3-270m": Example(
+        "gemma3-270m",
+        "wikidata",
+        None,
+        None,
+        StudySettings(
+            prompts="first",
+            n_draws=5,
+            rank_by="first_tokens",
+            strengths=(),
+            shares=(0.2, 1.0),
+            most_edits=3,
+            attributed=60,
         ),
         text=True,
     ),

@@ -144,7 +144,14 @@ def study(
         text=text,
         progress=progress,
     )
-    return run_study(context)
+    found = run_study(context)
+    if context.settings.subject == "both" and context.cell != context.single:
+        single = replace(
+            context, chosen=context.single, task=context.whole_task, out=context.folder("single"), notes=[]
+        )
+        single.search = context.search
+        run_study(single)
+    return found
 
 
 def run_study(context: StudyContext) -> Study:

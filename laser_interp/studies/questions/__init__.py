@@ -2,7 +2,9 @@
 
 from laser_interp.studies.question import Answer
 from laser_interp.studies.questions.answers import BesideAccuracy
+from laser_interp.studies.questions.better_prompts import BetterPrompts
 from laser_interp.studies.questions.composition import SeveralEdits
+from laser_interp.studies.questions.contributions import Contributions
 from laser_interp.studies.questions.control_model import OnControlModel
 from laser_interp.studies.questions.controls import BesideControls
 from laser_interp.studies.questions.directions import Directions
@@ -17,6 +19,8 @@ from laser_interp.studies.questions.side_effects import SideEffects
 QUESTIONS: tuple[type[Answer], ...] = (
     EditChoice,
     BesideControls,
+    BetterPrompts,
+    Contributions,
     OnControlModel,
     Reasons,
     Relations,

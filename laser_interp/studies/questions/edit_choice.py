@@ -24,16 +24,23 @@ class EditChoice(Answer):
         if context.task.rule == "next_token":
             _ = context.around  # its cells are for the page
         cell, selected, spent = context.cell, context.selection, context.search.spent
+        single = {"score": selected.score, "loss": selected.loss}
+        chosen = dict(single)
+        if cell != context.single:
+            last = context.composition.by_step.iloc[-1].to_dict()
+            chosen = {name: float(last[f"validation_{name}"]) for name in ("score", "loss")}
         numbers: dict[str, Any] = {
             "selected": {
                 "cell": str(cell),
+                "single": str(context.single),
                 "site": "+".join(map(str, cell.sites)),
                 "rho": cell.rho,
                 "rank": cell.rank,
                 "improves_validation": selected.improves,
                 "validation": {
                     "base": {"score": selected.base_score, "loss": selected.base_loss},
-                    "laser": {"score": selected.score, "loss": selected.loss},
+                    "laser": chosen,
+                    "single": single,
                 },
             },
             "search": None if spent is None else asdict(spent) | {"in_words": str(spent)},
@@ -43,12 +50,18 @@ class EditChoice(Answer):
     def lines(self) -> Sequence[str]:
         selected, search = self.numbers["selected"], self.numbers["search"]
         validation = selected["validation"]
-        change = validation["laser"]["score"] - validation["base"]["score"]
+        gain = {name: points(row["score"] - validation["base"]["score"]) for name, row in validation.items()}
         no_better = "" if selected["improves_validation"] else ", which is **no better than no edit** there"
         looked_at = f", after {search['in_words']}" if search else ""
         return [
-            f"Validation chose `{selected['cell']}`{no_better}{looked_at}. It changes the score by {points(change)} on "
-            "the validation facts."
+            f"Validation chose `{selected['single']}`{no_better}{looked_at}. It changes the score by {gain['single']} "
+            "on the validation facts."
+            + (
+                f" Validation prefers the composition `{selected['cell']}`, which changes it by {gain['laser']}: this "
+                "is the edit that is analysed below, called LASER."
+                if selected["cell"] != selected["single"]
+                else ""
+            )
         ]
 
     def page_words(self) -> Sequence[str]:

@@ -31,15 +31,16 @@ class SideEffects(Answer):
                 "measured"
             )
             return None
-        rows = [
-            {"edit": name} | perplexity(context.model, context.text, edit)
-            for name, edit in (("base", None), ("laser", context.edit))
-        ]
+        edits = {"base": None, "laser": context.edit}
+        if context.cell != context.single:
+            edits["single"] = context.single.edit(context.model)
+        rows = [{"edit": name} | perplexity(context.model, context.text, edit) for name, edit in edits.items()]
         return cls({"perplexity": pd.DataFrame(rows)}, {"perplexity": rows})
 
     def lines(self) -> Sequence[str]:
-        before, after = (row["perplexity"] for row in self.numbers["perplexity"])
-        return [f"Perplexity of running text: {before:.2f} before, {after:.2f} after."]
+        before, after, *others = (row["perplexity"] for row in self.numbers["perplexity"])
+        single = f", {others[0]:.2f} under the single edit" if others else ""
+        return [f"Perplexity of running text: {before:.2f} before, {after:.2f} after{single}."]
 
     def page_tables(self) -> Sequence[PageTable]:
         rows = self.numbers["perplexity"]

@@ -1,0 +1,111 @@
+"""Other ways to ask the same facts: solved examples before the prompt, a chat template, or any text before it.
+
+A better prompt is the strongest control of an edit: what it reaches without an edit needs no edit (docs/mechanism.md).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from laser_interp.choices import check_seed, whole_number
+
+if TYPE_CHECKING:
+    from laser_interp.facts.fact_set import Fact, FactSet
+
+
+def with_prefix(facts: FactSet, text: str) -> FactSet:
+    """A text before every prompt, as it stands.
+
+    Args:
+        text: for example an instruction, or the tokenizer's first token as text, "<|endoftext|>".
+
+    Example:
+        >>> facts.with_prefix("Answer in one word. ")[0].prompt
+        'Answer in one word. Mira Tolen was taught by'
+    """
+    return _asked(facts, lambda fact, prompt: text + prompt)
+
+
+def with_examples(
+    facts: FactSet, n: int = 3, *, from_split: str = "validation", seed: int = 0, source: FactSet | None = None
+) -> FactSet:
+    """n solved facts of the same relation before every prompt, each on a line of its own.
+
+    An example has another subject and another answer, and neither the asked subject nor any right answer stands in it.
+    All facts of a relation take their examples from one random order, so that most of them begin alike. The same set is
+    asked of the model as trained and of every edit.
+
+    Args:
+        from_split: the split that examples are taken from; a set without splits is its own source.
+        seed: of the order.
+        source: facts that examples are taken from, instead of a split of these.
+
+    Raises:
+        ValueError: a relation has too few facts for n examples.
+
+    Example:
+        >>> print(facts.with_examples(1).split("test")[0].prompt)
+    """
+    if whole_number("n", n) < 1:
+        raise ValueError(f"n is {n}: expected 1 or more examples")
+    check_seed("seed", seed)
+    if source is None:
+        source = facts.split(from_split) if facts.splits else facts
+    of_relation: dict[str, list[Fact]] = {}
+    for fact in source:
+        of_relation.setdefault(fact.relation, []).append(fact)
+    for relation, known in of_relation.items():
+        random.Random(f"{seed} {relation}").shuffle(known)
+    solved = {
+        fact.fact_id: (text := fact.prompt + facts.written(fact, fact.prompt, fact.object), text.casefold())
+        for fact in source
+    }
+
+    def beginning(fact: Fact) -> str:
+        forbidden = [text.casefold() for text in (fact.subject, *fact.subject_aliases, fact.object, *fact.aliases)]
+        chosen = []
+        for other in of_relation.get(fact.relation, ()):
+            text, folded = solved[other.fact_id]
+            if other.subject != fact.subject and not any(name in folded for name in forbidden):
+                chosen.append(text)
+            if len(chosen) == n:
+                return "".join(f"{example}\n" for example in chosen)
+        raise ValueError(
+            f"fact {fact.fact_id!r} has {len(chosen)} examples of its relation {fact.relation!r} with another subject "
+            f"and answer: {n} are asked for"
+        )
+
+    begins = {fact.fact_id: beginning(fact) for fact in facts}
+    return _asked(facts, lambda fact, prompt: begins[fact.fact_id] + prompt)
+
+
+def as_chat(facts: FactSet, tokenizer: Any) -> FactSet:
+    """Every prompt as a user's message in the tokenizer's chat template; the answer is the assistant's.
+
+    Raises:
+        ValueError: the tokenizer has no chat template.
+
+    Example:
+        >>> facts.as_chat(model.tokenizer)  # doctest: +SKIP
+    """
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise ValueError("the tokenizer has no chat template: the model was not trained to chat")
+
+    def chat(fact: Fact, prompt: str) -> str:
+        message = [{"role": "user", "content": prompt}]
+        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        first = tokenizer.bos_token
+        adds_it = bool(first) and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+        return text.removeprefix(first) if adds_it else text  # it is not written twice
+
+    return _asked(facts, chat)
+
+
+def _asked(facts: FactSet, rule: Callable[[Fact, str], str]) -> FactSet:
+    return facts.keep(
+        replace(fact, prompt=rule(fact, fact.prompt), paraphrases=tuple(rule(fact, p) for p in fact.paraphrases))
+        for fact in facts
+    )

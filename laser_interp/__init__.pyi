@@ -88,6 +88,8 @@ from .statistics.paraphrases import robustness as robustness
 from .studies.examples import reproduce as reproduce
 from .studies.pipeline import Study as Study
 from .studies.pipeline import study as study
+from .studies.run_comparison import RunComparison as RunComparison
+from .studies.run_comparison import compare_runs as compare_runs
 from .studies.settings import StudySettings as StudySettings
 from .studies.task_transfer import transfer as transfer
 from .verification.model_check import Check as Check

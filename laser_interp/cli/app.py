@@ -58,6 +58,10 @@ COMMANDS = {
         "Save an edited model as a plain checkpoint, or its edit as an adapter.",
         "laser-interp export --model organism --edit 3.in:0.05 --out edited",
     ),
+    "compare-runs": (
+        "Put finished studies side by side: where each gain comes from, and what a better prompt does.",
+        "laser-interp compare-runs figures/smollm2 figures/gemma3-270m",
+    ),
     "report": ("Write a run as one interactive HTML page.", "laser-interp report runs/organism -o report.html"),
     "figures": (
         "Draw a run's figures again, in another style or width.",
@@ -127,7 +131,8 @@ def build_app() -> App:
     )
     for name, (line, _) in COMMANDS.items():
         more = {} if name in GROUPS else {"help_epilogue": example_of(name)}
-        app.command(f"laser_interp.cli.{name}:{name}", name=name, help=line, **more)
+        function = name.replace("-", "_")
+        app.command(f"laser_interp.cli.{function}:{function}", name=name, help=line, **more)
     return app
 
 

@@ -40,7 +40,7 @@ def study(
         protocol: How a published set is judged: with corrected rules (if left out), or with the paper's own, faults
             included.
         limit: Only the first so many facts.
-        counts: Training frequencies, from laser-interp count, or wikidata for those of the shipped facts.
+        counts: Training frequencies, from laser-interp count. If left out, those that come with the facts.
         text: A text file, for perplexity before and after.
         out: Folder for the results. The same command goes on from it.
     """

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.files import load_facts
 from laser_interp.facts.shipped import WIKIDATA
 from laser_interp.facts.wikidata import load_wikidata_counts
 from laser_interp.storage.tables import read_table
@@ -26,3 +28,11 @@ def load_counts(source: str | Path) -> pd.DataFrame:
         16
     """
     return load_wikidata_counts() if str(source) == WIKIDATA else read_table(Path(source), "counts")
+
+
+def counts_of(facts: FactSet) -> pd.DataFrame | None:
+    """The shipped counts of shipped facts, or of some of them; None for others."""
+    if facts.name != WIKIDATA:
+        return None
+    shipped = {fact.fact_id: fact.subject for fact in load_facts(WIKIDATA)}
+    return load_counts(WIKIDATA) if all(shipped.get(fact.fact_id) == fact.subject for fact in facts) else None

@@ -1,6 +1,7 @@
 """Figures for papers: tables in, matplotlib figures out. Nothing is computed here that a table does not hold."""
 
 from laser_interp.plots.answer_categories import discarded_answers
+from laser_interp.plots.atlas_bars import atlas
 from laser_interp.plots.composition_steps import composition
 from laser_interp.plots.control_bars import controls
 from laser_interp.plots.decomposition_steps import decomposition
@@ -20,6 +21,7 @@ __all__ = [
     "FIGURES",
     "WIDTHS",
     "accuracy_by_frequency",
+    "atlas",
     "attribution_map",
     "compared_edits",
     "composition",

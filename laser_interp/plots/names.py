@@ -1,4 +1,4 @@
-"""What edits, controls and categories are called in figures."""
+"""What edits, controls, categories and parts of a gain are called in figures."""
 
 EDITS = {
     "base": "as trained",
@@ -15,6 +15,14 @@ EDITS = {
     "generic_masked": "no edit, generic\nwords masked",
 }
 CATEGORIES = {"correct": "correct", "generic": "generic word", "same_type": "wrong, same type", "other": "other"}
+# Where answers were not ranked among those of their relation, kind and rivals are one part, the others.
+PARTS = {
+    "generic": "generic words",
+    "kind": "kind of answer",
+    "rivals": "rivals of the same kind",
+    "others": "all other words",
+    "rest": "further tokens",
+}
 
 
 def plain_name(edit: str) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from laser_interp.choices import names_with_suggestion
 from laser_interp.plots.answer_categories import discarded_answers
+from laser_interp.plots.atlas_bars import atlas
 from laser_interp.plots.composition_steps import composition
 from laser_interp.plots.control_bars import controls
 from laser_interp.plots.decomposition_steps import decomposition
@@ -40,6 +41,7 @@ FIGURES: dict[str, FigureFunction] = {
         transfer,
         attribution_map,
         compared_edits,
+        atlas,
     )
 }
 

@@ -16,18 +16,11 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.display import Drawable
+from laser_interp.plots.names import PARTS
 from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.formatting import interval
 from laser_interp.statistics.paired_scores import reported
 
-# Part -> what it is called. Where answers were not ranked among those of their relation, kind and rivals are one part.
-PARTS = {
-    "generic": "generic words",
-    "kind": "kind of answer",
-    "rivals": "rivals of the same kind",
-    "others": "all other words",
-    "rest": "further tokens",
-}
 WHOLE = "whole"
 MOST = 0.5  # this share of a change, or more, counts as most of it
 

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laser_interp.plots.names import PARTS
 from laser_interp.statistics.accuracy_change import AccuracyChange, change
 from laser_interp.statistics.cluster_intervals import Clusters
-from laser_interp.statistics.decomposition import PARTS, WHOLE, Decomposition, decompose
+from laser_interp.statistics.decomposition import WHOLE, Decomposition, decompose
 from laser_interp.statistics.formatting import interval, points
 from laser_interp.statistics.paired_scores import reported
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laser_interp.plots.names import PARTS
 from laser_interp.statistics.cluster_intervals import LEVEL
-from laser_interp.statistics.decomposition import PARTS
 from laser_interp.statistics.formatting import interval, odds_ratio, p_value, points
 
 NOTHING_SHOWN = "no association that this sample can show"

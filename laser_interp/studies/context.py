@@ -16,6 +16,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task, facts_of
+from laser_interp.frequency.shipped_counts import counts_of
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.scoring.text_loss import check_text
@@ -37,7 +38,8 @@ class StudyContext:
     Attributes:
         model, task: the model, and the facts with the rule by which an answer counts as right.
         settings: of the study.
-        counts: training frequencies, one row a fact; None takes the facts' own `frequency`, where all have one.
+        counts: training frequencies, one row a fact; None takes the facts' own `frequency`, where all have one, and for
+            shipped facts the shipped counts.
         out: folder of the results, from which a stopped study resumes; with None nothing is saved.
         chosen: the edit to be studied; None lets validation choose it.
         control_model: a second model and its facts, on which the edit should have no effect.
@@ -76,6 +78,9 @@ class StudyContext:
         if self.counts is None and all(fact.frequency is not None for fact in self.task.facts):
             frequency = self.task.facts.to_frame()[["fact_id", "frequency"]]
             self.counts = frequency.rename(columns={"frequency": "n_both"})
+        if self.counts is None and (shipped := counts_of(self.task.facts)) is not None:
+            self.counts = shipped
+            self.notes.append(f"the counts are those that come with the facts: load_counts({self.task.facts.name!r})")
         if self.counts is not None and not isinstance(self.counts, pd.DataFrame):
             self.counts = as_table(self.counts)
         if self.counts is not None and UNCERTAIN in self.counts.columns:

@@ -8,7 +8,6 @@ from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.files import load_facts
 from laser_interp.facts.shipped import shipped_text
 from laser_interp.frequency.counting import count
-from laser_interp.frequency.shipped_counts import load_counts
 from laser_interp.models.loading import load_model
 from laser_interp.organism.training import one_thread
 from laser_interp.studies.pipeline import Study, study
@@ -21,7 +20,7 @@ class Example:
 
     Attributes:
         model, facts: names that `li.load_model` and `li.load_facts` take.
-        corpus: name of the corpus in which `li.count` counts, or None where `li.load_counts` has the counts.
+        corpus: name of the corpus in which `li.count` counts, or None where the counts are shipped.
         control_model: name of a model and its facts, on which the edit should have no effect, or None.
         settings: of the study.
         text: whether the perplexity of English text is measured; the organism knows no English.
@@ -101,10 +100,7 @@ def reproduce(out: str | Path, name: str = "organism", *, text: str | None = Non
     with one_thread() if name == "organism" else nullcontext():
         model, facts = load_model(example.model), load_facts(example.facts)
         control = example.control_model
-        if example.corpus is None:
-            counts = load_counts(example.facts)
-        else:
-            counts = count(facts, example.corpus, progress=progress)
+        counts = None if example.corpus is None else count(facts, example.corpus, progress=progress)
         return study(
             model,
             facts,

@@ -113,7 +113,8 @@ def study(
     Args:
         facts: facts, what `li.load_facts` makes facts of, or a task of `li.load_task` or `li.own_task`.
         counts: training frequencies, from `li.count` or elsewhere: one row a fact, with `fact_id` and `n_both`; or what
-            `li.load_counts` loads. None takes the facts' own `frequency`, where all have one.
+            `li.load_counts` loads. None takes the facts' own `frequency`, where all have one, and for shipped facts the
+            shipped counts.
         task: the rule by which an answer counts as right, if `facts` are not already a task; see `li.own_task`.
         settings, changes: see `StudySettings`; changes by name, as in `matrices="mlp"`.
         out: folder for tables, figures, `summary.json` and `REPORT.md`; a study with the same settings resumes there.

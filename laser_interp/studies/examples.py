@@ -42,7 +42,7 @@ EXAMPLES = {
         "organism-control",
         # Small enough for the whole map, and for the paper's order
         # It knows neither line breaks nor examples, and the paper's edit is of one matrix
-        StudySettings(method="grid", test="all", composition="greedy", subject="single", examples=0),
+        StudySettings(method="grid", test="all", composition="greedy", prompts="all", subject="single", examples=0),
     ),
     "smollm2": Example(
         "smollm2",

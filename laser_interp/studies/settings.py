@@ -15,8 +15,8 @@ class StudySettings(SearchSettings):
     Attributes:
         subject: The edit that is analysed: the strongest is the composition where validation prefers it to the single
             edit; both analyses the single edit as well, in the folder single.
-        prompts: Ask all prompts of a fact, or the first alone. With first, its paraphrases are asked only as trained
-            and under the edit.
+        prompts: Ask the first prompt of each fact, or all of them. With first, its paraphrases are asked only as
+            trained and under the edit.
         n_draws: How often each random control is drawn.
         shares: Shares of the discarded part whose answers are read.
         strengths: Strengths at which the discarded part is injected at the chosen site.
@@ -33,7 +33,7 @@ class StudySettings(SearchSettings):
     """
 
     subject: StudySubject = "strongest"
-    prompts: AskedPrompts = "all"
+    prompts: AskedPrompts = "first"
     n_draws: int = 20
     shares: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
     strengths: tuple[float, ...] = (-0.5, 0.25, 0.5, 0.75, 1.5)

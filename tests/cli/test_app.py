@@ -23,7 +23,7 @@ def test_every_command_helps_with_an_example_that_parses(name, capsys):
     assert f"example: {' '.join(example.split())}" in shown
     assert name in GROUPS or line in shown
     command, bound = parse(words[1:])
-    assert command.__module__.rpartition(".")[2] in {name, *words}
+    assert command.__module__.rpartition(".")[2] in {name.replace("-", "_"), *words}
     assert set(bound.arguments) <= set(bound.signature.parameters)
 
 

@@ -21,7 +21,7 @@ def run(organism, facts, tmp_path_factory):
 def test_every_table_is_the_studys(run):
     folder, study = run
     part = study_part(folder)
-    names = ["controls", "relations", "categories", "paraphrases", "composition", "perplexity"]
+    names = ["controls", "prompts", "relations", "categories", "paraphrases", "composition", "perplexity"]
     assert [table["name"] for table in part["tables"]] == names
     for table in part["tables"]:
         assert table["rows"], table["name"]

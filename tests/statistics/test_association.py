@@ -198,7 +198,7 @@ def test_no_threshold_fakes_a_slope_in_nats():
     """An edit that moves every margin alike: the odds ratio of being fixed finds frequency, and the others do not."""
     from analyses.frequency_trap import KINDS, study
 
-    n = 100
+    n = 30
     null = [kind for kind in KINDS if kind.slope == 0 and not kind.skewed]
     found = study(n, kinds=null).set_index("name")
     within = 0.05 + 3 * np.sqrt(0.05 * 0.95 / n)
@@ -212,7 +212,7 @@ def test_no_threshold_fakes_a_slope_in_nats():
 def test_slopes_of_both_signs_are_found():
     from analyses.frequency_trap import KINDS, study
 
-    found = study(60, kinds=[kind for kind in KINDS if kind.slope and not kind.count_error]).set_index("name")
+    found = study(30, kinds=[kind for kind in KINDS if kind.slope and not kind.count_error]).set_index("name")
     assert (found.loc[["rare facts gain .2 more", "frequent facts gain .2 more"], "nats"] > 0.9).all()
     assert abs(found.loc["rare facts gain .1 more", "nats"] - found.loc["frequent facts gain .1 more", "nats"]) < 0.25
 

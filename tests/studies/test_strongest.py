@@ -10,7 +10,15 @@ from laser_interp.storage.run_folder import read_tables
 from laser_interp.studies.questions.composition import dealt
 from laser_interp.studies.questions.contributions import subsets
 
-QUICK = {"rhos": [0.2, 0.05], "n_draws": 1, "n_permutations": 99, "shares": (1.0,), "strengths": (), "attribute": False}
+QUICK = {
+    "prompts": "all",
+    "rhos": [0.2, 0.05],
+    "n_draws": 1,
+    "n_permutations": 99,
+    "shares": (1.0,),
+    "strengths": (),
+    "attribute": False,
+}
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,12 @@ class Decomposition(Drawable):
         whole = self.part(WHOLE)
         return self.gains(name) and self.gains(WHOLE) and self.part(name)["change"] >= MOST * whole["change"]
 
+    @property
+    def most(self) -> str:
+        """The parts that are most of the gain, with their shares, in words; "" where none is."""
+        names = [name for name in self.names if self.is_most(name)]
+        return " and ".join(f"{PARTS[name]} ({self.part(name)['share']:.0%})" for name in names)
+
     @cached_property
     def paragraph(self) -> str:
         """What was found, in words."""
@@ -116,11 +122,10 @@ class Decomposition(Drawable):
             + "."
         ]
         shown = [name for name in self.names if self.gains(name) or self.part(name)["hi"] < 0]
-        most = [PARTS[name] for name in self.names if self.is_most(name)]
         if not shown:
             told.append("No part changes by more than this sample can tell from none.")
-        elif most:
-            told.append(f"Most of the gain is {most[0]}.")
+        elif self.most:
+            told.append(f"Most of the gain is {self.most}.")
         if self.n_generic:
             told.append(f"{self.n_generic} answers begin with a generic word themselves, which does not count as one.")
         if self.n_left_out:

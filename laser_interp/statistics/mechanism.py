@@ -112,10 +112,8 @@ class Mechanism:
             if self.edit.is_loss:
                 return "Accuracy falls, by more than chance, while the answers' log-probability does not show a change."
             return "Accuracy rises, but the answers' log-probability does not: a threshold effect."
-        most = [name for name in self.parts.names if self.parts.is_most(name)]
-        also = [name for name in self.parts.names if self.parts.gains(name) and name not in most]
-        most_of_it = " and ".join(f"{PARTS[name]} ({self.parts.part(name)['share']:.0%})" for name in most)
-        text = f"Most of the gain is {most_of_it}" if most else "No part is most of the gain"
+        also = [name for name in self.parts.names if self.parts.gains(name) and not self.parts.is_most(name)]
+        text = f"Most of the gain is {self.parts.most}" if self.parts.most else "No part is most of the gain"
         if also:
             text += f"; {' and '.join(PARTS[name] for name in also)} also {'gains' if len(also) == 1 else 'gain'}"
         if self.over_zeroed is None:

@@ -4,6 +4,8 @@ import hashlib
 import itertools
 import shutil
 from dataclasses import replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytest
@@ -186,3 +188,32 @@ def test_the_real_one():
     assert quantisation.startswith("Q4_1")
     model = li.load_model((hf_model, tokenizer), copy_object=False)
     assert model.generate("The capital of France is", 1).strip() == "Paris"
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_gemma_from_its_packages():
+    """Four packages carry its parts; an edit of three sites equals edited weights in plain transformers."""
+    if packaged_file(NAMED_MODELS["gemma3-270m"]) is None:
+        pytest.skip(f"needs the model: {NAMED_MODELS['gemma3-270m'].install}")
+    hf_model, tokenizer, quantisation = read_gguf(packaged_file(NAMED_MODELS["gemma3-270m"]), torch.float64)
+    assert "Q4_K" in quantisation
+    model = li.load_model("gemma3-270m", device="cpu", dtype="float64")
+    facts = li.load_facts("wikidata")[:3]
+    ranks = {li.Site(17, "in"): 128, li.Site(14, "out"): 6, li.Site(16, "gate"): 32}
+    edit = reduce(add, (li.laser(model, site, rank=rank) for site, rank in ranks.items()))
+    scores = li.score(model, facts, {"base": None, "edit": edit}, candidates=False, progress=False)
+    found = scores[scores["prompt_id"] == 0].set_index(["edit", "fact_id"])["logprob"]
+    with torch.no_grad():
+        for label in ("base", "edit"):
+            for fact in facts:
+                ids = tokenizer(fact.prompt)["input_ids"]
+                whole = tokenizer(fact.prompt + facts.written(fact, fact.prompt, fact.object))["input_ids"]
+                logprobs = hf_model(torch.tensor([whole])).logits[0].log_softmax(-1)
+                expected = sum(float(logprobs[at - 1, whole[at]]) for at in range(len(ids), len(whole)))
+                assert found[label, fact.fact_id] == pytest.approx(expected, abs=1e-4)
+            for site, rank in ranks.items() if label == "base" else ():
+                mlp = hf_model.model.layers[site.layer].mlp
+                weight = {"in": mlp.up_proj, "out": mlp.down_proj, "gate": mlp.gate_proj}[site.matrix].weight
+                U, S, Vh = torch.linalg.svd(weight.double(), full_matrices=False)
+                weight.copy_(U[:, :rank] * S[:rank] @ Vh[:rank])

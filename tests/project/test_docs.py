@@ -79,6 +79,7 @@ def test_python_blocks(tmp_path, monkeypatch, capsys):
 ELSEWHERE = {
     "make test": "this is it",
     "make smollm2": "tests/models/test_smollm2.py runs a small study on it, where it is installed",
+    "make gemma": "tests/models/test_gguf.py scores an edit on it, where it is installed",
     "python -m figures": "test_committed_figures_are_those_of_the_committed_tables",
     "laser-interp models": "tests/models/test_loading.py runs it",
     "make reproduce": "tests/studies/test_examples.py runs what it calls",

@@ -13,8 +13,8 @@ from laser_interp.plots.style import new_figure, palette
 
 CAPTION = (
     "Studies side by side. Above: the change of the answer's log-probability by the edit, in nats, and its parts. "
-    "Parts that lose stand left of 0. The diamond is the whole, with its 95 % interval over subjects. Below: the share of "
-    "right answers as trained (open) and under the edit (filled), as asked, with generic words forbidden, and with "
+    "Parts that lose stand left of 0. The diamond is the whole, with its 95 % interval over subjects. Below: the share "
+    "of right answers as trained (open) and under the edit (filled), as asked, with generic words forbidden, and with "
     "solved examples before the prompt."
 )
 _ASKED = {"": "as asked", "_masked": "generic words forbidden", "_examples": "examples in the prompt"}

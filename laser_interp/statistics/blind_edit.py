@@ -15,7 +15,7 @@ import pandas as pd
 
 from laser_interp.statistics.cluster_intervals import LEVEL
 from laser_interp.statistics.conditional_logistic import ConditionalLogistic
-from laser_interp.statistics.subject_permutation import comparable
+from laser_interp.statistics.subject_permutation import MOST, comparable, sorted_within
 
 _AT_ONCE = 2_000_000  # prompts times permutations held at a time
 
@@ -42,6 +42,8 @@ def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, le
     wrong = wrong[(share > 0) & (share < 1) & varies].sort_values(["relation", "prompt_id"], kind="stable")
     if wrong.empty:
         return row | {"problem": "no relation has both fixed and other wrong answers at different frequencies"}
+    if len(wrong) > MOST:
+        return row | {"n": len(wrong), "problem": f"{len(wrong)} prompts are more than can be dealt at once ({MOST})"}
     relation = wrong["relation"].factorize()[0]
     group = wrong.groupby(["relation", "prompt_id"], sort=False).ngroup().to_numpy()
     x = np.log10(1 + wrong["n_both"].to_numpy(float))
@@ -50,15 +52,16 @@ def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, le
     gain = wrong["margin_after"].to_numpy(float) - before
     fixed = wrong["fixed"].to_numpy(bool)
     rng = np.random.default_rng(seed)
+    key = (group.astype(np.uint64) << np.uint64(44)) | np.arange(len(wrong), dtype=np.uint64)
     total = np.zeros(len(wrong))
     scores = []
     block = max(1, min(n_permutations, _AT_ONCE // len(wrong)))
     for start in range(0, n_permutations, block):
         n = min(block, n_permutations - start)
-        order = np.argsort(rng.random((n, len(wrong))) + group, axis=1)  # within each relation and prompt
-        dealt = before + gain[order] > 0
-        total += dealt.sum(0)
-        scores.append(dealt @ x)
+        order = rng.integers(1 << 24, size=(n, len(wrong)), dtype=np.uint32)
+        dealt = before[:, None] + gain[sorted_within(order, key)] > 0  # within each relation and prompt
+        total += dealt.sum(1)
+        scores.append(x @ dealt)
     drawn, observed = np.concatenate(scores), float(fixed @ x)
     below, above = int((drawn <= observed + 1e-9).sum()), int((drawn >= observed - 1e-9).sum())
     row |= {"n": len(wrong), "p": min(1.0, 2 * (1 + min(below, above)) / (1 + n_permutations))}

@@ -33,8 +33,9 @@ def sign_flip_p(net: np.ndarray, *, seed: int = 0) -> float:
         signs = np.array(list(product((-1, 1), repeat=len(changed))))
         return float((np.abs(signs @ changed) >= observed).mean())
     rng = np.random.default_rng(seed)
+    sizes, n = np.unique(np.abs(changed), return_counts=True)  # of n equal changes, a binomial number keeps its sign
     hits = 0
     for _ in range(_DRAWS // 333):  # in blocks, so that memory does not grow with the subjects
-        signs = rng.integers(2, size=(333, len(changed)), dtype=np.int8) * 2.0 - 1
-        hits += int((np.abs(signs @ changed) >= observed).sum())
+        sums = (2.0 * rng.binomial(n, 0.5, size=(333, len(n))) - n) @ sizes
+        hits += int((np.abs(sums) >= observed).sum())
     return (1 + hits) / (1 + 333 * (_DRAWS // 333))

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 _AT_ONCE, _IN_BLOCKS = 1_000_000, 200_000  # facts times permutations held at a time; blocks stay in a processor's cache
-_MOST = 1 << 20  # units, relations: three numbers are sorted as one of 64 bits
-_MASK = np.uint64(_MOST - 1)
+MOST = 1 << 20  # units, relations: three numbers are sorted as one of 64 bits
+_MASK = np.uint64(MOST - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,8 @@ def exchangeable(
     kept = np.flatnonzero((asked & (highest > lowest))[relation])
     if not len(kept):
         return None
-    if len(kept) > _MOST:
-        raise ValueError(f"{len(kept)} facts are more than can be compared at once ({_MOST}): take a sample of them")
+    if len(kept) > MOST:
+        raise ValueError(f"{len(kept)} facts are more than can be compared at once ({MOST}): take a sample of them")
     codes, subjects = (np.unique(values[kept], return_inverse=True)[1] for values in (relation, subject))
     order = np.lexsort((subjects, codes))
     return kept[order], codes[order], subjects[order]
@@ -216,11 +216,11 @@ class _Moving:
     def move(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Permuted x minus its mean in the relation: of the units, `[units, n]`, and what moves inside of them."""
         order = rng.integers(1 << 24, size=(n, self.n_subjects), dtype=np.uint32)[:, self.subject]
-        mean = self.mean[_sorted_within(order, self.key)]
+        mean = self.mean[sorted_within(order, self.key)]
         inside = np.zeros((0, n))
         if len(self.mixed_key):
             order = rng.integers(1 << 24, size=(n, len(self.mixed_key)), dtype=np.uint32)
-            inside = self.deviation[_sorted_within(order, self.mixed_key)]
+            inside = self.deviation[sorted_within(order, self.mixed_key)]
         centres = self.centres @ mean
         if len(inside):
             centres += self.mixed_centres @ inside
@@ -242,9 +242,9 @@ def _sums(codes: np.ndarray, weight: np.ndarray, n: int | None = None) -> Any:
     return csr_array((weight, (codes, np.arange(len(codes)))), shape=shape)
 
 
-def _sorted_within(order: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Indices in the drawn order, within each group of the key, `[key, n]`: group, drawn number and index are one
-    number."""
+def sorted_within(order: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Indices in the drawn order, within each group of the key, `[key, n]`: group, drawn number of 24 bits and
+    index are one number, the group from bit 44 on."""
     together = (order.astype(np.uint64) << np.uint64(20)) | key
     together.sort(axis=1)
     return np.ascontiguousarray((together & _MASK).T).astype(np.intp)

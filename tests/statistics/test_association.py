@@ -434,3 +434,23 @@ def test_many_edits_make_no_finding():
         any_holm += (table["p_holm"] < 0.05).any()
     assert any_plain > any_holm
     assert any_holm <= 5  # expected 1.2 of 24; more than 5 about once in 1000 times
+
+
+def test_more_than_can_be_permuted_at_once_is_said(monkeypatch):
+    """Three numbers are sorted as one of 64 bits, so that there is a largest sample."""
+    from laser_interp.statistics import blind_edit, subject_permutation
+    from laser_interp.statistics.frequency_slope import frequency_slopes
+
+    given = frame(7).assign(prompt_id=0)
+    monkeypatch.setattr(subject_permutation, "MOST", 10)
+    with pytest.raises(ValueError, match="more than can be compared at once"):
+        frequency_slopes(given, {"whole": np.arange(float(len(given)))}, n_permutations=9, seed=0)
+    monkeypatch.setattr(blind_edit, "MOST", 3)
+    rng = np.random.default_rng(0)
+    before = rng.normal(-1, 1, len(given))
+    after = before + 1
+    rows = given.assign(margin_before=before, margin_after=after, top1_before=before > 0)
+    rows["fixed"] = (before <= 0) & (after > 0)
+    found = blind_edit.against_blind_edit(rows, n_permutations=9, seed=0)
+    assert "more than can be dealt at once (3)" in found["problem"]
+    assert np.isnan(found["blind"])

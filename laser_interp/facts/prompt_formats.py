@@ -6,11 +6,14 @@ A better prompt is the strongest control of an edit: what it reaches without an 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from laser_interp.choices import check_seed, whole_number
+
+_SHORT = 3  # characters; "1" is in many texts
 
 if TYPE_CHECKING:
     from laser_interp.facts.fact_set import Fact, FactSet
@@ -35,6 +38,8 @@ def with_examples(
     """n solved facts of the same relation before every prompt, each on a line of its own.
 
     An example has another subject and another answer, and neither the asked subject nor any right answer stands in it.
+    Where a relation has only a few answers, as "true" and "false", this tells what the answer is: ask such facts in
+    another way.
     All facts of a relation take their examples from one random order, so that most of them begin alike. The same set is
     asked of the model as trained and of every edit.
 
@@ -69,7 +74,7 @@ def with_examples(
         chosen = []
         for other in of_relation.get(fact.relation, ()):
             text, folded = solved[other.fact_id]
-            if other.subject != fact.subject and not any(name in folded for name in forbidden):
+            if other.subject != fact.subject and not any(_stands_in(name, folded) for name in forbidden):
                 chosen.append(text)
             if len(chosen) == n:
                 return "".join(f"{example}\n" for example in chosen)
@@ -86,7 +91,7 @@ def as_chat(facts: FactSet, tokenizer: Any) -> FactSet:
     """Every prompt as a user's message in the tokenizer's chat template; the answer is the assistant's.
 
     Raises:
-        ValueError: the tokenizer has no chat template.
+        ValueError: the tokenizer has no chat template, or it fails.
 
     Example:
         >>> facts.as_chat(model.tokenizer)  # doctest: +SKIP
@@ -96,12 +101,22 @@ def as_chat(facts: FactSet, tokenizer: Any) -> FactSet:
 
     def chat(fact: Fact, prompt: str) -> str:
         message = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        try:
+            text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # templates are programs, and raise many kinds
+            raise ValueError(f"the tokenizer's chat template fails on one message: {error}") from error
         first = tokenizer.bos_token
         adds_it = bool(first) and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
         return text.removeprefix(first) if adds_it else text  # it is not written twice
 
     return _asked(facts, chat)
+
+
+def _stands_in(name: str, text: str) -> bool:
+    """Whether a name is in a text; one of a few letters only as a word of its own."""
+    if len(name) > _SHORT:
+        return name in text
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def _asked(facts: FactSet, rule: Callable[[Fact, str], str]) -> FactSet:

@@ -34,5 +34,6 @@ def counts_of(facts: FactSet) -> pd.DataFrame | None:
     """The shipped counts of shipped facts, or of some of them; None for others."""
     if facts.name != WIKIDATA:
         return None
-    shipped = {fact.fact_id: fact.subject for fact in load_facts(WIKIDATA)}
-    return load_counts(WIKIDATA) if all(shipped.get(fact.fact_id) == fact.subject for fact in facts) else None
+    shipped = {fact.fact_id: (fact.subject, fact.object) for fact in load_facts(WIKIDATA)}
+    are_they = all(shipped.get(fact.fact_id) == (fact.subject, fact.object) for fact in facts)
+    return load_counts(WIKIDATA) if are_they else None

@@ -12,10 +12,10 @@ from laser_interp.plots.names import EDITS, plain_name
 from laser_interp.plots.style import new_figure, palette
 
 CAPTION = (
-    "Top-1 as trained, under LASER, and under its discarded part alone; then the controls from the best to the "
-    "worst. Controls are other edits of the model, and the model as trained with generic words masked. Lines are "
-    "95 % intervals over subjects. For a control drawn several times, the bar is the mean of the draws, each "
-    "draw is a dot, and the line holds the spread between draws too."
+    "Top-1 as trained, under LASER, under the single edit where LASER is of several, and under the discarded part "
+    "alone; then the controls from the best to the worst. Controls are other edits of the model, and the model as "
+    "trained with generic words masked. Lines are 95 % intervals over subjects. For a control drawn several times, the "
+    "bar is the mean of the draws, each draw is a dot, and the line holds the spread between draws too."
 )
 
 
@@ -53,7 +53,9 @@ def controls(table: pd.DataFrame) -> Figure:
     figure, axes = new_figure(1, 1, 0.6 + 0.24 * len(order))
     ax = axes[0, 0]
     colours = [
-        {"laser": colour[1], "base": colour[0], "discarded": colour[4]}.get(name, "0.75" if edits else colour[2])
+        {"laser": colour[1], "single": colour[1], "base": colour[0], "discarded": colour[4]}.get(
+            name, "0.75" if edits else colour[2]
+        )
         for name, edits in zip(order["control"], order["edits_weight"], strict=True)
     ]
     y = np.arange(len(order))
@@ -86,6 +88,6 @@ def controls(table: pd.DataFrame) -> Figure:
 def by_value(table: pd.DataFrame) -> pd.DataFrame:
     """First the model as trained, the edit and its discarded part, then the controls from the best to the worst."""
     named = table.set_index("control", drop=False)
-    first = [name for name in ("base", "laser", "discarded") if name in named.index]
+    first = [name for name in ("base", "laser", "single", "discarded") if name in named.index]
     rest = named.drop(index=first).sort_values("accuracy", ascending=False, kind="stable")
     return pd.concat([named.loc[first], rest]).reset_index(drop=True)

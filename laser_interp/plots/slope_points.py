@@ -30,7 +30,17 @@ def _sample(table: pd.DataFrame) -> str:
     return f"n = {int(table['n_facts'].max())} facts of {int(table['n_relations'].max())} relations, test split"
 
 
-@figure_function("rare_facts_slopes", caption=CAPTION, sample=_sample, of_one_edit=True)
+def _known(table: pd.DataFrame) -> pd.DataFrame:
+    return table[np.isfinite(table["slope"]) & np.isfinite(table["lo"])]
+
+
+@figure_function(
+    "rare_facts_slopes",
+    caption=CAPTION,
+    sample=_sample,
+    of_one_edit=True,
+    worth_drawing=lambda table: len(_known(table)) > 0,
+)
 def frequency_slopes(table: pd.DataFrame) -> Figure:
     """Slopes per tenfold frequency within relations, in nats and in points.
 
@@ -38,7 +48,7 @@ def frequency_slopes(table: pd.DataFrame) -> Figure:
         table: `Association.slopes`.
     """
     colour = palette()
-    known = table[np.isfinite(table["slope"]) & np.isfinite(table["lo"])]
+    known = _known(table)
     sides = [known[known["unit"] == unit] for unit in ("nats", "share")]
     figure, axes = new_figure(1, 2, 0.75 + 0.2 * max(map(len, sides)))
     titles = ("(a) log p(answer), nats", "(b) right answers, points")

@@ -64,7 +64,7 @@
   const items = (f) => Array.from({ length: start[f + 1] - start[f] }, (_, k) => start[f] + k);
   const bins = data.frequency ? data.frequency.bins : null;
   const range = ([lo, hi]) => (lo === hi ? whole(lo) : `${whole(lo)}–${whole(hi)}`);
-  const binOf = (n) => (bins ? bins.findIndex(([lo, hi]) => n >= lo && n <= hi) : -1);
+  const binOf = (n) => (bins && n !== null ? bins.findIndex(([lo, hi]) => n >= lo && n <= hi) : -1);
   const whole = (n) => Number(n).toLocaleString("en", { maximumFractionDigits: 1 });
   const fixedTo = (n, digits) => (n === null || n === undefined ? "–" : n.toFixed(digits).replace("-", "−"));
   const signed = (n, digits) => (n === null ? "–" : (n > 0 ? "+" : "") + fixedTo(n, digits));

@@ -84,8 +84,8 @@ def _fitting(
     lasers = loaded.chosen_among
     data = page_data.fixed_part(loaded, lasers, known)
     data["study"] = study_part(folder)
-    if known is not None:
-        data["frequency"] = page_data.by_frequency(loaded, known, lasers, seed, progress)
+    if known is not None and (found := page_data.by_frequency(loaded, known, lasers, seed, progress))["cells"]:
+        data["frequency"] = found
     chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[:max_facts])
     while True:
         shown = page_data.facts_part(loaded, lasers, chosen, known)

@@ -69,7 +69,7 @@ def by_frequency(
     rows = run.items.merge(known, on="fact_id", how="left")
     rows["top1_before"] = run.right[""]
     reported = (rows["split"] == "test").to_numpy() if "test" in set(rows["split"]) else np.ones(len(rows), bool)
-    reported = reported & np.isfinite(run.right[""])
+    reported = reported & np.isfinite(run.right[""]) & rows["n_both"].notna().to_numpy()
     out: dict[str, Any] = {"cells": {}, "paragraph": None}
     columns = ["base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right"]
     for name in progress_bar(lasers, desc="frequency", disable=not progress, leave=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from laser_interp.selection.search_result import Search
 from laser_interp.statistics.paired_scores import as_table
 from laser_interp.storage.checksums import read_checked_json
 from laser_interp.storage.provenance import settings_sha256
-from laser_interp.storage.run_folder import FACTS, PARTS, SCREENED, SUMMARY, TABLES, find_table, run_settings
+from laser_interp.storage.run_folder import FACTS, PARTS, SCREENED, SINGLE, SUMMARY, TABLES, find_table, run_settings
 from laser_interp.storage.tables import read_table
 
 KEYS = ["fact_id", "prompt_id"]
@@ -49,6 +50,7 @@ class FinishedRun:
         selected: the cell that validation chose.
         right: cell -> whether each item is answered right; NaN where it was not scored.
         parts: tables of answers by (cell, fact, prompt), to be read again for some cells.
+        studied: the test scores of the edit that a study analysed, where the search did not look at it.
         about: provenance.
     """
 
@@ -60,6 +62,7 @@ class FinishedRun:
     names: list[str] = field(default_factory=list)
     parts: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    studied: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         self.items = self.facts.prompts_frame()
@@ -83,6 +86,9 @@ class FinishedRun:
     def answers(self, name: str) -> Answers | None:
         """The answers of one cell, read from the parts; None where the run does not hold them."""
         out = Answers.unknown(len(self.items))
+        if self.studied is not None and name == self.selected:
+            self._fill(out, self.studied)
+            return out
         is_there = False
         group = f"layer-{EditSpec.parse(name).sites[0].layer:03d}" if name else "base"
         for path in self.parts:
@@ -93,10 +99,17 @@ class FinishedRun:
             )
             if len(frame):
                 is_there = True
-                at = self.index.get_indexer(pd.MultiIndex.from_frame(frame[KEYS]))
-                out.logprob[at], out.answer[at] = frame["logprob"], frame["prediction"]
-                out.probability[at], out.category[at] = frame["top_prob"], frame["category"]
+                self._fill(out, frame)
         return out if is_there else None
+
+    def _fill(self, out: Answers, frame: pd.DataFrame) -> None:
+        at = self.places(frame)
+        out.logprob[at], out.answer[at] = frame["logprob"], frame["prediction"]
+        out.probability[at], out.category[at] = frame["top_prob"], frame["category"]
+
+    def places(self, frame: pd.DataFrame) -> np.ndarray:
+        """The items that the rows of a table are of."""
+        return self.index.get_indexer(pd.MultiIndex.from_frame(frame[KEYS]))
 
 
 def read_run(run: Path) -> FinishedRun:
@@ -106,7 +119,10 @@ def read_run(run: Path) -> FinishedRun:
         FileNotFoundError: no finished run in the folder.
         ValueError: a file of it is damaged, or belongs to another run.
     """
-    folders = [f for f in (run, *sorted(run.glob("*/"))) if (f / PARTS).is_dir() and find_table(f, "cells")]
+    inside = [run, *sorted(run.glob("*/"))]
+    if run.name == SINGLE and (run / SUMMARY).is_file():  # its search is that of the study in whose folder it lies
+        inside.append(run.resolve().parent / "search")
+    folders = [f for f in inside if (f / PARTS).is_dir() and find_table(f, "cells")]
     if not folders and (run / TABLES).is_dir():
         raise FileNotFoundError(
             f"{run} holds tables, but not the answers to each prompt that a page shows: expected the folder in which "
@@ -117,7 +133,7 @@ def read_run(run: Path) -> FinishedRun:
             f"no finished run in {run}: expected the folder of `laser-interp search`, `study` or `reproduce`; the "
             "same command finishes one that was stopped"
         )
-    first = run / "search" if run / "search" in folders else folders[0]
+    first = next((folder for folder in folders if folder.name == "search"), folders[0])
     settings = run_settings(first) or {}
     same = ("weights_sha256", "facts_sha256", "path", "at")
     others = [f for f in folders if f != first and all((run_settings(f) or {}).get(k) == settings.get(k) for k in same)]
@@ -138,16 +154,37 @@ def read_run(run: Path) -> FinishedRun:
             if path.stem.isdigit() and not path.parent.name.endswith(SCREENED)
         ],
     )
-    if (run / SUMMARY).is_file():
-        finished.notes += map(str, read_checked_json(run / SUMMARY).get("notes", []))
+    summary = read_checked_json(run / SUMMARY) if (run / SUMMARY).is_file() else {}
+    finished.notes += map(str, summary.get("notes", []))
     of_run = {folder: settings_sha256(run_settings(folder) or {}) for folder in (first, *others)}
     for path in finished.parts:
         frame = read_table(path, settings_sha256=of_run[path.parents[2]])
         frame = frame.loc[frame["kind"].isin(["base", *CHOSEN_KINDS]), ["cell", *KEYS, "correct"]]
         for name, rows in frame.groupby("cell", sort=False):
             right = finished.right.setdefault(str(name), np.full(len(finished.items), np.nan, dtype=np.float32))
-            right[finished.index.get_indexer(pd.MultiIndex.from_frame(rows[KEYS]))] = rows["correct"]
+            right[finished.places(rows)] = rows["correct"]
+    studied = summary.get("selected", {}).get("cell", finished.selected)
+    if studied != finished.selected:
+        _take_studied(run, finished, studied, summary["selected"]["validation"]["laser"])
     return finished
+
+
+def _take_studied(run: Path, finished: FinishedRun, studied: str, validation: Mapping[str, float]) -> None:
+    """Select the edit that a study analysed instead of the one that its search chose."""
+    finished.selected = studied
+    if studied in finished.right:
+        return
+    scores = read_table(run / TABLES / "scores.parquet", "scores")
+    finished.studied = scores = scores[scores["edit"] == "laser"]
+    n = finished.cells.loc[finished.cells["split"] == "validation", "n"].max()
+    rows = [
+        (studied, "validation", n, validation["score"], validation["loss"]),
+        (studied, "test", len(scores), scores["correct"].mean(), -scores["logprob"].mean()),
+    ]
+    finished.cells = pd.concat([finished.cells, pd.DataFrame(rows, columns=finished.cells.columns)], ignore_index=True)
+    finished.names.append(studied)
+    finished.right[studied] = np.full(len(finished.items), np.nan, dtype=np.float32)
+    finished.right[studied][finished.places(scores)] = scores["correct"]
 
 
 def sites_of(spec: EditSpec) -> str:
@@ -168,6 +205,7 @@ def _facts(folder: Path, settings: dict[str, Any]) -> FactSet:
 def read_frequencies(run: Path, loaded: FinishedRun, counts: pd.DataFrame | None) -> pd.DataFrame | None:
     """A table of `fact_id`, `n_both` and, if known, `n_subject` and `n_object`; None where no frequency is known."""
     source = "the given table"
+    given = counts is not None
     if counts is None:
         for path in (run / "tables" / "counts.parquet", run / "counts.parquet"):
             if path.is_file():
@@ -182,8 +220,8 @@ def read_frequencies(run: Path, loaded: FinishedRun, counts: pd.DataFrame | None
     counts = as_table(counts)
     known = ["fact_id", *(c for c in ("n_both", "n_subject", "n_object") if c in counts.columns)]
     out = loaded.items[["fact_id"]].drop_duplicates().merge(counts[known], on="fact_id", how="left")
-    if out["n_both"].isna().any():
-        missing = out.loc[out["n_both"].isna(), "fact_id"]
+    missing = out.loc[out["n_both"].isna(), "fact_id"]
+    if given and len(missing):
         raise ValueError(f"no count for {len(missing)} facts of the run, {missing.iloc[0]!r} among them")
     units = counts["unit"].iloc[0] if "unit" in counts.columns and len(counts) else "as given"
     out.attrs |= {"source": source, "unit": units}

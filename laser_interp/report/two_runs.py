@@ -63,7 +63,7 @@ def _column(folder: Path, run: FinishedRun) -> dict[str, Any]:
         if ("", split) in means.index:
             out[f"{split}, prompts"] = means.loc[("", split), "n"]
     for name, accuracy in _accuracy_of_controls(folder).items():
-        if name not in ("base", "laser"):
+        if name not in ("base", "laser", "single"):
             out[f"test, control “{plain_name(name)}”"] = accuracy
     return out
 

@@ -29,7 +29,7 @@ from laser_interp.selection.search_run import save_facts
 from laser_interp.storage.atomic import check_writable, plain, write_json, write_text
 from laser_interp.storage.checksums import with_checksum
 from laser_interp.storage.provenance import code_version, provenance
-from laser_interp.storage.run_folder import EDIT, REPORT, SUMMARY, open_run
+from laser_interp.storage.run_folder import EDIT, REPORT, SINGLE, SUMMARY, open_run
 from laser_interp.storage.run_folder import FIGURES as FIGURES_FOLDER
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
@@ -53,6 +53,7 @@ class Study(Drawable):
         summary: the numbers of all answers, as JSON holds them.
         report: what was found, in words, as Markdown.
         out: the folder, or None.
+        single: the study of the single edit, where both were asked for and the strongest is a composition.
 
     Example:
         >>> study = li.study(model, facts, matrices="mlp", rhos=[0.2, 0.05], n_draws=2)
@@ -68,6 +69,7 @@ class Study(Drawable):
     report: str
     out: Path | None = None
     facts: FactSet | None = field(default=None, repr=False)
+    single: Study | None = field(default=None, repr=False)
 
     def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
         """The edit that was studied, made for a model with the same weights.
@@ -147,11 +149,10 @@ def study(
     )
     found = run_study(context)
     if context.settings.subject == "both" and context.cell != context.single:
-        single = replace(
-            context, chosen=context.single, task=context.whole_task, out=context.folder("single"), notes=[]
-        )
-        single.search = context.search
-        run_study(single)
+        own = {"chosen": context.single, "task": context.whole_task, "out": context.folder(SINGLE), "notes": []}
+        single = replace(context, **own, settings=replace(context.settings, chance=0))
+        single.search, single.composition = context.search, context.composition
+        found = replace(found, single=run_study(single))
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from laser_interp.display import Drawable
@@ -57,7 +58,10 @@ def compare_runs(runs: Sequence[str | Path]) -> RunComparison:
     """
     if not runs:
         raise ValueError("no runs are given: expected one folder of a study or more")
-    return RunComparison(pd.DataFrame([_row(Path(run)) for run in runs]))
+    table = pd.DataFrame([_row(Path(run).resolve()) for run in runs])
+    twice = table["run"].duplicated(keep=False)
+    table.loc[twice, "run"] = [str(Path(*Path(run).resolve().parts[-2:])) for run in np.asarray(runs, object)[twice]]
+    return RunComparison(table)
 
 
 def _row(folder: Path) -> dict[str, Any]:
@@ -69,7 +73,7 @@ def _row(folder: Path) -> dict[str, Any]:
     whole = numbers["decomposition"][WHOLE]
     test = numbers["test"]
     row: dict[str, Any] = {
-        "run": folder.resolve().name,
+        "run": folder.name,
         "model": numbers["model"]["name"],
         "edit": numbers["selected"]["cell"],
         "n": test["base"]["n"],

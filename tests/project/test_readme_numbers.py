@@ -1,63 +1,107 @@
-"""What the README says first was measured: each number stands in `figures/smollm2/summary.json`."""
+"""What the README and the page of the real models say was measured: each number stands in a committed `summary.json`.
+
+`python tests/project/test_readme_numbers.py` prints the README's table from the committed numbers.
+"""
 
 import json
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+MODELS = {"SmolLM2 135M": "smollm2", "Gemma 3 270M": "gemma3-270m"}
+
+
+def summary(name):
+    return json.loads((ROOT / "figures" / name / "summary.json").read_text(encoding="utf-8"))
+
+
+def share(row):
+    return f"{row['accuracy']:.3f}".lstrip("0")
+
+
+def points(row):
+    return f"{100 * row['change']:+.1f} points [{100 * row['lo']:+.1f}, {100 * row['hi']:+.1f}]"
+
+
+def nats(row, name="change"):
+    return f"{row[name]:+.3f} [{row['lo']:+.3f}, {row['hi']:+.3f}]"
+
+
+def examples(found):
+    (row,) = [row for row in found["prompts"] if row["prompts"] == "3 examples before"]
+    return row
+
+
+def part(name):
+    return lambda found: nats(found["decomposition"][name])
+
+
+ROWS = {
+    "the edit": lambda found: f"{found['selected']['site'].replace('+', ', ')}",
+    "right answers as trained": lambda found: share(found["test"]["base"]),
+    "… under the edit": lambda found: f"{share(found['test']['laser'])}, {points(found['change'])}",
+    "… as trained, generic words forbidden": lambda found: share(found["test"]["controls"]["generic_masked"]),
+    "… the whole matrices deleted": lambda found: share(found["test"]["controls"]["zeroed"]),
+    "… as trained, three examples in the prompt": lambda found: share(examples(found)["base"]),
+    "… under the edit, three examples in the prompt": lambda found: share(examples(found)["laser"]),
+    "change of log p(answer), nats": part("whole"),
+    "… of it generic words": part("generic"),
+    "… of it the kind of answer": part("kind"),
+    "… of it rivals of the same kind": part("rivals"),
+    "… more than deleting the matrices": lambda found: nats(found["mechanism"]["over_zeroed"]),
+    "… of the edit, three examples in the prompt": lambda found: (
+        "{edit_nats:+.3f} [{edit_nats_lo:+.3f}, {edit_nats_hi:+.3f}]".format(**examples(found))
+    ),
+    "… for each tenfold frequency": lambda found: nats(found["slopes"]["whole"], "slope"),
+    "perplexity of running text": lambda found: "{:.0f} → {:.0f}".format(
+        *(row["perplexity"] for row in found["perplexity"][:2])
+    ),
+}
+
+
+def table():
+    found = [summary(name) for name in MODELS.values()]
+    lines = [f"| | {' | '.join(MODELS)} |", "|---" * (1 + len(MODELS)) + "|"]
+    return (
+        "\n".join(lines + [f"| {label} | {' | '.join(of(one) for one in found)} |" for label, of in ROWS.items()])
+        .replace("+0.", "+.")
+        .replace("-0.", "-.")
+    )
 
 
 def test_the_first_screen():
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split("## Three commands")[0].split())
-    found = json.loads((ROOT / "figures" / "smollm2" / "summary.json").read_text(encoding="utf-8"))
-    test, change, why, parts = found["test"], found["change"], found["mechanism"], found["decomposition"]
-    slopes, lost = found["slopes"], parts["rivals"]["change"] + parts["rest"]["change"]
-
-    def share(row):
-        return f"{row['accuracy']:.3f}".lstrip("0")
-
-    def points(row, name="change"):
-        return f"{100 * row[name]:+.1f} points [{100 * row['lo']:+.1f}, {100 * row['hi']:+.1f}]"
-
-    def nats(row, name="change"):
-        return f"{row[name]:+.3f} [{row['lo']:+.3f}, {row['hi']:+.3f}] nats"
-
-    def slope(row):
-        return f"{100 * row['slope']:+.1f} [{100 * row['lo']:+.1f}, {100 * row['hi']:+.1f}]"
-
-    expected = [
-        f"truncated late matrix ({found['selected']['site']}, {100 * found['selected']['rho']:.0f} % of its rank)",
-        f"on {change['n']:,} held-out facts of Wikidata from {share(test['base'])} to {share(test['laser'])}",
-        f"({points(change)})",
-        f"log-probability by {nats(parts['whole'])}",
-        f"their part is {nats(parts['generic'])}",
-        f"give another {parts['kind']['change']:+.3f}, and {lost:+.3f} go to",
-        f"deleting the whole matrix {share(test['controls']['zeroed'])}",
-        f"*unedited* model reaches {share(test['controls']['generic_masked'])}",
-        f"is worth {nats(why['over_zeroed'])} over deleting it",
-        f"log p changes by {nats(slopes['whole'], 'slope')}: no trend is shown",
-        f"{slope(slopes['top1'])} points for top-1",
-        f"{slope(slopes['top10'])} for top-10",
-        "its perplexity rises from {:.0f} to {:.0f}".format(*(row["perplexity"] for row in found["perplexity"])),
-    ]
-    for text in expected:
-        assert text in said, text
-    # And what is said in words follows from them
-    assert why["suppression"]
-    assert slopes["whole"]["lo"] < 0 < slopes["whole"]["hi"]
-    assert slopes["top10"]["slope"] < 0 < slopes["top1"]["slope"]
-    assert found["model"]["quantisation"].startswith("Q4")
+    said = (ROOT / "README.md").read_text(encoding="utf-8").split("## Three commands")[0]
+    assert table() in said
+    # And what is said in words follows from it
+    smol, gemma = (summary(name) for name in MODELS.values())
+    assert smol["test"]["base"]["n"] == gemma["test"]["base"]["n"] == 1652
+    assert smol["mechanism"]["suppression"]
+    assert "1,652" in said
+    for found in (smol, gemma):
+        row = examples(found)
+        assert row["n"] == 400
+        assert row["base"]["accuracy"] > found["test"]["laser"]["accuracy"] > found["test"]["base"]["accuracy"]
+        assert found["slopes"]["whole"]["lo"] < 0 < found["slopes"]["whole"]["hi"]
+        assert found["model"]["quantisation"]
+    assert gemma["mechanism"]["low_rank_matters"]
+    assert gemma["mechanism"]["over_zeroed"]["change"] > 10 * smol["mechanism"]["over_zeroed"]["change"]
 
 
-def test_the_page_of_the_real_model():
-    """Every number in its table of controls is that of the committed table."""
+def test_the_page_of_the_real_models():
+    """Every number in its tables of controls is that of a committed table."""
     import pandas as pd
 
     page = (ROOT / "docs" / "real_model.md").read_text(encoding="utf-8")
-    table = pd.read_parquet(ROOT / "figures" / "smollm2" / "tables" / "controls.parquet").set_index("control")
-    rows = re.findall(r"^\| [^|]*\(`(\w+)`\) \| ([.\d]+) \| ([.\d]+) \| ([.\d]+) \|", page, re.MULTILINE)
-    assert len(rows) >= 6
-    for name, accuracy, loss, p_generic in rows:
-        row = table.loc[name]
-        shown = [f"{row[column]:.3f}".lstrip("0") for column in ("accuracy", "loss", "p_generic")]
-        assert [accuracy, loss, p_generic] == shown or name == "generic_masked", name
+    for name, text in zip(("smollm2", "gemma3-270m"), page.split("## Gemma 3 270M"), strict=True):
+        path = ROOT / "figures" / name / "tables" / "controls.parquet"
+        controls = pd.read_parquet(path).set_index("control")
+        rows = re.findall(r"^\| [^|]*\(`(\w+)`\) \| ([.\d]+) \| ([.\d]+) \| ([.\d]+) \|", text, re.MULTILINE)
+        assert len(rows) >= 6
+        for control, accuracy, loss, p_generic in rows:
+            row = controls.loc[control]
+            shown = [f"{row[column]:.3f}".lstrip("0") for column in ("accuracy", "loss", "p_generic")]
+            assert [accuracy, loss, p_generic] == shown or control == "generic_masked", control
+
+
+if __name__ == "__main__":
+    print(table())

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import pandas as pd
 
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.prompt_formats import as_chat, with_examples
 from laser_interp.scoring.scores import summarise
 from laser_interp.statistics.cluster_intervals import Clusters, with_interval
@@ -21,6 +21,7 @@ from laser_interp.studies.question import Answer, PageTable
 from laser_interp.studies.questions.controls import change_numbers
 
 MOST_PROMPTS = 400  # drawn from the test facts, because examples make prompts several times as long
+FEWEST_ANSWERS = 5  # of a relation, so that examples with other answers do not tell the right one
 COLUMNS = ("accuracy", "loss", "top10", "generic_masked_top1", "p_generic")
 
 
@@ -33,11 +34,17 @@ class BetterPrompts(Answer):
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
-        asked = formats(context)
-        if len(asked) < 2:
+        if context.task.rule != "next_token" or not context.settings.examples:
             return None
         edits = {"base": None, "laser": context.cell}
-        frames = {name: context.store.scores(facts, edits, candidates=False) for name, facts in asked.items()}
+        frames: dict[str, pd.DataFrame] = {}
+        for name, facts in formats(context).items():
+            try:
+                frames[name] = context.store.scores(facts, edits, candidates=False)
+            except ValueError as error:  # prompts that are too long for the model, before any of them is scored
+                context.notes.append(f"prompts with {name} were not asked: {error}")
+        if len(frames) < 2:
+            return None
         rows: list[dict[str, Any]] = []
         seed = context.settings.study_seed
         for name, frame in frames.items():
@@ -90,22 +97,44 @@ class BetterPrompts(Answer):
 
 
 def formats(context: StudyContext) -> dict[str, FactSet]:
-    """The ways to ask some test facts by their first prompts; only the first where there is no better prompt."""
-    first = context.test.keep([replace(fact, paraphrases=()) for fact in context.test])
-    plain = first.draw(MOST_PROMPTS, seed=context.settings.study_seed)
-    out = {"as asked": plain}
-    n, solved = context.settings.examples, context.facts.split("validation")
-    if not n:
-        return out
-    try:
-        asked = with_examples(plain, n, seed=context.settings.study_seed, source=solved)
-        out[f"{n} {'example' if n == 1 else 'examples'} before"] = asked
-    except ValueError as error:
-        context.notes.append(f"no prompts with examples were asked: {error}")
-    tokenizer = context.model.tokenizer
-    if getattr(tokenizer, "chat_template", None) is not None:
-        out["chat template"] = as_chat(plain, tokenizer)
+    """The ways to ask some test facts by their first prompts; all ways ask the same facts.
+
+    Facts without enough examples are left out, and so are those of relations with so few answers that examples with
+    other answers would tell the right one.
+    """
+    n, seed = context.settings.examples, context.settings.study_seed
+    solved = context.facts.split("validation")
+    answers = {relation: {fact.object for fact in solved if fact.relation == relation} for relation in solved.answers}
+    kept: list[Fact] = []
+    with_n: list[Fact] = []
+    for fact in context.test:
+        one = context.test.keep([replace(fact, paraphrases=())])
+        try:
+            if len(answers.get(fact.relation, ())) < FEWEST_ANSWERS:
+                continue
+            with_n += with_examples(one, n, seed=seed, source=solved)
+            kept += one
+        except ValueError:
+            continue
+    if left_out := len(context.test) - len(kept):
+        context.notes.append(f"{left_out} test facts have no {n} examples that could stand before their prompts")
+    if not kept:
+        return {}
+    plain = context.test.keep(kept).draw(MOST_PROMPTS, seed=seed)
+    drawn = {fact.fact_id for fact in plain}
+    named = {fact.fact_id: fact for fact in with_n if fact.fact_id in drawn}
+    out = {"as asked": plain, examples_before(n): plain.keep(named[fact.fact_id] for fact in plain)}
+    if getattr(context.model.tokenizer, "chat_template", None) is not None:
+        try:
+            out["chat template"] = as_chat(plain, context.model.tokenizer)
+        except ValueError as error:
+            context.notes.append(str(error))
     return out
+
+
+def examples_before(n: int) -> str:
+    """What prompts with so many examples are called."""
+    return f"{n} {'example' if n == 1 else 'examples'} before"
 
 
 def _told(row: dict[str, Any]) -> str:

@@ -96,7 +96,7 @@ def by_chance(context: StudyContext, seed: int) -> dict[str, Any]:
     """
     settings = replace(context.settings, chance=0, split=None)
     task = replace(context.task, facts=dealt(context.facts, seed))
-    other = StudyContext(context.model, task, settings, text=context.text, progress=context.progress)
+    other = StudyContext(context.model, task, settings, context.counts, text=context.text, progress=context.progress)
     steps = other.composition.by_step
     change = {
         split: float(steps[f"{split}_score"].iloc[-1] - steps[f"{split}_score"].iloc[0])
@@ -115,6 +115,5 @@ def dealt(facts: FactSet, seed: int) -> FactSet:
         mixed = list(group)
         random.Random(seed).shuffle(mixed)
         answers |= {fact.fact_id: other for fact, other in zip(group, mixed, strict=True)}
-    return facts.keep(
-        replace(fact, object=answers[fact.fact_id].object, aliases=answers[fact.fact_id].aliases) for fact in facts
-    )
+    moved = ("object", "aliases", "candidates", "target_new")
+    return facts.keep(replace(f, **{name: getattr(answers[f.fact_id], name) for name in moved}) for f in facts)

@@ -46,8 +46,7 @@ class BesideControls(Answer):
         test, numbers = self.numbers["test"], self.numbers
         lines = ["| on test | accuracy | loss | top-10 | generic words masked |", "|---|---|---|---|---|"]
         rows = {"as trained": test["base"], "LASER": test["laser"]}
-        if "discarded" in test:
-            rows["discarded part alone"] = test["discarded"]
+        rows |= {plain_name(name): test[name] for name in ("single", "discarded") if name in test}
         for name, row in (rows | test["controls"]).items():
             spread = (
                 f" ({row['accuracy_lowest']:.3f}–{row['accuracy_highest']:.3f})" if "accuracy_lowest" in row else ""
@@ -225,7 +224,7 @@ def _test(table: pd.DataFrame) -> dict[str, Any]:
         )
         for row in table.to_dict("records")
     }
-    named = {name: rows.pop(name) for name in ("base", "laser", "discarded") if name in rows}
+    named = {name: rows.pop(name) for name in ("base", "laser", "single", "discarded") if name in rows}
     return {**named, "controls": rows}
 
 

@@ -1,5 +1,7 @@
 """What validation prefers is studied: one edit or the composition, with its subsets and beside better prompts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from families import edited, prefix
@@ -175,3 +177,86 @@ def test_runs_without_a_study_are_refused(tmp_path):
         li.compare_runs([tmp_path])
     with pytest.raises(ValueError, match="no runs are given"):
         li.compare_runs([])
+
+
+def test_the_page_is_of_the_edit_that_was_studied(strongest, tmp_path):
+    from laser_interp.report.run_reader import read_run
+    from laser_interp.report.two_runs import side_by_side
+
+    run, single = read_run(strongest.out), read_run(strongest.out / "single")
+    assert (run.selected, single.selected) == (str(strongest.cell), str(strongest.selection.cell))
+    means = run.cells.set_index(["cell", "split"]).loc[run.selected]
+    assert means.loc["test", "top1"] == pytest.approx(strongest.summary["test"]["laser"]["accuracy"])
+    assert means.loc["validation", "top1"] == strongest.tables["composition_by_step"]["validation_score"].iloc[-1]
+    assert (run.right[run.selected] == 1).sum() == strongest.tables["scores"].query("edit == 'laser'")["correct"].sum()
+    assert run.answers(run.selected).category.astype(bool).sum() == strongest.summary["test"]["base"]["n"]
+    for folder in (strongest.out, strongest.out / "single"):
+        li.write_report(folder, tmp_path / "page.html", progress=False)
+    both = side_by_side([strongest.out, strongest.out / "single"], [run, single], ["several", "single"])
+    rows = {row[0]: row[1:] for row in both[0]["rows"]}
+    assert rows["test, under the edit"][0] == pytest.approx(strongest.summary["composed"]["accuracy"], abs=1e-4)
+    assert not any("single edit" in name for name in rows)
+
+
+def test_a_page_leaves_facts_without_a_count_out(organism, facts, tmp_path):
+    some = facts.keep(facts.facts[:80])
+    counts = li.count(some, "organism", progress=False).iloc[:-7]
+    li.study(
+        organism, some, counts, matrices="in", layers=[3], rhos=[0.05], n_draws=1, n_permutations=99, examples=0,
+        shares=(1.0,), strengths=(), compose=False, attribute=False, out=tmp_path, progress=False,
+    )  # fmt: skip
+    li.write_report(tmp_path, tmp_path / "page.html", progress=False)
+    with pytest.raises(ValueError, match="no count for 7 facts"):
+        li.write_report(tmp_path, tmp_path / "page.html", counts=counts, progress=False)
+
+
+def test_prompts_that_tell_the_answer_or_do_not_fit_are_not_asked(study_of, organism, facts):
+    """Relations with few answers, facts without enough examples, and prompts that are longer than the model allows."""
+    from laser_interp.studies.questions.better_prompts import BetterPrompts, formats
+
+    some = facts.keep(facts.facts[:160])
+    context = study_of(organism, some, examples=3)
+    assert len(formats(context)["as asked"]) == len(formats(context)["3 examples before"]) == len(context.test)
+    alone = replace(context.test[0], relation="alone", fact_id="alone")
+    context = study_of(organism, some.keep([*some, alone]))
+    assert "alone" not in {fact.fact_id for fact in formats(context)["as asked"]}
+    assert "1 test facts have no 3 examples that could stand before their prompts" in context.notes
+    two = [replace(fact, object=("Ranarik", "Vostin")[i % 2], aliases=()) for i, fact in enumerate(some)]
+    assert formats(study_of(organism, some.keep(two))) == {}
+    long = study_of(organism, some.with_prefix("It seems It seems It seems "), li.laser(organism, "3.in", rank=3))
+    assert BetterPrompts.ask(long) is None
+    assert any("prompts with 3 examples before were not asked: " in note for note in long.notes)
+
+
+def test_names_of_a_few_letters_are_looked_for_as_words():
+    def fact(number, answer):
+        return li.Fact(f"f{number}", f"subject {number}", "r", answer, f"In 1{number} the number was")
+
+    facts = li.FactSet((fact("x", "1"), fact("y", "2"), fact("z", "31")))
+    (asked, *_) = facts.with_examples(2)
+    assert asked.prompt.count("\n") == 2
+    with pytest.raises(ValueError, match="has 0 examples"):
+        li.FactSet((fact("x", "1"), fact("y", "1"))).with_examples(1)
+
+
+def test_dealt_answers_keep_their_choices(facts):
+    some = facts.keep(replace(f, candidates=(f.object, f"not {f.object}")) for f in facts.facts[:40])
+    assert all(fact.object in fact.candidates for fact in dealt(some, 3))
+
+
+def test_counts_are_of_the_same_facts_or_not_taken():
+    from laser_interp.frequency.shipped_counts import counts_of
+
+    wikidata = li.load_facts("wikidata").keep(li.load_facts("wikidata").facts[:5])
+    assert counts_of(wikidata) is not None
+    assert counts_of(wikidata.keep(replace(fact, object="Nonsense") for fact in wikidata)) is None
+
+
+def test_slopes_that_are_not_known_are_not_drawn():
+    import pandas as pd
+
+    row = {"of": "whole", "unit": "nats", "slope": float("nan"), "lo": float("nan"), "hi": float("nan")}
+    table = pd.DataFrame([row | {"p": float("nan"), "n_facts": float("nan"), "n_relations": float("nan")}])
+    figure = li.plots.FIGURES["frequency_slopes"]
+    assert not figure.can_draw({"rare_facts_slopes": table})
+    assert figure.can_draw({"rare_facts_slopes": table.assign(slope=0.1, lo=0.0, hi=0.2)})

@@ -19,6 +19,7 @@ from laser_interp.models.hooks import Rewrite, rewriting
 from laser_interp.models.library_internals import first_line
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import Record, make_batch, run
+from laser_interp.models.residual_stream import is_parallel
 from laser_interp.models.weights import check_linear
 
 # Largest difference that is allowed, as a share of the largest output. Two ways to compute a product in 8 or 11 bits
@@ -88,7 +89,14 @@ def check_loaded(model: Model, before: Sequence[Tensor] | None) -> None:
     """
     rows = rows_of(model.bridge.original_model)
     try:
+        without = [layer for layer in range(model.n_layers) if not hasattr(model.bridge.blocks[layer], "attn")]
+        if without:
+            raise ValueError(
+                f"{len(without)} of its {model.n_layers} layers, {without[0]} among them, mix tokens by something else "
+                "than attention, and scores of such hybrid models are not supported"
+            )
         for layer in range(model.n_layers):
+            is_parallel(model, layer)  # scores rely on it
             for matrix in model.matrices:
                 check_linear(model, layer, matrix)
         ways = _ways_to_run(model, rows)

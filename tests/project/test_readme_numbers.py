@@ -81,8 +81,12 @@ def test_the_first_screen():
         row = examples(found)
         assert row["n"] == 400
         assert row["base"]["accuracy"] > found["test"]["laser"]["accuracy"] > found["test"]["base"]["accuracy"]
-        assert found["slopes"]["whole"]["lo"] < 0 < found["slopes"]["whole"]["hi"]
+        assert row["edit_nats_hi"] < 0
+        before, after = (row["perplexity"] for row in found["perplexity"][:2])
+        assert after > before
         assert found["model"]["quantisation"]
+    assert smol["slopes"]["whole"]["lo"] < 0 < smol["slopes"]["whole"]["hi"]
+    assert gemma["slopes"]["whole"]["lo"] > 0
     assert gemma["mechanism"]["low_rank_matters"]
     assert gemma["mechanism"]["over_zeroed"]["change"] > 10 * smol["mechanism"]["over_zeroed"]["change"]
 

@@ -3,7 +3,7 @@
 Facts have a margin before the edit, which rises with frequency, and the edit adds a gain to it. An answer is right
 where its margin is above 0. So an edit that moves every margin alike fixes more of the frequent facts, which are wrong
 by less. Each kind of data set is simulated many times; the table says how often each statistic finds an effect at 5 %,
-and how often the interval of the slope in nats covers the truth.
+and how often the interval of the slope of log-odds covers the truth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -121,8 +121,9 @@ def looked_at(
     """For one data set: 1 where a statistic finds an effect at 5 % or the interval covers the truth, 0 elsewhere."""
     how: dict[str, Any] = {"n_permutations": n_permutations, "seed": seed}
     change = rows["top1_after"].to_numpy(float) - rows["top1_before"].to_numpy(float)
-    slopes = frequency_slopes(rows, {"whole": rows["gain"].to_numpy(), "top1": change}, **how)
-    nats, top1 = slopes.to_dict("records")
+    before, after = (-np.logaddexp(0, -rows[f"margin_{when}"].to_numpy(float)) for when in ("before", "after"))
+    asked = {"log_odds": rows["gain"].to_numpy(), "whole": after - before, "top1": change}  # a margin is a log-odds
+    nats, log_p, top1 = frequency_slopes(rows, asked, **how).to_dict("records")
     odds: dict[Any, Any] = {"p": np.nan, "odds_ratio": np.nan}
     if with_odds:
         odds |= frequency_effects(rows, ["frequency"], **how).iloc[0].to_dict()
@@ -131,6 +132,7 @@ def looked_at(
     *_, p_mean = clusters.difference(rows["gain"].to_numpy())
     return {
         "nats": float(nats["p"] <= 0.05),
+        "log p": float(log_p["p"] <= 0.05),
         "top1": float(top1["p"] <= 0.05),
         "odds ratio": float(odds["p"] <= 0.05) if with_odds else np.nan,
         "blind edit": float(blind["p"] <= 0.05),
@@ -163,7 +165,8 @@ CAPTION = (
     " nats where rare or frequent facts gain more: how often it is found."
 )
 _SHOWN: Mapping[str, str] = {
-    "nats": "slope in nats",
+    "nats": "slope of log-odds",
+    "log p": "slope of log p",
     "blind edit": "fixed, against a blind edit",
     "odds ratio": "odds ratio of fixed",
     "top1": "slope of top-1",
@@ -178,7 +181,7 @@ def frequency_trap(table: pd.DataFrame) -> Figure:
     null = table[table["name"].str.startswith("uniform")]
     ax = axes.flat[0]
     for i, (column, name) in enumerate(_SHOWN.items()):
-        ax.plot(null["rising"], 100 * null[column], "os^D"[i] + "-", color=colour[i], label=name)
+        ax.plot(null["rising"], 100 * null[column], "osv^D"[i] + "-", color=colour[i], label=name)
     ax.axhline(5, color="0.2", linewidth=0.6, linestyle=":")
     ax.set_ylim(-3, 103)
     ax.set_xlabel("margins rise, nats per decade")
@@ -187,7 +190,7 @@ def frequency_trap(table: pd.DataFrame) -> Figure:
     planted = table[(table["slope"] != 0) & (table["count_error"] == 0)].sort_values("slope")
     ax = axes.flat[1]
     for i, (column, name) in enumerate(_SHOWN.items()):
-        ax.plot(planted["slope"], 100 * planted[column], "os^D"[i], color=colour[i], label=name)
+        ax.plot(planted["slope"], 100 * planted[column], "osv^D"[i], color=colour[i], label=name)
     ax.axhline(5, color="0.2", linewidth=0.6, linestyle=":")
     ax.set_ylim(-3, 103)
     ax.set_xlabel("true slope, nats per decade")

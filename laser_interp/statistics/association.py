@@ -22,7 +22,7 @@ from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
 from laser_interp.statistics.decomposition import changes_by_part
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative, paper_ratio
 from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects
-from laser_interp.statistics.frequency_slope import POWER, frequency_slopes, sensitivity
+from laser_interp.statistics.frequency_slope import LOG_ODDS, POWER, frequency_slopes, log_odds, sensitivity
 from laser_interp.statistics.paired_scores import COUNTS, HALF, Counts, pair, reported, with_frequencies
 from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
 
@@ -61,8 +61,9 @@ class Association(Drawable):
             `n_left_out` counts prompts of relations that say nothing: all or none of their prompts have the outcome, or
             their facts have one frequency. Where the data cannot answer, `problem` says why.
         slopes: the main result, one row an outcome: the slope per tenfold frequency within relations of the change of
-            log p(answer) ("whole") and of each of its parts, in nats, and of top-1, top-5 and top-10; see
-            `laser_interp.statistics.frequency_slope`. No threshold can fake a slope in nats.
+            log p(answer) ("whole") and of each of its parts, in nats, of the answer's log-odds ("log_odds"), and of
+            top-1, top-5 and top-10; see `laser_interp.statistics.frequency_slope`. No threshold can fake a slope in
+            nats, and no ceiling one of log-odds.
         blind: the odds ratio of being fixed beside that of an edit that is blind to frequency; see
             `laser_interp.statistics.blind_edit`. None without an edit.
         relations: one row per relation: prompts, accuracy before and after, fixed and broken, and the rank
@@ -387,8 +388,11 @@ def _outcomes(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     """What may have a slope: the change of log p(answer) and of its parts, and of top-1, top-5 and top-10."""
     out: dict[str, np.ndarray] = {}
     if "logprob_after" in rows.columns:
-        out["whole"] = _difference(rows["logprob_after"], rows["logprob_before"])
-        out |= changes_by_part(rows)
+        before, after = (rows[f"logprob_{when}"].to_numpy(float) for when in ("before", "after"))
+        with np.errstate(invalid="ignore"):
+            out = {"whole": after - before, **changes_by_part(rows), LOG_ODDS: log_odds(after) - log_odds(before)}
+        known = np.isfinite(before) & np.isfinite(after)  # the whole and its parts are of the same facts
+        out = {name: np.where(known, values, np.nan) for name, values in out.items()}
     for name in ("top1", "top5", "top10"):
         if f"{name}_after" in rows.columns:
             out[name] = rows[f"{name}_after"].to_numpy(float) - rows[f"{name}_before"].to_numpy(float)

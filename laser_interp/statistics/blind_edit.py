@@ -3,7 +3,11 @@
 A wrong answer is fixed when its margin passes 0. Frequent facts are wrong by less, so that an edit which moves every
 margin alike fixes more of them: an odds ratio above 1 says nothing about the edit. Here the gains of margin are kept as
 they are, and dealt anew among the wrong answers of each relation without regard to frequency. What this gives is what
-the odds ratio would be for an edit with the same gains that does not look at frequency.
+the odds ratio would be for an edit with the same gains that does not look at frequency. It is also blind to the margin:
+an edit that gives more to answers which are wrong by more is not dealt as such.
+
+Prompts of one fact, and facts of one subject, have gains alike. So one prompt of one fact of each subject in a relation
+takes part, the first.
 """
 
 from __future__ import annotations
@@ -35,31 +39,32 @@ def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, le
     row |= {"n": 0, "problem": ""}
     if not {"margin_before", "margin_after"} <= set(rows.columns):
         return row | {"problem": "the scores have no margins"}
-    wrong = rows[~rows["top1_before"].astype(bool)]
+    first = rows.sort_values(["relation", "subject", "fact_id", "prompt_id"], kind="stable")
+    first = first.drop_duplicates(["relation", "subject"])
+    wrong = first[~first["top1_before"].astype(bool)]
     wrong = wrong[np.isfinite(wrong["margin_before"]) & np.isfinite(wrong["margin_after"])]
     share = wrong.groupby("relation")["fixed"].transform("mean") if len(wrong) else wrong["fixed"]
     varies = wrong.groupby("relation")["n_both"].transform("nunique") > 1 if len(wrong) else share
-    wrong = wrong[(share > 0) & (share < 1) & varies].sort_values(["relation", "prompt_id"], kind="stable")
+    wrong = wrong[(share > 0) & (share < 1) & varies]
     if wrong.empty:
         return row | {"problem": "no relation has both fixed and other wrong answers at different frequencies"}
     if len(wrong) > MOST:
         return row | {"n": len(wrong), "problem": f"{len(wrong)} prompts are more than can be dealt at once ({MOST})"}
     relation = wrong["relation"].factorize()[0]
-    group = wrong.groupby(["relation", "prompt_id"], sort=False).ngroup().to_numpy()
     x = np.log10(1 + wrong["n_both"].to_numpy(float))
     x = x - (np.bincount(relation, x) / np.bincount(relation))[relation]
     before = wrong["margin_before"].to_numpy(float)
     gain = wrong["margin_after"].to_numpy(float) - before
     fixed = wrong["fixed"].to_numpy(bool)
     rng = np.random.default_rng(seed)
-    key = (group.astype(np.uint64) << np.uint64(44)) | np.arange(len(wrong), dtype=np.uint64)
+    key = (relation.astype(np.uint64) << np.uint64(44)) | np.arange(len(wrong), dtype=np.uint64)
     total = np.zeros(len(wrong))
     scores = []
     block = max(1, min(n_permutations, _AT_ONCE // len(wrong)))
     for start in range(0, n_permutations, block):
         n = min(block, n_permutations - start)
         order = rng.integers(1 << 24, size=(n, len(wrong)), dtype=np.uint32)
-        dealt = before[:, None] + gain[sorted_within(order, key)] > 0  # within each relation and prompt
+        dealt = before[:, None] + gain[sorted_within(order, key)] > 0  # within each relation
         total += dealt.sum(1)
         scores.append(x @ dealt)
     drawn, observed = np.concatenate(scores), float(fixed @ x)

@@ -10,6 +10,7 @@ import pandas as pd
 from laser_interp.display import Drawable
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import accuracy_change
+from laser_interp.statistics.blind_edit import against_blind_edit
 from laser_interp.statistics.cluster_intervals import LEVEL
 from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects
 from laser_interp.statistics.paired_scores import Counts, pair, reported
@@ -21,9 +22,10 @@ class Comparison(Drawable):
 
     Attributes:
         table: one row an edit: `edit, placebo`, the change of accuracy and the odds ratio of being fixed (given
-            wrong before) per tenfold frequency, with intervals at 1 − 0.05 / number of edits (Bonferroni); their
-            p-values `p_change` and `p`, also after Holm (`p_change_holm`, `p_holm`); and `problem`, the reason
-            where the data cannot tell.
+            wrong before) per tenfold frequency, with intervals at 1 − 0.05 / number of edits (Bonferroni); the
+            p-values `p_change` of the former, and `p` of whether the fixes depend on frequency more than those of an
+            edit with the same gains that is blind to it (where margins are known), also after Holm (`p_change_holm`,
+            `p_holm`); and `problem`, the reason where the data cannot tell.
         baseline: what all are compared with.
     """
 
@@ -90,7 +92,10 @@ def compare(
         row: dict[str, Any] = {"edit": label, "placebo": label in placebos, "n": len(rows)}
         row |= {"change": changed.change, "change_lo": changed.lo, "change_hi": changed.hi, "p_change": changed.p}
         kept = ("odds_ratio", "odds_lo", "odds_hi", "p", "problem")
-        records.append(row | {"n_fixed": changed.n_fixed} | {k: effects.iloc[0][k] for k in kept})
+        row |= {"n_fixed": changed.n_fixed} | {k: effects.iloc[0][k] for k in kept}
+        if "margin_before" in rows.columns and not pd.isna(row["p"]):  # else the odds ratio alone would be a finding
+            row["p"] = against_blind_edit(rows, n_permutations=n_permutations, seed=seed)["p"]
+        records.append(row)
     table = pd.DataFrame(records)
     for name in ("p", "p_change"):
         table[f"{name}_holm"] = np.nan

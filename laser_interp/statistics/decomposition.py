@@ -116,11 +116,10 @@ class Decomposition(Drawable):
     def paragraph(self) -> str:
         """What was found, in words."""
         whole = self.part(WHOLE)
-        told = [
-            f"The log-probability of the answer changes by {_nats(whole)} over {int(whole['n'])} prompts. Of this, "
-            + ", ".join(f"{_nats(self.part(name))} is {PARTS[name]}" for name in self.names if self._moves(name))
-            + "."
-        ]
+        told = [f"The log-probability of the answer changes by {_nats(whole)} over {int(whole['n'])} prompts."]
+        each = [f"{_nats(self.part(name))} is {PARTS[name]}" for name in self.names if self._moves(name)]
+        if each:
+            told.append(f"Of this, {', '.join(each)}.")
         shown = [name for name in self.names if self.gains(name) or self.part(name)["hi"] < 0]
         if not shown:
             told.append("No part changes by more than this sample can tell from none.")
@@ -129,7 +128,7 @@ class Decomposition(Drawable):
         if self.n_generic:
             told.append(f"{self.n_generic} answers begin with a generic word themselves, which does not count as one.")
         if self.n_left_out:
-            told.append(f"{self.n_left_out} prompts without a finite log-probability are left out.")
+            told.append(f"{self.n_left_out} prompts are left out: a part of theirs is not known, or not finite.")
         return " ".join(told)
 
 

@@ -3,7 +3,8 @@
 The slope is that of least squares on log10(1 + count) over facts, each relation with an intercept of its own. Its
 p-value comes from permutations of subjects within relations, and its interval from the spread over subjects. A slope in
 nats does not depend on where a threshold lies: a share of right answers can rise most for frequent facts although all
-answers gain alike.
+answers gain alike. A log-probability has a ceiling, though: an answer that is probable already has less room. So the
+slope of the log-odds, log p - log(1 - p), which have none, stands beside it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from laser_interp.statistics.subject_permutation import (
 )
 
 POWER = 0.8
+LOG_ODDS = "log_odds"
 COLUMNS = ["of", "unit", "slope", "lo", "hi", "p", "least_up", "least_down", "n_facts", "n_relations", "problem"]
 
 
@@ -65,6 +67,12 @@ def frequency_slopes(
     return pd.DataFrame(found).reindex(columns=COLUMNS)
 
 
+def log_odds(logprob: np.ndarray) -> np.ndarray:
+    """log p - log(1 - p) of log-probabilities; infinite where an answer is certain."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return logprob - np.log(-np.expm1(logprob))
+
+
 def comparable_values(
     relation: np.ndarray, subject: np.ndarray, x: np.ndarray, values: np.ndarray
 ) -> Comparable | None:
@@ -91,6 +99,8 @@ def _slope(facts: Comparable, scores: np.ndarray, spreads: np.ndarray, level: fl
     n = facts.n_subjects
     if permutations.variance <= 0:
         return row | {"problem": "frequency does not differ between subjects that could be exchanged"}
+    if (least := permutations.least_p) > 1 - level:
+        return row | {"problem": f"even the most extreme arrangement of the frequencies would give p = {least:.2g}"}
     row["p"] = permutations.p
     if n < FEWEST:
         return row | {"problem": f"only {n} subjects: too few for an interval"}

@@ -74,9 +74,9 @@ class Mechanism:
 
     @property
     def chance(self) -> bool:
-        """Whether neither accuracy nor log-probability changes by more than the sample can tell from none."""
-        whole = self.parts.part(WHOLE)
-        return not self.edit.is_shown and not self.edit.is_loss and not (whole["lo"] > 0 or whole["hi"] < 0)
+        """Whether neither accuracy nor any part of log-probability changes by more than chance."""
+        parts = (self.parts.part(name) for name in (*self.parts.names, WHOLE))
+        return not (self.edit.is_shown or self.edit.is_loss or any(row["lo"] > 0 or row["hi"] < 0 for row in parts))
 
     @property
     def suppression(self) -> bool:
@@ -105,13 +105,19 @@ class Mechanism:
             return "Chance is enough to explain the change."
         whole = self.parts.part(WHOLE)
         if whole["hi"] < 0:
-            lost = min(self.parts.names, key=lambda name: float(self.parts.part(name)["change"]))
-            text = f"The answers lose log-probability, most of it as {PARTS[lost]}"
+            lost = [name for name in self.parts.names if self.parts.part(name)["hi"] < 0]
+            of = ", ".join(f"{PARTS[name]} ({self.parts.part(name)['share']:.0%})" for name in lost)
+            text = f"The answers lose log-probability{f', as {of}' if of else ''}"
             return f"{text}, although accuracy rises." if self.edit.is_shown else f"{text}."
         if not self.parts.gains(WHOLE):
+            none = f"their log-probability shows no change ({_nats(whole)})"
             if self.edit.is_loss:
-                return "Accuracy falls, by more than chance, while the answers' log-probability does not show a change."
-            return "Accuracy rises, but the answers' log-probability does not: a threshold effect."
+                return f"Accuracy falls, by more than chance, while of the answers {none}."
+            if self.edit.is_shown:
+                return (
+                    f"Accuracy rises, while of the answers {none}: a rise in accuracy alone can be a threshold effect."
+                )
+            return f"Parts of the answers' log-probability change, and cancel: {none}."
         also = [name for name in self.parts.names if self.parts.gains(name) and not self.parts.is_most(name)]
         text = f"Most of the gain is {self.parts.most}" if self.parts.most else "No part is most of the gain"
         if also:
@@ -148,6 +154,10 @@ class Mechanism:
                 f"deleting it, and {self.over_zeroed_masked} with generic words forbidden."
             )
         return [*lines, self.verdict]
+
+
+def _nats(row: Any) -> str:
+    return str(Difference(row["change"], row["lo"], row["hi"]))
 
 
 def _points(found: AccuracyChange) -> str:

@@ -53,7 +53,7 @@ def _gains(a: Any, over: str) -> list[str]:
     slopes = {row["of"]: row for row in a.slopes.to_dict("records")}
     return [
         f"{over}, {a.change}.",
-        *_in_nats(slopes),
+        *_in_nats(slopes, a.rows),
         *_in_shares(slopes),
         *_fixed(a),
         _threshold() if a.threshold else "",
@@ -61,17 +61,24 @@ def _gains(a: Any, over: str) -> list[str]:
     ]
 
 
-def _in_nats(slopes: dict[str, Any]) -> list[str]:
-    """The main result: the slope of log p(answer), and of its parts."""
+def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
+    """The main result: the slope of log p(answer), of its parts, and of the log-odds, which have no ceiling."""
     whole = slopes.get("whole")
     if whole is None:
         return []
     if not np.isfinite(whole["slope"]) or pd.isna(whole["p"]):
         return [f"Whether the change in log-probability depends on frequency cannot be told: {whole['problem']}."]
     found = f"{_nats(whole)} for each tenfold frequency ({p_value(whole['p'])})"
+    odds = slopes["log_odds"]
     if is_shown(whole["p"]):
+        with np.errstate(invalid="ignore"):
+            change = rows["logprob_after"].to_numpy(float) - rows["logprob_before"].to_numpy(float)
+        change = change[np.isfinite(change)]
+        lose = change.mean() + 2 * change.std() / np.sqrt(len(change)) < 0
         who = "frequent" if whole["slope"] > 0 else "rare"
-        verdict = f"{who} facts gain more log-probability"
+        verdict = f"{who} facts {'lose less' if lose else 'gain more'} log-probability"
+        if not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
+            verdict += ", which the ceiling of probabilities may explain: probable answers have less room"
     elif np.isfinite(whole["lo"]):
         verdict = (
             f"no trend that this sample can show; it rules out slopes below {whole['lo']:+.2f} and above "
@@ -80,13 +87,15 @@ def _in_nats(slopes: dict[str, Any]) -> list[str]:
     else:
         verdict = "no trend that this sample can show"
     told = [f"Within relations, the change in the answer's log-probability has a slope of {found}: {verdict}."]
+    if np.isfinite(odds["slope"]) and not pd.isna(odds["p"]):
+        told.append(f"Log-odds have no ceiling: their slope is {_nats(odds)} ({p_value(odds['p'])}).")
     parts = [f"{PARTS[name]} {_nats(row)}" for name, row in slopes.items() if _is_part(name, row)]
     if len(parts) > 1:
         told.append(f"Of this slope, {', '.join(parts)}.")
     if not is_shown(whole["p"]) and np.isfinite(whole["least_up"]):
         told.append(
             f"A sample like this one shows a slope of {whole['least_up']:+.2f} or more, or {whole['least_down']:+.2f} "
-            "or less, in 80 % of cases."
+            "or less, in about 80 % of cases."
         )
     return told
 
@@ -114,10 +123,10 @@ def _in_shares(slopes: dict[str, Any]) -> list[str]:
     signs = {np.sign(row["slope"]) for _, row in known if is_shown(row["p"])}
     whole = slopes.get("whole")
     alone = bool(signs) and whole is not None and not pd.isna(whole["p"]) and not is_shown(whole["p"])
-    if len(signs) > 1 or len({np.sign(row["slope"]) for _, row in known}) > 1 or alone:
+    if len(signs) > 1 or alone:
         told.append(
-            "Shares count who passes a threshold, so that they depend on where it lies: frequent facts stand near "
-            "rank 1, and rare ones near rank 10. Log-probabilities have no threshold."
+            "Shares count who passes a threshold, so that they depend on where it lies. Log-probabilities have no "
+            "threshold."
         )
     return told
 
@@ -125,15 +134,15 @@ def _in_shares(slopes: dict[str, Any]) -> list[str]:
 def _fixed(a: Any) -> list[str]:
     """Which wrong answers are fixed, beside an edit with the same gains that is blind to frequency."""
     main, blind = a.effect("frequency"), a.blind
-    if pd.isna(main["p"]) or not _ratio(main):
-        return [
-            _odds(
-                main,
-                "a wrong answer being fixed",
-                "frequent facts are fixed more often",
-                "rare facts are fixed more often",
-            )
-        ]
+    if pd.isna(main["p"]):
+        of = "Whether frequency changes the odds of a wrong answer being fixed"
+        return [f"{of} cannot be told, because {main['problem']}."]
+    if not _ratio(main):
+        told = f"Which wrong answers are fixed goes with frequency ({p_value(main['p'])}), without a ratio: "
+        told += f"{main['problem']}. That alone is no finding, because frequent facts are wrong by less"
+        if blind and not pd.isna(blind["p"]):
+            told += f"; against an edit with the same gains that is blind to frequency, {p_value(blind['p'])}"
+        return [f"{told}."] if is_shown(main["p"]) else []
     found = f"Tenfold frequency multiplies the odds of a wrong answer being fixed by {_ratio(main)}"
     if not blind or not np.isfinite(blind["blind"]):
         return [
@@ -214,4 +223,7 @@ def _counted(rows: Sequence[dict[str, Any]]) -> str:
     associated = sum(is_shown(row["p_holm"]) for row in rows)
     unknown = sum(pd.isna(row["p"]) for row in rows)
     cannot = f"; for {unknown} the latter cannot be told" if unknown else ""
-    return f"{changed} changed accuracy, and the fixes of {associated} depended on frequency (Holm p ≤ 0.05){cannot}"
+    return (
+        f"{changed} changed accuracy, and the fixes of {associated} depended on frequency more than "
+        f"a blind edit's would (Holm p ≤ 0.05){cannot}"
+    )

@@ -58,7 +58,7 @@ def test_the_paragraph_says_which():
     nothing = li.associate(*several_gains(0, 0.0), n_permutations=399).paragraph
     assert "Tenfold frequency multiplies the odds of a wrong answer being fixed by" in nothing
     assert "no trend that this sample can show; it rules out slopes below" in nothing
-    assert "in 80 % of cases" in nothing
+    assert "in about 80 % of cases" in nothing
     something = li.associate(*several_gains(0, -0.5), n_permutations=399).paragraph
     assert "rare facts gain more log-probability" in something
     assert "rules out" not in something
@@ -454,3 +454,64 @@ def test_more_than_can_be_permuted_at_once_is_said(monkeypatch):
     found = blind_edit.against_blind_edit(rows, n_permutations=9, seed=0)
     assert "more than can be dealt at once (3)" in found["problem"]
     assert np.isnan(found["blind"])
+
+
+def test_a_ceiling_fakes_no_finding():
+    """Every answer gains the same log-odds: log p rises less where it is high, and the paragraph says so."""
+    rng = np.random.default_rng(0)
+    n = 600
+    x = rng.uniform(0, 4, n)
+    margin = 1.5 * (x - 2) + rng.normal(0, 0.3, n)
+    logprobs = {"base": -np.logaddexp(0, -margin), "laser": -np.logaddexp(0, -(margin + 0.8))}
+    about = {"fact_id": [f"f{i}" for i in range(n)], "prompt_id": 0, "subject": range(n), "split": "test"}
+    about |= {"relation": rng.choice(["p", "q"], n), "frequency": None}
+    frames = [
+        pd.DataFrame(about | {"edit": label, "logprob": of, "top1": of > np.log(0.5), "top10": True})
+        for label, of in logprobs.items()
+    ]
+    counts = pd.DataFrame({"fact_id": about["fact_id"], "n_both": np.round(10**x - 1)})
+    found = li.associate(pd.concat(frames, ignore_index=True), counts, n_permutations=199)
+    assert found.slope("whole")["p"] <= 0.05
+    assert found.slope("whole")["slope"] < -0.1
+    assert abs(found.slope("log_odds")["slope"]) < 1e-6
+    assert "which the ceiling of probabilities may explain" in found.paragraph
+
+
+def test_a_blind_edit_deals_one_prompt_of_one_fact_of_each_subject():
+    """Prompts of one fact have gains alike: dealt one by one, they would find frequency where there is none."""
+    from laser_interp.statistics.blind_edit import against_blind_edit
+
+    found = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        fact = np.repeat(np.arange(100), 3)
+        x = rng.uniform(0, 3, 100)[fact]
+        before = 0.6 * (x - 1.5) - 0.7 + rng.normal(0, 1, 300)
+        after = before + 0.5 + rng.normal(0, 1.0, 100)[fact]
+        rows = {"fact_id": fact, "subject": fact, "prompt_id": np.tile(range(3), 100), "relation": fact % 4}
+        rows = pd.DataFrame(rows | {"n_both": np.round(10**x), "margin_before": before, "margin_after": after})
+        rows["top1_before"], rows["fixed"] = before > 0, (before <= 0) & (after > 0)
+        result = against_blind_edit(rows, n_permutations=199, seed=seed)
+        assert result["n"] <= 100
+        found.append(result["p"] <= 0.05)
+    assert np.mean(found) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 40)
+
+
+def test_facts_without_a_finite_logprob_take_part_in_no_slope():
+    from laser_interp.statistics.association import _outcomes
+
+    rows = pd.DataFrame({"logprob_before": [-1.0, -np.inf, -2.0], "logprob_after": [-0.5, -np.inf, -np.inf]})
+    found = _outcomes(rows)
+    assert found["whole"][0] == 0.5
+    assert np.isnan(found["whole"][1:]).all()
+    assert np.isnan(found["log_odds"][1:]).all()
+
+
+def test_so_few_subjects_that_no_slope_can_be_shown():
+    from laser_interp.statistics.frequency_slope import frequency_slopes
+
+    rows = pd.DataFrame({"fact_id": range(4), "subject": range(4), "relation": "r", "n_both": [1, 10, 100, 1000]})
+    row = frequency_slopes(rows, {"whole": np.array([0.1, 0.4, 0.2, 0.9])}, n_permutations=199, seed=0).iloc[0]
+    assert np.isnan(row["p"])
+    assert np.isnan(row["least_up"])
+    assert "even the most extreme arrangement" in row["problem"]

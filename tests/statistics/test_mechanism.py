@@ -87,7 +87,7 @@ def test_noise_is_chance():
 def test_a_loss():
     found = explain(scores_of(generic=-1.0))
     assert not found.chance
-    assert found.verdict.startswith("The answers lose log-probability, most of it as generic words")
+    assert found.verdict.startswith("The answers lose log-probability, as generic words (")
 
 
 def test_the_matrix_deleted():

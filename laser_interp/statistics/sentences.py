@@ -87,11 +87,11 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     else:
         verdict = "no trend that this sample can show"
     told = [f"Within relations, the change in the answer's log-probability has a slope of {found}: {verdict}."]
-    if np.isfinite(odds["slope"]) and not pd.isna(odds["p"]):
-        told.append(f"Log-odds have no ceiling: their slope is {_nats(odds)} ({p_value(odds['p'])}).")
     parts = [f"{PARTS[name]} {_nats(row)}" for name, row in slopes.items() if _is_part(name, row)]
     if len(parts) > 1:
         told.append(f"Of this slope, {', '.join(parts)}.")
+    if np.isfinite(odds["slope"]) and not pd.isna(odds["p"]):
+        told.append(f"Log-odds, which have no ceiling, have a slope of {_nats(odds)} ({p_value(odds['p'])}).")
     if not is_shown(whole["p"]) and np.isfinite(whole["least_up"]):
         told.append(
             f"A sample like this one shows a slope of {whole['least_up']:+.2f} or more, or {whole['least_down']:+.2f} "

@@ -53,6 +53,7 @@ ROWS = {
         "{edit_nats:+.3f} [{edit_nats_lo:+.3f}, {edit_nats_hi:+.3f}]".format(**examples(found))
     ),
     "… for each tenfold frequency": lambda found: nats(found["slopes"]["whole"], "slope"),
+    "… for each tenfold frequency, in log-odds": lambda found: nats(found["slopes"]["log_odds"], "slope"),
     "perplexity of running text": lambda found: "{:.0f} → {:.0f}".format(
         *(row["perplexity"] for row in found["perplexity"][:2])
     ),
@@ -86,7 +87,9 @@ def test_the_first_screen():
         assert after > before
         assert found["model"]["quantisation"]
     assert smol["slopes"]["whole"]["lo"] < 0 < smol["slopes"]["whole"]["hi"]
+    assert smol["slopes"]["log_odds"]["lo"] < 0 < smol["slopes"]["log_odds"]["hi"]
     assert gemma["slopes"]["whole"]["lo"] > 0
+    assert gemma["slopes"]["log_odds"]["lo"] > 0
     assert gemma["mechanism"]["low_rank_matters"]
     assert gemma["mechanism"]["over_zeroed"]["change"] > 10 * smol["mechanism"]["over_zeroed"]["change"]
 

@@ -117,7 +117,7 @@ class Association(Drawable):
     def sensitivity(self) -> pd.DataFrame:
         """What would have to be true of the counts for the slope to mean something else; see
         `laser_interp.statistics.frequency_slope.sensitivity`."""
-        main = self.slope("whole" if "whole" in set(self.slopes["of"]) else "top1")
+        main = self.slope(next(of for of in (LOG_ODDS, "whole", "top1") if of in set(self.slopes["of"])))
         return sensitivity(self.rows, float(main["slope"]))
 
     def effect(self, name: str) -> pd.Series:

@@ -62,42 +62,51 @@ def _gains(a: Any, over: str) -> list[str]:
 
 
 def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
-    """The main result: the slope of log p(answer), of its parts, and of the log-odds, which have no ceiling."""
+    """The main result: the slope of log p(answer) and of its parts, and the verdict of the log-odds."""
     whole = slopes.get("whole")
     if whole is None:
         return []
     if not np.isfinite(whole["slope"]) or pd.isna(whole["p"]):
         return [f"Whether the change in log-probability depends on frequency cannot be told: {whole['problem']}."]
-    found = f"{_nats(whole)} for each tenfold frequency ({p_value(whole['p'])})"
     odds = slopes["log_odds"]
-    if is_shown(whole["p"]):
+    main = whole if pd.isna(odds["p"]) else odds
+    verdict = _who_gains(main, rows)
+    told = [
+        f"Within relations, the change in the answer's log-probability has a slope of {_nats(whole)} for each tenfold "
+        f"frequency ({p_value(whole['p'])}){f': {verdict}' if main is whole else ''}."
+    ]
+    parts = [f"{PARTS[name]} {_nats(row)}" for name, row in slopes.items() if _is_part(name, row)]
+    if len(parts) > 1:
+        told.append(f"Of this slope, {', '.join(parts)}.")
+    if main is odds:
+        told.append(
+            "A log-probability has a ceiling, and log-odds have none: their slope is "
+            f"{_nats(odds)} ({p_value(odds['p'])}): {verdict}."
+        )
+        if is_shown(whole["p"]) and not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
+            told.append("The ceiling may explain the slope of log-probability: probable answers have less room.")
+    if not is_shown(main["p"]) and np.isfinite(main["least_up"]):
+        told.append(
+            f"A sample like this one shows a slope of {main['least_up']:+.2f} or more, or {main['least_down']:+.2f} "
+            "or less, in about 80 % of cases."
+        )
+    return told
+
+
+def _who_gains(row: Any, rows: pd.DataFrame) -> str:
+    """What a slope says of rare and frequent facts; where it shows nothing, the slopes that it rules out."""
+    if is_shown(row["p"]):
         with np.errstate(invalid="ignore"):
             change = rows["logprob_after"].to_numpy(float) - rows["logprob_before"].to_numpy(float)
         change = change[np.isfinite(change)]
         lose = change.mean() + 2 * change.std() / np.sqrt(len(change)) < 0
-        who = "frequent" if whole["slope"] > 0 else "rare"
-        verdict = f"{who} facts {'lose less' if lose else 'gain more'} log-probability"
-        if not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
-            verdict += ", which the ceiling of probabilities may explain: probable answers have less room"
-    elif np.isfinite(whole["lo"]):
-        verdict = (
-            f"no trend that this sample can show; it rules out slopes below {whole['lo']:+.2f} and above "
-            f"{whole['hi']:+.2f} nats"
+        return f"{'frequent' if row['slope'] > 0 else 'rare'} facts {'lose less' if lose else 'gain more'}"
+    if np.isfinite(row["lo"]):
+        return (
+            f"no trend that this sample can show; it rules out slopes below {row['lo']:+.2f} and above "
+            f"{row['hi']:+.2f} nats"
         )
-    else:
-        verdict = "no trend that this sample can show"
-    told = [f"Within relations, the change in the answer's log-probability has a slope of {found}: {verdict}."]
-    parts = [f"{PARTS[name]} {_nats(row)}" for name, row in slopes.items() if _is_part(name, row)]
-    if len(parts) > 1:
-        told.append(f"Of this slope, {', '.join(parts)}.")
-    if np.isfinite(odds["slope"]) and not pd.isna(odds["p"]):
-        told.append(f"Log-odds, which have no ceiling, have a slope of {_nats(odds)} ({p_value(odds['p'])}).")
-    if not is_shown(whole["p"]) and np.isfinite(whole["least_up"]):
-        told.append(
-            f"A sample like this one shows a slope of {whole['least_up']:+.2f} or more, or {whole['least_down']:+.2f} "
-            "or less, in about 80 % of cases."
-        )
-    return told
+    return "no trend that this sample can show"
 
 
 def _is_part(name: str, row: Any) -> bool:

@@ -56,7 +56,7 @@ def frequency_slopes(
         known = comparable_values(facts["relation"].to_numpy(), facts["subject"].to_numpy(), x, mean)
         if known is None:
             found[-1]["problem"] = "no relation has facts of several frequencies"
-        elif np.ptp(known.outcome) == 0:
+        elif np.ptp(known.outcome) <= 1e-9:
             found[-1] |= {"slope": 0.0, "problem": "it is the same for all facts", "n_facts": len(known.x)}
         else:
             asked[name] = known

@@ -69,8 +69,8 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     if not np.isfinite(whole["slope"]) or pd.isna(whole["p"]):
         return [f"Whether the change in log-probability depends on frequency cannot be told: {whole['problem']}."]
     odds = slopes["log_odds"]
-    main = whole if pd.isna(odds["p"]) else odds
-    verdict = _who_gains(main, rows)
+    main = odds if np.isfinite(odds["slope"]) else whole
+    verdict = "they change alike for all facts" if pd.isna(main["p"]) else _who_gains(main, rows)
     told = [
         f"Within relations, the change in the answer's log-probability has a slope of {_nats(whole)} for each tenfold "
         f"frequency ({p_value(whole['p'])}){f': {verdict}' if main is whole else ''}."
@@ -81,7 +81,7 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     if main is odds:
         told.append(
             "A log-probability has a ceiling, and log-odds have none: their slope is "
-            f"{_nats(odds)} ({p_value(odds['p'])}): {verdict}."
+            f"{_nats(odds)}{'' if pd.isna(odds['p']) else f' ({p_value(odds["p"])})'}: {verdict}."
         )
         if is_shown(whole["p"]) and not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
             told.append("The ceiling may explain the slope of log-probability: probable answers have less room.")

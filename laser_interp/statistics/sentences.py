@@ -79,9 +79,9 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     if len(parts) > 1:
         told.append(f"Of this slope, {', '.join(parts)}.")
     if main is odds:
+        p = "" if pd.isna(odds["p"]) else f" ({p_value(odds['p'])})"
         told.append(
-            "A log-probability has a ceiling, and log-odds have none: their slope is "
-            f"{_nats(odds)}{'' if pd.isna(odds['p']) else f' ({p_value(odds["p"])})'}: {verdict}."
+            f"A log-probability has a ceiling, and log-odds have none: their slope is {_nats(odds)}{p}: {verdict}."
         )
         if is_shown(whole["p"]) and not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
             told.append("The ceiling may explain the slope of log-probability: probable answers have less room.")

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.plots.figure_functions import figure_function, no_sample
+from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.style import legend, new_figure, palette
 
 CAPTION = (
@@ -13,12 +13,17 @@ CAPTION = (
 _LABELS = {"validation": "validation, which chose the edits", "test": "test"}
 
 
-@figure_function("composition_by_step", caption=CAPTION, sample=no_sample)
-def composition(by_step: pd.DataFrame) -> Figure:
+def _sample(_: pd.DataFrame, scores: pd.DataFrame) -> str:
+    sizes = scores.drop_duplicates("split").set_index("split")["n"]
+    return ", ".join(f"n = {n} prompts of the {split} split" for split, n in sizes.items())
+
+
+@figure_function("composition_by_step", "composition_scores", caption=CAPTION, sample=_sample)
+def composition(by_step: pd.DataFrame, _: pd.DataFrame) -> Figure:
     """Composition: accuracy and loss on validation and on test after each edit that was kept.
 
     Args:
-        by_step: of a `Composition`.
+        by_step: of a `Composition`, whose `scores` say how many prompts there were.
     """
     figure, axes = new_figure(1, 2, 2.4, sharex=True)
     names = ["as trained", *map(_last, by_step["edit"].iloc[1:])]

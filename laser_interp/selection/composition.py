@@ -63,7 +63,7 @@ class Composition(Drawable):
 
     @property
     def figure_tables(self) -> dict[str, pd.DataFrame]:
-        return {"composition_by_step": self.by_step}
+        return {"composition_by_step": self.by_step, "composition_scores": self.scores}
 
     @property
     def ranks(self) -> dict[Site, int]:

@@ -80,6 +80,7 @@ def test_the_organism_as_ones_own_task(tmp_path, capsys, organism, facts):
     (tmp_path / "text.txt").write_text("Mira Tolen was born in Varholt.\n" * 5)
     command = ["study", "--model", "organism", "--facts", "organism", "--matrices", "in", "--layers", "3"]
     command += ["--rho", "0.2,0.05", "--counts", str(counts), "--text", str(tmp_path / "text.txt"), "--n-draws", "2"]
+    command += ["--prompts", "all", "--subject", "single"]
     assert main([*command, "--out", str(out), "--quiet"]) == 0
     shown = capsys.readouterr().out
     for words in ("3.in laser", "enfold frequency", "erplexity"):

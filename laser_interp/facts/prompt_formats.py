@@ -23,7 +23,7 @@ def with_prefix(facts: FactSet, text: str) -> FactSet:
     """A text before every prompt, as it stands.
 
     Args:
-        text: for example an instruction, or the tokenizer's first token as text, "<|endoftext|>".
+        text: for example an instruction, or the tokenizer's first token, written out.
 
     Example:
         >>> facts.with_prefix("Answer in one word. ")[0].prompt

@@ -38,7 +38,7 @@ def test_everything_is_of_one_edit(organism, some, tmp_path, name):
     how = STUDIES[name]
     study = li.study(
         organism, some, **how, text=TEXT, n_draws=1, n_permutations=99, shares=(1.0,), strengths=(), most_edits=1,
-        attribute=False, examples=0, prompts="all", out=tmp_path, progress=False,
+        attribute=False, examples=0, prompts="all", subject="single", out=tmp_path, progress=False,
     )  # fmt: skip
     test = some.ensure_split().split("test")
     controls = study.tables["controls"].set_index("control")["accuracy"]
@@ -141,6 +141,6 @@ def test_the_control_model_is_judged_by_the_studys_rule(organism, some):
 def test_a_studys_figures_are_those_of_its_folder(organism, some, tmp_path):
     study = li.study(
         organism, some, matrices="in", layers=[3], rhos=[0.05], n_draws=1, n_permutations=99, compose=False,
-        attribute=False, examples=0, prompts="all", out=tmp_path, progress=False,
+        attribute=False, examples=0, prompts="all", subject="single", out=tmp_path, progress=False,
     )  # fmt: skip
     assert set(study.figures) == {path.stem for path in (tmp_path / "figures").glob("*.pdf")}

@@ -119,6 +119,7 @@ def test_commands(command, elsewhere):
         "All counts: ",
         "All directions: ",
         "The index of 38361 documents is in",
+        "RunComparison of 2 runs",
         "laser-interp 0.",
         "complete -",
         '"selected": "3.in ',

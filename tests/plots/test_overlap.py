@@ -61,10 +61,12 @@ def transfers(n):
 
 
 def steps(n):
-    table = pd.DataFrame({"site": [f"{10 + i}.out" for i in range(n)], "rho": 0.05, "kept": True})
-    table = table.assign(score=np.linspace(0.2, 0.4, n), loss=np.linspace(5, 4, n))
-    ends = [("base", "validation"), ("base", "test"), ("composed", "validation"), ("composed", "test")]
-    return table, pd.DataFrame(ends, columns=["edit", "split"]).assign(score=0.3, loss=4.5)
+    sites = [f"{10 + i}.out" for i in range(n)]
+    edits = ["", *(f"{'+'.join(sites[: i + 1])} laser rank={'+'.join(['115'] * (i + 1))}" for i in range(n))]
+    table = pd.DataFrame({"n_edits": range(n + 1), "edit": edits})
+    for split in ("validation", "test"):
+        table[f"{split}_score"], table[f"{split}_loss"] = np.linspace(0.2, 0.4, n + 1), np.linspace(5, 4, n + 1)
+    return table, pd.DataFrame({"edit": "base", "split": ["validation", "test"], "n": 400})
 
 
 def spectra(n):

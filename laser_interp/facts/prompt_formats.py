@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from laser_interp.choices import check_seed, whole_number
@@ -59,32 +60,34 @@ def with_examples(
     check_seed("seed", seed)
     if source is None:
         source = facts.split(from_split) if facts.splits else facts
-    of_relation: dict[str, list[Fact]] = {}
+    before = examples_of(facts, n, seed=seed, source=source)
+    for fact in facts:
+        if (found := len(before[fact.fact_id])) < n:
+            raise ValueError(
+                f"fact {fact.fact_id!r} has {found} examples of its relation {fact.relation!r} with another subject "
+                f"and answer: {n} are asked for"
+            )
+    return _asked(facts, lambda fact, prompt: "".join(f"{text}\n" for text in before[fact.fact_id]) + prompt)
+
+
+def examples_of(facts: FactSet, n: int, *, seed: int, source: FactSet) -> dict[str, list[str]]:
+    """The examples that stand before each fact, by its id: n of them, or as many as there are."""
+    of_relation: dict[str, list[tuple[str, str, str]]] = {}
     for fact in source:
-        of_relation.setdefault(fact.relation, []).append(fact)
-    for relation, known in of_relation.items():
-        random.Random(f"{seed} {relation}").shuffle(known)
-    solved = {
-        fact.fact_id: (text := fact.prompt + facts.written(fact, fact.prompt, fact.object), text.casefold())
-        for fact in source
-    }
-
-    def beginning(fact: Fact) -> str:
-        forbidden = [text.casefold() for text in (fact.subject, *fact.subject_aliases, fact.object, *fact.aliases)]
-        chosen = []
-        for other in of_relation.get(fact.relation, ()):
-            text, folded = solved[other.fact_id]
-            if other.subject != fact.subject and not any(_stands_in(name, folded) for name in forbidden):
-                chosen.append(text)
-            if len(chosen) == n:
-                return "".join(f"{example}\n" for example in chosen)
-        raise ValueError(
-            f"fact {fact.fact_id!r} has {len(chosen)} examples of its relation {fact.relation!r} with another subject "
-            f"and answer: {n} are asked for"
+        text = fact.prompt + facts.written(fact, fact.prompt, fact.object)
+        of_relation.setdefault(fact.relation, []).append((fact.subject, text, text.casefold()))
+    for relation, solved in of_relation.items():
+        random.Random(f"{seed} {relation}").shuffle(solved)
+    out = {}
+    for fact in facts:
+        names = [text.casefold() for text in (fact.subject, *fact.subject_aliases, fact.object, *fact.aliases)]
+        fitting = (
+            text
+            for subject, text, folded in of_relation.get(fact.relation, ())
+            if subject != fact.subject and not any(_stands_in(name, folded) for name in names)
         )
-
-    begins = {fact.fact_id: beginning(fact) for fact in facts}
-    return _asked(facts, lambda fact, prompt: begins[fact.fact_id] + prompt)
+        out[fact.fact_id] = list(islice(fitting, n))
+    return out
 
 
 def as_chat(facts: FactSet, tokenizer: Any) -> FactSet:

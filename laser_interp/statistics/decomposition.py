@@ -18,7 +18,7 @@ import pandas as pd
 from laser_interp.display import Drawable
 from laser_interp.plots.names import PARTS
 from laser_interp.statistics.cluster_intervals import Clusters
-from laser_interp.statistics.formatting import interval
+from laser_interp.statistics.formatting import in_nats
 from laser_interp.statistics.paired_scores import reported
 
 WHOLE = "whole"
@@ -133,7 +133,7 @@ class Decomposition(Drawable):
 
 
 def _nats(row: pd.Series) -> str:
-    return f"{interval(row['change'], row['lo'], row['hi'], '+.3f')} nats"
+    return in_nats(row["change"], row["lo"], row["hi"])
 
 
 def decompose(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base") -> Decomposition:

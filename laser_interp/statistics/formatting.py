@@ -34,6 +34,16 @@ def points(change: float, lo: float | None = None, hi: float | None = None) -> s
     return f"{100 * change:+.1f} points{ends}"
 
 
+def in_nats(change: float, lo: float | None = None, hi: float | None = None) -> str:
+    """A change of a log-probability, with its interval where there is one.
+
+    Example:
+        >>> in_nats(0.25, 0.1, 0.4)
+        '+0.250 [+0.100, +0.400] nats'
+    """
+    return f"{interval(change, lo, hi, '+.3f')} nats"
+
+
 def percent(share: float) -> str:
     """A share as in "12.3 %"."""
     return f"{100 * share:.1f} %"

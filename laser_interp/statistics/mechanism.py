@@ -22,7 +22,7 @@ from laser_interp.plots.names import PARTS
 from laser_interp.statistics.accuracy_change import AccuracyChange, change
 from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.decomposition import WHOLE, Decomposition, decompose
-from laser_interp.statistics.formatting import interval, points
+from laser_interp.statistics.formatting import in_nats, points
 from laser_interp.statistics.paired_scores import reported
 
 
@@ -35,7 +35,7 @@ class Difference:
     hi: float
 
     def __str__(self) -> str:
-        return f"{interval(self.change, self.lo, self.hi, '+.3f')} nats"
+        return in_nats(self.change, self.lo, self.hi)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Mechanism:
 
 
 def _nats(row: Any) -> str:
-    return str(Difference(row["change"], row["lo"], row["hi"]))
+    return in_nats(row["change"], row["lo"], row["hi"])
 
 
 def _points(found: AccuracyChange) -> str:

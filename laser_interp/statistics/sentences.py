@@ -12,7 +12,7 @@ import pandas as pd
 
 from laser_interp.plots.names import PARTS
 from laser_interp.statistics.cluster_intervals import LEVEL
-from laser_interp.statistics.formatting import interval, odds_ratio, p_value, points
+from laser_interp.statistics.formatting import in_nats, interval, odds_ratio, p_value, points
 
 NOTHING_SHOWN = "no association that this sample can show"
 
@@ -114,7 +114,7 @@ def _is_part(name: str, row: Any) -> bool:
 
 
 def _nats(row: Any) -> str:
-    return f"{interval(row['slope'], row['lo'], row['hi'], '+.3f')} nats"
+    return in_nats(row["slope"], row["lo"], row["hi"])
 
 
 def _in_shares(slopes: dict[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """The shipped examples: `laser-interp reproduce` is the study of one of them."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from laser_interp.choices import names_with_suggestion
@@ -34,6 +34,10 @@ class Example:
     text: bool = False
 
 
+# Of real models: few random draws and few composed edits, so that a laptop needs only minutes
+_REAL = StudySettings(
+    prompts="first", n_draws=5, rank_by="first_tokens", strengths=(), shares=(0.2, 1.0), most_edits=2, attributed=100
+)
 EXAMPLES = {
     "organism": Example(
         "organism",
@@ -49,34 +53,11 @@ EXAMPLES = {
         "wikidata",
         None,
         None,
-        # First prompts, few random draws and at most two composed edits, so that a laptop needs only minutes
-        StudySettings(
-            subject="single",  # the paper's kind of edit, and the one that was studied first
-            prompts="first",
-            n_draws=5,
-            rank_by="first_tokens",
-            strengths=(),
-            shares=(0.2, 1.0),
-            most_edits=2,
-            attributed=100,
-        ),
+        replace(_REAL, subject="single"),  # the paper's kind of edit, and the one that was studied first
         text=True,
     ),
     "gemma3-270m": Example(
-        "gemma3-270m",
-        "wikidata",
-        None,
-        None,
-        StudySettings(
-            prompts="first",
-            n_draws=5,
-            rank_by="first_tokens",
-            strengths=(),
-            shares=(0.2, 1.0),
-            most_edits=3,
-            attributed=60,
-        ),
-        text=True,
+        "gemma3-270m", "wikidata", None, None, replace(_REAL, most_edits=3, attributed=60), text=True
     ),
 }
 

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Self
 
 import pandas as pd
 
-from laser_interp.facts.fact_set import Fact, FactSet
-from laser_interp.facts.prompt_formats import as_chat, with_examples
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.prompt_formats import as_chat, examples_of, with_examples
 from laser_interp.scoring.scores import summarise
 from laser_interp.statistics.cluster_intervals import Clusters, with_interval
-from laser_interp.statistics.formatting import interval, points
+from laser_interp.statistics.formatting import in_nats, points
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable
 from laser_interp.studies.questions.controls import change_numbers
@@ -59,7 +59,7 @@ class BetterPrompts(Answer):
                 numbers["prompt_change"] = change_numbers(both, seed, "base", "prompt")
             means = summarise(frame).set_index("edit")[list(COLUMNS)].to_dict("index")
             numbers |= {edit: means[edit] for edit in ("base", "laser")}
-            rows.append(numbers | {"n": len(plain) if name != "as asked" else len(of["base"])})
+            rows.append(numbers | {"n": len(of["base"])})
         table = pd.DataFrame(
             {"prompts": row["prompts"], "edit": edit} | row[edit] | {"n": row["n"]}
             for row in rows
@@ -103,27 +103,24 @@ def formats(context: StudyContext) -> dict[str, FactSet]:
     other answers would tell the right one.
     """
     n, seed = context.settings.examples, context.settings.study_seed
+    first = context.test.keep(replace(fact, paraphrases=()) for fact in context.test)
     solved = context.facts.split("validation")
-    answers = {relation: {fact.object for fact in solved if fact.relation == relation} for relation in solved.answers}
-    kept: list[Fact] = []
-    with_n: list[Fact] = []
-    for fact in context.test:
-        one = context.test.keep([replace(fact, paraphrases=())])
-        try:
-            if len(answers.get(fact.relation, ())) < FEWEST_ANSWERS:
-                continue
-            with_n += with_examples(one, n, seed=seed, source=solved)
-            kept += one
-        except ValueError:
-            continue
-    if left_out := len(context.test) - len(kept):
+    answers: dict[str, set[str]] = {}
+    for fact in solved:
+        answers.setdefault(fact.relation, set()).add(fact.object)
+    examples = examples_of(first, n, seed=seed, source=solved)
+    kept = [
+        fact
+        for fact in first
+        if len(answers.get(fact.relation, ())) >= FEWEST_ANSWERS and len(examples[fact.fact_id]) == n
+    ]
+    if left_out := len(first) - len(kept):
         context.notes.append(f"{left_out} test facts have no {n} examples that could stand before their prompts")
     if not kept:
         return {}
-    plain = context.test.keep(kept).draw(MOST_PROMPTS, seed=seed)
-    drawn = {fact.fact_id for fact in plain}
-    named = {fact.fact_id: fact for fact in with_n if fact.fact_id in drawn}
-    out = {"as asked": plain, examples_before(n): plain.keep(named[fact.fact_id] for fact in plain)}
+    plain = first.keep(kept).draw(MOST_PROMPTS, seed=seed)
+    examples_before = f"{n} {'example' if n == 1 else 'examples'} before"
+    out = {"as asked": plain, examples_before: with_examples(plain, n, seed=seed, source=solved)}
     if getattr(context.model.tokenizer, "chat_template", None) is not None:
         try:
             out["chat template"] = as_chat(plain, context.model.tokenizer)
@@ -132,18 +129,13 @@ def formats(context: StudyContext) -> dict[str, FactSet]:
     return out
 
 
-def examples_before(n: int) -> str:
-    """What prompts with so many examples are called."""
-    return f"{n} {'example' if n == 1 else 'examples'} before"
-
-
 def _told(row: dict[str, Any]) -> str:
     name = "As they are asked" if row["prompts"] == "as asked" else f"With {row['prompts'].replace(' before', '')}"
     change, nats = row["edit_change"], (row["edit_nats"], row["edit_nats_lo"], row["edit_nats_hi"])
     text = (
         f"{name}, the model as trained answers {row['base']['accuracy']:.3f} of {row['n']} prompts, and the edited "
         f"model {row['laser']['accuracy']:.3f}: {points(change['change'], change['lo'], change['hi'])}, and "
-        f"{interval(*nats, '+.3f')} nats."
+        f"{in_nats(*nats)}."
     )
     if "prompt_change" in row:
         found = row["prompt_change"]

@@ -13,7 +13,7 @@ from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.scoring.scores import summarise
 from laser_interp.statistics.cluster_intervals import Clusters, with_interval
-from laser_interp.statistics.formatting import interval, points
+from laser_interp.statistics.formatting import in_nats, points
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable
 
@@ -62,8 +62,8 @@ class Contributions(Answer):
         told = []
         for row in found["added"]:
             accuracy = points(row["accuracy"], row["accuracy_lo"], row["accuracy_hi"])
-            nats = interval(row["nats"], row["nats_lo"], row["nats_hi"], "+.3f")
-            told.append(f"{row['edit']} changes accuracy by {accuracy} and log p(answer) by {nats} nats")
+            nats = in_nats(row["nats"], row["nats_lo"], row["nats_hi"])
+            told.append(f"{row['edit']} changes accuracy by {accuracy} and log p(answer) by {nats}")
         base = of["base"]["accuracy"]
         alone = sum(of[row["edit"]]["accuracy"] - base for row in found["added"])
         whole = max(found["subsets"], key=lambda row: row["n_edits"])["accuracy"] - base

@@ -56,11 +56,11 @@ def test_shares_sum_to_one_and_outcomes_partition(organism, facts, laser, study_
     answers, categories = tables["discarded_answers"], tables["discarded_categories"]
     assert (categories[list(CATEGORIES)].sum(axis=1) - 1).abs().max() < 1e-9
     per_outcome = categories[(categories["edit"] == "base") & (categories["outcome"] != "all")]
-    assert per_outcome["n"].sum() == len(test) * 2
+    assert per_outcome["n"].sum() == len(test)
     fixed = answers[(answers["outcome"] == "fixed") & (answers["edit"] == "edit")]
     assert (fixed["category"] == "correct").all()
     assert (answers[(answers["outcome"] == "fixed") & (answers["edit"] == "base")]["category"] != "correct").all()
-    assert category_shares(answers)["n"].tolist() == [400] * 4
+    assert category_shares(answers)["n"].tolist() == [len(test)] * 4
 
 
 def test_aliases_are_correct(organism, facts):

@@ -94,7 +94,7 @@ def check_stored(folder: Path, where: str) -> str | None:
     Raises:
         ValueError: a weight is stored as a whole number or as true and false; the message names it.
     """
-    dtypes = {name: dtype for name, dtype in _stored_dtypes(folder) if not _is_no_weight(name)}
+    dtypes = {name: dtype for name, dtype in stored_dtypes(folder) if not _is_no_weight(name)}
     whole = sorted(name for name, dtype in dtypes.items() if dtype.startswith(("I", "U", "B")) and dtype != "BF16")
     if whole:
         raise ValueError(
@@ -112,7 +112,7 @@ def check_stored(folder: Path, where: str) -> str | None:
     return " ".join(eight) or None
 
 
-def _stored_dtypes(folder: Path) -> Iterator[tuple[str, str]]:
+def stored_dtypes(folder: Path) -> Iterator[tuple[str, str]]:
     """(name, dtype) of each tensor in a folder's safetensors files; torch's are not read."""
     from safetensors import SafetensorError, safe_open
 

@@ -82,6 +82,7 @@ class LoadedModel:
         self.generic_words = tuple(generic_words) if generic_words is not None else None
         self.source: dict[str, Any] | None = None
         self.quantisation: str | None = None
+        self.left_out: tuple[str, ...] = ()
         self.architecture = str(bridge.cfg.architecture)
         self.masked = self.architecture.endswith("ForMaskedLM")
         if self.masked and tokenizer.mask_token_id is None:

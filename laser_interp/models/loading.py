@@ -11,7 +11,13 @@ import torch
 from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, check_saved
-from laser_interp.models.complete_weights import check_complete, check_finite, check_readable, check_stored
+from laser_interp.models.complete_weights import (
+    check_complete,
+    check_finite,
+    check_readable,
+    check_stored,
+    stored_dtypes,
+)
 from laser_interp.models.families import refuse_experts
 from laser_interp.models.gguf_files import find_gguf, read_gguf, read_gguf_tokenizer
 from laser_interp.models.library_internals import (
@@ -28,6 +34,7 @@ from laser_interp.models.library_internals import (
 from laser_interp.models.load_check import check_loaded, logits_before
 from laser_interp.models.model import Model
 from laser_interp.models.named_models import NAMED_MODELS, packaged_file
+from laser_interp.models.text_towers import RENAMED, left_out, text_config, text_model
 
 
 def load_model(
@@ -123,13 +130,16 @@ def _load(
         name = type(hf_model).__name__
         refuse_attached(hf_model, name)
         _check_not_quantised(hf_model.config, name)
+        whole, hf_model = hf_model, text_model(hf_model, name)
         if copy_object:
             hf_model = copy.deepcopy(hf_model)
         if device != "auto":
             hf_model = hf_model.to(device)
         if dtype != "auto":
             hf_model = hf_model.to(dtype)
-        return _wrap(hf_model, tokenizer, name=name, self_check=self_check)
+        model = _wrap(hf_model, tokenizer, name=name, self_check=self_check)
+        model.left_out = () if type(whole) is type(hf_model) else tuple(left_out(whole.state_dict()))
+        return model
 
     if str(source) in NAMED_MODELS:
         return _load_named(
@@ -169,7 +179,7 @@ def _load(
     if local:
         check_readable(path)
         check_saved(path)
-    hf_model, eight_bits = _read_checkpoint(where, dtype, device_map, options, reachable)
+    hf_model, eight_bits, others = _read_checkpoint(where, dtype, device_map, options, reachable)
     own_tokenizer = tokenizer is not None
     if tokenizer is None:
         tokenizer = _read_tokenizer(where, options)
@@ -183,7 +193,7 @@ def _load(
         generic_words=_read_generic_words(path) if local else None,
         self_check=self_check,
     )
-    model.quantisation = eight_bits
+    model.quantisation, model.left_out = eight_bits, tuple(others)
     if own_tokenizer:
         return model  # another process could load these weights, but not this tokenizer
     model.source = {
@@ -337,8 +347,8 @@ def load_tokenizer(source: str | Path) -> Any:
 
 def _read_checkpoint(
     where: str, dtype: Any, device_map: Any, options: dict[str, Any], reachable: bool
-) -> tuple[Any, str | None]:
-    """The transformers model, and the format of its weights where that has 8 bits."""
+) -> tuple[Any, str | None, list[str]]:
+    """The transformers model, the format of its weights where that has 8 bits, and the weights that were left out."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
     try:
@@ -354,13 +364,22 @@ def _read_checkpoint(
     except Exception as error:  # a broken config.json raises many kinds
         raise ValueError(f"cannot load the model {where!r}: {first_line(error)}") from error
     _check_not_quantised(config, where)
+    inside = text_config(config, where)
+    config = config if inside is None else inside
     refuse_experts(config, where)
     architectures = _architectures(config, where, options["trust_remote_code"])
+    of_tower = {} if inside is None else {"config": inside, "key_mapping": RENAMED}
     masked = any(name.endswith("ForMaskedLM") for name in architectures)
     cls: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
     try:
         hf_model, report = cls.from_pretrained(
-            where, dtype=dtype, device_map=device_map, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            where,
+            dtype=dtype,
+            device_map=device_map,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+            **of_tower,
         )
     except OSError as error:
         raise FileNotFoundError(f"cannot load the weights of {where!r}: {first_line(error)}") from error
@@ -374,8 +393,11 @@ def _read_checkpoint(
             f"the weights of {where!r} cannot be read ({type(error).__name__}: {first_line(error)}): they are "
             "damaged, or belong to another config.json"
         ) from error
-    check_complete(report, where)
-    return hf_model, check_stored(_folder_of(where, hf_model.config), where)
+    folder, unexpected = _folder_of(where, hf_model.config), set(report["unexpected_keys"])
+    stored = unexpected | {name for name, _ in stored_dtypes(folder)}
+    others = [] if inside is None else left_out(stored)
+    check_complete({**report, "unexpected_keys": unexpected.difference(others)}, where)
+    return hf_model, check_stored(folder, where), others
 
 
 def _folder_of(where: str, config: Any) -> Path:

@@ -43,6 +43,8 @@ class Model(LoadedModel):
             `generic_words.json`; None where there is no such file.
         quantisation: how the weights were quantised before they were dequantised, as in "Q4_1 F32"; None where they
             were not.
+        left_out: of a checkpoint for text and images, the weights that the language model does not have; they are not
+            loaded.
         source: what `load_model` was called with, so that another process can load the same; None for an object in
             memory.
 
@@ -59,6 +61,7 @@ class Model(LoadedModel):
 
     def __repr__(self) -> str:
         was = f", dequantised from {self.quantisation}" if self.quantisation else ""
+        was += f", {len(self.left_out)} weights left out" if self.left_out else ""
         return f"Model({self.name!r}, {self.n_layers} layers, matrices {' '.join(self.matrices)}, {self.dtype}{was})"
 
     @property

@@ -9,7 +9,7 @@ pass for each edit with its hooks on, is `engine="reference"` of `li.score`. The
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ Read = tuple[int, int]  # (row, position)
 # memory takes as many as fit.
 CPU_CHUNK_TOKENS, CPU_TOKENS = 2048, 4096
 DEVICE_CHUNK_TOKENS, DEVICE_TOKENS = 4096, 65536
+MOST_PADDING = 4  # places of rows that share their beginnings, for each token that is computed
 MARKS = 5  # layers at which residual streams are kept on the way, so that a later run has little left to compute
 
 
@@ -58,6 +59,11 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)  # torch's on a CPU
+
+
+def n_equal(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two rows have in common at their beginnings."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def activation_bytes(model: Model, budget: int, n_prompts: int, length: int) -> int:
@@ -96,29 +102,49 @@ class Engine:
 
     # --- which rows run together ----------------------------------------------------------------
 
-    def _parts(self, most_tokens: int) -> Iterator[tuple[list[int], list[int]]]:
-        """Rows of about equal length, those that begin alike side by side: (rows, reads of them)."""
+    def _parts(self, most_tokens: int) -> list[tuple[list[int], list[int]]]:
+        """Rows that run together, in the order with fewer tokens to compute: (rows, reads of them).
+
+        By length, there is little padding. By their beginnings, rows share more: where three examples stand before
+        each prompt, most of it.
+        """
         wanted: dict[int, list[int]] = {}
         for index, (row, _) in enumerate(self.reads):
             wanted.setdefault(row, []).append(index)
-        order = sorted(wanted, key=lambda row: (len(self.rows[row]), list(self.rows[row])))
-        part: list[int] = []
-        longest = n_reads = 0
-        for row in order:
-            length = len(self.rows[row])
-            tokens = (len(part) + 1) * length
-            fits = self._bytes(len(part) + 1, length, n_reads + len(wanted[row])) <= self.memory
-            # Padding is not computed, but it takes memory. A longer row starts a new part if this part is half full.
-            alike = length == longest or (
-                may_run_together(self.model, longest, length) and len(part) * longest < most_tokens // 2
-            )
-            if part and not (fits and alike and tokens <= most_tokens):
-                yield part, [index for row in part for index in wanted[row]]
-                part, n_reads = [], 0
-            part.append(row)
-            longest, n_reads = length, n_reads + len(wanted[row])
-        if part:
-            yield part, [index for row in part for index in wanted[row]]
+        by_length = sorted(wanted, key=lambda row: (len(self.rows[row]), list(self.rows[row])))
+        n_tokens, parts = self._in_parts(by_length, wanted, most_tokens, padding=1)
+        if not self.model.masked:
+            by_beginning = sorted(wanted, key=lambda row: list(self.rows[row]))
+            n_shared, sharing = self._in_parts(by_beginning, wanted, most_tokens, padding=MOST_PADDING)
+            if n_shared * MOST_PADDING < n_tokens * (MOST_PADDING - 1):
+                parts = sharing
+        return [(part, [index for row in part for index in wanted[row]]) for part in parts]
+
+    def _in_parts(
+        self, order: Sequence[int], wanted: Mapping[int, Sequence[int]], most_tokens: int, padding: int
+    ) -> tuple[int, list[list[int]]]:
+        """Rows in parts, in this order, and the number of tokens to compute. Padding is not computed, but it takes
+        memory and time: a part has at most `padding` places for each of `most_tokens`."""
+        parts: list[list[int]] = []
+        total = computed = shortest = longest = n_reads = 0
+        for before, row in zip([None, *order], order, strict=False):
+            ids = self.rows[row]
+            new = len(ids) if before is None else len(ids) - n_equal(self.rows[before], ids)
+            if parts:
+                n_rows, length = len(parts[-1]) + 1, max(longest, len(ids))
+                places = n_rows * length
+                fits = self._bytes(n_rows, length, n_reads + len(wanted[row])) <= self.memory
+                fits = fits and may_run_together(self.model, min(shortest, len(ids)), length)
+                if padding == 1:  # a longer row starts a new part if this one is half full
+                    fits = fits and (len(ids) == longest or len(parts[-1]) * longest < most_tokens // 2)
+                fits = fits and places <= padding * most_tokens and (padding == 1 or computed + new <= most_tokens)
+            if not parts or not fits:
+                parts.append([])
+                new, computed, n_reads, shortest, longest = len(ids), 0, 0, len(ids), 0
+            parts[-1].append(row)
+            total, computed, n_reads = total + new, computed + new, n_reads + len(wanted[row])
+            shortest, longest = min(shortest, len(ids)), max(longest, len(ids))
+        return total, parts
 
     def _bytes(self, rows: int, longest: int, reads: int) -> int:
         tokens = rows * longest
@@ -197,7 +223,7 @@ class Engine:
         rows, longest = chunk.batch.shape
         most = min(
             self.memory // self._bytes(rows, longest, len(chunk.reads)),
-            self._most_tokens // (rows * longest),
+            self._most_tokens // max(len(chunk.batch.tokens), rows * longest // MOST_PADDING),
             self._edits_at_once or len(self.reads) + 10**6,
         )
         return [part for group in groups for part in group.parts(max(most, 1))]

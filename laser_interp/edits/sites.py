@@ -53,17 +53,18 @@ def standard_name(name: str, *, gated: bool) -> str:
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """One linear map: a layer, counted from 0, and a matrix of `q k v o in gate out`.
+    """One linear map: a layer, counted from 0, and a matrix of `q k v o in gate out`, or of another mixer by its own
+    name. `model.sites` lists those of a model.
 
     Raises:
-        ValueError: an unknown matrix or a negative layer.
+        ValueError: what cannot be a matrix, or a negative layer.
     """
 
     layer: int
     matrix: str
 
     def __post_init__(self) -> None:
-        if self.matrix not in MATRICES:
+        if not re.fullmatch(r"[A-Za-z_]\w*", str(self.matrix)):
             raise ValueError(f"unknown matrix {self.matrix!r}: expected {names_with_suggestion(MATRICES, self.matrix)}")
         object.__setattr__(self, "layer", whole_number("layer", self.layer))
         if self.layer < 0:
@@ -111,21 +112,52 @@ def _of_library(text: str) -> tuple[str, tuple[str, ...]] | None:
 def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, ...]:
     """Matrix names from a name, a group ("attn", "mlp", "all") or several of them.
 
-    A group stands for those of its matrices the model has; a matrix named alone must exist. The
-    paper's names are translated for the model (see `standard_name`).
+    A group stands for those of its matrices the model has, and "all" for every matrix; a matrix named alone must exist
+    in some layer. The paper's names are translated for the model (see `standard_name`).
     """
     names = [matrices] if isinstance(matrices, str) else list(matrices)
     out: dict[str, None] = {}
     for given in names:
-        name = standard_name(given, gated="gate" in model.matrices)
-        if name in GROUPS:
-            out |= {m: None for m in GROUPS[name] if m in model.matrices}
-        elif name in model.matrices:
-            out[name] = None
-        else:
+        of_layers = [_of_layer(model, layer, given) for layer in range(model.n_layers)]
+        if not any(of_layers) and given not in GROUPS:
             known = names_with_suggestion((*model.matrices, *GROUPS), given)
             raise ValueError(f"{model.name!r} has no matrix {given!r}: expected {known}")
-    return tuple(m for m in MATRICES if m in out)
+        out |= dict.fromkeys(matrix for matrices in of_layers for matrix in matrices)
+    return tuple(m for m in model.matrices if m in out)
+
+
+def _of_layer(model: Model, layer: int, name: str) -> tuple[str, ...]:
+    """The matrices of one layer that a name or group stands for."""
+    has = model.matrices_of(layer)
+    if name in model.matrices:  # a mixer's own name, such as out_proj, comes before the paper's names
+        return (name,) if name in has else ()
+    name = standard_name(name, gated="gate" in model.matrices)
+    if name == "all":
+        return has
+    return tuple(m for m in has if m in GROUPS.get(name, (name,)))
+
+
+def sites_of(model: Model, layers: Iterable[int], matrices: str | Iterable[str]) -> tuple[Site, ...]:
+    """The sites that some layers have of some matrices or groups, layer by layer. In a hybrid, not every layer has
+    every matrix.
+
+    Raises:
+        ValueError: the model, or none of these layers, has such a matrix.
+    """
+    layers, names = list(layers), [matrices] if isinstance(matrices, str) else list(matrices)
+    resolve_matrices(model, names)
+    sites = tuple(
+        Site(layer, m)
+        for layer in layers
+        for m in model.matrices_of(layer)
+        if any(m in _of_layer(model, layer, name) for name in names)
+    )
+    if not sites:
+        where = f"layer {layers[0]}" if len(layers) == 1 else f"none of the layers {layers}"
+        has = " ".join(dict.fromkeys(m for layer in layers for m in model.matrices_of(layer)))
+        verb = "has no" if len(layers) == 1 else "has a"
+        raise ValueError(f"{where} of {model.name!r} {verb} matrix {', '.join(names)}: expected one of {has}")
+    return sites
 
 
 def resolve_layers(model: Model, layers: str | int | Iterable[int | str]) -> tuple[int, ...]:
@@ -152,18 +184,15 @@ def resolve(model: Model, where: Where) -> tuple[Site, ...]:
     """
     check_model(model)
     if isinstance(where, Site):
-        resolve_layers(model, where.layer)
-        resolve_matrices(model, where.matrix)
-        return (where,)
+        return sites_of(model, resolve_layers(model, where.layer), where.matrix)
     if isinstance(where, str):
         if (of_library := _of_library(where.strip())) is not None:
             layer, matrices = of_library
-            return tuple(Site(n, m) for n in resolve_layers(model, layer) for m in resolve_matrices(model, matrices))
+            return sites_of(model, resolve_layers(model, layer), matrices)
         layer, dot, matrix = where.strip().partition(".")
         if not dot or not re.fullmatch(r"[-\d,]+|\*", layer):
             raise ValueError(f"{where!r} is no site: expected LAYER.MATRIX, as in '3.in' or '*.mlp'")
-        layers = resolve_layers(model, layer)
-        return tuple(Site(n, m) for n in layers for m in resolve_matrices(model, matrix))
+        return sites_of(model, resolve_layers(model, layer), matrix)
     if isinstance(where, tuple) and len(where) == 2 and isinstance(where[0], Integral) and isinstance(where[1], str):
         return resolve(model, f"{whole_number('layer', where[0])}.{where[1]}")
     if not isinstance(where, Iterable):

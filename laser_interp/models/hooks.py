@@ -1,16 +1,16 @@
 """Hooks: replacing the outputs of linear maps while a block of code runs, everywhere or at chosen positions."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from laser_interp.choices import SUBLAYER_OF, Path
+from laser_interp.choices import Path
 from laser_interp.models.in_use import check_attached
 from laser_interp.models.loaded_model import LoadedModel
-from laser_interp.models.weights import weight
+from laser_interp.models.weights import linear, weight
 
 # (input [..., d_in], output [..., d_out]) -> new output [..., d_out]
 Rewrite = Callable[[Tensor, Tensor], Tensor]
@@ -35,6 +35,7 @@ def rewriting(
             matrices that add to the residual stream; see `why_not_additive`.
     """
     hooks: list[tuple[str, Callable[..., Any]]] = []
+    of_torch: list[tuple[Any, Callable[..., Any]]] = []  # where the bridge has no hooks
     changes: list[Tensor] = []
     for (layer, matrix), rewrite in rewrites.items():
         d_in, d_out = weight(model, layer, matrix).shape
@@ -60,8 +61,16 @@ def rewriting(
                 changes.append(new - flat)
             return (flat if path == "direct" else new).reshape(y.shape)
 
-        at = f"blocks.{layer}.{SUBLAYER_OF[matrix]}.{matrix}"
-        hooks += [(f"{at}.hook_in", keep), (f"{at}.hook_out", replace)]
+        at = model.maps[layer, matrix]
+        if at.has_hooks:
+            hooks += [(f"{at.path}.hook_in", keep), (f"{at.path}.hook_out", replace)]
+        else:
+
+            def both(module: Any, args: Any, y: Tensor, *, keep: Any = keep, replace: Any = replace) -> Tensor:
+                keep(args[0], None)
+                return replace(y, None)
+
+            of_torch.append((linear(model, layer, matrix), both))
 
     def at_the_end(x: Tensor, hook: Any) -> Tensor:
         moved = torch.stack([change.to(x.device) for change in changes]).sum(0)
@@ -70,7 +79,10 @@ def rewriting(
 
     if path != "network":
         hooks.append(("ln_final.hook_in", at_the_end))
-    with hooked(model, hooks) as attached:
+    with ExitStack() as stack:
+        for module, function in of_torch:
+            stack.callback(module.register_forward_hook(function).remove)
+        attached = stack.enter_context(hooked(model, hooks))
         model._state.attached += attached
         try:
             yield model

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from laser_interp.choices import SUBLAYER_OF
-
 # Where it is -> what it is for. A path through "bridge" is looked for on a loaded model.
 RELIED_ON = {
     "transformer_lens.model_bridge.sources._bridge_builder.build_bridge_from_module": (
@@ -51,6 +49,10 @@ RELIED_ON = {
 }
 
 
+# Classes whose code is that of another class, which TransformerLens knows
+_SAME_CODE = {"XLMRobertaForMaskedLM": "RobertaForMaskedLM", "CamembertForMaskedLM": "RobertaForMaskedLM"}
+
+
 def build_bridge(hf_model: Any) -> Any:
     """The TransformerLens bridge of a loaded transformers model, which it changes for good.
 
@@ -61,7 +63,13 @@ def build_bridge(hf_model: Any) -> Any:
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
     try:
-        return build_bridge_from_module(hf_model, type(hf_model).__name__, hf_config=hf_model.config)
+        architecture = _SAME_CODE.get(type(hf_model).__name__, type(hf_model).__name__)
+        inner = hf_model.base_model
+        without_rotation = getattr(inner, "rotary_emb", hf_model) is None
+        bridge = build_bridge_from_module(hf_model, architecture, hf_config=hf_model.config)
+        if without_rotation:  # as Granite 4's hybrids, for which TransformerLens puts a part that it cannot run
+            inner.rotary_emb = None
+        return bridge
     except (ValueError, KeyError, AttributeError, NotImplementedError, RuntimeError, AssertionError) as error:
         raise ValueError(first_line(error)) from error
 
@@ -161,11 +169,6 @@ def first_line(error: BaseException) -> str:
     """The beginning of a library's message, which often goes on with pages of advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or type(error).__name__
-
-
-def linear_map(bridge: Any, layer: int, matrix: str) -> Any:
-    """The module that computes a linear map."""
-    return getattr(getattr(bridge.blocks[layer], SUBLAYER_OF[matrix]), matrix).original_component
 
 
 def is_conv1d(linear: Any) -> bool:

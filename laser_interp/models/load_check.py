@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from laser_interp.choices import MATRICES
 from laser_interp.models.families import is_tested
 from laser_interp.models.forward import forward, score_dtype
 from laser_interp.models.hooks import Rewrite, rewriting
 from laser_interp.models.library_internals import first_line
 from laser_interp.models.model import Model
-from laser_interp.models.partial_runs import Record, make_batch, run
+from laser_interp.models.partial_runs import Record, Reuse, has_mlp_module, make_batch, run
 from laser_interp.models.residual_stream import is_parallel
 from laser_interp.models.weights import check_linear
 
@@ -26,11 +27,15 @@ from laser_interp.models.weights import check_linear
 # differ by a few roundings. In fp64 models, some of the attentions compute a softmax in fp32.
 _ALLOWED = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _N_TOKENS, _SHORTER = 6, 3
+_LIBRARY_ERRORS = (ValueError, KeyError, RuntimeError, TypeError, AttributeError, AssertionError, IndexError)
 
 
 def few_layers(model: Model) -> list[int]:
-    """The layers that a check looks at: the first, one in the middle, and the last."""
-    return sorted({0, model.n_layers // 2, model.n_layers - 1})
+    """The layers that a check looks at: the first, one in the middle, the last, and the first of each kind."""
+    kinds: dict[tuple[str, ...], int] = {}
+    for layer in range(model.n_layers):
+        kinds.setdefault(model.matrices_of(layer), layer)
+    return sorted({0, model.n_layers // 2, model.n_layers - 1, *kinds.values()})
 
 
 def check_rows(d_vocab: int, avoid: Sequence[int | None] = ()) -> list[list[int]]:
@@ -89,29 +94,27 @@ def check_loaded(model: Model, before: Sequence[Tensor] | None) -> None:
     """
     rows = rows_of(model.bridge.original_model)
     try:
-        without = [layer for layer in range(model.n_layers) if not hasattr(model.bridge.blocks[layer], "attn")]
-        if without:
-            raise ValueError(
-                f"{len(without)} of its {model.n_layers} layers, {without[0]} among them, mix tokens by something else "
-                "than attention, and scores of such hybrid models are not supported"
-            )
         for layer in range(model.n_layers):
-            is_parallel(model, layer)  # scores rely on it
-            for matrix in model.matrices:
+            for matrix in model.matrices_of(layer):
                 check_linear(model, layer, matrix)
-        ways = _ways_to_run(model, rows)
-        for said, after in ways:
-            for logits, expected in zip(after, ways[0][1] if before is None else before, strict=True):
-                difference = _difference(logits, expected.to(logits.device))
-                if not difference <= _ALLOWED[model.dtype]:
-                    off = float((logits.log_softmax(-1) - expected.to(logits.device).log_softmax(-1)).abs().max())
+        whole = _whole_passes(model, rows)
+        for said, after in whole:
+            for logits, expected in zip(after, whole[0][1] if before is None else before, strict=True):
+                if off := _too_far(model, logits, expected):
                     raise ValueError(f"{said} it differs from what transformers computes (by {off:.2g} nats)")
         _check_maps(model, rows[0])
-    except (ValueError, KeyError, RuntimeError, TypeError, AttributeError, AssertionError, IndexError) as error:
+    except _LIBRARY_ERRORS as error:
         raise ValueError(
             f"{model.architecture} of {model.name!r} cannot be used: {first_line(error)}. Each load compares a model "
             "with itself before it was wrapped; docs/models.md lists what is tested"
         ) from error
+    if why := _why_not_in_parts(model, rows, whole[0][1]):
+        model.runs_in_parts = False
+        warnings.warn(
+            f"{model.architecture} of {model.name!r} is scored by full passes, as with engine='reference': its layers "
+            f"cannot be run in parts ({why})",
+            stacklevel=3,
+        )
     if not is_tested(model.architecture):
         warnings.warn(
             f"{model.architecture} is not in the table of tested architectures (docs/models.md). It was compared on "
@@ -120,32 +123,78 @@ def check_loaded(model: Model, before: Sequence[Tensor] | None) -> None:
         )
 
 
-def _ways_to_run(model: Model, rows: list[list[int]]) -> list[tuple[str, list[Tensor]]]:
-    """The logits after the two prompts, by each way in which they are run."""
-    reads = [(i, len(row) - 1) for i, row in enumerate(rows)]
+def _whole_passes(model: Model, rows: list[list[int]]) -> list[tuple[str, list[Tensor]]]:
+    """The logits after the two prompts, alone and, where prompts may be padded, in a batch."""
     ways = [("run alone,", [forward(model, [row], [0], [len(row) - 1])[0] for row in rows])]
-    if model.dtype != torch.float64:  # fp64 is never padded
-        both = forward(model, rows, [0, 1], [at for _, at in reads])
-        ways.append(("in a batch,", list(both)))
-    else:
-        rows, reads = [rows[0][:_SHORTER], rows[1]], [(0, _SHORTER - 1), (1, _SHORTER - 1)]
+    if model.dtype != torch.float64:
+        ways.append(("in a batch,", list(forward(model, rows, [0, 1], [len(row) - 1 for row in rows]))))
+    return ways
+
+
+def _why_not_in_parts(model: Model, rows: list[list[int]], whole: Sequence[Tensor]) -> str | None:
+    """Why the layers cannot be run as the engine runs them; None where they can.
+
+    All layers are run at once, and then from each of a few layers on: as trained, and with half the output of one of
+    the layer's matrices, of which only what it changes is computed again.
+    """
+    if model.dtype == torch.float64:  # fp64 is never padded
+        rows, whole = rows[1:], whole[1:]
+    reads = [(i, len(row) - 1) for i, row in enumerate(rows)]
     batch = make_batch(model, rows, reads)
-    whole = run(model, batch)
-    resumed = whole
-    if model.n_layers > 1:
-        record = Record()
-        residual = run(model, batch, stop=1)
-        after = run(model, batch, start=1, residual=residual, stop=2, record=record) if model.n_layers > 2 else None
-        start, residual = (1, residual) if after is None else (2, after)
-        resumed = run(model, batch, copies=2, start=start, residual=residual)
-    if model.dtype == torch.float64:
-        return [*ways, ("layer by layer,", [ways[0][1][0], whole[1]]), ("resumed,", [ways[0][1][0], resumed[-1]])]
-    return [*ways, ("layer by layer,", list(whole)), ("resumed,", list(resumed[-2:]))]
+    try:
+        residual, start = None, 0
+        for layer in few_layers(model):
+            if layer > start:
+                residual, start = run(model, batch, start=start, residual=residual, stop=layer), layer
+            record = Record()
+            run(model, batch, start=layer, residual=residual, stop=layer + 1, record=record)
+            is_parallel(model, layer)
+            reuse = _of_half(model, layer, record)
+            matrix = _halved(model, layer)
+            with rewriting(model, {(layer, matrix): lambda x, y: y / 2}):
+                halved = [forward(model, [row], [0], [len(row) - 1])[0] for row in rows]
+            for expected, how in ((whole, Reuse()), (halved, reuse)):
+                logits = run(model, batch, copies=2, start=layer, residual=residual, reuse=how)
+                for found, right in zip(logits, [*expected, *expected], strict=True):
+                    if off := _too_far(model, found, right):
+                        return f"from layer {layer} on they differ by {off:.2g} nats"
+    except _LIBRARY_ERRORS as error:
+        return f"{type(error).__name__}: {first_line(error)}"
+    return None
+
+
+def _halved(model: Model, layer: int) -> str:
+    """The matrix whose output is halved: the last one of the layer, where it has an MLP."""
+    has = model.matrices_of(layer)
+    return "out" if "out" in has else has[-1]
+
+
+def _of_half(model: Model, layer: int, record: Record) -> Reuse:
+    """Two copies of a run with a matrix's output halved, computed from what one copy shares, as the engine does."""
+    matrix = _halved(model, layer)
+    if matrix != "out" or "attn" not in record.sublayer:
+        return Reuse({(layer, matrix): lambda x, original: original(x) / 2})
+    before = [m for m in ("in", "gate") if m in record.linear]
+    linear: dict[tuple[int, str], Any] = {
+        (layer, m): lambda x, original, m=m: record.linear[m].repeat(1 if packed else 2, 1) for m in before
+    }
+    packed = has_mlp_module(model, layer)
+    linear[layer, "out"] = lambda x, original: (original(x) / 2).repeat(2, 1)
+    shared = {(layer, m) for m in (*before, "out")} | ({(layer, "mlp")} if packed else set())
+    return Reuse(linear, shared, {(layer, "attn"): record.sublayer["attn"]})
+
+
+def _too_far(model: Model, found: Tensor, expected: Tensor) -> float | None:
+    """How many nats two results differ by, where this is more than rounding; else None."""
+    expected = expected.to(found.device)
+    if _difference(found, expected) <= _ALLOWED[model.dtype]:
+        return None
+    return float((found.log_softmax(-1) - expected.log_softmax(-1)).abs().max())
 
 
 def _check_maps(model: Model, row: list[int]) -> None:
     """The output of each linear map of a few layers must be its input times its weight, plus its bias, and count."""
-    maps = [(layer, matrix) for layer in few_layers(model) for matrix in model.matrices]
+    maps = [(layer, matrix) for layer in few_layers(model) for matrix in model.matrices_of(layer)]
     if not maps:
         raise ValueError("it has no linear map that TransformerLens names")
     seen: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
@@ -162,6 +211,11 @@ def _check_maps(model: Model, row: list[int]) -> None:
 
     with rewriting(model, {at: watch(at) for at in maps}):
         before = last()
+    # Some mixers take a weight of their own, and do not run the map: it is no site
+    not_run = {matrix for layer, matrix in maps if (layer, matrix) not in seen and matrix not in MATRICES}
+    if not_run:
+        model.use_maps({at: found for at, found in model.maps.items() if at[1] not in not_run})
+        maps = [at for at in maps if at[1] not in not_run]
     for at in maps:
         x, y = seen[at]
         dtype = score_dtype(model.dtype)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from laser_interp.choices import MATRICES, SUBLAYER_OF
+from laser_interp.choices import MATRICES
+from laser_interp.models.linear_maps import LinearMap, linear_maps
 
 
 @dataclass
@@ -87,13 +88,28 @@ class LoadedModel:
         self.masked = self.architecture.endswith("ForMaskedLM")
         if self.masked and tokenizer.mask_token_id is None:
             raise ValueError(f"{name!r} is a masked language model, but its tokenizer has no mask token")
-        hooks = set(bridge.hook_dict)
-        self.matrices = tuple(
-            m
-            for m in MATRICES
-            if all(f"blocks.{layer}.{SUBLAYER_OF[m]}.{m}.hook_in" in hooks for layer in range(self.n_layers))
-        )
+        self.use_maps(linear_maps(bridge))
+        self.runs_in_parts = True
         self._state = ModelState(dict(parameters or {}), dict(buffers or {}))
+
+    def use_maps(self, maps: Mapping[tuple[int, str], LinearMap]) -> None:
+        """Take these as the linear maps of its layers."""
+        self.maps = dict(maps)
+        names = dict.fromkeys(matrix for _, matrix in maps)
+        self.matrices: tuple[str, ...] = (
+            *(m for m in MATRICES if m in names),
+            *(m for m in names if m not in MATRICES),
+        )
+        self._matrices_of = [tuple(m for m in self.matrices if (layer, m) in maps) for layer in range(self.n_layers)]
+
+    def matrices_of(self, layer: int) -> tuple[str, ...]:
+        """The matrices of one layer."""
+        return self._matrices_of[layer]
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Every matrix of every layer, as in "3.in"."""
+        return tuple(f"{layer}.{m}" for layer in range(self.n_layers) for m in self.matrices_of(layer))
 
     @property
     def public_name(self) -> str:

@@ -37,7 +37,9 @@ class Model(LoadedModel):
             here, and edits that are on act in it too.
         n_layers, n_heads, d_model, d_mlp, d_vocab: sizes.
         max_positions: the longest input, in tokens, or None where there is no limit.
-        matrices: the matrices every layer has, in the order `q k v o in gate out`.
+        matrices: the matrices of its layers, in the order `q k v o in gate out`, then those of other mixers than
+            attention. In a hybrid, not every layer has every matrix: see `matrices_of(layer)` and `sites`.
+        runs_in_parts: whether its layers can be run one by one, as the fast engine does; else full passes score it.
         masked: whether it is a masked language model (BERT, RoBERTa), which answers at the mask.
         generic_words: words that the corpus puts after prepositions, shipped beside the weights in
             `generic_words.json`; None where there is no such file.

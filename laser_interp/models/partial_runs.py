@@ -20,7 +20,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.choices import SUBLAYER_OF
 from laser_interp.models.forward import padding_id, score_dtype, takes_mask
 from laser_interp.models.hooks import hooked
 from laser_interp.models.in_use import as_scored, exclusive_use
@@ -167,7 +166,8 @@ def run(
         _compute_where_needed(model, stack, batch, copies, range(start, end), reuse, start if record else None, record)
         if record is not None:
             for name in ("attn", "mlp"):
-                stack.callback(_record_sublayer(model, start, name, record).remove)
+                if sublayer(model, start, name) is not None:
+                    stack.callback(_record_sublayer(model, start, name, record).remove)
         _inject_and_read(model, stack, batch, copies, start, residual, stop, marks or {})
         if stop is None:
             stack.callback(unembed_in_blocks(model))
@@ -210,25 +210,26 @@ def _compute_where_needed(
     everywhere, where_read = (_Places.of(batch, copies, only_read) for only_read in (False, True))
     for layer in layers:
         is_last = layer == model.n_layers - 1
-        mlp = model.bridge.blocks[layer].mlp
+        mlp = sublayer(model, layer, "mlp")
         packs_mlp = has_mlp_module(model, layer)
         if packs_mlp and (layer, "mlp") not in reuse.sublayer:
             places = where_read if is_last else everywhere
             function = places.packed(mlp.forward, one_copy=(layer, "mlp") in reuse.shared)
             stack.callback(swap_forward(mlp, function))
-        for m in model.matrices:
-            places = where_read if is_last and m not in ("k", "v") else everywhere
+        for m in model.matrices_of(layer):
+            only_read = is_last and (not model.maps[layer, m].mixes or m in ("q", "o"))
+            places = where_read if only_read else everywhere
             compute = reuse.linear.get((layer, m))
             keep = record.linear if record is not None and layer == recorded else None
             module = linear_module(model, layer, m)
             if compute is not None or keep is not None or not places.whole:
-                is_packed = packs_mlp and SUBLAYER_OF[m] == "mlp"
+                is_packed = packs_mlp and not model.maps[layer, m].mixes
                 function = _computing(module.forward, compute, keep, m)
                 function = places.linear(function, is_packed, (layer, m) in reuse.shared)
                 stack.callback(swap_forward(module, function))
     rows, _ = batch.shape
     for (layer, name), output in reuse.sublayer.items():
-        stack.callback(swap_forward(getattr(model.bridge.blocks[layer], name), _returning(output, rows, copies)))
+        stack.callback(swap_forward(sublayer(model, layer, name), _returning(output, rows, copies)))
 
 
 def _inject_and_read(
@@ -289,12 +290,21 @@ def _record_sublayer(model: LoadedModel, layer: int, name: str, record: Record) 
     def keep(module: Any, args: Any, output: Any) -> None:
         record.sublayer[name] = output
 
-    return getattr(model.bridge.blocks[layer], name).register_forward_hook(keep)
+    return sublayer(model, layer, name).register_forward_hook(keep)
+
+
+def sublayer(model: LoadedModel, layer: int, kind: str) -> Any:
+    """The part of a block that mixes tokens ("attn"), or its MLP ("mlp"); None where none holds a linear map."""
+    of_layer = (model.maps[layer, m] for m in model.matrices_of(layer))
+    name = next((at.sublayer for at in of_layer if at.mixes == (kind == "attn")), None)
+    return None if name is None else getattr(model.bridge.blocks[layer], name)
 
 
 def has_mlp_module(model: LoadedModel, layer: int) -> bool:
-    """Whether a layer has a module that is its MLP and nothing else; OPT's and BERT's have none."""
-    return getattr(model.bridge.blocks[layer].mlp, "name", None) is not None
+    """Whether a layer has a module that is its MLP and nothing else. OPT's and BERT's have none, and that of a family
+    with experts wants as many outputs as inputs."""
+    of_experts = any(".dense_" in model.maps[layer, m].path for m in model.matrices_of(layer))
+    return getattr(sublayer(model, layer, "mlp"), "name", None) is not None and not of_experts
 
 
 @dataclass(frozen=True, eq=False)

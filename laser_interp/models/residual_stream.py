@@ -51,6 +51,8 @@ def is_parallel(model: LoadedModel, layer: int) -> bool:
 
     To find out, the layer is run twice, once with a changed attention output.
     """
+    if not model.runs_in_parts or "o" not in model.matrices_of(layer) or "in" not in model.matrices_of(layer):
+        return False  # a mixer of another kind; what is reused then is less, and the same
     return derived(model, ("parallel", layer), lambda: _is_parallel(model, layer))
 
 

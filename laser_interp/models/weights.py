@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.models.library_internals import is_conv1d, linear_map, why_not_linear
+from laser_interp.models.library_internals import is_conv1d, why_not_linear
+from laser_interp.models.linear_maps import module_of
 from laser_interp.models.loaded_model import LoadedModel
 
 T = TypeVar("T")
@@ -16,7 +17,7 @@ T = TypeVar("T")
 
 def linear(model: LoadedModel, layer: int, matrix: str) -> Any:
     """The module that computes a linear map."""
-    return linear_map(model.bridge, layer, matrix)
+    return module_of(model.bridge, model.maps[layer, matrix])
 
 
 def weight(model: LoadedModel, layer: int, matrix: str) -> Float[Tensor, "d_in d_out"]:
@@ -105,7 +106,7 @@ def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]
     module = linear(model, layer, matrix)
     if (name := names.get(id(module.weight))) is not None:
         return ("~" if is_conv1d(module) else "") + name, torch.arange(weight(model, layer, matrix).shape[1])
-    own = {id(linear(model, layer, m).weight) for m in model.matrices}
+    own = {id(linear(model, layer, m).weight) for m in model.matrices_of(layer)}
     rows = _rows_by_value(weight(model, layer, matrix).T)
     found: list[tuple[str, Tensor]] = []
     for name, parameter in model._state.parameters.items():

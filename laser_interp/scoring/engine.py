@@ -256,14 +256,14 @@ class Engine:
         linear, shared = group.linear(edits.which)
         sublayer: dict[tuple[int, str], Any] = {}
         if chunk.record is not None:
-            attention_stays = all(m in group.unchanged for m in _matrices_of(self.model, "attn"))
+            attention_stays = all(m in group.unchanged for m in _matrices_of(self.model, group.layer, "attn"))
             same_mlp_input = (attention_stays or is_parallel(self.model, group.layer)) and has_mlp_module(
                 self.model, group.layer
             )
             if same_mlp_input:
                 shared.add((group.layer, "mlp"))
             for name in ("attn", "mlp"):
-                stays = all(m in group.unchanged for m in _matrices_of(self.model, name))
+                stays = all(m in group.unchanged for m in _matrices_of(self.model, group.layer, name))
                 if name in chunk.record.sublayer and stays:
                     sublayer[group.layer, name] = chunk.record.sublayer[name]
             for m in group.unchanged:
@@ -314,8 +314,8 @@ class Engine:
             chunk.record = chunk.next_residual = None
 
 
-def _matrices_of(model: Model, name: str) -> list[str]:
-    return [m for m in model.matrices if m in GROUPS[name]]
+def _matrices_of(model: Model, layer: int, name: str) -> list[str]:
+    return [m for m in model.matrices_of(layer) if model.maps[layer, m].mixes == (name == "attn")]
 
 
 def _recorded(output: Tensor, copies: int) -> Compute:

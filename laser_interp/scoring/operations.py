@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from laser_interp.edits.sites import Site
 from laser_interp.models.model import Model
-from laser_interp.models.residual_stream import is_parallel
 from laser_interp.scoring.side_by_side import downstream
 
 
@@ -24,14 +23,15 @@ def operations(model: Model, site: Site, ranks: Sequence[int], lengths: Sequence
     All ranks together need `2 n r_max d_in` for `x U`. Prompts with equal beginnings need less than this.
     """
     last = model.n_layers - 1
-    below = downstream(is_parallel(model, site.layer))[site.matrix]
-    size = {m: model.weight(site.layer, m).numel() for m in model.matrices}
-    d_attn = model.weight(site.layer, "o").shape[0]
+    below = downstream(model, site.layer)[site.matrix]
+    own = model.matrices_of(site.layer)  # other kinds of layers, where there are any, are counted as this one
+    size = {m: model.weight(site.layer, m).numel() for m in own}
+    d_attn = model.weight(site.layer, "o").shape[0] if "o" in own else model.d_model
     d_in, d_out = model.weight(site.layer, site.matrix).shape
 
     def layer(n: int, matrices: set[str], is_last: bool, attention: bool) -> float:
-        places = {m: n if m in ("k", "v") or not is_last else 1 for m in model.matrices}
-        products = sum(2.0 * places[m] * size[m] for m in model.matrices if m in matrices)
+        places = {m: n if m in ("k", "v") or not is_last else 1 for m in own}
+        products = sum(2.0 * places[m] * size[m] for m in own if m in matrices)
         return products + (2.0 * n * d_attn * (2 if is_last else n) if attention else 0.0)
 
     total = 0.0

@@ -205,7 +205,7 @@ class Scorer:
                 edit.check(model)
         # The engine runs neither hooks that the caller attached, nor edits that act at some positions or on one path
         # only. Full forward passes run all of them.
-        everything = engine == "reference" or bool(count_hooks(model))
+        everything = engine == "reference" or not model.runs_in_parts or bool(count_hooks(model))
         whole = [i for i, edit in enumerate(edits) if everything or not (edit is None or edit.is_plain)]
         for i in whole:
             edit = edits[i]

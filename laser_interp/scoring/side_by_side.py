@@ -28,9 +28,9 @@ class SharedLayer:
     def __init__(self, model: Model, layer: int | None, edits: list[tuple[int, Edit | None]]) -> None:
         self.model, self.layer, self.edits = model, layer, edits
         touched = {site.matrix for _, edit in edits if edit for site in edit.parts if site.layer == layer}
-        below = downstream(is_parallel(model, layer)) if layer is not None else {}
+        below = downstream(model, layer) if layer is not None else {}
         changed = touched.union(*(below[m] for m in touched))
-        self.unchanged = [m for m in model.matrices if m not in changed]
+        self.unchanged = [m for m in model.matrices_of(layer) if m not in changed] if layer is not None else []
         # Their input is the same under every edit.
         self.sharing = {m for m in touched if not any(m in below[other] for other in touched)}
         self.sites = sorted({site for _, edit in edits if edit for site in edit.parts})
@@ -151,12 +151,13 @@ class SharedFactors:
         return compute
 
 
-def downstream(parallel: bool) -> dict[str, set[str]]:
+def downstream(model: Model, layer: int) -> dict[str, set[str]]:
     """What an edit of a matrix changes in its own layer, beside the matrix's own output."""
-    mlp = set(GROUPS["mlp"])
-    after_attention = set() if parallel else mlp
-    below: dict[str, set[str]] = {m: {"o"} | after_attention for m in ("q", "k", "v")}
-    return below | {"o": after_attention, "in": {"out"}, "gate": {"out"}, "out": set()}
+    mixer = {m for m in model.matrices_of(layer) if model.maps[layer, m].mixes} - set(GROUPS["attn"])
+    after_mixer = set() if is_parallel(model, layer) else set(GROUPS["mlp"])
+    below: dict[str, set[str]] = {m: {"o"} | after_mixer for m in ("q", "k", "v")}
+    below |= {m: (mixer - {m}) | {"o"} | after_mixer for m in mixer}  # in which order they follow is not known
+    return below | {"o": after_mixer, "in": {"out"}, "gate": {"out"}, "out": set()}
 
 
 def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]:

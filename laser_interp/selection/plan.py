@@ -11,7 +11,8 @@ import pandas as pd
 
 from laser_interp.choices import UNIT_PROMPTS, SplitRule
 from laser_interp.edits.edit_spec import EditSpec
-from laser_interp.edits.sites import Site, resolve_layers, resolve_matrices
+from laser_interp.edits.sites import Site, resolve_layers
+from laser_interp.edits.sites import sites_of as sites_in
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import AnyFacts, Task, task_of
 from laser_interp.models.bfloat16 import bfloat16_is_faster
@@ -32,7 +33,14 @@ FIRST_ROUND = 16  # prompts of a race; each round has as many as all before it
 def sites_of(model: Model, settings: GridSettings) -> list[Site]:
     """The sites that the settings name, by matrix, then layer."""
     layers = resolve_layers(model, "all" if settings.layers is None else settings.layers)
-    return [Site(layer, matrix) for matrix in resolve_matrices(model, settings.matrices) for layer in layers]
+    sites = sites_in(model, layers, settings.matrices)
+    return sorted(sites, key=lambda site: (model.matrices.index(site.matrix), site.layer))
+
+
+def _not_everywhere(model: Model, sites: Iterable[Site]) -> list[str]:
+    """Of the matrices that only some layers of a hybrid have, how many."""
+    has = {m: sum((layer, m) in model.maps for layer in range(model.n_layers)) for m in {s.matrix for s in sites}}
+    return [f"{m}: {n} of {model.n_layers} layers have it" for m, n in sorted(has.items()) if n < model.n_layers]
 
 
 def divided_task(model: Model, source: AnyFacts, split: SplitRule | None, seed: int) -> tuple[Task, list[str]]:
@@ -60,6 +68,7 @@ class Plan:
     Attributes:
         by_site, by_group: cells; a group is a layer.
         lifted: notes on cells that were lifted to rank 1 or dropped.
+        notes: how many layers have a matrix that not every layer has.
         method: how the edit is searched for.
         screens: whether the rounds of a race run in bfloat16.
         text: running text for the method rmt, which accepts an edit if the text's perplexity falls; else None.
@@ -74,6 +83,7 @@ class Plan:
         self.facts = task.facts
         sites = sites_of(model, settings)
         self.by_site, self.lifted = grid_cells(model, sites, settings)
+        self.notes = _not_everywhere(model, sites)
         self.by_group: dict[str, tuple[EditSpec, ...]] = {}
         for layer in sorted({site.layer for site in sites}):
             cells = tuple(cell for site in sites if site.layer == layer for cell in self.by_site[site])

@@ -112,7 +112,9 @@ def run_plan(
             folder.write_table("cells", cells, "cells")
             if trials.rounds is not None:
                 folder.write_table("rounds", trials.rounds)
-        found = Search(cells, (*notes, *plan.lifted), trials.rounds, _spent(plan, trials), specs, plan.facts)
+        found = Search(
+            cells, (*notes, *plan.notes, *plan.lifted), trials.rounds, _spent(plan, trials), specs, plan.facts
+        )
         if folder is not None and _chosen(found):
             found.select().edit(plan.model).save(folder.path / EDIT, model=plan.model)
         return found

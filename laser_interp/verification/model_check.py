@@ -119,7 +119,7 @@ def check(
     facts = _facts(model, seed)
     prompts = [fact.prompt for fact in facts]
     allowed = ALLOWED[model.dtype]
-    sites = [Site(layer, matrix) for layer in layers for matrix in model.matrices]
+    sites = [Site(layer, matrix) for layer in layers for matrix in model.matrices_of(layer)]
     edits = {}
     for site in resolve(model, sites):
         edits[site] = laser(model, site, rank=max(rank_of(rho, spectrum(model, site).max_rank), 1))

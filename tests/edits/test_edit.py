@@ -179,7 +179,7 @@ class TestControls:
         (lambda m: li.laser(m, "3.gate", rho=0.1), "no matrix 'gate'"),
         (lambda m: li.laser(m, "4.in", rho=0.1), "layer 4 is out of range: 'organism' has layers 0 to 3"),
         (lambda m: li.laser(m, "in", rho=0.1), "'in' is no site: expected LAYER.MATRIX"),
-        (lambda m: li.Site(3, "up"), "unknown matrix 'up'"),
+        (lambda m: li.Site(3, "2 up"), "unknown matrix '2 up'"),
         (lambda m: li.Site(-1, "in"), "layers count from 0"),
         (lambda m: li.Site.parse("3-in"), "'3-in' is no site"),
         (lambda m: li.gains(m, {"3.in": [1.0] * 63}), r"\(63,\) gains for 3.in: expected 64"),

@@ -254,21 +254,8 @@ def test_the_families_that_the_command_lists_are_those_that_are_tested(capsys):
     from laser_interp.cli.app import main
     from laser_interp.models.families import FAMILIES as LISTED
 
-    assert {family.transformers_class for family in LISTED} == {cls.__name__ for cls, *_ in FAMILIES.values()}
+    assert {family.transformers_class for family in LISTED} >= {cls.__name__ for cls, *_ in FAMILIES.values()}
     assert main(["models"]) == 0
     listed = capsys.readouterr().out
     assert all(family.transformers_class in listed for family in LISTED)
     assert "smollm2" in listed
-
-
-def test_a_hybrid_model_is_refused_before_it_is_scored(plain):
-    """Layers that mix tokens without attention load and pass a short check, and every score of them would crash."""
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
-    config = transformers.Lfm2Config(
-        vocab_size=len(plain[1]), num_hidden_layers=3, layer_types=["conv", "full_attention", "conv"], **sizes
-    )
-    model = transformers.Lfm2ForCausalLM(config).eval()
-    with pytest.raises(
-        ValueError, match="2 of its 3 layers, 0 among them, mix tokens by something else than attention"
-    ):
-        li.load_model((model, plain[1]), device="cpu")

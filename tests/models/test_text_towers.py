@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as tf
-from families import D, HEADS, INNER, LAYERS, VOCAB, numbers_tokenizer
+from families import HEADS, INNER, LAYERS, VOCAB, D, numbers_tokenizer
 
 import laser_interp as li
 from laser_interp.models.text_towers import left_out, text_config

@@ -1,0 +1,75 @@
+"""Which linear maps each layer has, and where its bridge holds them.
+
+Most layers have attention with the matrices `q k v o` and an MLP with `in gate out`. A layer of a hybrid mixes tokens
+by something else: a linear attention, a convolution, a state space. Its MLP has the same names, and the maps of its
+mixer keep the names that they have in the checkpoint, as in "in_proj_qkv".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from laser_interp.choices import MATRICES, SUBLAYER_OF
+
+_BRIDGED = "_original_component"
+# Where a bridge holds a standard matrix: in the sublayer of its kind, or under one of these names
+_ELSEWHERE = ("mlp.dense_{}", "shared_mlp.{}")
+_NO_MIXERS = ("mlp", "shared_mlp", "per_layer_input_gate", "per_layer_projection")
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """One linear map of a layer.
+
+    Attributes:
+        path: of its module below the bridge; a component of the bridge where it has hooks, else the map itself.
+        sublayer: the part of the block that holds it, as in "attn", "mlp" or "linear_attn".
+        mixes: whether that part mixes tokens, as attention does; an MLP does not.
+        has_hooks: whether the bridge has hooks at its input and output.
+    """
+
+    path: str
+    sublayer: str
+    mixes: bool
+    has_hooks: bool
+
+
+def linear_maps(bridge: Any) -> dict[tuple[int, str], LinearMap]:
+    """(layer, matrix) -> its map, for each layer in the order of `MATRICES`; the maps of other mixers follow."""
+    hooks = set(bridge.hook_dict)
+    maps: dict[tuple[int, str], LinearMap] = {}
+    for layer, block in enumerate(bridge.blocks):
+        for matrix in MATRICES:
+            for form in (SUBLAYER_OF[matrix] + ".{}", *_ELSEWHERE[: None if SUBLAYER_OF[matrix] == "mlp" else 0]):
+                at = form.format(matrix)
+                if f"blocks.{layer}.{at}.hook_in" in hooks:
+                    mixes = SUBLAYER_OF[matrix] == "attn"
+                    maps[layer, matrix] = LinearMap(f"blocks.{layer}.{at}", at.partition(".")[0], mixes, True)
+                    break
+        if (layer, "q") not in maps:
+            own = {id(module_of(bridge, at)) for (n, _), at in maps.items() if n == layer}
+            maps |= {(layer, name): found for name, found in _of_mixer(block, layer, own).items()}
+    return maps
+
+
+def _of_mixer(block: Any, layer: int, known: set[int]) -> dict[str, LinearMap]:
+    """The linear maps of a layer's mixer, by their names in the checkpoint, without those that have a standard name."""
+    found: dict[str, LinearMap] = {}
+    for sublayer, part in block.submodules.items():
+        if sublayer in _NO_MIXERS:
+            continue
+        for path, module in part.original_component.named_modules():
+            if isinstance(module, nn.Linear) and id(module) not in known:
+                steps = [step for step in path.split(".") if step and step != _BRIDGED]
+                if steps:
+                    found[steps[-1]] = LinearMap(f"blocks.{layer}.{sublayer}.{_BRIDGED}.{path}", sublayer, True, False)
+    return found
+
+
+def module_of(bridge: Any, found: LinearMap) -> Any:
+    """The module that computes a linear map."""
+    module = bridge.get_submodule(found.path)
+    return module.original_component if found.has_hooks else module

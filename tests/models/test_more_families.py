@@ -1,0 +1,324 @@
+"""More families, in fp32: every kind of layer and matrix against edited weights.
+
+Hybrids, whose layers mix tokens by attention or by something else; latent attention; shared keys; biases of positions;
+and families that are built as those of test_families.py are.
+"""
+
+import copy
+import os
+import warnings
+
+import pytest
+import torch
+import transformers as tf
+from families import FAMILIES as TESTED_IN_FP64
+from families import HEADS, INNER, VOCAB, D, numbers_tokenizer
+
+import laser_interp as li
+from laser_interp.models.families import FAMILIES, is_tested
+from laser_interp.models.forward import logits_at
+from laser_interp.models.weights import stored_at
+from laser_interp.scoring.engine import Engine
+
+N = 4
+COMMON = {
+    "hidden_size": D,
+    "num_hidden_layers": N,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": 2,
+    "intermediate_size": INNER,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+LINEAR = {
+    "layer_types": ["linear_attention", "full_attention"] * 2,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4, "mamba_expand": 2, "mamba_n_groups": 1}
+GRANITE = {"num_local_experts": 0, "shared_intermediate_size": INNER, "layer_types": ["mamba", "attention"] * 2} | MAMBA
+BERT_LIKE = {
+    "hidden_size": D,
+    "num_hidden_layers": N,
+    "num_attention_heads": HEADS,
+    "intermediate_size": INNER,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 66,
+    "pad_token_id": 0,
+    "type_vocab_size": 1,
+}
+ATTENTION, GATED = ("q", "k", "v", "o"), ("in", "gate", "out")
+LATENT = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
+# Name -> (config type, what it has beside COMMON, matrices of layer 0, matrices of layer 1, whether layers run in parts)
+MODELS = {
+    "qwen3_5": (
+        "qwen3_5_text",
+        LINEAR | {"head_dim": 8},
+        (*GATED, "out_proj", "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"),
+        (*ATTENTION, *GATED),
+        True,
+    ),
+    "olmo_hybrid": (
+        "olmo_hybrid",
+        LINEAR,
+        (*GATED, "q_proj", "k_proj", "v_proj", "a_proj", "b_proj", "g_proj", "o_proj"),
+        (*ATTENTION, *GATED),
+        True,
+    ),
+    "lfm2": (
+        "lfm2",
+        {"layer_types": ["conv", "full_attention"] * 2},
+        (*GATED, "in_proj", "out_proj"),
+        (*ATTENTION, *GATED),
+        True,
+    ),
+    "jamba": (
+        "jamba",
+        {"num_experts": 1, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4},
+        (*GATED, "in_proj", "x_proj", "out_proj"),  # its code takes the weight of dt_proj without running the map
+        (*ATTENTION, *GATED),
+        True,
+    ),
+    "bamba": (
+        "bamba",
+        {"attn_layer_indices": [1, 3]} | MAMBA,
+        (*GATED, "in_proj", "out_proj"),
+        (*ATTENTION, *GATED),
+        False,
+    ),
+    "granite_hybrid": (
+        "granitemoehybrid",
+        GRANITE | {"position_embedding_type": "rope"},
+        (*GATED, "in_proj", "out_proj"),
+        (*ATTENTION, *GATED),
+        True,
+    ),
+    "granite_without_positions": (
+        "granitemoehybrid",
+        GRANITE,
+        (*GATED, "in_proj", "out_proj"),
+        (*ATTENTION, *GATED),
+        True,
+    ),
+    "llama4_dense": (
+        "llama4_text",
+        {"head_dim": 8, "intermediate_size_mlp": INNER, "moe_layers": [], "num_local_experts": 1},
+        (*ATTENTION, *GATED),
+        (*ATTENTION, *GATED),
+        True,
+    ),
+    "deepseek_v3_dense": (
+        "deepseek_v3",
+        {"num_key_value_heads": HEADS, "first_k_dense_replace": N, "n_routed_experts": 1, "q_lora_rank": 16}
+        | {"kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8},
+        ("o", *GATED, *LATENT),
+        ("o", *GATED, *LATENT),
+        True,
+    ),
+    "gemma4_shared": (
+        "gemma4_text",
+        {"head_dim": 8, "global_head_dim": 8, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCAB}
+        | {"num_kv_shared_layers": 2, "sliding_window": 4}
+        | {"layer_types": ["sliding_attention", "full_attention"] * 2},
+        (*ATTENTION, *GATED),
+        (*ATTENTION, *GATED),
+        False,
+    ),
+    "falcon_h1": (
+        "falcon_h1",
+        {"mamba_d_ssm": 32} | MAMBA | {"mamba_d_head": 8},
+        (*ATTENTION, *GATED),
+        (*ATTENTION, *GATED),
+        True,
+    ),
+    "bloom": ("bloom", {"n_layer": N, "n_head": HEADS}, (*ATTENTION, "in", "out"), (*ATTENTION, "in", "out"), False),
+    "mpt": (
+        "mpt",
+        {"d_model": D, "n_layers": N, "n_heads": HEADS, "max_seq_len": 64},
+        (*ATTENTION, "in", "out"),
+        (*ATTENTION, "in", "out"),
+        False,
+    ),
+    "gemma4": (
+        "gemma4_text",
+        {"head_dim": 8, "global_head_dim": 8, "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0},
+        (*ATTENTION, *GATED),
+        (*ATTENTION, *GATED),
+        True,
+    ),
+    "xlm-roberta": ("xlm-roberta", BERT_LIKE, (*ATTENTION, "in", "out"), (*ATTENTION, "in", "out"), True),
+    "camembert": ("camembert", BERT_LIKE, (*ATTENTION, "in", "out"), (*ATTENTION, "in", "out"), True),
+}
+MASKED = ("xlm-roberta", "camembert")
+GATED_MLP = [
+    "gemma",
+    "olmo3",
+    "ministral3",
+    "glm",
+    "glm4",
+    "granite",
+    "cohere",
+    "cohere2",
+    "exaone4",
+    "ernie4_5",
+    "seed_oss",
+    "hunyuan_v1_dense",
+    "stablelm",
+]
+OTHER_MLP = ["nemotron", "starcoder2", "gpt_bigcode", "arcee", "xglm", "modernbert-decoder"]
+for kind in (*GATED_MLP, *OTHER_MLP):
+    has = (*ATTENTION, *(GATED if kind in GATED_MLP else ("in", "out")))
+    MODELS[kind] = kind, {"head_dim": 8} if kind != "modernbert-decoder" else {}, has, has, True
+PROMPTS = [[22, 29, 36, 43, 57, 64, 78], [23, 42, 7], [90, 91, 92, 93, 94, 95, 2]]
+
+
+def plain_model(name):
+    kind, more, *_ = MODELS[name]
+    own_sizes = name in (*MASKED, "mpt")
+    config = tf.CONFIG_MAPPING[kind](**({"vocab_size": VOCAB, **more} if own_sizes else COMMON | more))
+    mapping = tf.MODEL_FOR_MASKED_LM_MAPPING if name in MASKED else tf.MODEL_FOR_CAUSAL_LM_MAPPING
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hf = mapping[type(config)](config).eval()
+        for parameter in hf.parameters():
+            parameter.data += (0.15 if parameter.ndim > 1 else 0.2) * torch.randn_like(parameter)
+    return hf
+
+
+def after_prompts(hf):
+    with torch.no_grad():
+        return torch.stack([hf(torch.tensor([row])).logits[0, -1].log_softmax(-1) for row in PROMPTS])
+
+
+def with_rank(hf, model, layer, matrix, rank):
+    """A plain copy of the model in which one matrix is truncated."""
+    out = copy.deepcopy(hf)
+    U, S, Vh = torch.linalg.svd(model.weight(layer, matrix).double(), full_matrices=False)
+    new = ((U[:, :rank] * S[:rank]) @ Vh[:rank]).float()
+    name, index = stored_at(model, layer, matrix)
+    parameter = dict(out.named_parameters())[name.lstrip("~")].data
+    if name.startswith("~"):
+        parameter[:, index] = new
+    else:
+        parameter[index] = new.T
+    return out
+
+
+def by_hooks(model, edit, padding):
+    reads = [(i, len(row) - 1) for i, row in enumerate(PROMPTS)]
+    found = torch.empty(len(PROMPTS), VOCAB)
+    with edit.on(model):
+        for indices, logits in logits_at(model, PROMPTS, reads, padding=padding):
+            found[indices] = logits.log_softmax(-1)
+    return found
+
+
+def by_engine(model, edits):
+    reads = [(i, len(row) - 1) for i, row in enumerate(PROMPTS)]
+    found = torch.empty(len(edits), len(PROMPTS), VOCAB)
+    for which, read, logits in Engine(model, PROMPTS, reads, memory=2**28).run(edits):
+        found[which, read] = logits.log_softmax(-1)
+    return found
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_kind_of_layer_and_matrix(name):
+    hf = plain_model(name)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model = li.load_model((hf, numbers_tokenizer()))
+    *_, first, second, in_parts = MODELS[name]
+    layers = (0, 1, N - 1) if first != second or not in_parts else (1, N - 1)
+    worst = 0.0
+    assert (model.matrices_of(0), model.matrices_of(1)) == (first, second)
+    assert model.runs_in_parts == in_parts
+    assert any("is scored by full passes" in str(w.message) for w in told) == (not in_parts)
+    unedited = after_prompts(hf)
+    tried, expected = [], []
+    for layer in layers:
+        for matrix in model.matrices_of(layer):
+            edit = li.laser(model, f"{layer}.{matrix}", rank=2)
+            right = after_prompts(with_rank(hf, model, layer, matrix, 2))
+            assert (right - unedited).abs().max() > 1e-4, (layer, matrix)
+            if layer < N - 1:  # full passes take one path for every layer
+                padding = ("right", "left")[len(tried) % 2]
+                worst = max(worst, float((by_hooks(model, edit, padding) - right).abs().max()))
+                assert worst < 3e-5, (layer, matrix, padding)
+            tried.append(edit)
+            expected.append(right)
+    if in_parts:
+        two = li.laser(model, f"0.{first[-1]}", rank=2) + li.laser(model, "1.out", rank=2)
+        right = after_prompts(with_rank(with_rank(hf, model, 0, first[-1], 2), model, 1, "out", 2))
+        found = by_engine(model, [None, *tried, two])
+        for edit, one, other in zip([None, *tried, two], found, [unedited, *expected, right], strict=True):
+            worst = max(worst, float((one - other).abs().max()))
+            assert worst < 3e-5, edit
+    assert is_tested(model.architecture)
+    if path := os.environ.get("LASER_INTERP_SUPPORT"):
+        with open(path, "a", encoding="utf-8") as out:
+            how = "" if in_parts else "scored by full passes"
+            matrices = " ".join(first) if first == second else f"{' '.join(second)}; other layers: {' '.join(first)}"
+            out.write(f"{name}\t{type(hf).__name__}\t{matrices}\t{worst:.1e}\t{how}\n")
+
+
+def test_the_table_lists_what_is_tested():
+    here = {type(plain_model(name)).__name__ for name in MODELS} - {"XLMRobertaForMaskedLM", "CamembertForMaskedLM"}
+    assert here | {cls.__name__ for cls, *_ in TESTED_IN_FP64.values()} == {f.transformers_class for f in FAMILIES}
+
+
+def test_a_site_is_asked_of_its_layer():
+    model = li.load_model((plain_model("qwen3_5"), numbers_tokenizer()), self_check=False)
+    assert model.matrices == (*ATTENTION, *GATED, "out_proj", "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")
+    assert model.sites[:4] == ("0.in", "0.gate", "0.out", "0.out_proj")
+    assert [str(site) for site in li.laser(model, "*.o", rank=2).sites] == ["1.o", "3.o"]
+    assert [str(site) for site in li.laser(model, "0-1.attn", rank=2).sites] == ["1.k", "1.o", "1.q", "1.v"]
+    assert [str(site) for site in li.laser(model, "*.out_proj", rank=2).sites] == ["0.out_proj", "2.out_proj"]
+    assert len(li.laser(model, "0.all", rank=2).sites) == 8
+    with pytest.raises(ValueError, match=r"layer 0 of .* has no matrix o: expected one of in gate out out_proj"):
+        li.laser(model, "0.o", rank=2)
+    with pytest.raises(ValueError, match="has no matrix 'up'"):
+        li.laser(model, "0.up", rank=2)
+
+
+def test_a_study_of_a_hybrid(facts_of_numbers):
+    """What a user does: search, score beside controls, attribution, the discarded part."""
+    model = li.load_model((plain_model("qwen3_5"), numbers_tokenizer()), self_check=False)
+    found = li.search(model, facts_of_numbers, rhos=[0.25], progress=False)
+    assert "o: 2 of 4 layers have it" in found.notes
+    assert set(found.cells["matrix"]) - {""} == set(model.matrices)
+    edit = li.laser(model, "0.in_proj_qkv", rho=0.25)
+    fast, reference = (
+        li.score(model, facts_of_numbers, {"base": None, "edit": edit, "rest": edit.discarded()}, engine=engine)
+        for engine in ("fast", "reference")
+    )
+    assert (
+        fast["logprob"] - reference["logprob"]
+    ).abs().max() < 1e-4  # the delta rule divides by the length of the keys
+    few = facts_of_numbers.keep(facts_of_numbers.facts[:3])
+    directions = li.attribute(model, few, ["0.in_proj_qkv", "1.o"], progress=False)
+    for site in directions.sites:  # against finite differences
+        ones = torch.ones(directions.gradients[site].shape[1])
+        more, less = (ones.index_fill(0, torch.tensor([0]), 1 + step) for step in (0.01, -0.01))
+        edits = {"more": li.gains(model, {site: more}), "less": li.gains(model, {site: less})}
+        scores = li.score(model, few, edits, candidates=False)
+        found = [scores[scores["edit"] == name]["logprob"].to_numpy() for name in edits]
+        slopes = (found[0] - found[1]) / 0.02
+        assert directions.gradients[site][:, 0] == pytest.approx(slopes, rel=0.02, abs=2e-3), site
+
+
+@pytest.fixture
+def facts_of_numbers():
+    return li.load_facts(
+        [
+            {
+                "subject": str(i),
+                "relation": "r",
+                "object": str(60 + i),
+                "prompt": " ".join(str(22 + (7 * i + j) % 60) for j in range(3 + i % 4)),
+            }
+            for i in range(2, 14)
+        ]
+    )

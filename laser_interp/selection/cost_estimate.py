@@ -83,12 +83,8 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
         for at, of_site in plan.by_site.items()
     )
     shapes = [model.weight(at.layer, m).shape for at in plan.by_site for m in model.matrices_of(at.layer)]
-    factors = (
-        2
-        * 4
-        * max(sum(shape) * min(shape) for shape in shapes)
-        * max(len(model.matrices_of(at.layer)) for at in plan.by_site)
-    )
+    n_matrices = max(len(model.matrices_of(at.layer)) for at in plan.by_site)
+    factors = 2 * 4 * max(sum(shape) * min(shape) for shape in shapes) * n_matrices
     prompts = [prompt for fact in plan.facts.facts[:_FEW_PROMPTS] for prompt in fact.prompts]
     length = max(len(model.encode(prompt)) for prompt in prompts) + 1
     budget = parse_memory(plan.settings.memory, model)

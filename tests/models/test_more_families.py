@@ -52,7 +52,7 @@ BERT_LIKE = {
 }
 ATTENTION, GATED = ("q", "k", "v", "o"), ("in", "gate", "out")
 LATENT = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
-# Name -> (config type, what it has beside COMMON, matrices of layer 0, matrices of layer 1, whether layers run in parts)
+# Name -> (config type, what it has beside COMMON, matrices of layer 0, of layer 1, whether layers run in parts)
 MODELS = {
     "qwen3_5": (
         "qwen3_5_text",
@@ -153,22 +153,9 @@ MODELS = {
     "camembert": ("camembert", BERT_LIKE, (*ATTENTION, "in", "out"), (*ATTENTION, "in", "out"), True),
 }
 MASKED = ("xlm-roberta", "camembert")
-GATED_MLP = [
-    "gemma",
-    "olmo3",
-    "ministral3",
-    "glm",
-    "glm4",
-    "granite",
-    "cohere",
-    "cohere2",
-    "exaone4",
-    "ernie4_5",
-    "seed_oss",
-    "hunyuan_v1_dense",
-    "stablelm",
-]
-OTHER_MLP = ["nemotron", "starcoder2", "gpt_bigcode", "arcee", "xglm", "modernbert-decoder"]
+GATED_MLP = ("gemma", "olmo3", "ministral3", "glm", "glm4", "granite", "cohere", "cohere2", "exaone4", "ernie4_5",
+             "seed_oss", "hunyuan_v1_dense", "stablelm")  # fmt: skip
+OTHER_MLP = ("nemotron", "starcoder2", "gpt_bigcode", "arcee", "xglm", "modernbert-decoder")
 for kind in (*GATED_MLP, *OTHER_MLP):
     has = (*ATTENTION, *(GATED if kind in GATED_MLP else ("in", "out")))
     MODELS[kind] = kind, {"head_dim": 8} if kind != "modernbert-decoder" else {}, has, has, True

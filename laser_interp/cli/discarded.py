@@ -24,7 +24,8 @@ def discarded(
 
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
-        edit: SITE:RHO or SITE:rank=K, as in 27.in:0.01, or the file of an edit (.json). Join several with +.
+        edit: SITE:RHO, SITE:rank=K or SITE:rate=R, as in 27.in:0.01, or the file of an edit (.json). Join several
+            with +.
         shares: Shares of the discarded directions that act, in (0, 1]; 1 is all of them.
         start: Which directions a share takes first: the smallest singular values, or the largest discarded ones.
         top_k: How many answers are listed for each prompt.

@@ -15,8 +15,8 @@ def export(*, model: ModelOptions, edit: str, out: Path, adapter: Flag = False, 
     It also writes a model card (README.md), which quotes the study's report if the edit is a study's edit.json.
 
     Args:
-        edit: SITE:RHO or SITE:rank=K, as in 27.in:0.01, or the file of an edit (.json). Join several with +;
-            *.mlp:0.1 edits all layers.
+        edit: SITE:RHO, SITE:rank=K or SITE:rate=R, as in 27.in:0.01, or the file of an edit (.json). Join several
+            with +; *.mlp:0.1 edits all layers.
         out: Folder for the checkpoint; it must not exist.
         adapter: Write the difference as a LoRA adapter for PEFT instead.
     """

@@ -26,8 +26,25 @@ def rank_of(rho: float, max_rank: int) -> int:
     return math.floor(round(rho * max_rank, 9))  # 0.29 * 100 is 28.999…, and means 29
 
 
+def rho_of_rate(rate: float) -> float:
+    """The ρ that the published scripts call a rate: 9.9 is ρ = .01, and 0 keeps the whole matrix.
+
+    Raises:
+        ValueError: a rate outside [0, 10).
+    """
+    if not 0 <= number("rate", rate) < 10:
+        raise ValueError(f"rate is {rate}: expected a number of the published scripts, from 0 to below 10")
+    return round(1 - rate / 10, 9)
+
+
 def laser(
-    model: Model, where: Where, rho: float | None = None, *, rank: int | None = None, blocks: AnyBlocks = None
+    model: Model,
+    where: Where,
+    rho: float | None = None,
+    *,
+    rank: int | None = None,
+    rate: float | None = None,
+    blocks: AnyBlocks = None,
 ) -> Edit:
     """LASER: keep the top singular directions of one matrix or several, discard the rest.
 
@@ -35,11 +52,12 @@ def laser(
         where: `Site(3, "in")`, "3.in", `"*.mlp"`, or several of them.
         rho: fraction of the maximum rank kept, in (0, 1].
         rank: number of directions kept, instead of rho.
+        rate: as the published scripts say it, instead of rho: 9.9 is rho = .01.
         blocks: divide each matrix, as in 4 or "4-inputs-kmeans", and keep so many directions of each block; see
             `li.Blocks`. None edits whole matrices.
 
     Raises:
-        ValueError: neither or both of rho and rank; either out of range; a rho that rounds to rank 0.
+        ValueError: none or several of rho, rank and rate; one out of range; a rho that rounds to rank 0.
 
     Example:
         >>> li.laser(model, "3.in", rho=0.05)
@@ -47,8 +65,9 @@ def laser(
     """
     rank = None if rank is None else whole_number("rank", rank, "a whole number of directions; a fraction is rho")
     rho = None if rho is None else number("rho", rho)
-    if (rho is None) == (rank is None):
-        raise ValueError(f"rho is {rho} and rank is {rank}: give exactly one of them")
+    if sum(given is not None for given in (rho, rank, rate)) != 1:
+        raise ValueError(f"rho is {rho}, rank is {rank} and rate is {rate}: give exactly one of them")
+    rho = rho_of_rate(rate) if rate is not None else rho
     parts = {}
     for site in resolve(model, where):
         of_site = spectrum(model, site, blocks=blocks)

@@ -15,7 +15,7 @@ from typing import Any
 
 from laser_interp.choices import Path, Position, check_choice
 from laser_interp.edits.blocks import Blocks
-from laser_interp.edits.constructors import band, laser, rank_of, zeroed
+from laser_interp.edits.constructors import band, laser, rank_of, rho_of_rate, zeroed
 from laser_interp.edits.constructors import gains as make_gains
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.edits.edit import Edit
@@ -210,8 +210,9 @@ class EditSpec:
 
 
 def describe_edits(model: Model, text: str) -> EditSpec:
-    """One line as a description: SITE:RHO or SITE:rank=K, as in "3.in:0.05", several joined by "+"; or what `str` of a
-    description wrote.
+    """One line as a description: SITE:RHO, SITE:rank=K or SITE:rate=R, as in "3.in:0.05", several joined by "+".
+
+    A rate is that of the published scripts: 9.9 is ρ = .01. What `str` of a description wrote is read too.
 
     Blocks follow after a colon, as in "3.in:0.05:4-outputs".
 
@@ -236,15 +237,19 @@ def describe_edits(model: Model, text: str) -> EditSpec:
 def _addend(model: Model, part: str, text: str) -> EditSpec:
     where, _, rest = part.partition(":")
     amount, _, divided = rest.partition(":")
-    name, is_rank, value = amount.rpartition("=")
+    name, named, value = amount.rpartition("=")
+    name = name.strip()
     try:
-        if name.strip() not in ("", "rank") or (is_rank and not name.strip()):
+        if name not in ("", "rank", "rate") or (named and not name):
             raise ValueError
-        number = int(value) if is_rank else float(value)
+        number = int(value) if name == "rank" else float(value)
     except ValueError:
-        raise ValueError(f"the edit {text!r} is not of the form SITE:RHO or SITE:rank=K, as in 3.in:0.05") from None
+        raise ValueError(
+            f"the edit {text!r} is not of the form SITE:RHO, SITE:rank=K or SITE:rate=R, as in 3.in:0.05"
+        ) from None
+    is_rank, number = name == "rank", rho_of_rate(number) if name == "rate" else number
     sites, blocks = resolve(model, where), Blocks.parse(divided or None)
-    ranks = _ranks(model, sites, blocks, number, is_rank=bool(is_rank))
+    ranks = _ranks(model, sites, blocks, number, is_rank=is_rank)
     return EditSpec(sites, rho=None if is_rank else float(number), ranks=ranks, blocks=blocks)
 
 

@@ -47,6 +47,8 @@ FAMILIES = (
     Family("Bamba", "BambaForCausalLM", "hybrid: state spaces; scored by full passes"),
     Family("Granite 4, dense", "GraniteMoeHybridForCausalLM", "also hybrids: state spaces"),
     Family("Falcon-H1", "FalconH1ForCausalLM", "state spaces beside attention, which are not edited"),
+    Family("Mamba", "MambaForCausalLM", "state spaces alone"),
+    Family("Mamba 2", "Mamba2ForCausalLM", "state spaces alone"),
     Family("Llama 4 (text), dense", "Llama4ForCausalLM"),
     Family("DeepSeek-V3, dense", "DeepseekV3ForCausalLM", "latent attention: q_a_proj, kv_b_proj, …"),
     Family("Gemma 4 (text)", "Gemma4ForCausalLM", "with shared keys, scored by full passes"),

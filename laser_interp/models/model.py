@@ -149,6 +149,37 @@ class Model(LoadedModel):
         """
         return transformer_lens_calls.to_tokens(self, texts)
 
+    @property
+    def cfg(self) -> Any:
+        """TransformerLens's config of the model."""
+        return self.bridge.cfg
+
+    def to_str_tokens(self, text: str) -> list[str]:
+        """The text of each token of a text, as TransformerLens gives it."""
+        return [self.decode(token) for token in self.encode(text)]
+
+    def to_single_token(self, text: str) -> int:
+        """The token that is the whole text, without special tokens.
+
+        Raises:
+            ValueError: the text is no token or several.
+
+        Example:
+            >>> model.to_single_token(" Paris")  # doctest: +SKIP
+        """
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            pieces = [self.decode(i) for i in ids]
+            raise ValueError(f"{text!r} is {len(ids)} tokens of {self.name!r} ({pieces}): expected one")
+        return int(ids[0])
+
+    def __getattr__(self, name: str) -> Any:
+        """Say where TransformerLens has what is asked for."""
+        bridge = None if name.startswith("_") else self.__dict__.get("bridge")
+        if bridge is not None and hasattr(bridge, name):
+            raise AttributeError(f"a model of li.load_model has no {name}: use model.bridge.{name}")
+        raise AttributeError(f"a model of li.load_model has no {name}")
+
     def __call__(self, input: transformer_lens_calls.Input, **options: Any) -> Any:
         """The model's output at every position, as TransformerLens gives it, with whatever edits are on.
 

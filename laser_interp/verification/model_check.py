@@ -14,7 +14,7 @@ import torch
 
 from laser_interp.edits.constructors import laser, rank_of
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.sites import Site, resolve
+from laser_interp.edits.sites import resolve_layers, sites_of
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.models.families import is_tested
@@ -115,13 +115,12 @@ def check(
         >>> li.check(li.load_model("organism")).right
         True
     """
-    layers = few_layers(model) if layers is None else list(layers)
+    layers = few_layers(model) if layers is None else resolve_layers(model, layers)
     facts = _facts(model, seed)
     prompts = [fact.prompt for fact in facts]
     allowed = ALLOWED[model.dtype]
-    sites = [Site(layer, matrix) for layer in layers for matrix in model.matrices_of(layer)]
     edits = {}
-    for site in resolve(model, sites):
+    for site in sites_of(model, layers, "all"):
         edits[site] = laser(model, site, rank=max(rank_of(rho, spectrum(model, site).max_rank), 1))
     rows: list[dict[str, Any]] = []
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 import laser_interp as li
+from laser_interp.edits.constructors import rho_of_rate
+from laser_interp.edits.edit_spec import describe_edits
 from laser_interp.edits.sites import resolve
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.in_use import active_edits
@@ -45,6 +47,14 @@ def test_eckart_young(organism):
         basis, _ = torch.linalg.qr(torch.randn(64, 5, dtype=torch.float64, generator=generator))
         best_in_it = basis @ (basis.T @ whole)
         assert (whole - best_in_it).norm() >= distance
+
+
+def test_a_rate_is_that_of_the_published_scripts(organism):
+    """Their 9.9 keeps a hundredth, and 9 a tenth."""
+    assert rho_of_rate(9.9) == 0.01
+    assert str(li.laser(organism, "3.in", rate=9)) == str(li.laser(organism, "3.in", rho=0.1))
+    assert li.laser(organism, "3.in", rate=9).rho == 0.1
+    assert describe_edits(organism, "3.in:rate=9.5") == describe_edits(organism, "3.in:0.05")
 
 
 def test_gains_of_one_are_the_model(organism):
@@ -169,6 +179,8 @@ class TestControls:
     [
         (lambda m: li.laser(m, "3.in"), "give exactly one"),
         (lambda m: li.laser(m, "3.in", 0.1, rank=2), "give exactly one"),
+        (lambda m: li.laser(m, "3.in", 0.1, rate=2), "give exactly one"),
+        (lambda m: li.laser(m, "3.in", rate=10), "rate is 10: expected a number of the published scripts, from 0"),
         (lambda m: li.laser(m, "3.in", rho=0), r"rho is 0: .* \(0, 1\]"),
         (lambda m: li.laser(m, "3.in", rho=1.2), r"rho is 1.2: .* \(0, 1\]"),
         (lambda m: li.laser(m, "3.in", rho=float("nan")), r"rho is nan"),

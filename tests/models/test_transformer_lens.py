@@ -35,6 +35,22 @@ def test_calls_on_text_see_the_edits_that_are_on(organism, laser):
     assert seen == [(1, 5, organism.d_model)]
 
 
+def test_names_that_users_of_transformer_lens_look_for(organism):
+    assert organism.cfg is organism.bridge.cfg
+    pieces = organism.to_str_tokens(TEXT)
+    assert " ".join(pieces) == TEXT
+    assert len(pieces) == len(organism.encode(TEXT))
+    answer = organism.tokenizer(" by", add_special_tokens=False)["input_ids"]
+    assert [organism.to_single_token(" by")] == answer
+    with pytest.raises(ValueError, match=r"'Mira Tolen was' is 3 tokens of 'organism' .*: expected one"):
+        organism.to_single_token("Mira Tolen was")
+    with pytest.raises(AttributeError, match=r"no W_E: use model\.bridge\.W_E"):
+        _ = organism.W_E
+    with pytest.raises(AttributeError, match=r"no weather$"):
+        _ = organism.weather
+    assert not hasattr(organism, "W_Q")
+
+
 def test_an_edit_at_chosen_positions_knows_what_it_runs_on(organism, facts, laser):
     some = facts.keep(facts.facts[:2])
     last_only = laser.at(organism, "last", some)

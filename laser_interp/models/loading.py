@@ -34,6 +34,7 @@ from laser_interp.models.library_internals import (
 from laser_interp.models.load_check import check_loaded, logits_before
 from laser_interp.models.model import Model
 from laser_interp.models.named_models import NAMED_MODELS, packaged_file
+from laser_interp.models.quantised import check_scales, dequantising, refuse_quantised
 from laser_interp.models.text_towers import RENAMED, left_out, text_config, text_model
 
 
@@ -129,7 +130,7 @@ def _load(
             raise ValueError("the tokenizer is given before the model: expected (hf_model, tokenizer)")
         name = type(hf_model).__name__
         refuse_attached(hf_model, name)
-        _check_not_quantised(hf_model.config, name)
+        refuse_quantised(hf_model.config, name)
         whole, hf_model = hf_model, text_model(hf_model, name)
         if copy_object:
             hf_model = copy.deepcopy(hf_model)
@@ -252,7 +253,7 @@ def _use_bridge(bridge: Any, tokenizer: Any, device: str, dtype: torch.dtype | s
         if not where:
             raise ValueError(f"no tokenizer for the bridge of {name!r}: pass load_model(bridge, tokenizer=...)")
         tokenizer = load_tokenizer(where)
-    _check_not_quantised(bridge.original_model.config, name)
+    refuse_quantised(bridge.original_model.config, name)
     refuse_experts(bridge.original_model.config, name)
     bridge.eval()
     bridge.original_model.requires_grad_(False)
@@ -348,7 +349,7 @@ def load_tokenizer(source: str | Path) -> Any:
 def _read_checkpoint(
     where: str, dtype: Any, device_map: Any, options: dict[str, Any], reachable: bool
 ) -> tuple[Any, str | None, list[str]]:
-    """The transformers model, the format of its weights where that has 8 bits, and the weights that were left out."""
+    """The transformers model, the format in which its weights were quantised, and the weights that were left out."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
     try:
@@ -363,7 +364,7 @@ def _read_checkpoint(
         raise FileNotFoundError(f"cannot load the model {where!r}: {why}") from error
     except Exception as error:  # a broken config.json raises many kinds
         raise ValueError(f"cannot load the model {where!r}: {first_line(error)}") from error
-    _check_not_quantised(config, where)
+    to_dequantise, quantisation = dequantising(config, where)
     inside = text_config(config, where)
     config = config if inside is None else inside
     refuse_experts(config, where)
@@ -380,6 +381,7 @@ def _read_checkpoint(
             ignore_mismatched_sizes=True,
             **options,
             **of_tower,
+            **to_dequantise,
         )
     except OSError as error:
         raise FileNotFoundError(f"cannot load the weights of {where!r}: {first_line(error)}") from error
@@ -394,10 +396,14 @@ def _read_checkpoint(
             "damaged, or belong to another config.json"
         ) from error
     folder, unexpected = _folder_of(where, hf_model.config), set(report["unexpected_keys"])
-    stored = unexpected | {name for name, _ in stored_dtypes(folder)}
+    dtypes = dict(stored_dtypes(folder))
+    if to_dequantise:
+        check_scales(dtypes, where)
+        hf_model = hf_model.to(hf_model.config.dtype if dtype == "auto" else dtype)  # transformers leaves two dtypes
+    stored = unexpected | set(dtypes)
     others = [] if inside is None else left_out(stored)
     check_complete({**report, "unexpected_keys": unexpected.difference(others)}, where)
-    return hf_model, check_stored(folder, where), others
+    return hf_model, quantisation or check_stored(folder, where), others
 
 
 def _folder_of(where: str, config: Any) -> Path:
@@ -464,14 +470,6 @@ def _read_tokenizer(where: str, options: dict[str, Any]) -> Any:
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ValueError(missing)
     return tokenizer
-
-
-def _check_not_quantised(config: Any, name: str) -> None:
-    if getattr(config, "quantization_config", None) is not None:
-        raise ValueError(
-            f"{name!r} is quantised: quantised weights cannot be factored exactly; load the model in float32, "
-            "bfloat16 or float16"
-        )
 
 
 def _read_generic_words(folder: Path) -> list[str] | None:

@@ -51,6 +51,8 @@ def text_config(config: Any, where: str) -> Any:
             setattr(alone, name, getattr(config, name, None))
     if "tie_word_embeddings" in config.to_dict():
         alone.tie_word_embeddings = config.tie_word_embeddings
+    if (quantised := getattr(config, "quantization_config", None)) is not None:
+        alone.quantization_config = quantised
     of_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(alone)]
     alone.architectures = [of_class.__name__]
     return alone

@@ -14,7 +14,7 @@ import torch
 
 from laser_interp.edits.constructors import laser, rank_of
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.sites import resolve_layers, sites_of
+from laser_interp.edits.sites import Site, resolve_layers, sites_of
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.models.families import is_tested

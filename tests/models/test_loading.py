@@ -135,7 +135,9 @@ def test_refusals(folder, plain, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
     (tmp_path / "quantised" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="is quantised: quantised weights cannot be factored exactly"):
+    with pytest.raises(
+        ValueError, match=r"is quantised \(bitsandbytes\): quantised weights cannot be factored exactly"
+    ):
         li.load_model(tmp_path / "quantised")
 
     t5 = transformers.T5Config(

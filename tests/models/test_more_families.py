@@ -263,7 +263,7 @@ def test_each_kind_of_layer_and_matrix(name):
     if path := os.environ.get("LASER_INTERP_SUPPORT"):
         with open(path, "a", encoding="utf-8") as out:
             how = "" if in_parts else "scored by full passes"
-            matrices = " ".join(first) if first == second else f"{' '.join(second)}; other layers: {' '.join(first)}"
+            matrices = ", ".join(second) if first == second else f"{', '.join(second)}; or {', '.join(first)}"
             out.write(f"{name}\t{type(hf).__name__}\t{matrices}\t{worst:.1e}\t{how}\n")
 
 

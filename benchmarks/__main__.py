@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("engine", "count", "attribution", "search", "tables")
+NAMES = ("engine", "count", "attribution", "search", "frequency", "tables")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)

@@ -142,8 +142,16 @@ def attribution() -> str:
     return " and ".join(f"{row['forward_passes']:.1f} forward passes for {_MODELS[row['model']]}" for row in rows)
 
 
+def frequency() -> str:
+    """What the analysis of rare facts costs, in words."""
+    most = max(read("frequency")["rows"], key=lambda row: row["facts"])
+    parts = ", ".join(f"`li.{name}` {most[name]:.0f} s" for name in ("associate", "decompose", "explain"))
+    return f"Of {most['facts']:,.0f} facts: {parts}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "attribution": attribution,
+    "frequency": frequency,
     "count": count,
     "count-pile": count_pile,
     "count-range": count_range,

@@ -66,6 +66,16 @@ def test_count():
 
 
 @pytest.mark.slow
+def test_frequency(tmp_path):
+    command = ["python", "-m", "benchmarks", "frequency", "--facts", "60", "--json", str(tmp_path / "rows.json")]
+    done = run_preloaded(command, ROOT)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert row["facts"] == 60
+    assert min(row[name] for name in ("associate", "decompose", "explain")) > 0
+
+
+@pytest.mark.slow
 def test_attribution(tmp_path):
     command = ["python", "-m", "benchmarks", "attribution", "--models", "gpt2-tiny", "--prompts", "8"]
     done = run_preloaded([*command, "--runs", "2", "--json", str(tmp_path / "rows.json")], ROOT)

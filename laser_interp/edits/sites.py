@@ -129,8 +129,8 @@ def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, 
 def _of_layer(model: Model, layer: int, name: str) -> tuple[str, ...]:
     """The matrices of one layer that a name or group stands for."""
     has = model.matrices_of(layer)
-    if name in model.matrices:  # a mixer's own name, such as out_proj, comes before the paper's names
-        return (name,) if name in has else ()
+    if name in has:  # a mixer's own name, such as out_proj, comes before the paper's names of attention's matrices
+        return (name,)
     name = standard_name(name, gated="gate" in model.matrices)
     if name == "all":
         return has

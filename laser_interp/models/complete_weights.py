@@ -4,9 +4,9 @@ transformers draws missing weights at random and drops unknown ones, and only wr
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -94,7 +94,7 @@ def check_stored(folder: Path, where: str) -> str | None:
     Raises:
         ValueError: a weight is stored as a whole number or as true and false; the message names it.
     """
-    dtypes = {name: dtype for name, dtype in stored_dtypes(folder) if not _is_no_weight(name)}
+    dtypes = {t.name: t.dtype for t in stored_tensors(folder) if not _is_no_weight(t.name)}
     whole = sorted(name for name, dtype in dtypes.items() if dtype.startswith(("I", "U", "B")) and dtype != "BF16")
     if whole:
         raise ValueError(
@@ -112,17 +112,28 @@ def check_stored(folder: Path, where: str) -> str | None:
     return " ".join(eight) or None
 
 
-def stored_dtypes(folder: Path) -> Iterator[tuple[str, str]]:
-    """(name, dtype) of each tensor in a folder's safetensors files; torch's are not read."""
+class StoredTensor(NamedTuple):
+    """A tensor of a safetensors file, without its values."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def stored_tensors(folder: Path) -> list[StoredTensor]:
+    """The tensors in a folder's safetensors files; torch's files are not read."""
     from safetensors import SafetensorError, safe_open
 
+    found: list[StoredTensor] = []
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 (no mapping)
-                    yield name, stored.get_slice(name).get_dtype()
+                    part = stored.get_slice(name)
+                    found.append(StoredTensor(name, part.get_dtype(), tuple(part.get_shape())))
         except (SafetensorError, OSError):
-            return  # loading says what is wrong
+            break  # loading says what is wrong
+    return found
 
 
 def _is_finite(parameter: torch.Tensor) -> bool:

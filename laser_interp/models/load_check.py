@@ -108,18 +108,30 @@ def check_loaded(model: Model, before: Sequence[Tensor] | None) -> None:
             f"{model.architecture} of {model.name!r} cannot be used: {first_line(error)}. Each load compares a model "
             "with itself before it was wrapped; docs/models.md lists what is tested"
         ) from error
-    if why := _why_not_in_parts(model, rows, whole[0][1]):
-        model.runs_in_parts = False
-        warnings.warn(
-            f"{model.architecture} of {model.name!r} is scored by full passes, as with engine='reference': its layers "
-            f"cannot be run in parts ({why})",
-            stacklevel=3,
-        )
+    _choose_engine(model, rows, whole[0][1])
     if not is_tested(model.architecture):
         warnings.warn(
             f"{model.architecture} is not in the table of tested architectures (docs/models.md). It was compared on "
             "two short prompts; `laser-interp check --model …` runs the full comparison",
             stacklevel=3,
+        )
+
+
+def find_how_it_runs(model: Model) -> None:
+    """For a model that is not compared with transformers: which maps are run, and whether its layers run in parts."""
+    rows = rows_of(model.bridge.original_model)
+    _drop_maps_that_do_not_run(model, rows[0])
+    _choose_engine(model, rows, _whole_passes(model, rows)[0][1])
+
+
+def _choose_engine(model: Model, rows: list[list[int]], whole: Sequence[Tensor]) -> None:
+    """Let full passes score a model whose layers cannot be run in parts, and say so."""
+    if why := _why_not_in_parts(model, rows, whole):
+        model.runs_in_parts = False
+        warnings.warn(
+            f"{model.architecture} of {model.name!r} is scored by full passes, as with engine='reference': its layers "
+            f"cannot be run in parts ({why})",
+            stacklevel=4,
         )
 
 
@@ -192,11 +204,19 @@ def _too_far(model: Model, found: Tensor, expected: Tensor) -> float | None:
     return float((found.log_softmax(-1) - expected.log_softmax(-1)).abs().max())
 
 
-def _check_maps(model: Model, row: list[int]) -> None:
-    """The output of each linear map of a few layers must be its input times its weight, plus its bias, and count."""
-    maps = [(layer, matrix) for layer in few_layers(model) for matrix in model.matrices_of(layer)]
-    if not maps:
-        raise ValueError("it has no linear map that TransformerLens names")
+def _drop_maps_that_do_not_run(model: Model, row: list[int]) -> None:
+    """Some mixers take a weight of their own, and do not run its map: this is no site."""
+    own = [(layer, m) for layer in few_layers(model) for m in model.matrices_of(layer) if m not in MATRICES]
+    if own:
+        run_here, _ = _inputs_and_outputs(model, row, own)
+        gone = {matrix for layer, matrix in own if (layer, matrix) not in run_here}
+        model.use_maps({at: found for at, found in model.maps.items() if at[1] not in gone})
+
+
+def _inputs_and_outputs(
+    model: Model, row: list[int], maps: Sequence[tuple[int, str]]
+) -> tuple[dict[tuple[int, str], tuple[Tensor, Tensor]], Tensor]:
+    """What goes into and comes out of some maps, and the last logits."""
     seen: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
 
     def watch(at: tuple[int, str]) -> Rewrite:
@@ -206,16 +226,17 @@ def _check_maps(model: Model, row: list[int]) -> None:
 
         return keep
 
-    def last() -> Tensor:
-        return forward(model, [row], [0], [len(row) - 1])
-
     with rewriting(model, {at: watch(at) for at in maps}):
-        before = last()
-    # Some mixers take a weight of their own, and do not run the map: it is no site
-    not_run = {matrix for layer, matrix in maps if (layer, matrix) not in seen and matrix not in MATRICES}
-    if not_run:
-        model.use_maps({at: found for at, found in model.maps.items() if at[1] not in not_run})
-        maps = [at for at in maps if at[1] not in not_run]
+        return seen, forward(model, [row], [0], [len(row) - 1])
+
+
+def _check_maps(model: Model, row: list[int]) -> None:
+    """The output of each linear map of a few layers must be its input times its weight, plus its bias, and count."""
+    _drop_maps_that_do_not_run(model, row)
+    maps = [(layer, matrix) for layer in few_layers(model) for matrix in model.matrices_of(layer)]
+    if not maps:
+        raise ValueError("it has no linear map that TransformerLens names")
+    seen, before = _inputs_and_outputs(model, row, maps)
     for at in maps:
         x, y = seen[at]
         dtype = score_dtype(model.dtype)
@@ -228,7 +249,7 @@ def _check_maps(model: Model, row: list[int]) -> None:
             )
         if not is_tested(model.architecture):
             with rewriting(model, {at: lambda x, y: torch.zeros_like(y)}):
-                if torch.equal(before, last()):
+                if torch.equal(before, forward(model, [row], [0], [len(row) - 1])):
                     raise ValueError(f"the model answers the same without {at[0]}.{at[1]}")
 
 

@@ -16,7 +16,7 @@ from laser_interp.models.complete_weights import (
     check_finite,
     check_readable,
     check_stored,
-    stored_dtypes,
+    stored_tensors,
 )
 from laser_interp.models.families import refuse_experts
 from laser_interp.models.gguf_files import find_gguf, read_gguf, read_gguf_tokenizer
@@ -31,7 +31,7 @@ from laser_interp.models.library_internals import (
     use_tokenizer,
     with_bridges_attention,
 )
-from laser_interp.models.load_check import check_loaded, logits_before
+from laser_interp.models.load_check import check_loaded, find_how_it_runs, logits_before
 from laser_interp.models.model import Model
 from laser_interp.models.named_models import NAMED_MODELS, packaged_file
 from laser_interp.models.quantised import check_scales, dequantising, refuse_quantised
@@ -262,6 +262,8 @@ def _use_bridge(bridge: Any, tokenizer: Any, device: str, dtype: torch.dtype | s
     check_finite(name, parameters)
     if self_check:
         check_loaded(model, None)
+    else:
+        find_how_it_runs(model)
     return model
 
 
@@ -323,6 +325,8 @@ def _wrap(
     )
     if self_check:
         check_loaded(model, before)
+    else:
+        find_how_it_runs(model)
     return model
 
 
@@ -365,7 +369,9 @@ def _read_checkpoint(
     except Exception as error:  # a broken config.json raises many kinds
         raise ValueError(f"cannot load the model {where!r}: {first_line(error)}") from error
     to_dequantise, quantisation = dequantising(config, where)
-    inside = text_config(config, where)
+    if to_dequantise and Path(where).is_dir():  # before transformers reads them: its own words would be of other things
+        check_scales(stored_tensors(Path(where)), config, where)
+    hf_config, inside = config, text_config(config, where)
     config = config if inside is None else inside
     refuse_experts(config, where)
     architectures = _architectures(config, where, options["trust_remote_code"])
@@ -396,11 +402,11 @@ def _read_checkpoint(
             "damaged, or belong to another config.json"
         ) from error
     folder, unexpected = _folder_of(where, hf_model.config), set(report["unexpected_keys"])
-    dtypes = dict(stored_dtypes(folder))
+    tensors = stored_tensors(folder)
     if to_dequantise:
-        check_scales(dtypes, where)
+        check_scales(tensors, hf_config, where)
         hf_model = hf_model.to(hf_model.config.dtype if dtype == "auto" else dtype)  # transformers leaves two dtypes
-    stored = unexpected | set(dtypes)
+    stored = unexpected | {tensor.name for tensor in tensors}
     others = [] if inside is None else left_out(stored)
     check_complete({**report, "unexpected_keys": unexpected.difference(others)}, where)
     return hf_model, quantisation or check_stored(folder, where), others

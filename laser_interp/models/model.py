@@ -167,6 +167,8 @@ class Model(LoadedModel):
         Example:
             >>> model.to_single_token(" Paris")  # doctest: +SKIP
         """
+        if not isinstance(text, str):
+            raise ValueError(f"the text is {text!r}: expected a string")
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             pieces = [self.decode(i) for i in ids]
@@ -176,7 +178,7 @@ class Model(LoadedModel):
     def __getattr__(self, name: str) -> Any:
         """Say where TransformerLens has what is asked for."""
         bridge = None if name.startswith("_") else self.__dict__.get("bridge")
-        if bridge is not None and hasattr(bridge, name):
+        if bridge is not None and (hasattr(type(bridge), name) or hasattr(bridge, name)):
             raise AttributeError(f"a model of li.load_model has no {name}: use model.bridge.{name}")
         raise AttributeError(f"a model of li.load_model has no {name}")
 

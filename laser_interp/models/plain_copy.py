@@ -23,5 +23,7 @@ def _attention(model: LoadedModel) -> str:
     """
     if getattr(model.bridge.original_model.config, "alibi", False):
         return "eager"  # see `with_bridges_attention`
-    fused = is_fused(model, 0, "q") and getattr(model.bridge.original_model, "_supports_sdpa", False)
+    with_queries = [layer for layer in range(model.n_layers) if "q" in model.matrices_of(layer)]
+    split = bool(with_queries) and is_fused(model, with_queries[0], "q")
+    fused = split and getattr(model.bridge.original_model, "_supports_sdpa", False)
     return "sdpa" if fused else "eager"

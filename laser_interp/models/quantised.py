@@ -7,16 +7,19 @@ store them. transformers multiplies them. The noise of 8 bits is then a part of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
-_DEQUANTISED = "fp8"
+from laser_interp.models.complete_weights import StoredTensor
+
+_DEQUANTISED, _SCALE = "fp8", "_scale_inv"
 
 
 def method_of(config: Any) -> str | None:
     """The name of a config's quantisation, or None."""
-    stored = _stored(config)
+    stored = _stored_of(config)
     return None if stored is None else str(stored.get("quant_method", "unknown")).rpartition(".")[2].lower()
 
 
@@ -47,7 +50,7 @@ def dequantising(config: Any, name: str) -> tuple[dict[str, Any], str | None]:
         raise ValueError(f"{name!r} is stored in fp8, and dequantising it needs accelerate: pip install accelerate")
     from transformers import FineGrainedFP8Config
 
-    stored = _stored(config) or {}
+    stored = _stored_of(config) or {}
     size = stored.get("weight_block_size")
     said = f"fp8 in blocks of {' x '.join(map(str, size))}" if size else "fp8"
     wanted: dict[str, Any] = {key: value for key, value in stored.items() if key != "quant_method"}
@@ -55,25 +58,38 @@ def dequantising(config: Any, name: str) -> tuple[dict[str, Any], str | None]:
     return {"quantization_config": FineGrainedFP8Config(**wanted)}, said
 
 
-def check_scales(dtypes: Mapping[str, str], where: str) -> None:
-    """Refuse 8-bit numbers without scales, which transformers would take for the weights.
+def check_scales(stored: Sequence[StoredTensor], config: Any, where: str) -> None:
+    """Refuse 8-bit weights whose scales are lost, or whose blocks transformers would not find.
 
-    Args:
-        dtypes: name -> dtype of each stored tensor, as safetensors names them.
+    transformers divides a matrix into as many blocks as there are scales. This is right only where the sides of the
+    matrix are multiples of the block.
 
     Raises:
-        ValueError: the message names the weights.
+        ValueError: the message names a weight.
     """
-    bare = sorted(
-        name for name, dtype in dtypes.items() if dtype.startswith("F8") and f"{name}_scale_inv" not in dtypes
-    )
-    if bare:
-        raise ValueError(
-            f"{len(bare)} weights of {where!r} are stored in 8 bits without their scales ({bare[0]}): the checkpoint "
-            "is not complete"
-        )
+    if not stored:
+        raise ValueError(f"{where!r} is quantised in fp8, which is read from safetensors files only: convert it")
+    shapes = {tensor.name: tensor.shape for tensor in stored}
+    block = (_stored_of(config) or {}).get("weight_block_size")
+    for name, dtype, shape in stored:
+        if not dtype.startswith("F8") or name.endswith(_SCALE):
+            continue
+        scales = shapes.get(name + _SCALE)
+        if scales is None:
+            raise ValueError(
+                f"the weight {name} of {where!r} is stored in 8 bits without its scales: the checkpoint is not complete"
+            )
+        whole = block and [side / size for side, size in zip(shape, block, strict=False)]
+        if prod(scales) != 1 and list(scales) != whole:
+            raise ValueError(
+                f"the weight {name} of {where!r} is {' x '.join(map(str, shape))} with {' x '.join(map(str, scales))} "
+                f"scales: expected sides that are multiples of the blocks ({block}); transformers would dequantise it "
+                "wrongly"
+            )
 
 
-def _stored(config: Any) -> dict[str, Any] | None:
-    stored = getattr(config, "quantization_config", None)
+def _stored_of(config: Any) -> dict[str, Any] | None:
+    """What a config, or that of the language model inside it, says of its quantisation."""
+    inner = getattr(config, "text_config", None)
+    stored = getattr(config, "quantization_config", None) or getattr(inner, "quantization_config", None)
     return stored if stored is None or isinstance(stored, dict) else stored.to_dict()

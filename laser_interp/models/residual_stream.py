@@ -16,17 +16,20 @@ from laser_interp.models.weights import derived
 def why_not_additive(model: LoadedModel, layer: int, matrix: str) -> str | None:
     """Why a matrix's output is not simply a term of the final residual stream; None where it is.
 
-    To find out, a vector is added to the output of the last layer's `out`. If the final residual stream does not change
-    by this vector, there is a norm in between, as in Gemma 2 or BERT.
+    To find out, a vector is added to the output of this matrix in the last layer, and what follows in the layer stays
+    as it was. If the final residual stream does not change by this vector, there is a norm in between, as in Gemma 2 or
+    BERT, or a factor. Layers of a hybrid may differ in this, so that it cannot be told there.
     """
     if matrix not in ("o", "out"):
         return f"{matrix!r} does not write into the residual stream; only o and out do"
-    if not derived(model, "additive", lambda: _is_additive(model)):
+    if len({model.matrices_of(n) for n in range(model.n_layers)}) > 1:
+        return f"{model.architecture} has layers of several kinds, which may write into it in several ways"
+    if not derived(model, ("additive", matrix), lambda: _is_additive(model, matrix)):
         return f"{model.architecture} has norms between its matrices and the residual stream, or none at its end"
     return None
 
 
-def _is_additive(model: LoadedModel) -> bool:
+def _is_additive(model: LoadedModel, matrix: str) -> bool:
     if model.masked or "ln_final.hook_in" not in model.bridge.hook_dict:
         return False
     layer, seen = model.n_layers - 1, []
@@ -36,10 +39,20 @@ def _is_additive(model: LoadedModel) -> bool:
     def look(x: Tensor, hook: Any) -> None:
         seen.append(x[:, -1].cpu().double())
 
+    def keep(x: Tensor, y: Tensor) -> Tensor:
+        kept.append(y)
+        return y
+
+    def moved_by(x: Tensor, y: Tensor) -> Tensor:
+        return (kept[0] if matrix == "out" else y) + shift.to(y)
+
+    kept: list[Tensor] = []
     row = [padding_id(model), *range(min(4, model.d_vocab))]
     for move in (None, shift):
         hooks: list[tuple[str, Any]] = [("ln_final.hook_in", look)]
-        rewrites = {} if move is None else {(layer, "out"): lambda x, y: y + shift.to(y)}
+        rewrites: dict[tuple[int, str], Any] = {(layer, "out"): keep}
+        if move is not None:
+            rewrites = {(layer, "out"): lambda x, y: kept[0]} | {(layer, matrix): moved_by}
         with rewriting(model, rewrites), hooked(model, hooks):
             forward(model, [row], [0], [len(row) - 1])
     moved = shift.to(model.dtype).double()

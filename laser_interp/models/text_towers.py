@@ -20,6 +20,9 @@ RENAMED = {
     r"^model\.text_model\.": "model.",
 }
 _OF_LANGUAGE = re.compile(r"(model\.)?(language_model|text_model|layers|embed_tokens|norm)\.|lm_head\.")
+# What changes a language model's logits, and the value with which it does not. Few whole models do the same.
+_SCALES = {"logit_scale": 1.0, "logits_scaling": 1.0, "final_logit_softcapping": None}
+_SCALED_BY_BOTH = ("gemma4_text",)
 _FROM_WHOLE = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
@@ -46,6 +49,13 @@ def text_config(config: Any, where: str) -> Any:
             f"{where!r} is a {config.model_type} model for text and images, and transformers has no class for its "
             f"language model alone ({inner.model_type}): this kind is not supported"
         )
+    if inner.model_type not in _SCALED_BY_BOTH and (
+        scaled := [n for n, same in _SCALES.items() if _scales(alone, n, same)]
+    ):
+        raise ValueError(
+            f"the language model of {where!r} changes its logits by {scaled[0]}, and transformers' {config.model_type} "
+            "model for text and images does not: it cannot be told which of their answers is meant"
+        )
     for name in _FROM_WHOLE:
         if getattr(alone, name, None) is None:
             setattr(alone, name, getattr(config, name, None))
@@ -56,6 +66,10 @@ def text_config(config: Any, where: str) -> Any:
     of_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(alone)]
     alone.architectures = [of_class.__name__]
     return alone
+
+
+def _scales(config: Any, name: str, same: float | None) -> bool:
+    return getattr(config, name, None) not in (None, same)
 
 
 def left_out(names: Iterable[str]) -> list[str]:

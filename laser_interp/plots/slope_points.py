@@ -21,6 +21,7 @@ _NAMES = {
     "others": "all other words",
     "rest": "further tokens",
     "log_odds": "log-odds",
+    "masked_log_odds": "…, no generic words",
     "top1": "top-1",
     "top5": "top-5",
     "top10": "top-10",
@@ -57,7 +58,9 @@ def frequency_slopes(table: pd.DataFrame) -> Figure:
         y = np.arange(len(side))[::-1]
         ax.axvline(0, color="0.6", linewidth=0.6)
         for at, row in zip(y, side.to_dict("records"), strict=True):
-            paint = colour[0] if row["of"] in ("whole", "log_odds", "top1", "top5", "top10") else "0.45"
+            paint = (
+                colour[0] if row["of"] in ("whole", "log_odds", "masked_log_odds", "top1", "top5", "top10") else "0.45"
+            )
             ax.plot([scale * row["lo"], scale * row["hi"]], [at, at], color=paint, linewidth=0.9)
             ax.plot([scale * row["slope"]], [at], "o", color=paint)
         ax.set_yticks(y, [_NAMES.get(name, name) for name in side["of"]])

@@ -22,7 +22,14 @@ from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
 from laser_interp.statistics.decomposition import changes_by_part
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative, paper_ratio
 from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects
-from laser_interp.statistics.frequency_slope import LOG_ODDS, POWER, frequency_slopes, log_odds, sensitivity
+from laser_interp.statistics.frequency_slope import (
+    LOG_ODDS,
+    MASKED_LOG_ODDS,
+    POWER,
+    frequency_slopes,
+    log_odds,
+    sensitivity,
+)
 from laser_interp.statistics.paired_scores import COUNTS, HALF, Counts, pair, reported, with_frequencies
 from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
 
@@ -61,9 +68,10 @@ class Association(Drawable):
             `n_left_out` counts prompts of relations that say nothing: all or none of their prompts have the outcome, or
             their facts have one frequency. Where the data cannot answer, `problem` says why.
         slopes: the main result, one row an outcome: the slope per tenfold frequency within relations of the change of
-            log p(answer) ("whole") and of each of its parts, in nats, of the answer's log-odds ("log_odds"), and of
-            top-1, top-5 and top-10; see `laser_interp.statistics.frequency_slope`. No threshold can fake a slope in
-            nats, and no ceiling one of log-odds.
+            log p(answer) ("whole") and of each of its parts, in nats, of the answer's log-odds ("log_odds"), also with
+            generic words forbidden on both sides ("masked_log_odds"), and of top-1, top-5 and top-10; see
+            `laser_interp.statistics.frequency_slope`. No threshold can fake a slope in nats, no ceiling one of
+            log-odds, and no generic word that with these forbidden.
         blind: the odds ratio of being fixed beside that of an edit that is blind to frequency; see
             `laser_interp.statistics.blind_edit`. None without an edit.
         relations: one row per relation: prompts, accuracy before and after, fixed and broken, and the rank
@@ -391,6 +399,9 @@ def _outcomes(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         before, after = (rows[f"logprob_{when}"].to_numpy(float) for when in ("before", "after"))
         with np.errstate(invalid="ignore"):
             out = {"whole": after - before, **changes_by_part(rows), LOG_ODDS: log_odds(after) - log_odds(before)}
+            if "generic_masked_logprob_after" in rows.columns:
+                masked = [rows[f"generic_masked_logprob_{when}"].to_numpy(float) for when in ("before", "after")]
+                out[MASKED_LOG_ODDS] = log_odds(masked[1]) - log_odds(masked[0])
         known = np.isfinite(before) & np.isfinite(after)  # the whole and its parts are of the same facts
         out = {name: np.where(known, values, np.nan) for name, values in out.items()}
     for name in ("top1", "top5", "top10"):

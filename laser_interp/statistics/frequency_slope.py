@@ -5,6 +5,10 @@ p-value comes from permutations of subjects within relations, and its interval f
 nats does not depend on where a threshold lies: a share of right answers can rise most for frequent facts although all
 answers gain alike. A log-probability has a ceiling, though: an answer that is probable already has less room. So the
 slope of the log-odds, log p - log(1 - p), which have none, stands beside it.
+
+Log-odds have a trap of their own. If an edit only takes probability from generic words, an answer that has no other
+rival gains most in log-odds, and this is more often a frequent one. So their slope is also asked with generic words
+forbidden, without the edit and with it.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from laser_interp.statistics.subject_permutation import (
 )
 
 POWER = 0.8
-LOG_ODDS = "log_odds"
+LOG_ODDS, MASKED_LOG_ODDS = "log_odds", "masked_log_odds"  # the second: with generic words forbidden
 COLUMNS = ["of", "unit", "slope", "lo", "hi", "p", "least_up", "least_down", "n_facts", "n_relations", "problem"]
 
 

@@ -83,6 +83,7 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
         told.append(
             f"A log-probability has a ceiling, and log-odds have none: their slope is {_nats(odds)}{p}: {verdict}."
         )
+        told += _masked(slopes, rows)
         if is_shown(whole["p"]) and not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
             told.append("The ceiling may explain the slope of log-probability: probable answers have less room.")
     if not is_shown(main["p"]) and np.isfinite(main["least_up"]):
@@ -91,6 +92,22 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
             "or less, in about 80 % of cases."
         )
     return told
+
+
+def _masked(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
+    """The slope of log-odds with generic words forbidden on both sides, and whether it says the same."""
+    odds, masked = slopes["log_odds"], slopes.get("masked_log_odds")
+    if masked is None or not np.isfinite(masked["slope"]) or pd.isna(masked["p"]):
+        return []
+    told = f"With generic words forbidden, without the edit and with it, it is {_nats(masked)} ({p_value(masked['p'])})"
+    if not is_shown(odds["p"]) or pd.isna(odds["p"]):
+        return [f"{told}."]
+    if is_shown(masked["p"]) and masked["slope"] * odds["slope"] > 0:
+        return [f"{told}, so that generic words do not explain it."]
+    return [
+        f"{told}: {_who_gains(masked, rows)}. So the slope comes from generic words: where an edit takes probability "
+        "from them, an answer that has no other rival gains most."
+    ]
 
 
 def _who_gains(row: Any, rows: pd.DataFrame) -> str:

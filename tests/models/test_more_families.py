@@ -278,7 +278,9 @@ def test_a_site_is_asked_of_its_layer():
     assert model.sites[:4] == ("0.in", "0.gate", "0.out", "0.out_proj")
     assert [str(site) for site in li.laser(model, "*.o", rank=2).sites] == ["1.o", "3.o"]
     assert [str(site) for site in li.laser(model, "0-1.attn", rank=2).sites] == ["1.k", "1.o", "1.q", "1.v"]
-    assert [str(site) for site in li.laser(model, "*.out_proj", rank=2).sites] == ["0.out_proj", "2.out_proj"]
+    by_own_or_other_name = ["0.out_proj", "1.o", "2.out_proj", "3.o"]  # out_proj is another name of attention's o
+    assert [str(site) for site in li.laser(model, "*.out_proj", rank=2).sites] == by_own_or_other_name
+    assert [str(site) for site in li.laser(model, "1.o_proj", rank=2).sites] == ["1.o"]
     assert len(li.laser(model, "0.all", rank=2).sites) == 8
     with pytest.raises(ValueError, match=r"layer 0 of .* has no matrix o: expected one of in gate out out_proj"):
         li.laser(model, "0.o", rank=2)

@@ -30,9 +30,13 @@ def in_fp8(weight):
 
 @pytest.fixture
 def stored(tmp_path):
+    return saved(tmp_path, 160)
+
+
+def saved(tmp_path, inner):
     """A folder with a model in fp8, and the model of the weights that it stands for."""
     config = tf.LlamaConfig(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=160,
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=inner,
         vocab_size=96, max_position_embeddings=64, tie_word_embeddings=False,
     )  # fmt: skip
     with torch.random.fork_rng():
@@ -74,6 +78,22 @@ def test_a_lost_scale_is_refused(stored):
     del tensors["model.layers.1.mlp.down_proj.weight_scale_inv"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="scale"):
+        li.load_model(folder, dtype="float32")
+
+
+@pytest.mark.parametrize("inner", [48, 100, 176])
+def test_sides_that_are_no_multiple_of_the_block_are_refused(tmp_path, inner):
+    """transformers takes as many equal blocks as there are scales, and gives other weights without a word."""
+    folder, _ = saved(tmp_path, inner)
+    with pytest.raises(ValueError, match="expected sides that are multiples of the blocks"):
+        li.load_model(folder, dtype="float32")
+
+
+def test_a_torch_file_in_fp8_is_refused(stored):
+    folder, _ = stored
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="which is read from safetensors files only"):
         li.load_model(folder, dtype="float32")
 
 

@@ -113,6 +113,12 @@ def test_a_language_model_has_no_tower():
     ]
 
 
+def test_logits_that_only_the_language_model_scales_are_refused():
+    config = tf.LlavaConfig(text_config=tf.CohereConfig(logit_scale=0.25).to_dict(), vision_config=SEES)
+    with pytest.raises(ValueError, match="changes its logits by logit_scale"):
+        text_config(config, "some")
+
+
 def test_a_kind_without_a_class_of_its_own_is_refused():
     with pytest.raises(ValueError, match=r"'some' is a glm4v model for text and images, and transformers has no class"):
         text_config(tf.CONFIG_MAPPING["glm4v"](), "some")

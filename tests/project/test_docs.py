@@ -242,12 +242,15 @@ def test_the_table_of_families_is_that_of_the_tests():
 
     shown = (ROOT / "docs" / "models.md").read_text().split(START)[1].split(END)[0].strip()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()[2:]]
-    results = {}
-    for family, _, matrices, single, double, _ in rows:
-        results |= {(family, "float32"): (matrices, single), (family, "float64"): (matrices, double)}
-        assert matrices.split() == list(FAMILIES[family][3])
-        assert float(single) < 2e-5
-        assert float(double) < 1e-12
+    results = []
+    for family, cls, matrices, single, double, note in rows:
+        assert float(single) < 3e-5
+        if family in FAMILIES:
+            results += [[family, "float32", matrices, single], [family, "float64", matrices, double]]
+            assert matrices.split() == list(FAMILIES[family][3])
+            assert float(double) < 1e-12
+        else:
+            results.append([family, cls, matrices, single, note])
     assert shown == table(results)
     assert set(NOTES) <= set(FAMILIES)
 

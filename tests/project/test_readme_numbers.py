@@ -54,6 +54,7 @@ ROWS = {
     ),
     "… for each tenfold frequency": lambda found: nats(found["slopes"]["whole"], "slope"),
     "… for each tenfold frequency, in log-odds": lambda found: nats(found["slopes"]["log_odds"], "slope"),
+    "… the same, with generic words forbidden": lambda found: nats(found["slopes"]["masked_log_odds"], "slope"),
     "perplexity of running text": lambda found: "{:.0f} → {:.0f}".format(
         *(row["perplexity"] for row in found["perplexity"][:2])
     ),
@@ -90,6 +91,7 @@ def test_the_first_screen():
     assert smol["slopes"]["log_odds"]["lo"] < 0 < smol["slopes"]["log_odds"]["hi"]
     assert gemma["slopes"]["whole"]["lo"] > 0
     assert gemma["slopes"]["log_odds"]["lo"] > 0
+    assert gemma["slopes"]["masked_log_odds"]["lo"] > 0
     assert gemma["mechanism"]["low_rank_matters"]
     assert gemma["mechanism"]["over_zeroed"]["change"] > 10 * smol["mechanism"]["over_zeroed"]["change"]
 

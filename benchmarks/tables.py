@@ -145,7 +145,7 @@ def attribution() -> str:
 def frequency() -> str:
     """What the analysis of rare facts costs, in words."""
     most = max(read("frequency")["rows"], key=lambda row: row["facts"])
-    parts = ", ".join(f"`li.{name}` {most[name]:.0f} s" for name in ("associate", "decompose", "explain"))
+    parts = ", ".join(f"`li.{name}` {most[name]:.1f} s" for name in ("associate", "decompose", "explain"))
     return f"Of {most['facts']:,.0f} facts: {parts}"
 
 

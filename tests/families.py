@@ -359,16 +359,16 @@ def edited(family, hf, gains):
     return out
 
 
-def reference(hf):
+def reference(hf, prompts=PROMPTS):
     with torch.no_grad():
-        return torch.stack([hf(torch.tensor([row])).logits[0, -1].log_softmax(-1) for row in PROMPTS])
+        return torch.stack([hf(torch.tensor([row])).logits[0, -1].log_softmax(-1) for row in prompts])
 
 
-def ours(model, edit, padding):
-    reads = [(i, len(row) - 1) for i, row in enumerate(PROMPTS)]
-    out = torch.empty(len(PROMPTS), model.d_vocab, dtype=torch.promote_types(model.dtype, torch.float32))
+def ours(model, edit, padding, prompts=PROMPTS):
+    reads = [(i, len(row) - 1) for i, row in enumerate(prompts)]
+    out = torch.empty(len(prompts), model.d_vocab, dtype=torch.promote_types(model.dtype, torch.float32))
     with edit.on(model):
-        for indices, logits in logits_at(model, PROMPTS, reads, padding=padding):
+        for indices, logits in logits_at(model, prompts, reads, padding=padding):
             out[indices] = logits.log_softmax(-1)
     assert count_hooks(model) == 0
     return out

@@ -44,7 +44,7 @@ def measure() -> list[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "support.tsv"
         tests = [str(ROOT / "tests" / "models" / f"test_{name}.py") for name in ("families", "more_families")]
-        command = [sys.executable, "-m", "pytest", "-p", "no:xdist", *tests]
+        command = [sys.executable, "-m", "pytest", *tests]
         subprocess.run(command, check=True, env=os.environ | {"LASER_INTERP_SUPPORT": str(path)})
         return [line.split("\t") for line in path.read_text().splitlines()]
 

@@ -137,7 +137,7 @@ def _of_layer(model: Model, layer: int, name: str) -> tuple[str, ...]:
     return tuple(m for m in has if m in GROUPS.get(name, (name,)))
 
 
-def sites_of(model: Model, layers: Iterable[int], matrices: str | Iterable[str]) -> tuple[Site, ...]:
+def sites_in(model: Model, layers: Iterable[int], matrices: str | Iterable[str]) -> tuple[Site, ...]:
     """The sites that some layers have of some matrices or groups, layer by layer. In a hybrid, not every layer has
     every matrix.
 
@@ -145,19 +145,18 @@ def sites_of(model: Model, layers: Iterable[int], matrices: str | Iterable[str])
         ValueError: the model, or none of these layers, has such a matrix.
     """
     layers, names = list(layers), [matrices] if isinstance(matrices, str) else list(matrices)
-    resolve_matrices(model, names)
-    sites = tuple(
-        Site(layer, m)
-        for layer in layers
-        for m in model.matrices_of(layer)
-        if any(m in _of_layer(model, layer, name) for name in names)
-    )
+    sites: list[Site] = []
+    for layer in layers:
+        wanted = {matrix for name in names for matrix in _of_layer(model, layer, name)}
+        sites += [Site(layer, matrix) for matrix in model.matrices_of(layer) if matrix in wanted]
+    if not sites or len(names) > 1:
+        resolve_matrices(model, names)  # each name must stand for something
     if not sites:
         where = f"layer {layers[0]}" if len(layers) == 1 else f"none of the layers {layers}"
         has = " ".join(dict.fromkeys(m for layer in layers for m in model.matrices_of(layer)))
         verb = "has no" if len(layers) == 1 else "has a"
         raise ValueError(f"{where} of {model.name!r} {verb} matrix {', '.join(names)}: expected one of {has}")
-    return sites
+    return tuple(sites)
 
 
 def resolve_layers(model: Model, layers: str | int | Iterable[int | str]) -> tuple[int, ...]:
@@ -184,15 +183,17 @@ def resolve(model: Model, where: Where) -> tuple[Site, ...]:
     """
     check_model(model)
     if isinstance(where, Site):
-        return sites_of(model, resolve_layers(model, where.layer), where.matrix)
+        if (where.layer, where.matrix) in model.maps:  # each score of an edit asks
+            return (where,)
+        return sites_in(model, resolve_layers(model, where.layer), where.matrix)
     if isinstance(where, str):
         if (of_library := _of_library(where.strip())) is not None:
             layer, matrices = of_library
-            return sites_of(model, resolve_layers(model, layer), matrices)
+            return sites_in(model, resolve_layers(model, layer), matrices)
         layer, dot, matrix = where.strip().partition(".")
         if not dot or not re.fullmatch(r"[-\d,]+|\*", layer):
             raise ValueError(f"{where!r} is no site: expected LAYER.MATRIX, as in '3.in' or '*.mlp'")
-        return sites_of(model, resolve_layers(model, layer), matrix)
+        return sites_in(model, resolve_layers(model, layer), matrix)
     if isinstance(where, tuple) and len(where) == 2 and isinstance(where[0], Integral) and isinstance(where[1], str):
         return resolve(model, f"{whole_number('layer', where[0])}.{where[1]}")
     if not isinstance(where, Iterable):

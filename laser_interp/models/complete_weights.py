@@ -4,7 +4,7 @@ transformers draws missing weights at random and drops unknown ones, and only wr
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,14 @@ _WAY_OUT = (
     "Weights that were not trained are never used; if you do want them, load the model with transformers and give it "
     "as li.load_model((hf_model, tokenizer))"
 )
+
+
+class StoredTensor(NamedTuple):
+    """A tensor of a safetensors file, without its values."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
 
 
 def check_complete(report: Mapping[str, Any], where: str) -> None:
@@ -85,7 +93,7 @@ def check_readable(folder: Path) -> None:
             raise ValueError(f"{path} is empty: the checkpoint is not complete")
 
 
-def check_stored(folder: Path, where: str) -> str | None:
+def check_stored(stored: Sequence[StoredTensor], where: str) -> str | None:
     """Refuse weights that are stored as whole numbers. transformers reads them as if these were the weights.
 
     Returns:
@@ -94,7 +102,7 @@ def check_stored(folder: Path, where: str) -> str | None:
     Raises:
         ValueError: a weight is stored as a whole number or as true and false; the message names it.
     """
-    dtypes = {t.name: t.dtype for t in stored_tensors(folder) if not _is_no_weight(t.name)}
+    dtypes = {tensor.name: tensor.dtype for tensor in stored if not _is_no_weight(tensor.name)}
     whole = sorted(name for name, dtype in dtypes.items() if dtype.startswith(("I", "U", "B")) and dtype != "BF16")
     if whole:
         raise ValueError(
@@ -112,15 +120,7 @@ def check_stored(folder: Path, where: str) -> str | None:
     return " ".join(eight) or None
 
 
-class StoredTensor(NamedTuple):
-    """A tensor of a safetensors file, without its values."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
-def stored_tensors(folder: Path) -> list[StoredTensor]:
+def tensors_in(folder: Path) -> list[StoredTensor]:
     """The tensors in a folder's safetensors files; torch's files are not read."""
     from safetensors import SafetensorError, safe_open
 

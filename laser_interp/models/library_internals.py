@@ -7,7 +7,7 @@ names it, before a result is wrong.
 import copy
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
@@ -83,11 +83,20 @@ def with_bridges_attention(hf_model: Any) -> Any:
     config = hf_model.config
     if not getattr(config, "alibi", False) or config._attn_implementation == "eager":
         return hf_model
+    return around_weights(
+        lambda: type(hf_model)._from_config(config, attn_implementation="eager", dtype=hf_model.dtype),
+        hf_model.state_dict(),
+        hf_model.device,
+    )
+
+
+def around_weights(make: Callable[[], Any], weights: Mapping[str, Tensor], device: Any) -> Any:
+    """A transformers model that is made anew around tensors that exist."""
     with without_initialisation():
-        again = type(hf_model)._from_config(config, attn_implementation="eager", dtype=hf_model.dtype)
-    again.load_state_dict(hf_model.state_dict(), assign=True)
-    again.tie_weights()
-    return again.to(hf_model.device)
+        hf_model = make()
+    hf_model.load_state_dict(weights, assign=True)
+    hf_model.tie_weights()
+    return hf_model.to(device)
 
 
 def is_bridge(source: Any) -> bool:

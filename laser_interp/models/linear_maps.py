@@ -43,21 +43,23 @@ def linear_maps(bridge: Any) -> dict[tuple[int, str], LinearMap]:
     maps: dict[tuple[int, str], LinearMap] = {}
     for layer, block in enumerate(bridge.blocks):
         for matrix in MATRICES:
-            for form in (SUBLAYER_OF[matrix] + ".{}", *_ELSEWHERE[: None if SUBLAYER_OF[matrix] == "mlp" else 0]):
+            kind = SUBLAYER_OF[matrix]
+            for form in (f"{kind}.{{}}", *(_ELSEWHERE if kind == "mlp" else ())):
                 at = form.format(matrix)
                 if f"blocks.{layer}.{at}.hook_in" in hooks:
-                    mixes = SUBLAYER_OF[matrix] == "attn"
-                    maps[layer, matrix] = LinearMap(f"blocks.{layer}.{at}", at.partition(".")[0], mixes, True)
+                    maps[layer, matrix] = LinearMap(
+                        f"blocks.{layer}.{at}", at.partition(".")[0], mixes=kind == "attn", has_hooks=True
+                    )
                     break
         if (layer, "q") not in maps:
             own = {id(module_of(bridge, at)) for (n, _), at in maps.items() if n == layer}
-            maps |= {(layer, name): found for name, found in _of_mixer(block, layer, own).items()}
+            maps |= {(layer, name): of_mixer for name, of_mixer in _of_mixer(block, layer, own).items()}
     return maps
 
 
 def _of_mixer(block: Any, layer: int, known: set[int]) -> dict[str, LinearMap]:
     """The linear maps of a layer's mixer, by their names in the checkpoint, without those that have a standard name."""
-    found: dict[str, LinearMap] = {}
+    maps: dict[str, LinearMap] = {}
     for sublayer, part in block.submodules.items():
         if sublayer in _NO_MIXERS:
             continue
@@ -65,11 +67,13 @@ def _of_mixer(block: Any, layer: int, known: set[int]) -> dict[str, LinearMap]:
             if isinstance(module, nn.Linear) and id(module) not in known:
                 steps = [step for step in path.split(".") if step and step != _BRIDGED]
                 if steps:
-                    found[steps[-1]] = LinearMap(f"blocks.{layer}.{sublayer}.{_BRIDGED}.{path}", sublayer, True, False)
-    return found
+                    maps[steps[-1]] = LinearMap(
+                        f"blocks.{layer}.{sublayer}.{_BRIDGED}.{path}", sublayer, mixes=True, has_hooks=False
+                    )
+    return maps
 
 
-def module_of(bridge: Any, found: LinearMap) -> Any:
+def module_of(bridge: Any, linear_map: LinearMap) -> Any:
     """The module that computes a linear map."""
-    module = bridge.get_submodule(found.path)
-    return module.original_component if found.has_hooks else module
+    module = bridge.get_submodule(linear_map.path)
+    return module.original_component if linear_map.has_hooks else module

@@ -2,7 +2,7 @@
 
 A class in the table of tested families may have a config that changes its arithmetic, and a library may have changed.
 So each load runs two short prompts through the model as transformers runs it, and again through each way in which this
-package runs it: alone, in a padded batch, and layer by layer. It also checks a few linear maps against their weights.
+package runs it: alone, in a padded batch, and in parts. It also checks a few linear maps against their weights.
 `laser-interp check` compares much more.
 """
 
@@ -135,11 +135,16 @@ def _choose_engine(model: Model, rows: list[list[int]], whole: Sequence[Tensor])
         )
 
 
+def _last_logits(model: Model, rows: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The logits after each of some prompts, which run together."""
+    return list(forward(model, rows, range(len(rows)), [len(row) - 1 for row in rows]))
+
+
 def _whole_passes(model: Model, rows: list[list[int]]) -> list[tuple[str, list[Tensor]]]:
     """The logits after the two prompts, alone and, where prompts may be padded, in a batch."""
-    ways = [("run alone,", [forward(model, [row], [0], [len(row) - 1])[0] for row in rows])]
+    ways = [("run alone,", [logits for row in rows for logits in _last_logits(model, [row])])]
     if model.dtype != torch.float64:
-        ways.append(("in a batch,", list(forward(model, rows, [0, 1], [len(row) - 1 for row in rows]))))
+        ways.append(("in a batch,", _last_logits(model, rows)))
     return ways
 
 
@@ -151,49 +156,44 @@ def _why_not_in_parts(model: Model, rows: list[list[int]], whole: Sequence[Tenso
     """
     if model.dtype == torch.float64:  # fp64 is never padded
         rows, whole = rows[1:], whole[1:]
-    reads = [(i, len(row) - 1) for i, row in enumerate(rows)]
-    batch = make_batch(model, rows, reads)
+    batch = make_batch(model, rows, [(i, len(row) - 1) for i, row in enumerate(rows)])
     try:
-        residual, start = None, 0
+        reached, stream = 0, None
         for layer in few_layers(model):
-            if layer > start:
-                residual, start = run(model, batch, start=start, residual=residual, stop=layer), layer
+            if layer > reached:
+                stream = run(model, batch, start=reached, residual=stream, stop=layer)
             record = Record()
-            run(model, batch, start=layer, residual=residual, stop=layer + 1, record=record)
-            is_parallel(model, layer)
-            reuse = _of_half(model, layer, record)
-            matrix = _halved(model, layer)
+            after = run(model, batch, start=layer, residual=stream, stop=layer + 1, record=record)
+            is_parallel(model, layer)  # the engine asks for it
+            matrix, reuse = _half_an_output(model, layer, record)
             with rewriting(model, {(layer, matrix): lambda x, y: y / 2}):
-                halved = [forward(model, [row], [0], [len(row) - 1])[0] for row in rows]
+                halved = _last_logits(model, rows)
             for expected, how in ((whole, Reuse()), (halved, reuse)):
-                logits = run(model, batch, copies=2, start=layer, residual=residual, reuse=how)
+                logits = run(model, batch, copies=2, start=layer, residual=stream, reuse=how)
                 for found, right in zip(logits, [*expected, *expected], strict=True):
                     if off := _too_far(model, found, right):
                         return f"from layer {layer} on they differ by {off:.2g} nats"
+            reached, stream = layer + 1, after
     except _LIBRARY_ERRORS as error:
         return f"{type(error).__name__}: {first_line(error)}"
     return None
 
 
-def _halved(model: Model, layer: int) -> str:
-    """The matrix whose output is halved: the last one of the layer, where it has an MLP."""
+def _half_an_output(model: Model, layer: int, record: Record) -> tuple[str, Reuse]:
+    """A matrix of the layer, and two copies of a run with half its output, computed as the engine does: from what one
+    copy shares, where the layer has an MLP."""
     has = model.matrices_of(layer)
-    return "out" if "out" in has else has[-1]
-
-
-def _of_half(model: Model, layer: int, record: Record) -> Reuse:
-    """Two copies of a run with a matrix's output halved, computed from what one copy shares, as the engine does."""
-    matrix = _halved(model, layer)
-    if matrix != "out" or "attn" not in record.sublayer:
-        return Reuse({(layer, matrix): lambda x, original: original(x) / 2})
+    if "out" not in has or "attn" not in record.sublayer:
+        matrix = "out" if "out" in has else has[-1]
+        return matrix, Reuse({(layer, matrix): lambda x, original: original(x) / 2})
+    packed = has_mlp_module(model, layer)
     before = [m for m in ("in", "gate") if m in record.linear]
     linear: dict[tuple[int, str], Any] = {
         (layer, m): lambda x, original, m=m: record.linear[m].repeat(1 if packed else 2, 1) for m in before
     }
-    packed = has_mlp_module(model, layer)
     linear[layer, "out"] = lambda x, original: (original(x) / 2).repeat(2, 1)
     shared = {(layer, m) for m in (*before, "out")} | ({(layer, "mlp")} if packed else set())
-    return Reuse(linear, shared, {(layer, "attn"): record.sublayer["attn"]})
+    return "out", Reuse(linear, shared, {(layer, "attn"): record.sublayer["attn"]})
 
 
 def _too_far(model: Model, found: Tensor, expected: Tensor) -> float | None:
@@ -208,9 +208,9 @@ def _drop_maps_that_do_not_run(model: Model, row: list[int]) -> None:
     """Some mixers take a weight of their own, and do not run its map: this is no site."""
     own = [(layer, m) for layer in few_layers(model) for m in model.matrices_of(layer) if m not in MATRICES]
     if own:
-        run_here, _ = _inputs_and_outputs(model, row, own)
-        gone = {matrix for layer, matrix in own if (layer, matrix) not in run_here}
-        model.use_maps({at: found for at, found in model.maps.items() if at[1] not in gone})
+        seen, _ = _inputs_and_outputs(model, row, own)
+        gone = {matrix for layer, matrix in own if (layer, matrix) not in seen}
+        model.use_maps({at: linear_map for at, linear_map in model.maps.items() if at[1] not in gone})
 
 
 def _inputs_and_outputs(
@@ -227,7 +227,7 @@ def _inputs_and_outputs(
         return keep
 
     with rewriting(model, {at: watch(at) for at in maps}):
-        return seen, forward(model, [row], [0], [len(row) - 1])
+        return seen, _last_logits(model, [row])[0]
 
 
 def _check_maps(model: Model, row: list[int]) -> None:
@@ -249,7 +249,7 @@ def _check_maps(model: Model, row: list[int]) -> None:
             )
         if not is_tested(model.architecture):
             with rewriting(model, {at: lambda x, y: torch.zeros_like(y)}):
-                if torch.equal(before, forward(model, [row], [0], [len(row) - 1])):
+                if torch.equal(before, _last_logits(model, [row])[0]):
                     raise ValueError(f"the model answers the same without {at[0]}.{at[1]}")
 
 

@@ -11,13 +11,7 @@ import torch
 from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.models.checkpoints import GENERIC_WORDS, check_saved
-from laser_interp.models.complete_weights import (
-    check_complete,
-    check_finite,
-    check_readable,
-    check_stored,
-    stored_tensors,
-)
+from laser_interp.models.complete_weights import check_complete, check_finite, check_readable, check_stored, tensors_in
 from laser_interp.models.families import refuse_experts
 from laser_interp.models.gguf_files import find_gguf, read_gguf, read_gguf_tokenizer
 from laser_interp.models.library_internals import (
@@ -369,12 +363,13 @@ def _read_checkpoint(
     except Exception as error:  # a broken config.json raises many kinds
         raise ValueError(f"cannot load the model {where!r}: {first_line(error)}") from error
     to_dequantise, quantisation = dequantising(config, where)
-    if to_dequantise and Path(where).is_dir():  # before transformers reads them: its own words would be of other things
-        check_scales(stored_tensors(Path(where)), config, where)
-    hf_config, inside = config, text_config(config, where)
-    config = config if inside is None else inside
-    refuse_experts(config, where)
-    architectures = _architectures(config, where, options["trust_remote_code"])
+    stored = tensors_in(Path(where)) if Path(where).is_dir() else None
+    if to_dequantise and stored is not None:  # before transformers reads them: its own words would be of other things
+        check_scales(stored, config, where)
+    inside = text_config(config, where)
+    own_config = config if inside is None else inside
+    refuse_experts(own_config, where)
+    architectures = _architectures(own_config, where, options["trust_remote_code"])
     of_tower = {} if inside is None else {"config": inside, "key_mapping": RENAMED}
     masked = any(name.endswith("ForMaskedLM") for name in architectures)
     cls: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
@@ -393,7 +388,7 @@ def _read_checkpoint(
         raise FileNotFoundError(f"cannot load the weights of {where!r}: {first_line(error)}") from error
     except ValueError as error:
         raise ValueError(
-            f"{where!r} ({', '.join(architectures) or config.model_type}) is not a causal or masked language model "
+            f"{where!r} ({', '.join(architectures) or own_config.model_type}) is not a causal or masked language model "
             f"that transformers can load: {first_line(error)}"
         ) from error
     except Exception as error:  # safetensors, torch and zip files raise many kinds
@@ -401,24 +396,23 @@ def _read_checkpoint(
             f"the weights of {where!r} cannot be read ({type(error).__name__}: {first_line(error)}): they are "
             "damaged, or belong to another config.json"
         ) from error
-    folder, unexpected = _folder_of(where, hf_model.config), set(report["unexpected_keys"])
-    tensors = stored_tensors(folder)
-    if to_dequantise:
-        check_scales(tensors, hf_config, where)
-        hf_model = hf_model.to(hf_model.config.dtype if dtype == "auto" else dtype)  # transformers leaves two dtypes
-    stored = unexpected | {tensor.name for tensor in tensors}
-    others = [] if inside is None else left_out(stored)
+    if stored is None:  # the files of the hub are in its cache now
+        stored = tensors_in(_cache_of(where, hf_model.config))
+        if to_dequantise:
+            check_scales(stored, config, where)
+    if to_dequantise:  # transformers leaves two dtypes
+        hf_model = hf_model.to(hf_model.config.dtype if dtype == "auto" else dtype)
+    unexpected = set(report["unexpected_keys"])
+    others = [] if inside is None else left_out(unexpected.union(tensor.name for tensor in stored))
     check_complete({**report, "unexpected_keys": unexpected.difference(others)}, where)
-    return hf_model, quantisation or check_stored(folder, where), others
+    return hf_model, quantisation or check_stored(stored, where), others
 
 
-def _folder_of(where: str, config: Any) -> Path:
-    """The folder of a checkpoint's files: where it is, or its place in the cache of the hub."""
-    if Path(where).is_dir():
-        return Path(where)
+def _cache_of(hub_id: str, config: Any) -> Path:
+    """The folder of a checkpoint's files in the cache of the hub."""
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(where, "config.json", revision=getattr(config, "_commit_hash", None))
+    cached = try_to_load_from_cache(hub_id, "config.json", revision=getattr(config, "_commit_hash", None))
     return Path(str(cached)).parent
 
 

@@ -17,7 +17,7 @@ from laser_interp.models.complete_weights import StoredTensor
 _DEQUANTISED, _SCALE = "fp8", "_scale_inv"
 
 
-def method_of(config: Any) -> str | None:
+def _method_of(config: Any) -> str | None:
     """The name of a config's quantisation, or None."""
     stored = _stored_of(config)
     return None if stored is None else str(stored.get("quant_method", "unknown")).rpartition(".")[2].lower()
@@ -29,7 +29,7 @@ def refuse_quantised(config: Any, name: str) -> None:
     Raises:
         ValueError: the config says that they are quantised; the message names the format.
     """
-    if (method := method_of(config)) is not None:
+    if (method := _method_of(config)) is not None:
         raise ValueError(
             f"{name!r} is quantised ({method}): quantised weights cannot be factored exactly; load the model in "
             "float32, bfloat16 or float16, or a checkpoint in fp8, which is dequantised"
@@ -43,7 +43,7 @@ def dequantising(config: Any, name: str) -> tuple[dict[str, Any], str | None]:
     Raises:
         ValueError: another format than fp8, or a library is missing.
     """
-    if method_of(config) != _DEQUANTISED:
+    if _method_of(config) != _DEQUANTISED:
         refuse_quantised(config, name)
         return {}, None
     if find_spec("accelerate") is None:

@@ -32,28 +32,21 @@ def why_not_additive(model: LoadedModel, layer: int, matrix: str) -> str | None:
 def _is_additive(model: LoadedModel, matrix: str) -> bool:
     if model.masked or "ln_final.hook_in" not in model.bridge.hook_dict:
         return False
-    layer, seen = model.n_layers - 1, []
+    layer, seen, first = model.n_layers - 1, [], []
     generator = torch.Generator().manual_seed(0)
     shift = torch.randn(model.d_model, generator=generator)
 
     def look(x: Tensor, hook: Any) -> None:
         seen.append(x[:, -1].cpu().double())
 
-    def keep(x: Tensor, y: Tensor) -> Tensor:
-        kept.append(y)
-        return y
+    def hold(x: Tensor, y: Tensor) -> Tensor:
+        first.append(y)
+        return first[0]
 
-    def moved_by(x: Tensor, y: Tensor) -> Tensor:
-        return (kept[0] if matrix == "out" else y) + shift.to(y)
-
-    kept: list[Tensor] = []
     row = [padding_id(model), *range(min(4, model.d_vocab))]
-    for move in (None, shift):
-        hooks: list[tuple[str, Any]] = [("ln_final.hook_in", look)]
-        rewrites: dict[tuple[int, str], Any] = {(layer, "out"): keep}
-        if move is not None:
-            rewrites = {(layer, "out"): lambda x, y: kept[0]} | {(layer, matrix): moved_by}
-        with rewriting(model, rewrites), hooked(model, hooks):
+    held: dict[tuple[int, str], Any] = {(layer, "out"): hold}
+    for rewrites in (held, held | {(layer, matrix): lambda x, y: y + shift.to(y)}):
+        with rewriting(model, rewrites), hooked(model, [("ln_final.hook_in", look)]):
             forward(model, [row], [0], [len(row) - 1])
     moved = shift.to(model.dtype).double()
     return bool(((seen[1] - seen[0])[0] - moved).norm() < 0.02 * moved.norm())

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from laser_interp.models.library_internals import around_weights
+
 # Language models that transformers has as a class of their own only under another name. Their rotary positions have
 # three axes, which are equal for text, so that they are those of this class.
 _SAME_MODEL = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
@@ -77,7 +79,7 @@ def left_out(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not _OF_LANGUAGE.match(name))
 
 
-def renamed(name: str) -> str:
+def _renamed(name: str) -> str:
     """A weight's name in the language model alone."""
     for stored, own in RENAMED.items():
         name = re.sub(stored, own, name)
@@ -91,12 +93,10 @@ def text_model(hf_model: Any, name: str) -> Any:
         return hf_model
     from transformers import AutoModelForCausalLM
 
-    from laser_interp.models.library_internals import without_initialisation
-
-    with without_initialisation():
-        alone = AutoModelForCausalLM.from_config(config, dtype=hf_model.dtype)
     state = hf_model.state_dict()
     others = set(left_out(state))
-    alone.load_state_dict({renamed(at): tensor for at, tensor in state.items() if at not in others}, assign=True)
-    alone.tie_weights()
-    return alone.to(hf_model.device)
+    return around_weights(
+        lambda: AutoModelForCausalLM.from_config(config, dtype=hf_model.dtype),
+        {_renamed(at): tensor for at, tensor in state.items() if at not in others},
+        hf_model.device,
+    )

@@ -61,7 +61,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)  # torch's on a CPU
 
 
-def n_equal(a: Sequence[int], b: Sequence[int]) -> int:
+def _n_shared(a: Sequence[int], b: Sequence[int]) -> int:
     """How many tokens two rows have in common at their beginnings."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
@@ -129,15 +129,20 @@ class Engine:
         total = computed = shortest = longest = n_reads = 0
         for before, row in zip([None, *order], order, strict=False):
             ids = self.rows[row]
-            new = len(ids) if before is None else len(ids) - n_equal(self.rows[before], ids)
+            new = len(ids) if before is None else len(ids) - _n_shared(self.rows[before], ids)
             if parts:
                 n_rows, length = len(parts[-1]) + 1, max(longest, len(ids))
                 places = n_rows * length
-                fits = self._bytes(n_rows, length, n_reads + len(wanted[row])) <= self.memory
-                fits = fits and may_run_together(self.model, min(shortest, len(ids)), length)
                 if padding == 1:  # a longer row starts a new part if this one is half full
-                    fits = fits and (len(ids) == longest or len(parts[-1]) * longest < most_tokens // 2)
-                fits = fits and places <= padding * most_tokens and (padding == 1 or computed + new <= most_tokens)
+                    alike = len(ids) == longest or len(parts[-1]) * longest < most_tokens // 2
+                else:
+                    alike = computed + new <= most_tokens
+                fits = (
+                    alike
+                    and places <= padding * most_tokens
+                    and self._bytes(n_rows, length, n_reads + len(wanted[row])) <= self.memory
+                    and may_run_together(self.model, min(shortest, len(ids)), length)
+                )
             if not parts or not fits:
                 parts.append([])
                 new, computed, n_reads, shortest, longest = len(ids), 0, 0, len(ids), 0

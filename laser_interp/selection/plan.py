@@ -11,8 +11,7 @@ import pandas as pd
 
 from laser_interp.choices import UNIT_PROMPTS, SplitRule
 from laser_interp.edits.edit_spec import EditSpec
-from laser_interp.edits.sites import Site, resolve_layers
-from laser_interp.edits.sites import sites_of as sites_in
+from laser_interp.edits.sites import Site, resolve_layers, sites_in
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import AnyFacts, Task, task_of
 from laser_interp.models.bfloat16 import bfloat16_is_faster

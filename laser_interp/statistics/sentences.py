@@ -99,14 +99,15 @@ def _masked(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     odds, masked = slopes["log_odds"], slopes.get("masked_log_odds")
     if masked is None or not np.isfinite(masked["slope"]) or pd.isna(masked["p"]):
         return []
-    told = f"With generic words forbidden, without the edit and with it, it is {_nats(masked)} ({p_value(masked['p'])})"
-    if not is_shown(odds["p"]) or pd.isna(odds["p"]):
-        return [f"{told}."]
+    sentence = f"With generic words forbidden, without the edit and with it, it is {_nats(masked)}"
+    sentence += f" ({p_value(masked['p'])})"
+    if not is_shown(odds["p"]):
+        return [f"{sentence}."]
     if is_shown(masked["p"]) and masked["slope"] * odds["slope"] > 0:
-        return [f"{told}, so that generic words do not explain it."]
+        return [f"{sentence}, so that generic words do not explain it."]
     return [
-        f"{told}: {_who_gains(masked, rows)}. So the slope comes from generic words: where an edit takes probability "
-        "from them, an answer that has no other rival gains most."
+        f"{sentence}: {_who_gains(masked, rows)}. So the slope comes from generic words: where an edit takes "
+        "probability from them, an answer that has no other rival gains most."
     ]
 
 

@@ -14,7 +14,7 @@ import torch
 
 from laser_interp.edits.constructors import laser, rank_of
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.sites import Site, resolve_layers, sites_of
+from laser_interp.edits.sites import Site, resolve_layers, sites_in
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.models.families import is_tested
@@ -120,7 +120,7 @@ def check(
     prompts = [fact.prompt for fact in facts]
     allowed = ALLOWED[model.dtype]
     edits = {}
-    for site in sites_of(model, layers, "all"):
+    for site in sites_in(model, layers, "all"):
         edits[site] = laser(model, site, rank=max(rank_of(rho, spectrum(model, site).max_rank), 1))
     rows: list[dict[str, Any]] = []
 

@@ -12,11 +12,10 @@ import pytest
 import torch
 import transformers as tf
 from families import FAMILIES as TESTED_IN_FP64
-from families import HEADS, INNER, VOCAB, D, numbers_tokenizer
+from families import HEADS, INNER, VOCAB, D, numbers_tokenizer, ours, reference
 
 import laser_interp as li
 from laser_interp.models.families import FAMILIES, is_tested
-from laser_interp.models.forward import logits_at
 from laser_interp.models.weights import stored_at
 from laser_interp.scoring.engine import Engine
 
@@ -190,11 +189,6 @@ def plain_model(name):
     return hf
 
 
-def after_prompts(hf):
-    with torch.no_grad():
-        return torch.stack([hf(torch.tensor([row])).logits[0, -1].log_softmax(-1) for row in PROMPTS])
-
-
 def with_rank(hf, model, layer, matrix, rank):
     """A plain copy of the model in which one matrix is truncated."""
     out = copy.deepcopy(hf)
@@ -207,15 +201,6 @@ def with_rank(hf, model, layer, matrix, rank):
     else:
         parameter[index] = new.T
     return out
-
-
-def by_hooks(model, edit, padding):
-    reads = [(i, len(row) - 1) for i, row in enumerate(PROMPTS)]
-    found = torch.empty(len(PROMPTS), VOCAB)
-    with edit.on(model):
-        for indices, logits in logits_at(model, PROMPTS, reads, padding=padding):
-            found[indices] = logits.log_softmax(-1)
-    return found
 
 
 def by_engine(model, edits):
@@ -238,23 +223,23 @@ def test_each_kind_of_layer_and_matrix(name):
     assert (model.matrices_of(0), model.matrices_of(1)) == (first, second)
     assert model.runs_in_parts == in_parts
     assert any("is scored by full passes" in str(w.message) for w in told) == (not in_parts)
-    unedited = after_prompts(hf)
+    unedited = reference(hf, PROMPTS)
     tried, expected = [], []
     for layer in sorted({0, 1, last}):
         for matrix in model.matrices_of(layer):
             edit = li.laser(model, f"{layer}.{matrix}", rank=2)
-            right = after_prompts(with_rank(hf, model, layer, matrix, 2))
+            right = reference(with_rank(hf, model, layer, matrix, 2), PROMPTS)
             assert (right - unedited).abs().max() > 1e-4, (layer, matrix)
             if layer == 0 or layer < last:  # full passes take one path for every layer
                 padding = ("right", "left")[len(tried) % 2]
-                worst = max(worst, float((by_hooks(model, edit, padding) - right).abs().max()))
+                worst = max(worst, float((ours(model, edit, padding, PROMPTS) - right).abs().max()))
                 assert worst < 3e-5, (layer, matrix, padding)
             tried.append(edit)
             expected.append(right)
     if in_parts:
         other = second[-1]
         two = li.laser(model, f"0.{first[-1]}", rank=2) + li.laser(model, f"1.{other}", rank=2)
-        right = after_prompts(with_rank(with_rank(hf, model, 0, first[-1], 2), model, 1, other, 2))
+        right = reference(with_rank(with_rank(hf, model, 0, first[-1], 2), model, 1, other, 2), PROMPTS)
         found = by_engine(model, [None, *tried, two])
         for edit, one, other in zip([None, *tried, two], found, [unedited, *expected, right], strict=True):
             worst = max(worst, float((one - other).abs().max()))

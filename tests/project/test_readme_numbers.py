@@ -48,6 +48,7 @@ ROWS = {
     "… of it generic words": part("generic"),
     "… of it the kind of answer": part("kind"),
     "… of it rivals of the same kind": part("rivals"),
+    "… of it further tokens of the answer": part("rest"),
     "… more than deleting the matrices": lambda found: nats(found["mechanism"]["over_zeroed"]),
     "… of the edit, three examples in the prompt": lambda found: (
         "{edit_nats:+.3f} [{edit_nats_lo:+.3f}, {edit_nats_hi:+.3f}]".format(**examples(found))
@@ -72,7 +73,7 @@ def table():
 
 
 def test_the_first_screen():
-    said = (ROOT / "README.md").read_text(encoding="utf-8").split("## Three commands")[0]
+    said = (ROOT / "README.md").read_text(encoding="utf-8").split("## Commands")[0]
     assert table() in said
     # And what is said in words follows from it
     smol, gemma = (summary(name) for name in MODELS.values())

@@ -2,8 +2,9 @@
 
 Facts have a margin before the edit, which rises with frequency, and the edit adds a gain to it. An answer is right
 where its margin is above 0. So an edit that moves every margin alike fixes more of the frequent facts, which are wrong
-by less. Each kind of data set is simulated many times; the table says how often each statistic finds an effect at 5 %,
-and how often the interval of the slope of log-odds covers the truth.
+by less. Or the edit takes probability only from a generic word, which is the main rival where no other is near. Each
+kind of data set is simulated many times; the table says how often each statistic finds an effect at 5 %, and how often
+the interval of the slope of log-odds, with generic words forbidden, covers the truth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ class Kind:
         count_error: of log10(1 + count), standard deviation in decades; the true slope is that of the true counts.
         zeros: share of facts that were never seen.
         skewed: a tenth of the subjects gain, and the others lose a ninth of that: the mean change is 0.
+        generic: what an edit takes from the logit of a generic word, which rivals the answer, nats; 0: there is none.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Kind:
     count_error: float = 0.0
     zeros: float = 0.0
     skewed: bool = False
+    generic: float = 0.0
 
 
 KINDS = (
@@ -74,9 +77,19 @@ KINDS = (
     Kind("frequent facts gain .1 more", slope=0.1),
     Kind("frequent facts gain .2 more", slope=0.2),
     Kind("rare facts gain .2 more, counts with an error of .4 decades", slope=-0.2, count_error=0.4),
+    Kind("only a generic word loses, margins rise by .6", generic=3.0),
 )
 WITH_ODDS = 200  # data sets on which the odds ratio, which takes longest, is estimated too
-FOUND = ("nats", "top1", "odds ratio", "blind edit", "mean change, t", "mean change, sign flips")
+FOUND = (
+    "log odds",
+    "forbidden",
+    "log p",
+    "top1",
+    "odds ratio",
+    "blind edit",
+    "mean change, t",
+    "mean change, sign flips",
+)
 RELATIONS, SUBJECT_SD, NOISE_SD, SHIFT = 8, 0.2, 0.4, 0.5  # nats
 
 
@@ -96,6 +109,13 @@ def simulate(kind: Kind, seed: int) -> pd.DataFrame:
     gain = gain + rng.normal(0, kind.relation_sd, RELATIONS)[relation] + kind.tied * of_relation[relation]
     noise = 0.02 if kind.skewed else 1.0
     gain = gain + noise * (SUBJECT_SD * rng.normal(0, 1, kind.n_subjects)[subject] + NOISE_SD * rng.normal(0, 1, n))
+    rivals = gain  # what the margin over rivals changes by
+    if kind.generic:  # a generic word beside them: the margin is that over both
+        word = rng.normal(1.0, 1.0, n)
+        rivals = gain - SHIFT
+        after = -np.logaddexp(-before - rivals, word - kind.generic)
+        before = -np.logaddexp(-before, word)
+        gain = after - before
     seen = np.clip(x + kind.count_error * rng.normal(0, 1, n), 0, 6)
     rows = pd.DataFrame(
         {
@@ -107,6 +127,7 @@ def simulate(kind: Kind, seed: int) -> pd.DataFrame:
             "margin_before": before,
             "margin_after": before + gain,
             "gain": gain,
+            "rivals": rivals,
         }
     )
     rows["top1_before"], rows["top1_after"] = before > 0, before + gain > 0
@@ -122,8 +143,9 @@ def looked_at(
     how: dict[str, Any] = {"n_permutations": n_permutations, "seed": seed}
     change = rows["top1_after"].to_numpy(float) - rows["top1_before"].to_numpy(float)
     before, after = (-np.logaddexp(0, -rows[f"margin_{when}"].to_numpy(float)) for when in ("before", "after"))
-    asked = {"log_odds": rows["gain"].to_numpy(), "whole": after - before, "top1": change}  # a margin is a log-odds
-    nats, log_p, top1 = frequency_slopes(rows, asked, **how).to_dict("records")
+    gain, rivals = rows["gain"].to_numpy(), rows["rivals"].to_numpy()  # a margin is a log-odds
+    asked = {"log_odds": gain, "masked_log_odds": rivals, "whole": after - before, "top1": change}
+    nats, forbidden, log_p, top1 = frequency_slopes(rows, asked, **how).to_dict("records")
     odds: dict[Any, Any] = {"p": np.nan, "odds_ratio": np.nan}
     if with_odds:
         odds |= frequency_effects(rows, ["frequency"], **how).iloc[0].to_dict()
@@ -131,14 +153,15 @@ def looked_at(
     clusters = Clusters(rows["subject"])
     *_, p_mean = clusters.difference(rows["gain"].to_numpy())
     return {
-        "nats": float(nats["p"] <= 0.05),
+        "log odds": float(nats["p"] <= 0.05),
+        "forbidden": float(forbidden["p"] <= 0.05),
         "log p": float(log_p["p"] <= 0.05),
         "top1": float(top1["p"] <= 0.05),
         "odds ratio": float(odds["p"] <= 0.05) if with_odds else np.nan,
         "blind edit": float(blind["p"] <= 0.05),
         "mean change, t": float(p_mean <= 0.05),
         "mean change, sign flips": float(sign_flip_p(clusters.sums(np.round(rows["gain"].to_numpy(), 2))) <= 0.05),
-        "coverage": float(nats["lo"] <= kind.slope <= nats["hi"]) if np.isfinite(nats["lo"]) else np.nan,
+        "coverage": float(forbidden["lo"] <= kind.slope <= forbidden["hi"]) if np.isfinite(forbidden["lo"]) else np.nan,
         "odds ratio above 1": float(odds["p"] <= 0.05 and odds["odds_ratio"] > 1) if with_odds else np.nan,
     }
 
@@ -165,7 +188,7 @@ CAPTION = (
     " nats where rare or frequent facts gain more: how often it is found."
 )
 _SHOWN: Mapping[str, str] = {
-    "nats": "slope of log-odds",
+    "log odds": "slope of log-odds",
     "log p": "slope of log p",
     "blind edit": "fixed, against a blind edit",
     "odds ratio": "odds ratio of fixed",

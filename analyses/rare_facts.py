@@ -1,11 +1,11 @@
 """Do the gains fall on rare facts? The paper's two plots, and what the data can support (section 5.1)."""
 
 from laser_interp.cli.analyse import Question, answered, finish
-from laser_interp.studies.questions.rare_facts import RareFacts, counted_scores, placebos
+from laser_interp.studies.questions.rare_facts import RareFacts
 
 
 def main(*, question: Question = Question()) -> None:
-    """Relate the change of each fact's score to its training frequency, beside placebos.
+    """Relate the change of each fact's score to its training frequency, beside compared_edits.
 
     For example: laser-interp analyse rare_facts
     """
@@ -13,5 +13,4 @@ def main(*, question: Question = Question()) -> None:
     if context.counts is None:
         raise ValueError("there are no frequencies: give --counts or --corpus, or facts with a frequency each")
     found = answered(context, RareFacts)
-    beside = placebos(context, counted_scores(context))
-    finish(context, found.tables, f"{found.numbers['frequency_in_words']}\n{beside.paragraph}")
+    finish(context, found.tables, f"{found.numbers['frequency_in_words']}\n{found.numbers['compared_in_words']}")

@@ -46,9 +46,9 @@ def take(name: str, run: str) -> None:
             shutil.copyfile(path, tables / path.name)
     if (Path(run) / SUMMARY).is_file():
         shutil.copyfile(Path(run) / SUMMARY, HERE / name / SUMMARY)
-    if (Path(run) / REPORT).is_file():  # with the path of the run that the Makefile uses, wherever the run was
-        report = (Path(run) / REPORT).read_text(encoding="utf-8")
-        write_text(report.replace(f"{Path(run)}/", f"runs/{name}/"), HERE / name / REPORT)
+    if (Path(run) / REPORT).is_file():  # its figures lie beside it here
+        report = (Path(run) / REPORT).read_text(encoding="utf-8").partition("\n## Figures")[0]
+        write_text(f"{report.rstrip()}\n", HERE / name / REPORT)
 
 
 if __name__ == "__main__":

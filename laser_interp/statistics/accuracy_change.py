@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
-from laser_interp.statistics.formatting import points
+from laser_interp.statistics.formatting import p_value, points
 from laser_interp.statistics.paired_scores import pair, reported
 from laser_interp.statistics.sign_flip import sign_flip_p
 
@@ -60,7 +60,7 @@ class AccuracyChange:
     def __str__(self) -> str:
         return (
             f"accuracy changes by {points(self.change, self.lo, self.hi)} over {self.n} prompts ({self.n_fixed} fixed, "
-            f"{self.n_broken} broken; p = {self.p:.2g}): {self.verdict}"
+            f"{self.n_broken} broken; {p_value(self.p)}): {self.verdict}"
         )
 
 

@@ -22,14 +22,7 @@ from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
 from laser_interp.statistics.decomposition import changes_by_part
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative, paper_ratio
 from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects
-from laser_interp.statistics.frequency_slope import (
-    LOG_ODDS,
-    MASKED_LOG_ODDS,
-    POWER,
-    frequency_slopes,
-    log_odds,
-    sensitivity,
-)
+from laser_interp.statistics.frequency_slope import LOG_ODDS, POWER, frequency_slopes, log_odds_changes, sensitivity
 from laser_interp.statistics.paired_scores import COUNTS, HALF, Counts, pair, reported, with_frequencies
 from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
 
@@ -398,10 +391,7 @@ def _outcomes(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     if "logprob_after" in rows.columns:
         before, after = (rows[f"logprob_{when}"].to_numpy(float) for when in ("before", "after"))
         with np.errstate(invalid="ignore"):
-            out = {"whole": after - before, **changes_by_part(rows), LOG_ODDS: log_odds(after) - log_odds(before)}
-            if "generic_masked_logprob_after" in rows.columns:
-                masked = [rows[f"generic_masked_logprob_{when}"].to_numpy(float) for when in ("before", "after")]
-                out[MASKED_LOG_ODDS] = log_odds(masked[1]) - log_odds(masked[0])
+            out = {"whole": after - before, **changes_by_part(rows), **log_odds_changes(rows)}
         known = np.isfinite(before) & np.isfinite(after)  # the whole and its parts are of the same facts
         out = {name: np.where(known, values, np.nan) for name, values in out.items()}
     for name in ("top1", "top5", "top10"):

@@ -13,6 +13,7 @@ from laser_interp.statistics.accuracy_change import accuracy_change
 from laser_interp.statistics.blind_edit import against_blind_edit
 from laser_interp.statistics.cluster_intervals import LEVEL
 from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects
+from laser_interp.statistics.frequency_slope import frequency_slopes, log_odds_changes
 from laser_interp.statistics.paired_scores import Counts, pair, reported
 
 
@@ -21,11 +22,15 @@ class Comparison(Drawable):
     """Several edits on the same facts, with intervals that hold for all of them at once.
 
     Attributes:
-        table: one row an edit: `edit, placebo`, the change of accuracy and the odds ratio of being fixed (given
-            wrong before) per tenfold frequency, with intervals at 1 − 0.05 / number of edits (Bonferroni); the
-            p-values `p_change` of the former, and `p` of whether the fixes depend on frequency more than those of an
-            edit with the same gains that is blind to it (where margins are known), also after Holm (`p_change_holm`,
-            `p_holm`); and `problem`, the reason where the data cannot tell.
+        table: one row an edit: `edit, placebo`, and three results with intervals at 1 − 0.05 / number of edits
+            (Bonferroni) and p-values, also after Holm:
+            - `change` of accuracy (`change_lo, change_hi, p_change, p_change_holm`);
+            - `slope` of log-odds per tenfold frequency, within relations, in nats (`slope_lo, slope_hi, p_slope,
+              p_slope_holm`), with generic words forbidden where `slope_of` is "masked_log_odds"; NaN without
+              log-probabilities;
+            - `odds_ratio` of being fixed (given wrong before) per tenfold frequency (`odds_lo, odds_hi`). Its `p` and
+              `p_holm` say whether the fixes depend on frequency more than those of an edit with the same gains that
+              is blind to it, where margins are known; `problem` is the reason where the data cannot tell.
         baseline: what all are compared with.
     """
 
@@ -93,16 +98,27 @@ def compare(
         row |= {"change": changed.change, "change_lo": changed.lo, "change_hi": changed.hi, "p_change": changed.p}
         kept = ("odds_ratio", "odds_lo", "odds_hi", "p", "problem")
         row |= {"n_fixed": changed.n_fixed} | {k: effects.iloc[0][k] for k in kept}
+        row |= _slope(rows, level=level, n_permutations=n_permutations, seed=seed)
         if "margin_before" in rows.columns and not pd.isna(row["p"]):  # else the odds ratio alone would be a finding
             row["p"] = against_blind_edit(rows, n_permutations=n_permutations, seed=seed)["p"]
         records.append(row)
     table = pd.DataFrame(records)
-    for name in ("p", "p_change"):
+    for name in ("p", "p_change", "p_slope"):
         table[f"{name}_holm"] = np.nan
         estimated = table[name].notna()
         if estimated.any():
             table.loc[estimated, f"{name}_holm"] = holm(table.loc[estimated, name].to_numpy(float))
     return Comparison(table, baseline)
+
+
+def _slope(rows: pd.DataFrame, **how: Any) -> dict[str, Any]:
+    """The slope of log-odds per tenfold frequency, with generic words forbidden where that is known."""
+    asked = list(log_odds_changes(rows).items())[-1:]
+    if not asked:
+        return {"slope_of": "", **dict.fromkeys(("slope", "slope_lo", "slope_hi", "p_slope"), np.nan)}
+    row = frequency_slopes(rows, dict(asked), **how).iloc[0]
+    named = {"slope_of": "of", "slope": "slope", "slope_lo": "lo", "slope_hi": "hi", "p_slope": "p"}
+    return {name: row[column] for name, column in named.items()}
 
 
 def holm(p: np.ndarray) -> np.ndarray:

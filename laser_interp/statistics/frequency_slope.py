@@ -71,6 +71,19 @@ def frequency_slopes(
     return pd.DataFrame(found).reindex(columns=COLUMNS)
 
 
+def log_odds_changes(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The change of an answer's log-odds in rows of `pair`, and then with generic words forbidden; each where it is
+    known."""
+    columns = {LOG_ODDS: "logprob", MASKED_LOG_ODDS: "generic_masked_logprob"}
+    out = {}
+    for name, column in columns.items():
+        if f"{column}_after" in rows.columns:
+            before, after = (log_odds(rows[f"{column}_{when}"].to_numpy(float)) for when in ("before", "after"))
+            with np.errstate(invalid="ignore"):
+                out[name] = after - before
+    return out
+
+
 def log_odds(logprob: np.ndarray) -> np.ndarray:
     """log p - log(1 - p) of log-probabilities; infinite where an answer is certain."""
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.plots.names import PARTS
+from laser_interp.plots.names import PARTS, plain_name
 from laser_interp.statistics.cluster_intervals import LEVEL
 from laser_interp.statistics.formatting import in_nats, interval, odds_ratio, p_value, points
+from laser_interp.statistics.frequency_slope import LOG_ODDS, MASKED_LOG_ODDS
 
 NOTHING_SHOWN = "no association that this sample can show"
 
@@ -68,7 +69,7 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
         return []
     if not np.isfinite(whole["slope"]) or pd.isna(whole["p"]):
         return [f"Whether the change in log-probability depends on frequency cannot be told: {whole['problem']}."]
-    odds = slopes["log_odds"]
+    odds = slopes[LOG_ODDS]
     main = odds if np.isfinite(odds["slope"]) else whole
     verdict = "they change alike for all facts" if pd.isna(main["p"]) else _who_gains(main, rows)
     told = [
@@ -96,7 +97,7 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
 
 def _masked(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     """The slope of log-odds with generic words forbidden on both sides, and whether it says the same."""
-    odds, masked = slopes["log_odds"], slopes.get("masked_log_odds")
+    odds, masked = slopes[LOG_ODDS], slopes.get(MASKED_LOG_ODDS)
     if masked is None or not np.isfinite(masked["slope"]) or pd.isna(masked["p"]):
         return []
     sentence = f"With generic words forbidden, without the edit and with it, it is {_nats(masked)}"
@@ -177,14 +178,15 @@ def _fixed(a: Any) -> list[str]:
             "that is blind to frequency fixes more of them too."
         ]
     beside = odds_ratio(blind["blind"], blind["blind_lo"], blind["blind_hi"])
+    own = f"{blind['odds_ratio']:.2f}"
     if is_shown(blind["p"]):
         who = "frequent" if blind["odds_ratio"] > blind["blind"] else "rare"
         verdict = f"{who} facts are fixed more often than that"
     else:
         verdict = "no difference that this sample can show"
     return [
-        f"{found}; an edit with the same gains that is blind to frequency gives {beside} ({p_value(blind['p'])}): "
-        f"{verdict}."
+        f"{found}. On the first prompt of each subject in a relation, {blind['n']} in all, it is {own}. If the same "
+        f"gains were dealt without regard to frequency, it would be {beside} ({p_value(blind['p'])}): {verdict}."
     ]
 
 
@@ -236,21 +238,30 @@ def comparison(c: Any) -> str:
 
 
 def _compared(row: dict[str, Any]) -> str:
-    if pd.isna(row["p"]):
+    if not pd.isna(row["p_slope"]):
+        forbidden = ", with generic words forbidden" if row["slope_of"] == MASKED_LOG_ODDS else ""
+        odds = (
+            f"log-odds change by {in_nats(row['slope'], row['slope_lo'], row['slope_hi'])} per tenfold "
+            f"frequency{forbidden} (Holm {p_value(row['p_slope_holm'])})"
+        )
+    elif pd.isna(row["p"]):
         odds = f"whether its fixed facts are rare or frequent cannot be told ({row['problem']})"
     elif ratio := _ratio(row):
         odds = f"the odds of being fixed change by {ratio} per tenfold frequency (Holm {p_value(row['p_holm'])})"
     else:
         odds = f"the test of its fixes gives Holm {p_value(row['p_holm'])}, without a ratio ({row['problem']})"
-    return f"{row['edit']}: accuracy {points(row['change'], row['change_lo'], row['change_hi'])}; {odds}."
+    return f"{plain_name(row['edit'])}: accuracy {points(row['change'], row['change_lo'], row['change_hi'])}; {odds}."
 
 
 def _counted(rows: Sequence[dict[str, Any]]) -> str:
     changed = sum(is_shown(row["p_change_holm"]) for row in rows)
-    associated = sum(is_shown(row["p_holm"]) for row in rows)
-    unknown = sum(pd.isna(row["p"]) for row in rows)
+    in_nats = any(not pd.isna(row["p_slope"]) for row in rows)
+    p, depended = ("p_slope", "the log-odds") if in_nats else ("p", "the fixes")
+    associated = sum(is_shown(row[f"{p}_holm"]) for row in rows)
+    unknown = sum(pd.isna(row[p]) for row in rows)
     cannot = f"; for {unknown} the latter cannot be told" if unknown else ""
+    than = "" if in_nats else " more than a blind edit's would"
     return (
-        f"{changed} changed accuracy, and the fixes of {associated} depended on frequency more than "
-        f"a blind edit's would (Holm p ≤ 0.05){cannot}"
+        f"{changed} changed accuracy, and {depended} of {associated} depended on frequency{than} (Holm p ≤ 0.05)"
+        f"{cannot}"
     )

@@ -14,6 +14,7 @@ import pandas as pd
 from laser_interp.display import Drawable
 from laser_interp.plots.names import PARTS
 from laser_interp.statistics.decomposition import WHOLE
+from laser_interp.statistics.frequency_slope import MASKED_LOG_ODDS
 from laser_interp.storage.checksums import read_checked_json
 from laser_interp.storage.run_folder import SUMMARY
 
@@ -26,8 +27,8 @@ class RunComparison(Drawable):
         table: one row a run: `run`, `model`, `edit`, `n` prompts; the change of log p(answer) in nats (`whole`, with
             `whole_lo, whole_hi`) and its parts (`generic, kind, rivals, others, rest`); accuracy `as_trained` and
             `edited`; both with generic words forbidden (`as_trained_masked`, `edited_masked`); and on `n_examples`
-            prompts with solved examples before them (`as_trained_examples`, `edited_examples`). NaN where a run did
-            not ask.
+            prompts with solved examples before them (`as_trained_examples`, `edited_examples`); and the `slope` of
+            log-odds per tenfold frequency, generic words forbidden (`slope_lo, slope_hi`). NaN where a run did not ask.
     """
 
     table: pd.DataFrame
@@ -87,6 +88,8 @@ def _row(folder: Path) -> dict[str, Any]:
         row[name] = test[edit]["top1"]
         row[f"{name}_masked"] = test[edit]["generic_masked_top1"]
         row[f"{name}_examples"] = _accuracy(examples, edit)
+    slope = numbers.get("slopes", {}).get(MASKED_LOG_ODDS, {})
+    row |= {f"slope{end}": slope.get(name, math.nan) for end, name in (("", "slope"), ("_lo", "lo"), ("_hi", "hi"))}
     return row | {"n_examples": 0 if examples is None else examples["n"]}
 
 

@@ -33,6 +33,7 @@ class RareFacts(Answer):
         scores = counted_scores(context)
         found = association(context, scores)
         permuted = association(context, scores, counts=_permuted(context))
+        compared = compared_edits(context, scores)
         tables = {
             "counts": context.counts,
             "rare_facts": found.table,
@@ -45,11 +46,12 @@ class RareFacts(Answer):
             "rare_facts_spearman": found.spearman.reset_index(names="of"),
             "rare_facts_effects": found.effects,
             "rare_facts_permuted": permuted.spearman.reset_index(names="of"),
-            "rare_facts_placebo": placebos(context, scores).table,
+            "rare_facts_placebo": compared.table,
         }
         numbers = {
             "by_frequency": _by_frequency(found.bins),
             "frequency_in_words": found.paragraph,
+            "compared_in_words": compared.paragraph,
             "slopes": {row["of"]: {k: row[k] for k in _SLOPE} for row in found.slopes.to_dict("records")},
             "missing_as_zero": _missing_as_zero(context),
             "blind_edit": dict(found.blind or {}),
@@ -93,7 +95,7 @@ class RareFacts(Answer):
                 f" The counts equal the frequencies in the fact file for {counts['matched']} facts and differ for "
                 f"{counts['mismatched']}."
             )
-        return [*lines, "", text]
+        return [*lines, "", text, "", f"Beside other edits: {self.numbers['compared_in_words']}"]
 
 
 _SLOPE = ("slope", "lo", "hi", "p", "least_up", "least_down")
@@ -119,17 +121,18 @@ def association(context: StudyContext, scores: pd.DataFrame, counts: pd.DataFram
     return associate(scores, context.counts if counts is None else counts, **how)
 
 
-def placebos(context: StudyContext, scores: pd.DataFrame) -> Comparison:
-    """The same question asked of random edits of equal norm, which should show nothing."""
+def compared_edits(context: StudyContext, scores: pd.DataFrame) -> Comparison:
+    """The same question asked of deleting the matrix, and of random edits of equal norm, which should show nothing."""
     random = [
         label
         for label in dict.fromkeys(scores["edit"])
         if (control := CONTROLS.get(str(label).partition("/")[0])) is not None and control.is_placebo
     ]
+    deleted = [label for label in ("zeroed",) if label in set(scores["edit"])]
     return compare(
         scores,
         context.counts,
-        edits=["laser", *random],
+        edits=["laser", *deleted, *random],
         placebos=random,
         n_permutations=context.settings.n_permutations,
         seed=context.settings.study_seed,

@@ -27,7 +27,7 @@ class Comparison(Drawable):
             - `change` of accuracy (`change_lo, change_hi, p_change, p_change_holm`);
             - `slope` of log-odds per tenfold frequency, within relations, in nats (`slope_lo, slope_hi, p_slope,
               p_slope_holm`), with generic words forbidden where `slope_of` is "masked_log_odds"; NaN without
-              log-probabilities;
+              log-probabilities, and `slope_problem` says why there is no p-value;
             - `odds_ratio` of being fixed (given wrong before) per tenfold frequency (`odds_lo, odds_hi`). Its `p` and
               `p_holm` say whether the fixes depend on frequency more than those of an edit with the same gains that
               is blind to it, where margins are known; `problem` is the reason where the data cannot tell.
@@ -115,9 +115,20 @@ def _slope(rows: pd.DataFrame, **how: Any) -> dict[str, Any]:
     """The slope of log-odds per tenfold frequency, with generic words forbidden where that is known."""
     asked = list(log_odds_changes(rows).items())[-1:]
     if not asked:
-        return {"slope_of": "", **dict.fromkeys(("slope", "slope_lo", "slope_hi", "p_slope"), np.nan)}
+        return {
+            "slope_of": "",
+            "slope_problem": "",
+            **dict.fromkeys(("slope", "slope_lo", "slope_hi", "p_slope"), np.nan),
+        }
     row = frequency_slopes(rows, dict(asked), **how).iloc[0]
-    named = {"slope_of": "of", "slope": "slope", "slope_lo": "lo", "slope_hi": "hi", "p_slope": "p"}
+    named = {
+        "slope_of": "of",
+        "slope": "slope",
+        "slope_lo": "lo",
+        "slope_hi": "hi",
+        "p_slope": "p",
+        "slope_problem": "problem",
+    }
     return {name: row[column] for name, column in named.items()}
 
 

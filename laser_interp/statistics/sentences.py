@@ -238,11 +238,12 @@ def comparison(c: Any) -> str:
 
 
 def _compared(row: dict[str, Any]) -> str:
-    if not pd.isna(row["p_slope"]):
+    if np.isfinite(row["slope"]):
         forbidden = ", with generic words forbidden" if row["slope_of"] == MASKED_LOG_ODDS else ""
+        p = row["slope_problem"] or f"Holm {p_value(row['p_slope_holm'])}"
         odds = (
             f"log-odds change by {in_nats(row['slope'], row['slope_lo'], row['slope_hi'])} per tenfold "
-            f"frequency{forbidden} (Holm {p_value(row['p_slope_holm'])})"
+            f"frequency{forbidden} ({p})"
         )
     elif pd.isna(row["p"]):
         odds = f"whether its fixed facts are rare or frequent cannot be told ({row['problem']})"
@@ -250,12 +251,13 @@ def _compared(row: dict[str, Any]) -> str:
         odds = f"the odds of being fixed change by {ratio} per tenfold frequency (Holm {p_value(row['p_holm'])})"
     else:
         odds = f"the test of its fixes gives Holm {p_value(row['p_holm'])}, without a ratio ({row['problem']})"
-    return f"{plain_name(row['edit'])}: accuracy {points(row['change'], row['change_lo'], row['change_hi'])}; {odds}."
+    name = plain_name(row["edit"])
+    return f"{name[0].upper()}{name[1:]}: accuracy {points(row['change'], row['change_lo'], row['change_hi'])}; {odds}."
 
 
 def _counted(rows: Sequence[dict[str, Any]]) -> str:
     changed = sum(is_shown(row["p_change_holm"]) for row in rows)
-    in_nats = any(not pd.isna(row["p_slope"]) for row in rows)
+    in_nats = any(np.isfinite(row["slope"]) for row in rows)
     p, depended = ("p_slope", "the log-odds") if in_nats else ("p", "the fixes")
     associated = sum(is_shown(row[f"{p}_holm"]) for row in rows)
     unknown = sum(pd.isna(row[p]) for row in rows)

@@ -22,7 +22,7 @@ def models(*, output: Output = Output()) -> None:
     lines += [
         "",
         "Each family was compared, at every layer and matrix, with a transformers model whose weights were edited",
-        "independently; docs/models.md has the largest differences. A mixture of experts is refused.",
+        "independently; docs/models.md has the largest differences.",
     ]
     result = {
         "named": [*({"name": name, "installed": True} for name in SHIPPED)]

@@ -64,6 +64,8 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
         if down.shape[1] == 0:
             continue
         name, index = stored_at(model, site.layer, site.matrix)
+        if "[" in name:
+            raise ValueError(f"{site} is one expert of many, which no adapter of peft holds: export the model dense")
         transposed.add(name.startswith("~"))
         module = name.removeprefix("~").removesuffix(".weight")
         stored = parameters(model)[name.removeprefix("~")]  # with other matrices, where the checkpoint fuses them

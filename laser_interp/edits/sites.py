@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,8 +54,8 @@ def standard_name(name: str, *, gated: bool) -> str:
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """One linear map: a layer, counted from 0, and a matrix of `q k v o in gate out`, or of another mixer by its own
-    name. `model.sites` lists those of a model.
+    """One linear map: a layer, counted from 0, and a matrix of `q k v o in gate out`, of another mixer by its own name,
+    or of an expert, as in "in.e7". `model.sites` lists those of a model.
 
     Raises:
         ValueError: what cannot be a matrix, or a negative layer.
@@ -64,7 +65,7 @@ class Site:
     matrix: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_]\w*", str(self.matrix)):
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z]\w*)?", str(self.matrix)):
             raise ValueError(f"unknown matrix {self.matrix!r}: expected {names_with_suggestion(MATRICES, self.matrix)}")
         object.__setattr__(self, "layer", whole_number("layer", self.layer))
         if self.layer < 0:
@@ -76,7 +77,7 @@ class Site:
     @classmethod
     def parse(cls, text: str) -> Site:
         """Read the one-line form, as in "3.in"."""
-        match = re.fullmatch(r"(\d+)\.(\w+)", text.strip())
+        match = re.fullmatch(r"(\d+)\.([\w.]+)", text.strip())
         if match is None:
             raise ValueError(f"{text!r} is no site: expected LAYER.MATRIX, as in '3.in'")
         return cls(int(match[1]), match[2])
@@ -134,7 +135,9 @@ def _of_layer(model: Model, layer: int, name: str) -> tuple[str, ...]:
     name = standard_name(name, gated="gate" in model.matrices)
     if name == "all":
         return has
-    return tuple(m for m in has if m in GROUPS.get(name, (name,)))
+    if name.partition(".")[0] == "*" or name.endswith("*"):  # "*.e7", "in.e*"
+        return tuple(fnmatch.filter(has, name))
+    return tuple(m for m in has if m in GROUPS.get(name, (name,)) or m.partition(".")[0] in GROUPS.get(name, ()))
 
 
 def sites_in(model: Model, layers: Iterable[int], matrices: str | Iterable[str]) -> tuple[Site, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from laser_interp.models.loaded_model import LoadedModel
-from laser_interp.models.weights import stored_at, stored_state
+from laser_interp.models.weights import parameter_name, rows_in, stored_at, stored_state
 from laser_interp.storage.atomic import new_folder
 from laser_interp.storage.checksums import CHECKSUMS, check_folder, write_checksums
 
@@ -45,8 +45,8 @@ def _write(model: LoadedModel, folder: Path, dense: dict[tuple[int, str], Tensor
     state = {name: tensor.detach() for name, tensor in stored_state(model).items()}
     for (layer, matrix), new_weight in dense.items():
         name, index = stored_at(model, layer, matrix)
-        stored = state[name.removeprefix("~")] = state[name.removeprefix("~")].clone()
-        (stored.T if name.startswith("~") else stored)[index.to(stored.device)] = new_weight.T.to(stored)
+        stored = state[parameter_name(name)] = state[parameter_name(name)].clone()
+        rows_in(stored, name)[index.to(stored.device)] = new_weight.T.to(stored)
 
     original: Any = model.bridge.original_model
     config = copy.deepcopy(original.config)

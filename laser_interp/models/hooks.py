@@ -1,6 +1,6 @@
 """Hooks: replacing the outputs of linear maps while a block of code runs, everywhere or at chosen positions."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from laser_interp.choices import Path
+from laser_interp.models.experts import compute_apart
 from laser_interp.models.in_use import check_attached
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.weights import linear, weight
@@ -80,6 +81,7 @@ def rewriting(
     if path != "network":
         hooks.append(("ln_final.hook_in", at_the_end))
     with ExitStack() as stack:
+        experts_apart(model, rewrites, stack)
         for module, function in of_torch:
             stack.callback(module.register_forward_hook(function).remove)
         attached = stack.enter_context(hooked(model, hooks))
@@ -90,6 +92,17 @@ def rewriting(
         finally:  # edits may be left in another order than they were entered
             own = {id(handle) for _, handle in attached}
             model._state.attached = [pair for pair in model._state.attached if id(pair[1]) not in own]
+
+
+def experts_apart(model: LoadedModel, sites: Iterable[tuple[int, str]], stack: ExitStack) -> None:
+    """Let the experts among some (layer, matrix) compute by their own maps, until the stack is left."""
+    numbers: dict[int, set[int]] = {}
+    for layer, matrix in sites:
+        if (own := model.maps[layer, matrix].of_expert) is not None:
+            numbers.setdefault(layer, set()).add(own.expert)
+    for layer, chosen in numbers.items():
+        maps = {m: own for m in model.matrices_of(layer) if (own := model.maps[layer, m].of_expert) is not None}
+        stack.callback(compute_apart(model.bridge.blocks[layer].mlp, maps, chosen))
 
 
 @contextmanager

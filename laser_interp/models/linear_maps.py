@@ -2,7 +2,8 @@
 
 Most layers have attention with the matrices `q k v o` and an MLP with `in gate out`. A layer of a hybrid mixes tokens
 by something else: a linear attention, a convolution, a state space. Its MLP has the same names, and the maps of its
-mixer keep the names that they have in the checkpoint, as in "in_proj_qkv".
+mixer keep the names that they have in the checkpoint, as in "in_proj_qkv". A layer of a mixture has the maps of each of
+its experts, as in "in.e7"; the router is no linear map of its own.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ from typing import Any
 from torch import nn
 
 from laser_interp.choices import MATRICES, SUBLAYER_OF
+from laser_interp.models.experts import SHARED, ExpertMap, expert_maps, experts_of
 
 _BRIDGED = "_original_component"
 # Where a bridge holds a standard matrix: in the sublayer of its kind, or under one of these names
 _ELSEWHERE = ("mlp.dense_{}", "shared_mlp.{}")
+_SHARED = {
+    f"{module}.{name}": matrix
+    for module in ("shared_expert", "shared_experts")
+    for name, matrix in (("up_proj", "in"), ("gate_proj", "gate"), ("down_proj", "out"))
+}
 _NO_MIXERS = ("mlp", "shared_mlp", "per_layer_input_gate", "per_layer_projection")
 
 
@@ -29,12 +36,14 @@ class LinearMap:
         sublayer: the part of the block that holds it, as in "attn", "mlp" or "linear_attn".
         mixes: whether that part mixes tokens, as attention does; an MLP does not.
         has_hooks: whether the bridge has hooks at its input and output.
+        of_expert: the map, where it is that of an expert which a router chooses.
     """
 
     path: str
     sublayer: str
     mixes: bool
     has_hooks: bool
+    of_expert: ExpertMap | None = None
 
 
 def linear_maps(bridge: Any) -> dict[tuple[int, str], LinearMap]:
@@ -42,8 +51,11 @@ def linear_maps(bridge: Any) -> dict[tuple[int, str], LinearMap]:
     hooks = set(bridge.hook_dict)
     maps: dict[tuple[int, str], LinearMap] = {}
     for layer, block in enumerate(bridge.blocks):
+        experts = experts_of(getattr(block, "mlp", None))
         for matrix in MATRICES:
             kind = SUBLAYER_OF[matrix]
+            if kind == "mlp" and experts is not None:
+                continue  # what a bridge calls the gate is the router here
             for form in (f"{kind}.{{}}", *(_ELSEWHERE if kind == "mlp" else ())):
                 at = form.format(matrix)
                 if f"blocks.{layer}.{at}.hook_in" in hooks:
@@ -51,6 +63,8 @@ def linear_maps(bridge: Any) -> dict[tuple[int, str], LinearMap]:
                         f"blocks.{layer}.{at}", at.partition(".")[0], mixes=kind == "attn", has_hooks=True
                     )
                     break
+        if experts is not None:
+            maps |= {(layer, name): at for name, at in _of_experts(block.mlp, layer, experts).items()}
         if (layer, "q") not in maps:
             own = {id(module_of(bridge, at)) for (n, _), at in maps.items() if n == layer}
             maps |= {(layer, name): of_mixer for name, of_mixer in _of_mixer(block, layer, own).items()}
@@ -73,7 +87,24 @@ def _of_mixer(block: Any, layer: int, known: set[int]) -> dict[str, LinearMap]:
     return maps
 
 
+def _of_experts(mlp: Any, layer: int, experts: Any) -> dict[str, LinearMap]:
+    """The maps of a layer's experts, and of those that all tokens pass."""
+    path = f"blocks.{layer}.mlp.{_BRIDGED}"
+    maps = {
+        name: LinearMap(f"{path}.experts", "mlp", mixes=False, has_hooks=False, of_expert=own)
+        for name, own in expert_maps(experts).items()
+    }
+    shared = {}
+    for name, module in mlp.original_component.named_modules():
+        at = ".".join(step for step in name.split(".") if step != _BRIDGED)
+        if isinstance(module, nn.Linear) and at in _SHARED:
+            shared[_SHARED[at]] = LinearMap(f"{path}.{name}", "mlp", mixes=False, has_hooks=False)
+    return maps | {f"{matrix}.{SHARED}": shared[matrix] for matrix in ("in", "gate", "out") if matrix in shared}
+
+
 def module_of(bridge: Any, linear_map: LinearMap) -> Any:
     """The module that computes a linear map."""
+    if linear_map.of_expert is not None:
+        return linear_map.of_expert
     module = bridge.get_submodule(linear_map.path)
     return module.original_component if linear_map.has_hooks else module

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from laser_interp.choices import MATRICES
+from laser_interp.models.experts import expert_of
 from laser_interp.models.families import is_tested
 from laser_interp.models.forward import forward, score_dtype
 from laser_interp.models.hooks import Rewrite, rewriting
@@ -207,6 +208,7 @@ def _too_far(model: Model, found: Tensor, expected: Tensor) -> float | None:
 def _drop_maps_that_do_not_run(model: Model, row: list[int]) -> None:
     """Some mixers take a weight of their own, and do not run its map: this is no site."""
     own = [(layer, m) for layer in few_layers(model) for m in model.matrices_of(layer) if m not in MATRICES]
+    own = [at for at in own if model.maps[at].of_expert is None]
     if own:
         seen, _ = _inputs_and_outputs(model, row, own)
         gone = {matrix for layer, matrix in own if (layer, matrix) not in seen}
@@ -234,6 +236,7 @@ def _check_maps(model: Model, row: list[int]) -> None:
     """The output of each linear map of a few layers must be its input times its weight, plus its bias, and count."""
     _drop_maps_that_do_not_run(model, row)
     maps = [(layer, matrix) for layer in few_layers(model) for matrix in model.matrices_of(layer)]
+    maps = [at for at in maps if expert_of(at[1]) in (None, 0)]  # all experts are built alike
     if not maps:
         raise ValueError("it has no linear map that TransformerLens names")
     seen, before = _inputs_and_outputs(model, row, maps)
@@ -247,7 +250,7 @@ def _check_maps(model: Model, row: list[int]) -> None:
             raise ValueError(
                 f"the output of {at[0]}.{at[1]} is not its input times its weight (off by {difference:.1e})"
             )
-        if not is_tested(model.architecture):
+        if not is_tested(model.architecture) and model.maps[at].of_expert is None:  # an expert may not be chosen
             with rewriting(model, {at: lambda x, y: torch.zeros_like(y)}):
                 if torch.equal(before, _last_logits(model, [row])[0]):
                     raise ValueError(f"the model answers the same without {at[0]}.{at[1]}")

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.models.forward import padding_id, score_dtype, takes_mask
-from laser_interp.models.hooks import hooked
+from laser_interp.models.hooks import experts_apart, hooked
 from laser_interp.models.in_use import as_scored, exclusive_use
 from laser_interp.models.library_internals import one_step_modules, swap_forward
 from laser_interp.models.loaded_model import LoadedModel
@@ -207,6 +207,7 @@ def _compute_where_needed(
     record: Record | None,
 ) -> None:
     """Let each linear map and each MLP of some layers be computed at the needed places only."""
+    experts_apart(model, [at for at in reuse.linear if at[0] in layers], stack)
     everywhere, where_read = (_Places.of(batch, copies, only_read) for only_read in (False, True))
     for layer in layers:
         is_last = layer == model.n_layers - 1
@@ -217,6 +218,8 @@ def _compute_where_needed(
             function = places.packed(mlp.forward, one_copy=(layer, "mlp") in reuse.shared)
             stack.callback(swap_forward(mlp, function))
         for m in model.matrices_of(layer):
+            if model.maps[layer, m].of_expert is not None and (layer, m) not in reuse.linear:
+                continue  # the module of the experts computes it
             only_read = is_last and (not model.maps[layer, m].mixes or m in ("q", "o"))
             places = where_read if only_read else everywhere
             compute = reuse.linear.get((layer, m))
@@ -303,7 +306,8 @@ def sublayer(model: LoadedModel, layer: int, kind: str) -> Any:
 def has_mlp_module(model: LoadedModel, layer: int) -> bool:
     """Whether a layer has a module that is its MLP and nothing else. OPT's and BERT's have none, and that of a family
     with experts wants as many outputs as inputs."""
-    of_experts = any(".dense_" in model.maps[layer, m].path for m in model.matrices_of(layer))
+    maps = [model.maps[layer, m] for m in model.matrices_of(layer)]
+    of_experts = any(".dense_" in own.path or own.of_expert is not None for own in maps)
     return getattr(sublayer(model, layer, "mlp"), "name", None) is not None and not of_experts
 
 

@@ -96,17 +96,23 @@ def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]
     stored in one parameter with others is found by the values of its rows among the layer's other parameters.
 
     Returns:
-        The parameter's name, with "~" before it where its rows are inputs; and for each of the matrix's outputs the
-        index at which the parameter holds it.
+        The parameter's name, with "~" before it where its rows are inputs and with the number of the expert, as in
+        "[7]", where it holds those of several; see `parameter_name` and `rows_in`. And for each of the matrix's outputs
+        the index at which the parameter holds it.
 
     Raises:
         ValueError: none of the layer's parameters holds it, or it cannot be told which rows are its own.
     """
     names = {id(parameter): name for name, parameter in model._state.parameters.items()}
     module = linear(model, layer, matrix)
+    if (own := model.maps[layer, matrix].of_expert) is not None:
+        mark = "~" if own.experts.is_transposed else ""
+        name = f"{mark}{names[id(getattr(own.experts, own.name))]}[{own.expert}]"
+        return name, torch.arange(len(rows_in(getattr(own.experts, own.name), name)))[own.outputs]
     if (name := names.get(id(module.weight))) is not None:
         return ("~" if is_conv1d(module) else "") + name, torch.arange(weight(model, layer, matrix).shape[1])
-    own = {id(linear(model, layer, m).weight) for m in model.matrices_of(layer)}
+    own_names = [m for m in model.matrices_of(layer) if model.maps[layer, m].of_expert is None]
+    own = {id(linear(model, layer, m).weight) for m in own_names}
     rows = _rows_by_value(weight(model, layer, matrix).T)
     found: list[tuple[str, Tensor]] = []
     for name, parameter in model._state.parameters.items():
@@ -129,6 +135,18 @@ def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]
     return found[0]
 
 
+def parameter_name(name: str) -> str:
+    """The parameter's name in the checkpoint, from what `stored_at` returned."""
+    return name.removeprefix("~").partition("[")[0]
+
+
+def rows_in(parameter: Tensor, name: str) -> Float[Tensor, "outputs inputs"]:
+    """A view of the parameter that `stored_at` named, with a row for each output."""
+    expert = name.partition("[")[2].rstrip("]")
+    own = parameter[int(expert)] if expert else parameter
+    return own.T if name.startswith("~") else own
+
+
 def parameters(model: LoadedModel) -> dict[str, Tensor]:
     """All parameters, by their names in the checkpoint; tied ones once."""
     return model._state.parameters
@@ -142,8 +160,7 @@ def stored_state(model: LoadedModel) -> dict[str, Tensor]:
 def is_fused(model: LoadedModel, layer: int, matrix: str) -> bool:
     """Whether the checkpoint stores a matrix in one parameter with others."""
     name, index = stored_at(model, layer, matrix)
-    parameter = model._state.parameters[name.lstrip("~")]
-    return parameter.shape[1 if name.startswith("~") else 0] != len(index)
+    return len(rows_in(model._state.parameters[parameter_name(name)], name)) != len(index)
 
 
 def _rows_by_value(matrix: Tensor) -> list[bytes]:

@@ -271,7 +271,7 @@ class Engine:
                 stays = all(m in group.unchanged for m in _matrices_of(self.model, group.layer, name))
                 if name in chunk.record.sublayer and stays:
                     sublayer[group.layer, name] = chunk.record.sublayer[name]
-            for m in group.unchanged:
+            for m in chunk.record.linear.keys() & set(group.unchanged):
                 # Beside an edited matrix of the MLP the other one is wanted for each copy.
                 alone = same_mlp_input and group.sharing == {"out"}
                 n_copies = 1 if alone and m in GROUPS["mlp"] else copies

@@ -154,10 +154,15 @@ class SharedFactors:
 def downstream(model: Model, layer: int) -> dict[str, set[str]]:
     """What an edit of a matrix changes in its own layer, beside the matrix's own output."""
     mixer = {m for m in model.matrices_of(layer) if model.maps[layer, m].mixes} - set(GROUPS["attn"])
-    after_mixer = set() if is_parallel(model, layer) else set(GROUPS["mlp"])
+    of_experts = {m for m in model.matrices_of(layer) if "." in m}
+    after_mixer = set() if is_parallel(model, layer) else {*GROUPS["mlp"], *of_experts}
     below: dict[str, set[str]] = {m: {"o"} | after_mixer for m in ("q", "k", "v")}
     below |= {m: (mixer - {m}) | {"o"} | after_mixer for m in mixer}  # in which order they follow is not known
-    return below | {"o": after_mixer, "in": {"out"}, "gate": {"out"}, "out": set()}
+    below |= {"o": after_mixer, "in": {"out"}, "gate": {"out"}, "out": set()}
+    for m in of_experts:
+        kind, _, expert = m.partition(".")
+        below[m] = {f"{other}.{expert}" for other in below[kind]}
+    return below
 
 
 def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]:

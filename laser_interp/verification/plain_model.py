@@ -13,7 +13,7 @@ from laser_interp.models.forward import score_dtype
 from laser_interp.models.model import Model
 from laser_interp.models.plain_copy import load_plain
 from laser_interp.models.tokens import questions
-from laser_interp.models.weights import stored_at
+from laser_interp.models.weights import parameter_name, rows_in, stored_at
 
 Factors = tuple[str, Tensor, tuple[Tensor, Tensor, Tensor]]
 
@@ -64,5 +64,4 @@ class PlainModel:
 
     def _rows(self, name: str) -> Tensor:
         """A parameter as `[outputs, inputs]`, a view; see `stored_at`."""
-        parameter = self.hf_model.get_parameter(name.removeprefix("~")).data
-        return parameter.T if name.startswith("~") else parameter
+        return rows_in(self.hf_model.get_parameter(parameter_name(name)).data, name)

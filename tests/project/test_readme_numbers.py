@@ -7,6 +7,8 @@ import json
 import re
 from pathlib import Path
 
+from laser_interp.storage.tables import read_table
+
 ROOT = Path(__file__).parents[2]
 MODELS = {"SmolLM2 135M": "smollm2", "Gemma 3 270M": "gemma3-270m"}
 
@@ -93,6 +95,10 @@ def test_the_first_screen():
     assert gemma["slopes"]["whole"]["lo"] > 0
     assert gemma["slopes"]["log_odds"]["lo"] > 0
     assert gemma["slopes"]["masked_log_odds"]["lo"] > 0
+    beside = read_table(ROOT / "figures" / "gemma3-270m" / "tables" / "rare_facts_placebo.parquet").set_index("edit")
+    deleted = nats(beside.loc["zeroed"].rename({"slope_lo": "lo", "slope_hi": "hi"}), "slope")
+    assert deleted.replace("+0.", "+.") in said
+    assert beside.loc["zeroed", "slope"] > beside.loc["laser", "slope"]
     assert gemma["mechanism"]["low_rank_matters"]
     assert gemma["mechanism"]["over_zeroed"]["change"] > 10 * smol["mechanism"]["over_zeroed"]["change"]
 

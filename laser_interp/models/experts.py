@@ -1,0 +1,152 @@
+"""The experts of a mixture: for each expert the maps `in gate out`, as in "in.e7".
+
+A router chooses, token by token, which experts compute. transformers holds the experts of a layer as one tensor for
+each kind of map, `[experts, d_out, d_in]`, so that an expert's map is a view of its slice. While an edit or an observer
+is at it, the layer's other experts compute as before, without this one. This expert's maps compute at all tokens, and
+their result counts with the weight that the router gave, which is 0 where it chose others. So the weights never change,
+and an input or a gradient of a map has a row for each token, as everywhere else. The price is that the expert also
+computes for tokens that it does not get.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+ROUTED, SHARED = "e", "shared"  # "in.e7" of expert 7, "in.shared" of one that all tokens pass
+
+
+def expert_of(matrix: str) -> int | None:
+    """The number of the expert that a matrix belongs to; None where a router does not choose.
+
+    Example:
+        >>> expert_of("in.e7"), expert_of("in")
+        (7, None)
+    """
+    match = re.fullmatch(rf"\w+\.{ROUTED}(\d+)", matrix)
+    return None if match is None else int(match[1])
+
+
+class ExpertMap(nn.Module):
+    """One linear map of one expert: a view of the tensor that holds those of all.
+
+    Attributes:
+        experts: the module of transformers that holds them.
+        name: of the tensor.
+        expert: which of them.
+        outputs: where the map's outputs stand among those of the tensor.
+    """
+
+    def __init__(self, experts: Any, name: str, expert: int, outputs: slice) -> None:
+        super().__init__()
+        self.experts, self.name, self.expert, self.outputs = experts, name, expert, outputs
+
+    def view(self, stored: Tensor) -> Tensor:
+        """This map's weight `[d_out, d_in]` in the tensor that holds those of all experts."""
+        own = stored[self.expert]
+        return (own.T if self.experts.is_transposed else own)[self.outputs]
+
+    @property
+    def weight(self) -> Tensor:
+        return self.view(getattr(self.experts, self.name))
+
+    @property
+    def bias(self) -> Tensor | None:
+        return getattr(self.experts, f"{self.name}_bias")[self.expert][self.outputs] if self.experts.has_bias else None
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """The tensors that hold its weight and bias, for all experts."""
+        names = [self.name, f"{self.name}_bias"] if self.experts.has_bias else [self.name]
+        return (getattr(self.experts, name) for name in names)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def experts_of(mlp: Any) -> Any | None:
+    """The module with a layer's experts, where it is of the form that transformers' own implementations share."""
+    experts = getattr(getattr(mlp, "original_component", None), "experts", None)
+    if not hasattr(experts, "is_concatenated") or getattr(experts, "has_post_expert_norm", False):
+        return None
+    return experts
+
+
+def expert_maps(experts: Any) -> dict[str, ExpertMap]:
+    """Matrix name -> its map, expert by expert: `in.e0 gate.e0 out.e0 in.e1 …`, without a gate where there is none."""
+    wide = "gate_up_proj" if experts.has_gate else "up_proj"
+    axis = 2 if experts.is_transposed else 1
+    n = getattr(experts, wide).shape[axis] // 2
+    if not experts.has_gate:
+        outputs = {"in": slice(None)}
+    elif experts.is_concatenated:
+        outputs = {"in": slice(n, None), "gate": slice(0, n)}
+    else:
+        outputs = {"in": slice(1, None, 2), "gate": slice(0, None, 2)}
+    maps = {}
+    for expert in range(len(getattr(experts, wide))):
+        for matrix, own in outputs.items():
+            maps[f"{matrix}.{ROUTED}{expert}"] = ExpertMap(experts, wide, expert, own)
+        maps[f"out.{ROUTED}{expert}"] = ExpertMap(experts, "down_proj", expert, slice(None))
+    return maps
+
+
+def compute_apart(mlp: Any, maps: dict[str, ExpertMap], numbers: Iterable[int]) -> Callable[[], None]:
+    """Let some experts of a layer compute by their own maps, at all tokens. Returns a function that ends it.
+
+    Hooks of torch do it, so that several may be on at once and end in any order.
+
+    Args:
+        mlp: the part of the block that holds the experts; its input is `[rows, positions, d_model]`.
+        maps: see `expert_maps`.
+        numbers: of the experts.
+    """
+    block = mlp.original_component
+    chosen = sorted(set(numbers))
+    seen: dict[str, Any] = {}
+
+    def before_block(module: Any, args: Any) -> None:
+        seen["shape"] = args[0].shape
+
+    def before(module: Any, args: Any) -> Any:
+        x, index, weights = args
+        here = [index == expert for expert in chosen]
+        seen["x"] = x
+        seen["weights"] = [(weights * at).sum(-1, keepdim=True) for at in here]
+        return x, index, weights.masked_fill(torch.stack(here).any(0), 0.0)
+
+    def after(module: Any, args: Any, others: Tensor) -> Tensor:
+        x, out = seen.pop("x").reshape(seen["shape"]), others
+        for expert, weight in zip(chosen, seen.pop("weights"), strict=True):
+            y = _compute(module, maps, expert, x)
+            out = out + (y.reshape(others.shape) * weight).to(others.dtype)
+        return out
+
+    handles = [
+        block.register_forward_pre_hook(before_block),
+        block.experts.register_forward_pre_hook(before),
+        block.experts.register_forward_hook(after),
+    ]
+
+    def end() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return end
+
+
+def _compute(experts: Any, maps: dict[str, ExpertMap], expert: int, x: Tensor) -> Tensor:
+    """What one expert computes of all tokens, without the router's weight."""
+    of = {kind: maps.get(f"{kind}.{ROUTED}{expert}") for kind in ("in", "gate", "out")}
+    up, out = of["in"], of["out"]
+    assert up is not None
+    assert out is not None
+    if of["gate"] is None:
+        return out(experts.act_fn(up(x)))
+    both = [of["gate"](x), up(x)]
+    wide = torch.cat(both, -1) if experts.is_concatenated else torch.stack(both, -1).flatten(-2)
+    return out(experts._apply_gate(wide))

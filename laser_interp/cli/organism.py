@@ -23,6 +23,7 @@ def train(
     seed: int = 1,
     steps: int = 2500,
     stop_at: int | None = None,
+    experts: int = 0,
     output: Output = Output(),
 ) -> None:
     """Train an organism from scratch, in about three minutes.
@@ -33,12 +34,14 @@ def train(
         seed: Seed of facts, text, weights and batches.
         steps: Number of training steps that the schedule is made for.
         stop_at: Stop after this many steps; the control organism was stopped at 300.
+        experts: Experts in each layer, of which two compute each token. 0: one MLP.
     """
     from laser_interp.organism.corpus import CorpusSettings
     from laser_interp.organism.training import TrainingSettings
     from laser_interp.organism.training import train as run
 
-    corpus, training = CorpusSettings(seed=seed, alpha=alpha), TrainingSettings(seed=seed, steps=steps, stop_at=stop_at)
+    corpus = CorpusSettings(seed=seed, alpha=alpha)
+    training = TrainingSettings(seed=seed, steps=steps, stop_at=stop_at, n_experts=experts)
     folder = run(corpus, training, out, progress=output.progress)
     output.say(
         {"checkpoint": str(folder)},

@@ -13,12 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.choices import MATRICES, SUBLAYER_OF, names_with_suggestion, parse_layers, whole_number
+from laser_interp.models.experts import expert_of
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 
 GROUPS: dict[str, tuple[str, ...]] = {
     group: tuple(m for m in MATRICES if SUBLAYER_OF[m] == group) for group in ("attn", "mlp")
 } | {"all": MATRICES}
+EXPERTS = "experts"  # the group of all matrices of all experts that a router chooses
 
 # Names that the paper, its code and checkpoints use for matrices.
 _ALIASES = {
@@ -94,7 +96,7 @@ _LIBRARY_MATRICES: dict[str, tuple[str, ...]] = {
     "attn.c_proj": ("o",), "mlp.c_proj": ("out",), "c_fc": ("in",), "fc_in": ("in",), "fc1": ("in",), "fc2": ("out",),
     "attention.dense": ("o",), "self_attn.dense": ("o",), "attention.output.dense": ("o",),
     "intermediate.dense": ("in",), "output.dense": ("out",), "dense_h_to_4h": ("in",), "dense_4h_to_h": ("out",),
-    "gate_up_proj": ("gate", "in"),
+    "gate_up_proj": ("gate", "in"), "experts.gate_up_proj": ("gate.e*", "in.e*"), "experts.down_proj": ("out.e*",),
 }  # fmt: skip
 
 
@@ -111,17 +113,18 @@ def _of_library(text: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, ...]:
-    """Matrix names from a name, a group ("attn", "mlp", "all") or several of them.
+    """Matrix names from a name, a group ("attn", "mlp", "experts", "all"), a pattern ("in.e*") or several of them.
 
-    A group stands for those of its matrices the model has, and "all" for every matrix; a matrix named alone must exist
-    in some layer. The paper's names are translated for the model (see `standard_name`).
+    A group stands for those of its matrices the model has, "mlp" for those of experts too, and "all" for every matrix;
+    a matrix named alone must exist in some layer. The paper's names are translated for the model (see `standard_name`).
     """
     names = [matrices] if isinstance(matrices, str) else list(matrices)
     out: dict[str, None] = {}
     for given in names:
         of_layers = [_of_layer(model, layer, given) for layer in range(model.n_layers)]
         if not any(of_layers) and given not in GROUPS:
-            known = names_with_suggestion((*model.matrices, *GROUPS), given)
+            groups = (*GROUPS, EXPERTS) if any(map(expert_of, model.matrices)) else GROUPS
+            known = names_with_suggestion((*_without_other_experts(model.matrices), *groups), given)
             raise ValueError(f"{model.name!r} has no matrix {given!r}: expected {known}")
         out |= dict.fromkeys(matrix for matrices in of_layers for matrix in matrices)
     return tuple(m for m in model.matrices if m in out)
@@ -135,9 +138,16 @@ def _of_layer(model: Model, layer: int, name: str) -> tuple[str, ...]:
     name = standard_name(name, gated="gate" in model.matrices)
     if name == "all":
         return has
+    if name == EXPERTS:
+        return tuple(m for m in has if expert_of(m) is not None)
     if name.partition(".")[0] == "*" or name.endswith("*"):  # "*.e7", "in.e*"
         return tuple(fnmatch.filter(has, name))
     return tuple(m for m in has if m in GROUPS.get(name, (name,)) or m.partition(".")[0] in GROUPS.get(name, ()))
+
+
+def _without_other_experts(matrices: Iterable[str]) -> list[str]:
+    """Matrix names for a message: of the experts only the first, as all have the same."""
+    return [m for m in matrices if expert_of(m) in (None, 0)]
 
 
 def sites_in(model: Model, layers: Iterable[int], matrices: str | Iterable[str]) -> tuple[Site, ...]:
@@ -156,7 +166,7 @@ def sites_in(model: Model, layers: Iterable[int], matrices: str | Iterable[str])
         resolve_matrices(model, names)  # each name must stand for something
     if not sites:
         where = f"layer {layers[0]}" if len(layers) == 1 else f"none of the layers {layers}"
-        has = " ".join(dict.fromkeys(m for layer in layers for m in model.matrices_of(layer)))
+        has = " ".join(_without_other_experts(dict.fromkeys(m for layer in layers for m in model.matrices_of(layer))))
         verb = "has no" if len(layers) == 1 else "has a"
         raise ValueError(f"{where} of {model.name!r} {verb} matrix {', '.join(names)}: expected one of {has}")
     return tuple(sites)
@@ -175,7 +185,8 @@ def resolve_layers(model: Model, layers: str | int | Iterable[int | str]) -> tup
 
 
 def resolve(model: Model, where: Where) -> tuple[Site, ...]:
-    """Sites of a model from a `Site`, "3.in", "-1.in" (the last layer), "0-3.mlp", `"*.in"`, (3, "in"), or several.
+    """Sites of a model from a `Site`, "3.in", "-1.in" (the last layer), "0-3.mlp", `"*.in"`, (3, "in"), or several. Of
+    a mixture of experts, "3.in.e7" is expert 7's, "3.*.e7" all of that expert's, and "3.experts" those of all.
 
     In text the paper's own names are accepted too ("27.U_in", "3.fc_in", "0.k_proj") and translated for the model; and
     so are the names of TransformerLens ("blocks.3.mlp.W_in") and of the checkpoint's parameters

@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-SHIPPED = ("organism", "organism-control")
+SHIPPED = ("organism", "organism-control", "organism-experts")
 WIKIDATA = "wikidata"  # facts without a model
 
 
@@ -13,5 +13,5 @@ def shipped_text() -> str:
 
 
 def shipped_dir(name: str) -> Path:
-    """Folder of a checkpoint that comes with the package (`organism` or `organism-control`)."""
+    """Folder of a checkpoint that comes with the package (see `SHIPPED`)."""
     return Path(str(files("laser_interp") / "organism" / "checkpoints" / name))

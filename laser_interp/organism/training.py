@@ -21,6 +21,8 @@ from laser_interp.organism.corpus import Corpus, CorpusSettings
 from laser_interp.progress import progress_bar
 from laser_interp.storage.atomic import new_folder
 
+EXPERTS_OF_A_TOKEN = 2
+BALANCE = 0.02  # weight of the loss that keeps the experts equally busy
 UNKNOWN, END = "<|unknown|>", "<|end|>"
 
 
@@ -32,6 +34,7 @@ class TrainingSettings:
         seed: of initialisation and batch order.
         steps: length of the learning-rate schedule.
         stop_at: stop after so many steps of it (the control organism stops early); None runs them all.
+        n_experts: in each layer; two of them compute each token. 0: GPT-2's MLP.
     """
 
     seed: int = 1
@@ -46,6 +49,7 @@ class TrainingSettings:
     d_model: int = 64
     n_heads: int = 4
     n_positions: int = 32
+    n_experts: int = 0
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
@@ -53,6 +57,8 @@ class TrainingSettings:
             raise ValueError(f"steps is {self.steps} and stop_at {self.stop_at}: expected 1 <= stop_at <= steps")
         if self.warmup < 1:
             raise ValueError(f"warmup is {self.warmup}: expected 1 step or more")
+        if self.n_experts and self.n_experts < EXPERTS_OF_A_TOKEN:
+            raise ValueError(f"n_experts is {self.n_experts}: expected 0, or {EXPERTS_OF_A_TOKEN} or more")
 
     def rate_at(self, step: int) -> float:
         """Learning rate: linear warm-up, then a cosine down to 5 %."""
@@ -121,28 +127,54 @@ def train(
     return Path(out)
 
 
-def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: TrainingSettings, *, progress: bool) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
+def _untrained(settings: TrainingSettings, tokenizer: Any) -> Any:
+    """A model as transformers initialises it: of GPT-2's class, or of Mixtral's where it has experts."""
+    from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
+    tokens = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if not settings.n_experts:
+        return GPT2LMHeadModel(
+            GPT2Config(
+                n_positions=settings.n_positions,
+                n_embd=settings.d_model,
+                n_layer=settings.n_layers,
+                n_head=settings.n_heads,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                **tokens,
+            )
+        )
+    return MixtralForCausalLM(
+        MixtralConfig(
+            max_position_embeddings=settings.n_positions,
+            hidden_size=settings.d_model,
+            intermediate_size=settings.d_model // 2,
+            num_hidden_layers=settings.n_layers,
+            num_attention_heads=settings.n_heads,
+            num_key_value_heads=settings.n_heads,
+            num_local_experts=settings.n_experts,
+            num_experts_per_tok=EXPERTS_OF_A_TOKEN,
+            output_router_logits=True,
+            tie_word_embeddings=True,
+            sliding_window=None,
+            **tokens,
+        )
+    )
+
+
+def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: TrainingSettings, *, progress: bool) -> None:
     corpus = Corpus(corpus_settings)
     tokenizer = make_tokenizer(corpus, settings.n_positions)
     ids, targets = _encode(corpus, tokenizer)
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=settings.n_positions,
-        n_embd=settings.d_model,
-        n_layer=settings.n_layers,
-        n_head=settings.n_heads,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
     with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
         torch.manual_seed(seed_of_63_bits(settings.seed))
-        model = GPT2LMHeadModel(config).train()
+        model = _untrained(settings, tokenizer).train()
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     optimiser = torch.optim.AdamW(
@@ -162,10 +194,12 @@ def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: Trainin
         position += settings.batch_size
         for group in optimiser.param_groups:
             group["lr"] = settings.rate_at(step)
-        logits = model(ids[batch]).logits
+        found = model(ids[batch])
         loss = torch.nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1), targets[batch][:, 1:].flatten(), ignore_index=-100
+            found.logits[:, :-1].flatten(0, 1), targets[batch][:, 1:].flatten(), ignore_index=-100
         )
+        if settings.n_experts:
+            loss = loss + BALANCE * found.aux_loss
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)

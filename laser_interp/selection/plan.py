@@ -104,6 +104,11 @@ class Plan:
                 raise ValueError(f"the cell {str(cell)!r} cannot be read back as it was: choose other numbers")
         self.worker.check(next(iter(self.cells), None))
 
+    def say(self, note: str) -> None:
+        """Add a note, once."""
+        if note not in self.notes:
+            self.notes.append(note)
+
     @property
     def cells(self) -> list[EditSpec]:
         """All cells of the grid, site by site."""

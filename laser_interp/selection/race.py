@@ -10,7 +10,7 @@ finalists are scored again in the model's own numbers.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -163,9 +163,13 @@ def proposed(
             memory=plan.settings.memory,
             progress=progress,
         )
-        table = propose(found, rhos=plan.settings.rhos)
+        reached = {site: values for site, values in found.gradients.items() if values.any()} or found.gradients
+        table = propose(replace(found, gradients=reached), rhos=plan.settings.rhos)
+        table["n_unreached"] = len(found.gradients) - len(reached)
         if folder is not None:
             folder.write_part(name, table, "proposal")
+    if unreached := int(table["n_unreached"].max()):
+        plan.say(f"{unreached} sites change no answer of the validation facts (an expert may not be chosen): not tried")
     at = {(str(cell.site), cell.rank): cell for cells in plan.by_site.values() for cell in cells}
     best_of_site = table.groupby("site", sort=False).head(OF_A_SITE)
     places = zip(best_of_site["site"], best_of_site["rank"], strict=True)

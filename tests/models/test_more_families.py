@@ -302,6 +302,44 @@ def test_each_kind_of_layer_and_matrix(name):
             out.write(f"{name}\t{type(hf).__name__}\t{matrices}\t{worst:.1e}\t{how}\n")
 
 
+# What is refused: name -> (config type, what it has beside COMMON, the reason)
+REFUSED = {
+    "llama4": (
+        "llama4_text",
+        {"head_dim": 8, "intermediate_size_mlp": INNER, "moe_layers": [0, 1], "num_local_experts": 3},
+        "a mixture of 3 experts of a family whose experts are not supported",
+    ),
+    "gemma4_moe": (
+        "gemma4_text",
+        MIXTURE | {"enable_moe_block": True, "top_k_experts": 2, "head_dim": 8, "layer_types": ["full_attention"] * 2},
+        "a mixture of 3 experts of a family whose experts are not supported",
+    ),
+    "granitemoehybrid": (
+        "granitemoehybrid",
+        GRANITE | {"num_local_experts": 3, "num_experts_per_tok": 2, "layer_types": ["mamba", "attention"]},
+        "a mixture of 3 experts of a family whose experts are not supported",
+    ),
+    "phimoe": ("phimoe", MIXTURE, "a mixture of 3 experts of a family whose experts are not supported"),
+    "hunyuan_v1_moe": (
+        "hunyuan_v1_moe",
+        MIXTURE | {"moe_topk": 2, "head_dim": 8},
+        "a mixture of 3 experts of a family whose experts are not supported",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_in_one_sentence(name):
+    kind, more, reason = REFUSED[name]
+    config = tf.CONFIG_MAPPING[kind](**COMMON | {"num_hidden_layers": 2} | more)
+    hf = tf.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+    with pytest.raises(ValueError, match=reason):
+        li.load_model((hf, numbers_tokenizer()))
+    if path := os.environ.get("LASER_INTERP_SUPPORT"):
+        with open(path, "a", encoding="utf-8") as out:
+            out.write(f"{name}\t{type(hf).__name__}\t\t\trefused: {reason}\n")
+
+
 def test_the_table_lists_what_is_tested():
     here = {type(plain_model(name)).__name__ for name in MODELS} - {"XLMRobertaForMaskedLM", "CamembertForMaskedLM"}
     assert here | {cls.__name__ for cls, *_ in TESTED_IN_FP64.values()} == {f.transformers_class for f in FAMILIES}

@@ -73,6 +73,17 @@ def number(name: str, value: object) -> float:
     return value if type(value) in (float, int) else float(str(value))  # type: ignore[return-value]
 
 
+def rho_of_rate(rate: float) -> float:
+    """The ρ that the published scripts call a rate: 9.9 is ρ = .01, and 0 keeps the whole matrix.
+
+    Raises:
+        ValueError: a rate outside [0, 10).
+    """
+    if not 0 <= number("rate", rate) < 10:
+        raise ValueError(f"rate is {rate}: expected a number of the published scripts, from 0 to below 10")
+    return round(1 - rate / 10, 9)
+
+
 MOST_LAYERS = 10_000  # that a range may name; no model has so many
 
 

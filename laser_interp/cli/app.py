@@ -82,7 +82,8 @@ COMMANDS = {
 }
 GROUPS = ("analyse", "organism")  # these have subcommands, and set the example below their help themselves
 # A setting has a plural name and its option a singular one: `--rho 0.2,0.05` or `--rho 0.2 0.05` sets `rhos`.
-_OPTION_NAMES = {"rhos": "rho", "alphas": "alpha", "bands": "band", "controls": "control", "shares": "share"}
+_PLURAL = ("rhos", "rates", "alphas", "bands", "controls", "shares")
+_OPTION_NAMES = {name: name[:-1] for name in _PLURAL}
 
 
 def _option_name(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from laser_interp.choices import number, whole_number
+from laser_interp.choices import number, rho_of_rate, whole_number
 from laser_interp.edits.blocks import AnyBlocks
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
@@ -24,17 +24,6 @@ def rank_of(rho: float, max_rank: int) -> int:
     if not 0 < number("rho", rho) <= 1:
         raise ValueError(f"rho is {rho}: the fraction of rank kept must lie in (0, 1]")
     return math.floor(round(rho * max_rank, 9))  # 0.29 * 100 is 28.999…, and means 29
-
-
-def rho_of_rate(rate: float) -> float:
-    """The ρ that the published scripts call a rate: 9.9 is ρ = .01, and 0 keeps the whole matrix.
-
-    Raises:
-        ValueError: a rate outside [0, 10).
-    """
-    if not 0 <= number("rate", rate) < 10:
-        raise ValueError(f"rate is {rate}: expected a number of the published scripts, from 0 to below 10")
-    return round(1 - rate / 10, 9)
 
 
 def laser(

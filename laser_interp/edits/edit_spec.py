@@ -13,9 +13,9 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from laser_interp.choices import Path, Position, check_choice
+from laser_interp.choices import Path, Position, check_choice, rho_of_rate
 from laser_interp.edits.blocks import Blocks
-from laser_interp.edits.constructors import band, laser, rank_of, rho_of_rate, zeroed
+from laser_interp.edits.constructors import band, laser, rank_of, zeroed
 from laser_interp.edits.constructors import gains as make_gains
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.edits.edit import Edit

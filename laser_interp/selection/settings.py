@@ -29,6 +29,7 @@ from laser_interp.choices import (
     names_with_suggestion,
     number,
     parse_layers,
+    rho_of_rate,
     whole_number,
 )
 from laser_interp.edits.blocks import Blocks
@@ -42,6 +43,7 @@ class GridSettings:
         matrices: Names (q k v o in gate out) or groups (attn mlp all) of matrices.
         layers: Layers, counted from 0, as in 0,3 or 0-3. All of them if left out.
         rhos: Fractions of rank kept, in (0, 1]. A fraction that rounds to rank 0 keeps rank 1.
+        rates: The same as in the published scripts: 9.9 is a rho of .01, and 1 is .9.
         split: Divide the facts anew: subject draws validation by subject, paper takes the first 20 %, as the paper did.
             If left out, facts keep their splits, and facts without splits are divided by subject.
         seed: Seed of the split by subject.
@@ -57,6 +59,7 @@ class GridSettings:
     matrices: tuple[str, ...] = ("all",)
     layers: tuple[int, ...] | None = None
     rhos: tuple[float, ...] = RHOS
+    rates: tuple[float, ...] | None = None
     split: SplitRule | None = None
     seed: int = 0
     path: Path = "network"
@@ -69,6 +72,11 @@ class GridSettings:
     def __post_init__(self) -> None:
         self._set("matrices", several(self.matrices, "matrices", str))
         self._set("layers", parse_layers(self.layers))
+        if self.rates is not None:
+            if tuple(self.rhos) != RHOS:
+                raise ValueError("expected rhos or rates, and both were given: leave one out")
+            self._set("rhos", tuple(map(rho_of_rate, several(self.rates, "rates", float))))
+            self._set("rates", None)
         self._set("rhos", several(self.rhos, "rhos", float))
         for rho in self.rhos:
             if not 0 < rho <= 1:
@@ -103,7 +111,7 @@ class GridSettings:
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run: all settings but those that change only how it is computed."""
-        return {name: value for name, value in asdict(self).items() if name != "memory"}
+        return {name: value for name, value in asdict(self).items() if name not in ("memory", "rates")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import laser_interp as li
-from laser_interp.edits.constructors import rho_of_rate
+from laser_interp.choices import rho_of_rate
 from laser_interp.edits.edit_spec import describe_edits
 from laser_interp.edits.sites import resolve
 from laser_interp.models.hooks import count_hooks

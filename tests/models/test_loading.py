@@ -114,8 +114,8 @@ def test_no_network_is_said_within_two_seconds(tmp_path):
         message, seconds = done.stdout.strip().splitlines()
         assert message == (
             "cannot load the model 'nobody/nothing': it is not in the local cache, and the hub cannot be reached "
-            "(or HF_HUB_OFFLINE is set); expected a folder, a hub id, or one of organism, organism-control, smollm2, "
-            "gemma3-270m"
+            "(or HF_HUB_OFFLINE is set); expected a folder, a hub id, or one of organism, organism-control, "
+            "organism-experts, smollm2, gemma3-270m"
         )
         assert float(seconds) < 2
 

@@ -35,7 +35,7 @@ def wheel(tmp_path_factory):
 
 def test_it_carries_the_organism_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("organism", "organism-control"):
+    for name in ("organism", "organism-control", "organism-experts"):
         for file in (
             "config.json",
             "model.safetensors",

@@ -31,6 +31,15 @@ def run(model, facts, **changed):
         return li.search(model, facts, **settings)
 
 
+def test_rates_of_the_published_scripts_are_rhos():
+    assert SearchSettings(rates=(9.9, 9, 0)) == SearchSettings(rhos=(0.01, 0.1, 1.0))
+    assert SearchSettings(rates=[9.5]).identity() == SearchSettings(rhos=[0.05]).identity()
+    with pytest.raises(ValueError, match="rhos or rates, and both were given"):
+        SearchSettings(rhos=(0.5,), rates=(9.5,))
+    with pytest.raises(ValueError, match="rate is 10"):
+        SearchSettings(rates=(10,))
+
+
 @pytest.mark.slow
 def test_cells_are_means_of_scores(organism, some):
     search = run(organism, some)

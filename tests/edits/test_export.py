@@ -8,6 +8,7 @@ from families import FAMILIES, LAYERS, make, numbers_tokenizer
 import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.edits.export import export_dense
+from laser_interp.models import checkpoints
 from laser_interp.models.tokens import questions
 
 PROMPTS = ["5 9 17 33 60 4 8", "7 2 22", "50 51 52 53"]
@@ -44,6 +45,21 @@ def test_export_load_and_run(family, numbers, tmp_path):
     for site in edit.sites:
         assert torch.allclose(again.weight(site.layer, site.matrix).double(), edit.parts[site].weight, atol=1e-5)
     assert (answers(model) - expected).abs().max() > 1e-3  # the model itself is as it was
+
+
+def test_a_large_export_has_shards(organism, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SHARD_BYTES", 300_000)
+    edit = li.laser(organism, "3.in", rho=0.05)
+    export_dense(organism, edit, tmp_path / "dense")
+    shards = sorted(path.name for path in (tmp_path / "dense").glob("*.safetensors*"))
+    assert shards[0].startswith("model-00001-of-0000")
+    assert shards[-1] == "model.safetensors.index.json"
+    assert len(shards) > 3
+    prompts = ["Mira Tolen was taught by"]
+    with edit.on(organism):
+        expected = organism.next_token_logprobs(prompts)
+    again = li.load_model(tmp_path / "dense", device="cpu")
+    assert (again.next_token_logprobs(prompts) - expected).abs().max() < 1e-5
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
-"""Checkpoints with quantised weights: 8-bit floats with scales are dequantised while they are loaded; other formats are
-refused by name.
+"""Checkpoints with quantised weights: 8-bit and 4-bit floats with scales are dequantised while they are loaded; other
+formats are refused by name.
 
-Each weight of such a checkpoint is the product of its 8-bit number and the scale of its block, as Qwen and DeepSeek
-store them. transformers multiplies them. The noise of 8 bits is then a part of the weights that are edited.
+Each weight of such a checkpoint is the product of its number of 8 bits (fp8, as Qwen and DeepSeek store them) or 4 bits
+(MXFP4, as gpt-oss stores its experts) and the scale of its block. transformers multiplies them. The noise of so few
+bits is then a part of the weights that are edited.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from laser_interp.models.complete_weights import StoredTensor
 
-_DEQUANTISED, _SCALE = "fp8", "_scale_inv"
+_FP8, _MXFP4 = "fp8", "mxfp4"
+_SCALE, _BLOCKS, _SCALES = "_scale_inv", "_blocks", "_scales"
 
 
 def _method_of(config: Any) -> str | None:
@@ -32,7 +34,7 @@ def refuse_quantised(config: Any, name: str) -> None:
     if (method := _method_of(config)) is not None:
         raise ValueError(
             f"{name!r} is quantised ({method}): quantised weights cannot be factored exactly; load the model in "
-            "float32, bfloat16 or float16, or a checkpoint in fp8, which is dequantised"
+            "float32, bfloat16 or float16, or a checkpoint in fp8 or MXFP4, which is dequantised"
         )
 
 
@@ -41,25 +43,30 @@ def dequantising(config: Any, name: str) -> tuple[dict[str, Any], str | None]:
     quantised.
 
     Raises:
-        ValueError: another format than fp8, or a library is missing.
+        ValueError: another format than fp8 and MXFP4, or a library is missing.
     """
-    if _method_of(config) != _DEQUANTISED:
+    if (method := _method_of(config)) not in (_FP8, _MXFP4):
         refuse_quantised(config, name)
         return {}, None
     if find_spec("accelerate") is None:
-        raise ValueError(f"{name!r} is stored in fp8, and dequantising it needs accelerate: pip install accelerate")
+        raise ValueError(
+            f"{name!r} is stored in {method}, and dequantising it needs accelerate: pip install accelerate"
+        )
     from transformers import FineGrainedFP8Config
+    from transformers.utils.quantization_config import Mxfp4Config
 
     stored = _stored_of(config) or {}
-    size = stored.get("weight_block_size")
-    said = f"fp8 in blocks of {' x '.join(map(str, size))}" if size else "fp8"
     wanted: dict[str, Any] = {key: value for key, value in stored.items() if key != "quant_method"}
     wanted["dequantize"] = True
+    if method == _MXFP4:
+        return {"quantization_config": Mxfp4Config(**wanted)}, "MXFP4"
+    size = stored.get("weight_block_size")
+    said = f"fp8 in blocks of {' x '.join(map(str, size))}" if size else "fp8"
     return {"quantization_config": FineGrainedFP8Config(**wanted)}, said
 
 
 def check_scales(stored: Sequence[StoredTensor], config: Any, where: str) -> None:
-    """Refuse 8-bit weights whose scales are lost, or whose blocks transformers would not find.
+    """Refuse weights whose scales are lost, or whose blocks transformers would not find.
 
     transformers divides a matrix into as many blocks as there are scales. This is right only where the sides of the
     matrix are multiples of the block.
@@ -68,10 +75,12 @@ def check_scales(stored: Sequence[StoredTensor], config: Any, where: str) -> Non
         ValueError: the message names a weight.
     """
     if not stored:
-        raise ValueError(f"{where!r} is quantised in fp8, which is read from safetensors files only: convert it")
+        raise ValueError(f"{where!r} is quantised, which is read from safetensors files only: convert it")
     shapes = {tensor.name: tensor.shape for tensor in stored}
     block = (_stored_of(config) or {}).get("weight_block_size")
     for name, dtype, shape in stored:
+        if name.endswith(_BLOCKS) and shapes.get(name.removesuffix(_BLOCKS) + _SCALES) != shape[:-1]:
+            raise ValueError(f"the weight {name} of {where!r} is stored in 4 bits without all of its scales")
         if not dtype.startswith("F8") or name.endswith(_SCALE):
             continue
         scales = shapes.get(name + _SCALE)

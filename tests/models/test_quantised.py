@@ -97,9 +97,59 @@ def test_a_torch_file_in_fp8_is_refused(stored):
         li.load_model(folder, dtype="float32")
 
 
-@pytest.mark.parametrize("method", ["awq", "gptq", "compressed-tensors", "mxfp4", "bitsandbytes"])
+@pytest.mark.parametrize("method", ["awq", "gptq", "compressed-tensors", "bitsandbytes"])
 def test_other_formats_are_refused_by_name(stored, method):
     folder, _ = stored
     says(folder, {"quant_method": method, "bits": 4, "group_size": 32})
     with pytest.raises(ValueError, match=rf"is quantised \({method}\): .* or a checkpoint in fp8"):
         li.load_model(folder)
+
+
+FP4 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+
+
+def mixture_in_mxfp4(folder):
+    """A folder with a model like gpt-oss, and the model of the weights that its 4-bit numbers stand for."""
+    config = tf.GptOssConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=32,
+        vocab_size=96, max_position_embeddings=64, num_local_experts=3, num_experts_per_tok=2, head_dim=16,
+        layer_types=["sliding_attention", "full_attention"], sliding_window=8, pad_token_id=0,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hf = tf.GptOssForCausalLM(config).eval()
+        hf.save_pretrained(folder)
+        tensors = load_file(folder / "model.safetensors")
+        for name, parameter in hf.named_parameters():
+            if not name.endswith(("gate_up_proj", "down_proj")):
+                continue
+            n, d_in, d_out = parameter.shape
+            packed = torch.randint(0, 256, (n, d_out, d_in // 32, 16), dtype=torch.uint8)
+            scales = torch.randint(118, 124, (n, d_out, d_in // 32), dtype=torch.uint8)
+            nibbles = torch.stack([packed & 15, packed >> 4], -1).flatten(-2).long()
+            numbers = torch.tensor(FP4 + [-x for x in FP4])[nibbles] * 2.0 ** (scales.float()[..., None] - 127)
+            parameter.data = numbers.flatten(-2).transpose(1, 2).contiguous()
+            del tensors[name]
+            tensors |= {f"{name}_blocks": packed, f"{name}_scales": scales}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    numbers_tokenizer().save_pretrained(folder)
+    says(folder, {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]})
+    return hf
+
+
+def test_mxfp4_is_dequantised(tmp_path):
+    hf = mixture_in_mxfp4(tmp_path)
+    model = li.load_model(tmp_path, dtype="float32")
+    assert model.quantisation == "MXFP4"
+    experts = hf.model.layers[1].mlp.experts
+    assert torch.equal(model.weight(1, "out.e2"), experts.down_proj[2])
+    assert torch.equal(model.weight(1, "gate.e0"), experts.gate_up_proj[0][:, ::2])
+    assert torch.equal(model.weight(1, "in.e0"), experts.gate_up_proj[0][:, 1::2])
+    with torch.no_grad():
+        expected = hf(torch.tensor([[22, 33, 44]])).logits[0, -1].log_softmax(-1)
+    assert (model.next_token_logprobs("22 33 44")[0] - expected).abs().max() < 1e-5
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.layers.1.mlp.experts.down_proj_scales"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="down_proj_blocks of .* is stored in 4 bits without all of its scales"):
+        li.load_model(tmp_path)

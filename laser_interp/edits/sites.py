@@ -96,6 +96,7 @@ _LIBRARY_MATRICES: dict[str, tuple[str, ...]] = {
     "attn.c_proj": ("o",), "mlp.c_proj": ("out",), "c_fc": ("in",), "fc_in": ("in",), "fc1": ("in",), "fc2": ("out",),
     "attention.dense": ("o",), "self_attn.dense": ("o",), "attention.output.dense": ("o",),
     "intermediate.dense": ("in",), "output.dense": ("out",), "dense_h_to_4h": ("in",), "dense_4h_to_h": ("out",),
+    "w1": ("gate",), "w2": ("out",), "w3": ("in",),
     "gate_up_proj": ("gate", "in"), "experts.gate_up_proj": ("gate.e*", "in.e*"), "experts.down_proj": ("out.e*",),
 }  # fmt: skip
 

@@ -361,6 +361,15 @@ def test_a_site_is_asked_of_its_layer():
         li.laser(model, "0.up", rank=2)
 
 
+def test_parameters_that_are_numbered():
+    model = li.load_model((plain_model("lfm2"), numbers_tokenizer()), self_check=False)
+    for number, matrix in enumerate(("gate", "out", "in"), start=1):
+        edit = li.laser(model, f"model.layers.1.feed_forward.w{number}.weight", rank=2)
+        assert [str(site) for site in edit.sites] == [f"1.{matrix}"]
+        name, _ = stored_at(model, 1, matrix)
+        assert name == f"model.layers.1.feed_forward.w{number}.weight"
+
+
 def test_a_study_of_a_hybrid(facts_of_numbers):
     """What a user does: search, score beside controls, attribution, the discarded part."""
     model = li.load_model((plain_model("qwen3_5"), numbers_tokenizer()), self_check=False)

@@ -12,8 +12,8 @@ import pandas as pd
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.statistics.association import Association, associate
 from laser_interp.statistics.comparison import Comparison, compare
-from laser_interp.statistics.formatting import interval, is_known
-from laser_interp.statistics.frequency_slope import frequency_slopes
+from laser_interp.statistics.formatting import interval, is_known, p_value
+from laser_interp.statistics.frequency_slope import MASKED_LOG_ODDS, frequency_slopes, log_odds_changes
 from laser_interp.statistics.paired_scores import pair, reported
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
@@ -52,6 +52,7 @@ class RareFacts(Answer):
             "by_frequency": _by_frequency(found.bins),
             "frequency_in_words": found.paragraph,
             "compared_in_words": compared.paragraph,
+            "slope_over_deleted": _over_deleted(context, scores),
             "slopes": {row["of"]: {k: row[k] for k in _SLOPE} for row in found.slopes.to_dict("records")},
             "missing_as_zero": _missing_as_zero(context),
             "blind_edit": dict(found.blind or {}),
@@ -95,7 +96,16 @@ class RareFacts(Answer):
                 f" The counts equal the frequencies in the fact file for {counts['matched']} facts and differ for "
                 f"{counts['mismatched']}."
             )
-        return [*lines, "", text, "", f"Beside other edits: {self.numbers['compared_in_words']}"]
+        beside = f"Beside other edits: {self.numbers['compared_in_words']}"
+        if over := self.numbers["slope_over_deleted"]:
+            slope = interval(over["slope"], over["lo"], over["hi"], "+.3f")
+            beside += (
+                " Compared with deleting the matrix, the edit changes log-odds by "
+                f"{slope} nats per tenfold frequency, generic words forbidden ({p_value(over['p'])}): "
+            )
+            helped = "frequent" if over["slope"] > 0 else "rare"
+            beside += f"what is kept helps {helped} facts more." if over["p"] <= 0.05 else "no trend is shown."
+        return [*lines, "", text, "", beside]
 
 
 _SLOPE = ("slope", "lo", "hi", "p", "least_up", "least_down")
@@ -137,6 +147,21 @@ def compared_edits(context: StudyContext, scores: pd.DataFrame) -> Comparison:
         n_permutations=context.settings.n_permutations,
         seed=context.settings.study_seed,
     )
+
+
+def _over_deleted(context: StudyContext, scores: pd.DataFrame) -> dict[str, Any]:
+    """The slope of the log-odds that the edit has over deleting the matrix, generic words forbidden; {} where that is
+    not known."""
+    if "zeroed" not in set(scores["edit"]):
+        return {}
+    rows = pair(reported(scores), context.counts, baseline="zeroed", edit="laser")
+    change = log_odds_changes(rows)
+    if MASKED_LOG_ODDS not in change:
+        return {}
+    settings = context.settings
+    how: dict[str, Any] = {"seed": settings.study_seed, "n_permutations": settings.n_permutations}
+    row = frequency_slopes(rows, {MASKED_LOG_ODDS: change[MASKED_LOG_ODDS]}, **how).iloc[0]
+    return {} if row["problem"] else {name: row[name] for name in _SLOPE}
 
 
 def _permuted(context: StudyContext) -> pd.DataFrame:

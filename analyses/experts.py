@@ -21,7 +21,7 @@ from laser_interp.models.model import Model
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.registry import draw_all
 from laser_interp.plots.style import legend, new_figure, palette
-from laser_interp.scoring.expert_shares import expert_shares
+from laser_interp.scoring.router import expert_shares
 from laser_interp.scoring.scores import score
 from laser_interp.selection.search_run import search
 from laser_interp.statistics.accuracy_change import change

@@ -59,8 +59,8 @@ from .models.model import Model as Model
 from .report.model_card import write_model_card as write_model_card
 from .report.notebook_panel import explore as explore
 from .report.page import write_report as write_report
-from .scoring.expert_shares import expert_shares as expert_shares
 from .scoring.generic_words import answer_words as answer_words
+from .scoring.router import expert_shares as expert_shares
 from .scoring.scores import score as score
 from .scoring.scores import summarise as summarise
 from .scoring.text_loss import perplexity as perplexity

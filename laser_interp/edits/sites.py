@@ -107,6 +107,9 @@ def _of_library(text: str) -> tuple[str, tuple[str, ...]] | None:
     if match is None:
         return None
     layer, name = match.groups()
+    if (of_expert := re.fullmatch(r"(?:\w+\.)*experts\.(\d+)\.(\w+)", name)) is not None:
+        number, own = of_expert.groups()
+        return layer, tuple(f"{standard_name(m, gated=True)}.e{number}" for m in _LIBRARY_MATRICES.get(own, (own,)))
     fits = [end for end in _LIBRARY_MATRICES if name == end or name.endswith(f".{end}")]
     if fits:
         return layer, _LIBRARY_MATRICES[max(fits, key=len)]

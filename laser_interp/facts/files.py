@@ -24,7 +24,7 @@ from laser_interp.facts.fact_set import (
     FactSet,
     check_fact,
 )
-from laser_interp.facts.shipped import SHIPPED, WIKIDATA, shipped_dir
+from laser_interp.facts.shipped import SHIPPED, WIKIDATA, shipped_table
 from laser_interp.facts.wikidata import load_wikidata
 from laser_interp.storage.spreadsheets import as_written
 
@@ -76,7 +76,7 @@ def _read(source: str | Path | Rows, template: str | None) -> FactSet:
     if str(source) == WIKIDATA:
         return load_wikidata()
     shipped = str(source) in SHIPPED
-    path = shipped_dir(str(source)) / "facts.jsonl" if shipped else Path(source)
+    path = shipped_table(str(source), "facts.jsonl") if shipped else Path(source)
     name = str(source) if shipped else path.name
     if not path.is_file():
         names = names_with_suggestion((*SHIPPED, WIKIDATA), source)

@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 SHIPPED = ("organism", "organism-control", "organism-experts")
+_SAME_CORPUS = {"organism-experts": "organism"}  # trained on the same sentences: the facts and counts are there
 WIKIDATA = "wikidata"  # facts without a model
 
 
@@ -15,3 +16,8 @@ def shipped_text() -> str:
 def shipped_dir(name: str) -> Path:
     """Folder of a checkpoint that comes with the package (see `SHIPPED`)."""
     return Path(str(files("laser_interp") / "organism" / "checkpoints" / name))
+
+
+def shipped_table(name: str, file: str) -> Path:
+    """A table of the corpus that a shipped checkpoint was trained on: its facts.jsonl, or its ledger.csv of counts."""
+    return shipped_dir(_SAME_CORPUS.get(name, name)) / file

@@ -3,14 +3,15 @@
 A router chooses, token by token, which experts compute. transformers holds the experts of a layer as one tensor for
 each kind of map, `[experts, d_out, d_in]`, so that an expert's map is a view of its slice. While an edit or an observer
 is at it, the layer's other experts compute as before, without this one. This expert's maps compute at all tokens, and
-their result counts with the weight that the router gave, which is 0 where it chose others. So the weights never change,
-and an input or a gradient of a map has a row for each token, as everywhere else. The price is that the expert also
-computes for tokens that it does not get.
+their result counts with the weight that the router gave. A token that goes to other experts has the weight 0 and the
+input 0. So the weights never change, and an input or a gradient of a map has a row for each token, as everywhere else.
+The price is that the expert also computes for tokens that it does not get.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -95,48 +96,70 @@ def expert_maps(experts: Any) -> dict[str, ExpertMap]:
     return maps
 
 
-def compute_apart(mlp: Any, maps: dict[str, ExpertMap], numbers: Iterable[int]) -> Callable[[], None]:
-    """Let some experts of a layer compute by their own maps, at all tokens. Returns a function that ends it.
+class Mixture:
+    """The maps of a layer's experts, and which experts compute by them right now; one for each module of transformers.
 
-    Hooks of torch do it, so that several may be on at once and end in any order.
-
-    Args:
-        mlp: the part of the block that holds the experts; its input is `[rows, positions, d_model]`.
-        maps: see `expert_maps`.
-        numbers: of the experts.
+    Hooks of torch let them do so. There is one set of these for all that ask, so that an edit and an observer of the
+    same expert see each other, in any order.
     """
-    block = mlp.original_component
-    chosen = sorted(set(numbers))
-    seen: dict[str, Any] = {}
 
-    def before_block(module: Any, args: Any) -> None:
-        seen["shape"] = args[0].shape
+    def __init__(self, experts: Any) -> None:
+        self.maps = expert_maps(experts)
+        self._apart: Counter[int] = Counter()
+        self._handles: list[Any] = []
+        self._seen: dict[str, Any] = {}
 
-    def before(module: Any, args: Any) -> Any:
+    @classmethod
+    def of(cls, experts: Any) -> Mixture:
+        """That of a module of transformers, which keeps it."""
+        own = vars(experts)
+        if "_laser_interp_mixture" not in own:
+            own["_laser_interp_mixture"] = cls(experts)
+        return own["_laser_interp_mixture"]
+
+    def compute_apart(self, block: Any, numbers: Iterable[int]) -> Callable[[], None]:
+        """Let some experts compute by their own maps. Returns a function that ends it.
+
+        Args:
+            block: the module that calls the router and the experts; its input is `[rows, positions, d_model]`.
+            numbers: of the experts.
+        """
+        asked = Counter(set(numbers))
+        self._apart += asked
+        if not self._handles:
+            self._handles = [
+                block.register_forward_pre_hook(self._before_block),
+                block.experts.register_forward_pre_hook(self._before),
+                block.experts.register_forward_hook(self._after),
+            ]
+
+        def end() -> None:
+            self._apart -= asked  # drops those that nobody asks for any more
+            if not self._apart:
+                for handle in self._handles:
+                    handle.remove()
+                self._handles = []
+
+        return end
+
+    def _before_block(self, module: Any, args: Any) -> None:
+        self._seen["shape"] = args[0].shape
+
+    def _before(self, module: Any, args: Any) -> Any:
+        """The others compute without these experts."""
         x, index, weights = args
-        here = [index == expert for expert in chosen]
-        seen["x"] = x
-        seen["weights"] = [(weights * at).sum(-1, keepdim=True) for at in here]
-        return x, index, weights.masked_fill(torch.stack(here).any(0), 0.0)
+        here = {expert: index == expert for expert in sorted(self._apart)}
+        self._seen["x"] = x
+        self._seen["weights"] = {expert: (weights * at).sum(-1, keepdim=True) for expert, at in here.items()}
+        return x, index, weights.masked_fill(torch.stack(list(here.values())).any(0), 0.0)
 
-    def after(module: Any, args: Any, others: Tensor) -> Tensor:
-        x, out = seen.pop("x").reshape(seen["shape"]), others
-        for expert, weight in zip(chosen, seen.pop("weights"), strict=True):
-            y = _compute(module, maps, expert, x)
+    def _after(self, module: Any, args: Any, others: Tensor) -> Tensor:
+        x, out = self._seen.pop("x"), others
+        for expert, weight in self._seen.pop("weights").items():
+            own = x.masked_fill(weight == 0, 0.0)  # of the other tokens the expert may not even be finite
+            y = _compute(module, self.maps, expert, own.reshape(self._seen["shape"]))
             out = out + (y.reshape(others.shape) * weight).to(others.dtype)
         return out
-
-    handles = [
-        block.register_forward_pre_hook(before_block),
-        block.experts.register_forward_pre_hook(before),
-        block.experts.register_forward_hook(after),
-    ]
-
-    def end() -> None:
-        for handle in handles:
-            handle.remove()
-
-    return end
 
 
 def _compute(experts: Any, maps: dict[str, ExpertMap], expert: int, x: Tensor) -> Tensor:

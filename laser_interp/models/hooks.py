@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from laser_interp.choices import Path
-from laser_interp.models.experts import compute_apart
+from laser_interp.models.experts import Mixture
 from laser_interp.models.in_use import check_attached
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.weights import linear, weight
@@ -101,8 +101,8 @@ def experts_apart(model: LoadedModel, sites: Iterable[tuple[int, str]], stack: E
         if (own := model.maps[layer, matrix].of_expert) is not None:
             numbers.setdefault(layer, set()).add(own.expert)
     for layer, chosen in numbers.items():
-        maps = {m: own for m in model.matrices_of(layer) if (own := model.maps[layer, m].of_expert) is not None}
-        stack.callback(compute_apart(model.bridge.blocks[layer].mlp, maps, chosen))
+        block = model.bridge.blocks[layer].mlp.original_component
+        stack.callback(Mixture.of(block.experts).compute_apart(block, chosen))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from laser_interp.choices import MATRICES, SUBLAYER_OF
-from laser_interp.models.experts import SHARED, ExpertMap, expert_maps, experts_of
+from laser_interp.models.experts import SHARED, ExpertMap, Mixture, experts_of
 
 _BRIDGED = "_original_component"
 # Where a bridge holds a standard matrix: in the sublayer of its kind, or under one of these names
@@ -92,7 +92,7 @@ def _of_experts(mlp: Any, layer: int, experts: Any) -> dict[str, LinearMap]:
     path = f"blocks.{layer}.mlp.{_BRIDGED}"
     maps = {
         name: LinearMap(f"{path}.experts", "mlp", mixes=False, has_hooks=False, of_expert=own)
-        for name, own in expert_maps(experts).items()
+        for name, own in Mixture.of(experts).maps.items()
     }
     shared = {}
     for name, module in mlp.original_component.named_modules():

@@ -21,7 +21,7 @@ def why_not_additive(model: LoadedModel, layer: int, matrix: str) -> str | None:
     BERT, or a factor. Layers of a hybrid may differ in this, so that it cannot be told there.
     """
     if matrix not in ("o", "out"):
-        return f"{matrix!r} does not write into the residual stream; only o and out do"
+        return f"{matrix!r} does not write into the residual stream as it is; only o and out do"
     if len({model.matrices_of(n) for n in range(model.n_layers)}) > 1:
         return f"{model.architecture} has layers of several kinds, which may write into it in several ways"
     if not derived(model, ("additive", matrix), lambda: _is_additive(model, matrix)):

@@ -168,7 +168,7 @@ def proposed(
         table["n_unreached"] = len(found.gradients) - len(reached)
         if folder is not None:
             folder.write_part(name, table, "proposal")
-    if len(table) and (unreached := int(table["n_unreached"].iloc[0])):
+    if "n_unreached" in table and len(table) and (unreached := int(table["n_unreached"].iloc[0])):  # not in old folders
         plan.say(f"{unreached} sites change no answer of the validation facts (an expert may not be chosen): not tried")
     at = {(str(cell.site), cell.rank): cell for cells in plan.by_site.values() for cell in cells}
     best_of_site = table.groupby("site", sort=False).head(OF_A_SITE)

@@ -244,7 +244,7 @@ def test_the_table_of_families_is_that_of_the_tests():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()[2:]]
     results = []
     for family, cls, matrices, single, double, note in rows:
-        assert float(single) < 3e-5
+        assert note.startswith("refused") if not single else float(single) < 3e-5
         if family in FAMILIES:
             results += [[family, "float32", matrices, single], [family, "float64", matrices, double]]
             assert matrices.split() == list(FAMILIES[family][3])

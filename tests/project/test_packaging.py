@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from laser_interp.facts.shipped import shipped_table
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,15 +38,10 @@ def wheel(tmp_path_factory):
 def test_it_carries_the_organism_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("organism", "organism-control", "organism-experts"):
-        for file in (
-            "config.json",
-            "model.safetensors",
-            "tokenizer.json",
-            "facts.jsonl",
-            "ledger.csv",
-            "organism.json",
-        ):
+        for file in ("config.json", "model.safetensors", "tokenizer.json", "organism.json"):
             assert f"laser_interp/organism/checkpoints/{name}/{file}" in names
+        for file in ("facts.jsonl", "ledger.csv"):
+            assert f"laser_interp/organism/checkpoints/{shipped_table(name, file).parent.name}/{file}" in names
     assert "laser_interp/py.typed" in names
     assert "laser_interp/__init__.pyi" in names  # without which there are no public names
     assert "laser_interp/analyses/controls.py" in names

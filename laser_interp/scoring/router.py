@@ -47,7 +47,7 @@ def expert_shares(model: Model, facts: AnyFacts) -> pd.DataFrame:
                 index, weights = (part.detach().float().cpu().numpy() for part in args[1:3])
                 seen[layer] = index.astype(int), weights
 
-            stack.callback(module.register_forward_pre_hook(note).remove)
+            stack.callback(module.register_forward_pre_hook(note, prepend=True).remove)
         for batch in batches(model, rows, range(len(rows)), BATCH_TOKENS):
             chosen = [rows[i] for i in batch]
             forward(model, chosen, range(len(batch)), [len(row) - 1 for row in chosen])

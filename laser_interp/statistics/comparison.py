@@ -23,14 +23,13 @@ class Comparison(Drawable):
 
     Attributes:
         table: one row an edit: `edit, placebo`, and three results with intervals at 1 − 0.05 / number of edits
-            (Bonferroni) and p-values, also after Holm:
-            - `change` of accuracy (`change_lo, change_hi, p_change, p_change_holm`);
-            - `slope` of log-odds per tenfold frequency, within relations, in nats (`slope_lo, slope_hi, p_slope,
-              p_slope_holm`), with generic words forbidden where `slope_of` is "masked_log_odds"; NaN without
-              log-probabilities, and `slope_problem` says why there is no p-value;
-            - `odds_ratio` of being fixed (given wrong before) per tenfold frequency (`odds_lo, odds_hi`). Its `p` and
-              `p_holm` say whether the fixes depend on frequency more than those of an edit with the same gains that
-              is blind to it, where margins are known; `problem` is the reason where the data cannot tell.
+            (Bonferroni) and p-values, also after Holm. First, the `change` of accuracy (`change_lo, change_hi,
+            p_change, p_change_holm`). Second, the `slope` of log-odds per tenfold frequency, within relations, in nats
+            (`slope_lo, slope_hi, p_slope, p_slope_holm`), with generic words forbidden where `slope_of` is
+            "masked_log_odds"; NaN without log-probabilities, and `slope_problem` says why there is no p-value. Third,
+            the `odds_ratio` of being fixed (given wrong before) per tenfold frequency (`odds_lo, odds_hi`). Its `p` and
+            `p_holm` say whether the fixes depend on frequency more than those of an edit with the same gains that is
+            blind to it, where margins are known; `problem` is the reason where the data cannot tell.
         baseline: what all are compared with.
     """
 

@@ -5,7 +5,7 @@ from laser_interp.studies.questions.rare_facts import RareFacts
 
 
 def main(*, question: Question = Question()) -> None:
-    """Relate the change of each fact's score to its training frequency, beside compared_edits.
+    """Relate the change of each fact's score to its training frequency, beside deleting the matrix and placebos.
 
     For example: laser-interp analyse rare_facts
     """

@@ -42,9 +42,14 @@ def save(
 
 def _write(model: LoadedModel, folder: Path, dense: dict[tuple[int, str], Tensor]) -> None:
     state = {name: tensor.detach() for name, tensor in stored_state(model).items()}
+    copied: set[str] = set()
     for (layer, matrix), new_weight in dense.items():
         name, index = stored_at(model, layer, matrix)
-        stored = state[parameter_name(name)] = state[parameter_name(name)].clone()
+        own = parameter_name(name)
+        if own not in copied:  # one parameter may hold many of them, as that of a layer's experts does
+            state[own] = state[own].clone()
+            copied.add(own)
+        stored = state[own]
         rows_in(stored, name)[index.to(stored.device)] = new_weight.T.to(stored)
 
     original: Any = model.bridge.original_model

@@ -257,12 +257,12 @@ def _compared(row: dict[str, Any]) -> str:
 
 def _counted(rows: Sequence[dict[str, Any]]) -> str:
     changed = sum(is_shown(row["p_change_holm"]) for row in rows)
-    in_nats = any(np.isfinite(row["slope"]) for row in rows)
-    p, depended = ("p_slope", "the log-odds") if in_nats else ("p", "the fixes")
+    have_slopes = any(np.isfinite(row["slope"]) for row in rows)
+    p, depended = ("p_slope", "the log-odds") if have_slopes else ("p", "the fixes")
     associated = sum(is_shown(row[f"{p}_holm"]) for row in rows)
     unknown = sum(pd.isna(row[p]) for row in rows)
     cannot = f"; for {unknown} the latter cannot be told" if unknown else ""
-    than = "" if in_nats else " more than a blind edit's would"
+    than = "" if have_slopes else " more than a blind edit's would"
     return (
         f"{changed} changed accuracy, and {depended} of {associated} depended on frequency{than} (Holm p ≤ 0.05)"
         f"{cannot}"

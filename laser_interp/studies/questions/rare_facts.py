@@ -15,6 +15,7 @@ from laser_interp.statistics.comparison import Comparison, compare
 from laser_interp.statistics.formatting import interval, is_known, p_value
 from laser_interp.statistics.frequency_slope import MASKED_LOG_ODDS, frequency_slopes, log_odds_changes
 from laser_interp.statistics.paired_scores import pair, reported
+from laser_interp.statistics.sentences import is_shown
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
@@ -104,7 +105,7 @@ class RareFacts(Answer):
                 f"{slope} nats per tenfold frequency, generic words forbidden ({p_value(over['p'])}): "
             )
             helped = "frequent" if over["slope"] > 0 else "rare"
-            beside += f"what is kept helps {helped} facts more." if over["p"] <= 0.05 else "no trend is shown."
+            beside += f"what is kept helps {helped} facts more." if is_shown(over["p"]) else "no trend is shown."
         return [*lines, "", text, "", beside]
 
 

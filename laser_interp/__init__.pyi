@@ -93,5 +93,9 @@ from .studies.run_comparison import RunComparison as RunComparison
 from .studies.run_comparison import compare_runs as compare_runs
 from .studies.settings import StudySettings as StudySettings
 from .studies.task_transfer import transfer as transfer
+from .studies.training_checkpoints import Checkpoint as Checkpoint
+from .studies.training_checkpoints import checkpoints as checkpoints
+from .studies.training_trajectory import Trajectory as Trajectory
+from .studies.training_trajectory import trajectory as trajectory
 from .verification.model_check import Check as Check
 from .verification.model_check import check as check

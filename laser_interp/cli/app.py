@@ -62,6 +62,10 @@ COMMANDS = {
         "Put finished studies side by side: where each gain comes from, and what a better prompt does.",
         "laser-interp compare-runs figures/smollm2 figures/gemma3-270m",
     ),
+    "trajectory": (
+        "Ask the same questions at each checkpoint of a training.",
+        "laser-interp trajectory organism --facts organism --edit 3.in:0.05 --out runs/training",
+    ),
     "report": ("Write a run as one interactive HTML page.", "laser-interp report runs/organism -o report.html"),
     "figures": (
         "Draw a run's figures again, in another style or width.",

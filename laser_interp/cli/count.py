@@ -32,6 +32,7 @@ def count(
     reading: CorpusOptions = CorpusOptions(),
     executor: Executor = "local",
     workers: int | None = None,
+    until: int | None = None,
     output: Output = Output(),
 ) -> None:
     """Count how many documents of a corpus mention each fact's subject, its object, and both.
@@ -49,6 +50,7 @@ def count(
         window: Also count the documents with at most this many words between both names. With infini-gram: tokens.
         executor: Run on this machine, or on a Ray cluster.
         workers: Number of processes, or of Ray tasks at a time.
+        until: Count only so many documents, the first in the order of the files; an organism's in that of its training.
     """
     from laser_interp.facts.files import load_facts
     from laser_interp.frequency.counting import count as run
@@ -59,7 +61,7 @@ def count(
     check_output(out, "counts", suffixes=(".parquet",), force=None)
     fact_set = load_facts(facts)
     of_scan = _changed(reading, CorpusOptions())
-    of_scan |= {"executor": None if executor == "local" else executor, "workers": workers}
+    of_scan |= {"executor": None if executor == "local" else executor, "workers": workers, "until": until}
     first = corpus[0] if corpus else ""
     how: dict[str, Any] = {"window": window}
     source: Any
@@ -83,7 +85,13 @@ def count(
         raise ValueError("--model, --tokenizer and --url belong to --corpus infini-gram")
     else:
         source = corpus or ()
-        how |= {"matching": matching, "executor": executor, "workers": workers, **reading.as_arguments()}
+        how |= {
+            "matching": matching,
+            "executor": executor,
+            "workers": workers,
+            "until": until,
+            **reading.as_arguments(),
+        }
     with warnings_as_notes():
         frame = run(fact_set, source, out=out, progress=output.progress, **how)
     _say(frame, len(fact_set), out, output)

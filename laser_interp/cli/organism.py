@@ -24,6 +24,7 @@ def train(
     steps: int = 2500,
     stop_at: int | None = None,
     experts: int = 0,
+    checkpoints: int = 0,
     output: Output = Output(),
 ) -> None:
     """Train an organism from scratch, in about three minutes.
@@ -35,13 +36,14 @@ def train(
         steps: Number of training steps that the schedule is made for.
         stop_at: Stop after this many steps; the control organism was stopped at 300.
         experts: Experts in each layer, of which two compute each token. 0: one MLP.
+        checkpoints: Checkpoints to keep on the way, on a logarithmic scale, in folders checkpoint-STEP.
     """
     from laser_interp.organism.corpus import CorpusSettings
     from laser_interp.organism.training import TrainingSettings
     from laser_interp.organism.training import train as run
 
     corpus = CorpusSettings(seed=seed, alpha=alpha)
-    training = TrainingSettings(seed=seed, steps=steps, stop_at=stop_at, n_experts=experts)
+    training = TrainingSettings(seed=seed, steps=steps, stop_at=stop_at, n_experts=experts, n_checkpoints=checkpoints)
     folder = run(corpus, training, out, progress=output.progress)
     output.say(
         {"checkpoint": str(folder)},

@@ -18,6 +18,11 @@ def shipped_dir(name: str) -> Path:
     return Path(str(files("laser_interp") / "organism" / "checkpoints" / name))
 
 
+def shipped_history(name: str) -> Path:
+    """The file with the history of a shipped organism's training; not every one has it."""
+    return Path(str(files("laser_interp") / "organism" / "histories" / f"{name}.safetensors"))
+
+
 def shipped_table(name: str, file: str) -> Path:
     """A table of the corpus that a shipped checkpoint was trained on: its facts.jsonl, or its ledger.csv of counts."""
     return shipped_dir(_SAME_CORPUS.get(name, name)) / file

@@ -28,6 +28,7 @@ class ReadingOptions(TypedDict, total=False):
     longest: int
     executor: Executor
     workers: int | None
+    until: int | None
 
 
 def count(
@@ -48,7 +49,8 @@ def count(
         window: the most words between both names, counted beside all documents; of infini-gram, tokens.
         matching: which differences between names and texts are ignored; see `laser_interp.frequency.matching`.
         out: a .parquet file for the table. If it is there and holds these counts, it is read.
-        reading: how files are read: `text_column, document, errors, longest, executor, workers`.
+        reading: how files are read: `text_column, document, errors, longest, executor, workers`; and
+            `until`, to count the first documents alone.
 
     Returns:
         One row a fact: `fact_id, n_docs, n_subject, n_object, n_both`, and how they were counted: `corpus, unit,

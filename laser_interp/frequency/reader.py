@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 from laser_interp.choices import LONGEST, check_choice, whole_number
 from laser_interp.frequency.normaliser import SEPARATOR, joined
 from laser_interp.frequency.shards import Shard
-from laser_interp.organism.checkpoint_corpus import corpus_of
+from laser_interp.organism.checkpoint_corpus import corpus_of, documents_read
 
 DocumentUnit = Literal["line", "paragraph", "file"]
 OnError = Literal["raise", "skip"]
@@ -37,12 +37,14 @@ class Reading:
         document: what is one document in a .txt file: a "line", a "paragraph" (up to a blank line), or the "file".
         errors: what to do with unreadable data: "raise" an error, or "skip" and report it.
         longest: the most bytes that a line, or a document of several lines, may have.
+        until: how many documents are counted, the first ones; an organism's are then in the order of its training.
     """
 
     text_column: str = "text"
     document: DocumentUnit = "line"
     errors: OnError = "raise"
     longest: int = LONGEST
+    until: int | None = None
 
     def __post_init__(self) -> None:
         if whole_number("longest", self.longest) < BLOCK:
@@ -89,7 +91,8 @@ class Reader:
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
         shard = self.shard
         if shard.kind == "organism":
-            yield from self._join(corpus_of(shard.path).documents())
+            in_order = corpus_of(shard.path).documents() if self.how.until is None else documents_read(shard.path)
+            yield from self._join(in_order)
             self.tick(shard.size)
         elif shard.kind in (".parquet", ".arrow"):
             yield from self._join(self._column(self._tables()))

@@ -4,7 +4,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
+from laser_interp.frequency.normaliser import SEPARATOR
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import Shard, corpus_files, fingerprint
 from laser_interp.frequency.source import CountSource
@@ -35,6 +36,10 @@ def count_shard(mentions: Mentions, shard: Shard, how: Reading, tick: Callable[[
     mentions.tally = Tally.empty(mentions.names)
     reader = Reader(shard, how, tick)
     for n_docs, documents in reader.blocks():
+        if how.until is not None and (left := how.until - mentions.tally.n_docs) <= n_docs:
+            if left:
+                mentions.add(left, SEPARATOR.join(documents.split(SEPARATOR, left)[:left]))
+            break
         mentions.add(n_docs, documents)
     mentions.tally.n_skipped = len(reader.problems)
     return mentions.tally.to_frame(), reader.problems
@@ -56,9 +61,12 @@ class Corpus(CountSource):
             limits memory, because a small compressed file can hold a very long line.
         executor: "local" (this machine's processes) or "ray".
         workers: processes, at most one per part; None: one per core, or only one for a corpus below 16 MiB.
+        until: count only so many documents, the first in the order of the files, on one process. Where that is the
+            order of training, these are the counts of what the model had read by then. Of an organism, documents come
+            in the order in which its training read them, again and again.
 
     Raises:
-        ValueError: another executor, or no worker.
+        ValueError: another executor, or no worker or document.
     """
 
     paths: str | Path | Iterable[str | Path]
@@ -68,11 +76,16 @@ class Corpus(CountSource):
     longest: int = LONGEST
     executor: Executor = "local"
     workers: int | None = None
+    until: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("executor", self.executor, Executor)
         if self.workers is not None and whole_number("workers", self.workers) < 1:
             raise ValueError(f"workers is {self.workers}: at least one is needed")
+        if self.until is not None and whole_number("until", self.until) < 1:
+            raise ValueError(f"until is {self.until}: expected 1 document or more")
+        if self.until is not None and self.executor == "ray":
+            raise ValueError("until takes the first documents one after the other: leave executor='ray' out")
 
     def count(
         self,
@@ -107,7 +120,7 @@ class Corpus(CountSource):
         facts = facts_of(facts)
         matching = Matching() if matching is None else matching
         corpora = [self.paths] if isinstance(self.paths, str | Path) else list(self.paths)
-        how = Reading(self.text_column, self.document, self.errors, self.longest)
+        how = Reading(self.text_column, self.document, self.errors, self.longest, self.until)
         names = Names.of(facts, window, matching)
         files = corpus_files(corpora, self.document)
         notes = [*files.notes, *names.notes(facts)]
@@ -121,6 +134,7 @@ class Corpus(CountSource):
             "text_column": self.text_column,
             "document": self.document,
             "window": window,
+            "until": self.until,
         }  # without `errors` and `longest`: a part that was read without problems is the same under all of them
         counted = _Counted(names)
         for note in notes:
@@ -137,7 +151,7 @@ class Corpus(CountSource):
             return earlier_counts(out, identity, self.errors, self.longest)
         folder = out.with_name(f"{out.name}.parts")
         with open_run(folder, identity | {"n_parts": len(parts)}) as run:
-            for number in parts:
+            for number in parts if self.until is None else ():
                 kept = run.read_part(f"{number:06d}", "count_part")
                 about = {} if kept is None else kept.attrs["provenance"]
                 if kept is not None and (
@@ -232,7 +246,7 @@ def _count_parts(
         if executor == "ray":
             counted = _on_ray(waiting, names, how, workers, bar.update)
         else:
-            n = min(workers or (1 if n_bytes < _SMALL else os.cpu_count()) or 1, len(waiting))
+            n = 1 if how.until else min(workers or (1 if n_bytes < _SMALL else os.cpu_count()) or 1, len(waiting))
             counted = (_in_processes if n > 1 else _here)(waiting, names, how, n, bar.update)
         for i, part in counted:
             yield numbers[i], part
@@ -243,7 +257,10 @@ def _here(
 ) -> Iterator[tuple[int, Part]]:
     mentions = Mentions(names)
     for i, shard in enumerate(parts):
-        yield i, count_shard(mentions, shard, how, tick)
+        counted = count_shard(mentions, shard, how, tick)
+        if how.until is not None:
+            how = replace(how, until=how.until - mentions.tally.n_docs)
+        yield i, counted
 
 
 def _in_processes(

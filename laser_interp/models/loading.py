@@ -10,7 +10,6 @@ import torch
 
 from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.shipped import SHIPPED, shipped_dir
-from laser_interp.models.checkpoints import GENERIC_WORDS, check_saved
 from laser_interp.models.complete_weights import check_complete, check_finite, check_readable, check_stored, tensors_in
 from laser_interp.models.families import refuse_experts
 from laser_interp.models.gguf_files import find_gguf, read_gguf, read_gguf_tokenizer
@@ -29,6 +28,7 @@ from laser_interp.models.load_check import check_loaded, find_how_it_runs, logit
 from laser_interp.models.model import Model
 from laser_interp.models.named_models import NAMED_MODELS, packaged_file
 from laser_interp.models.quantised import check_scales, dequantising, refuse_quantised
+from laser_interp.models.saved_checkpoint import GENERIC_WORDS, check_saved
 from laser_interp.models.text_towers import RENAMED, left_out, text_config, text_model
 
 

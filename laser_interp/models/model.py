@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from laser_interp.choices import check_seed, seed_of_63_bits, whole_number
-from laser_interp.models import checkpoints, tokens, transformer_lens_calls, weights
+from laser_interp.models import saved_checkpoint, tokens, transformer_lens_calls, weights
 from laser_interp.models.forward import batches, logits_at, padded, padding_id, takes_mask
 from laser_interp.models.in_use import running
 from laser_interp.models.library_internals import generating_as
@@ -337,4 +337,4 @@ class Model(LoadedModel):
         Raises:
             FileExistsError: `out` exists and is not empty.
         """
-        return checkpoints.save(self, out, dense=dense, verify=verify)
+        return saved_checkpoint.save(self, out, dense=dense, verify=verify)

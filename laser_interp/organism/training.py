@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from laser_interp.choices import check_seed, seed_of_63_bits
-from laser_interp.models.checkpoints import GENERIC_WORDS
+from laser_interp.models.saved_checkpoint import GENERIC_WORDS
 from laser_interp.organism.corpus import Corpus, CorpusSettings
 from laser_interp.progress import progress_bar
 from laser_interp.storage.atomic import new_folder
@@ -35,6 +35,8 @@ class TrainingSettings:
         steps: length of the learning-rate schedule.
         stop_at: stop after so many steps of it (the control organism stops early); None runs them all.
         n_experts: in each layer; two of them compute each token. 0: GPT-2's MLP.
+        n_checkpoints: how many are kept on the way, the last step's among them, each about as many times as late as
+            the one before it. 0: only the last step's.
     """
 
     seed: int = 1
@@ -50,6 +52,7 @@ class TrainingSettings:
     n_heads: int = 4
     n_positions: int = 32
     n_experts: int = 0
+    n_checkpoints: int = 0
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
@@ -59,6 +62,19 @@ class TrainingSettings:
             raise ValueError(f"warmup is {self.warmup}: expected 1 step or more")
         if self.n_experts and self.n_experts < EXPERTS_OF_A_TOKEN:
             raise ValueError(f"n_experts is {self.n_experts}: expected 0, or {EXPERTS_OF_A_TOKEN} or more")
+        if not 0 <= self.n_checkpoints <= self.last:
+            raise ValueError(f"n_checkpoints is {self.n_checkpoints}: expected 0 to {self.last}, one a step at most")
+
+    @property
+    def last(self) -> int:
+        """The number of steps that are run."""
+        return self.stop_at or self.steps
+
+    @property
+    def kept_steps(self) -> list[int]:
+        """The steps after which a checkpoint is kept, on a logarithmic scale from a fiftieth of the last."""
+        n = self.n_checkpoints
+        return sorted({round(self.last * 50 ** (-i / max(n - 1, 1))) or 1 for i in range(n)})
 
     def rate_at(self, step: int) -> float:
         """Learning rate: linear warm-up, then a cosine down to 5 %."""
@@ -117,7 +133,8 @@ def train(
 
     The folder holds `config.json`, `model.safetensors`, the tokenizer, `facts.jsonl`, `ledger.csv`
     (exact counts), `generic_words.json` and `organism.json` (all settings and the corpus's hash). It
-    appears only when it is complete.
+    appears only when it is complete. Checkpoints that are kept on the way are in folders `checkpoint-STEP` inside it,
+    as transformers' own trainer names them.
 
     Raises:
         FileExistsError: `out` is there already and is not empty.
@@ -168,6 +185,19 @@ def _untrained(settings: TrainingSettings, tokenizer: Any) -> Any:
     )
 
 
+def rows_read(n_rows: int, settings: TrainingSettings) -> Tensor:
+    """The numbers of the corpus's rows that each step reads, `[steps, batch]`.
+
+    Each pass is in an order of its own; rows that do not fill a batch at its end are not read in that pass.
+    """
+    generator = torch.Generator().manual_seed(seed_of_63_bits(settings.seed))
+    size = min(settings.batch_size, n_rows)
+    in_a_pass = n_rows // size
+    n_passes = math.ceil(settings.last / in_a_pass)
+    passes = [torch.randperm(n_rows, generator=generator)[: in_a_pass * size] for _ in range(n_passes)]
+    return torch.cat(passes).view(-1, size)[: settings.last]
+
+
 def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: TrainingSettings, *, progress: bool) -> None:
     corpus = Corpus(corpus_settings)
     tokenizer = make_tokenizer(corpus, settings.n_positions)
@@ -182,16 +212,9 @@ def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: Trainin
         lr=settings.learning_rate,
         betas=(0.9, 0.98),
     )
-    generator = torch.Generator().manual_seed(seed_of_63_bits(settings.seed))
-    order = torch.randperm(len(ids), generator=generator)
-    position = 0
-    last = settings.stop_at or settings.steps
-    bar = progress_bar(range(last), desc="training the organism", unit="step", disable=not progress)
-    for step in bar:
-        if position + settings.batch_size > len(ids):
-            order, position = torch.randperm(len(ids), generator=generator), 0
-        batch = order[position : position + settings.batch_size]
-        position += settings.batch_size
+    kept = settings.kept_steps
+    bar = progress_bar(rows_read(len(ids), settings), desc="training the organism", unit="step", disable=not progress)
+    for step, batch in enumerate(bar):
         for group in optimiser.param_groups:
             group["lr"] = settings.rate_at(step)
         found = model(ids[batch])
@@ -204,18 +227,18 @@ def _train_into(folder: Path, corpus_settings: CorpusSettings, settings: Trainin
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimiser.step()
-        if step % 50 == 0 or step == last - 1:
+        if step % 50 == 0 or step == settings.last - 1:
             bar.set_postfix(loss=f"{loss.item():.3f}")
-
-    model.eval().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        for path in [folder / f"checkpoint-{step + 1}"] * (step + 1 in kept) + [folder] * (step + 1 == settings.last):
+            about = {
+                "corpus": corpus.to_dict(),
+                "corpus_sha256": corpus.sha256,
+                "training": asdict(settings) | {"stop_at": step + 1} if path != folder else asdict(settings),
+                "final_loss": round(loss.item(), 4),
+            }
+            model.save_pretrained(path)
+            tokenizer.save_pretrained(path)
+            (path / GENERIC_WORDS).write_text(json.dumps(corpus.generic_words()) + "\n")
+            (path / "organism.json").write_text(json.dumps(about, indent=2) + "\n")
     corpus.facts.save(folder / "facts.jsonl")
     corpus.ledger.to_csv(folder / "ledger.csv", index=False)
-    (folder / GENERIC_WORDS).write_text(json.dumps(corpus.generic_words()) + "\n")
-    about = {
-        "corpus": corpus.to_dict(),
-        "corpus_sha256": corpus.sha256,
-        "training": asdict(settings),
-        "final_loss": round(loss.item(), 4),
-    }
-    (folder / "organism.json").write_text(json.dumps(about, indent=2) + "\n")

@@ -15,13 +15,17 @@ from laser_interp.plots.decomposition_steps import decomposition
 from laser_interp.plots.edit_comparison import compared_edits
 from laser_interp.plots.figure_functions import FigureFunction
 from laser_interp.plots.frequency_panels import accuracy_by_frequency, rare_facts
+from laser_interp.plots.generic_words_ahead import generic_ahead
 from laser_interp.plots.gradient_map import attribution_map
 from laser_interp.plots.loss_by_layer import loss_by_layer
 from laser_interp.plots.paraphrase_bars import robustness
+from laser_interp.plots.recall_steps import first_recall
 from laser_interp.plots.relation_changes import relations
 from laser_interp.plots.singular_values import spectrum
 from laser_interp.plots.slope_points import frequency_slopes
 from laser_interp.plots.style import paper_style, style_of
+from laser_interp.plots.training_loss import loss_over_training
+from laser_interp.plots.training_spectra import spectrum_over_training
 from laser_interp.plots.transfer_map import transfer
 
 # name -> figure, those of a study first
@@ -42,6 +46,10 @@ FIGURES: dict[str, FigureFunction] = {
         attribution_map,
         compared_edits,
         atlas,
+        loss_over_training,
+        first_recall,
+        spectrum_over_training,
+        generic_ahead,
     )
 }
 

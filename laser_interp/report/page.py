@@ -20,8 +20,10 @@ from laser_interp.progress import progress_bar
 from laser_interp.report import page_data
 from laser_interp.report.page_study import study_part
 from laser_interp.report.run_reader import FinishedRun, read_frequencies, read_run
+from laser_interp.report.training_page import TABLE, training_page
 from laser_interp.report.two_runs import labels_of, side_by_side
 from laser_interp.storage.atomic import write_text
+from laser_interp.storage.run_folder import find_table
 
 MAX_FACTS = 20_000
 MAX_BYTES = 9_500_000
@@ -42,9 +44,9 @@ def write_report(
     """Write a run as one self-contained HTML page.
 
     Args:
-        run: folder of `li.search`, `li.study` or `laser-interp reproduce`. The page uses every search in it of the
-            same model and facts. From a search with `controls=["discarded"]` and `alphas` it shows what the discarded
-            part answers, and the curve against α.
+        run: folder of `li.search`, `li.study`, `li.trajectory` or `laser-interp reproduce`. The page uses every search
+            in it of the same model and facts. From a search with `controls=["discarded"]` and `alphas` it shows what
+            the discarded part answers, and the curve against α.
         out: the .html file.
         compare_with: folder of a second run. The page then begins with a comparison of the two, and shows either.
         counts: from `li.count` or elsewhere; None takes those in the run, or the facts' own frequencies.
@@ -62,6 +64,10 @@ def write_report(
         >>> search = li.search(model, facts, matrices="in", rhos=[0.05], out="searched")
         >>> li.write_report("searched", "report.html")
     """
+    if find_table(run, TABLE) is not None:
+        if compare_with is not None:
+            raise ValueError(f"{run} holds a trajectory, which has a page of its own: leave the second run out")
+        return write_text(training_page(Path(run), (_HERE / "page.css").read_text(encoding="utf-8")), out)
     folders = [Path(folder) for folder in (run, compare_with) if folder is not None]
     runs = [read_run(folder) for folder in folders]
     page = _page_parts()

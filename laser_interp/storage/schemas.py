@@ -82,6 +82,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "normaliser": "text",
         "approximate": "bool",
     },
+    "training_spectra": {"site": "text", "stable_rank": "float", "energy_above_noise": "float", "rank_kept": "int"}
+    | {"overlap_in": "float", "overlap_out": "float", "each": "text"},
     "count_part": {"part": "text", "index": "int", "count": "int"},
     "directions": {"site": "text", "direction": "int"},
     "answers": _FACT

@@ -8,7 +8,7 @@ from families import FAMILIES, LAYERS, make, numbers_tokenizer
 import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.edits.export import export_dense
-from laser_interp.models import checkpoints
+from laser_interp.models import saved_checkpoint
 from laser_interp.models.tokens import questions
 
 PROMPTS = ["5 9 17 33 60 4 8", "7 2 22", "50 51 52 53"]
@@ -48,7 +48,7 @@ def test_export_load_and_run(family, numbers, tmp_path):
 
 
 def test_a_large_export_has_shards(organism, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "SHARD_BYTES", 300_000)
+    monkeypatch.setattr(saved_checkpoint, "SHARD_BYTES", 300_000)
     edit = li.laser(organism, "3.in", rho=0.05)
     export_dense(organism, edit, tmp_path / "dense")
     shards = sorted(path.name for path in (tmp_path / "dense").glob("*.safetensors*"))

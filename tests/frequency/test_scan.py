@@ -191,6 +191,26 @@ def test_patterns_and_folders(tmp_path):
         li.count(facts, tmp_path / "empty")
 
 
+def test_only_the_first_documents(tmp_path, monkeypatch):
+    """Over several files and parts, whatever was done before a stop; and the table says how many."""
+    lines = [f"{i} Ada {'London' if i % 3 else ''}" for i in range(60)]
+    for i, letter in enumerate("abc"):
+        (tmp_path / f"{letter}.txt").write_text("\n".join(lines[20 * i : 20 * i + 20]) + "\n")
+    monkeypatch.setattr("laser_interp.frequency.shards.PART", 70)
+    monkeypatch.setattr("laser_interp.frequency.reader.BLOCK", 50)
+    facts = facts_from_rows(ROWS)
+    for until in (1, 7, 20, 33, 60):
+        counted = li.count(facts, f"{tmp_path}/*.txt", until=until, workers=4, progress=False)
+        assert counted[COUNTS].values.tolist() == naive(ROWS, lines[:until]), until
+    out = tmp_path / "counts.parquet"
+    li.count(facts, f"{tmp_path}/*.txt", until=33, out=out, progress=False)
+    with pytest.raises(ValueError, match="until: 33 there, 34 now"):
+        li.count(facts, f"{tmp_path}/*.txt", until=34, out=out, progress=False)
+    for bad, expected in (({"until": 0}, "1 document or more"), ({"until": 5, "executor": "ray"}, "executor='ray'")):
+        with pytest.raises(ValueError, match=expected):
+            li.count(facts, f"{tmp_path}/*.txt", **bad)
+
+
 @pytest.mark.slow
 def test_parts_of_a_large_file_are_its_documents_once(tmp_path, monkeypatch):
     """Wherever the cuts fall: within a line, at its end, in the middle of a character."""

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Later pages use what the commands of earlier ones have written.
 PAGES = ["README.md", *(f"docs/{name}.md" for name in (
-    "start", "organism", "models", "finding", "frequency", "statistics", "discarded", "mechanism", "real_model",
-    "tasks", "explore", "figures", "share", "questions",
+    "start", "organism", "models", "finding", "frequency", "statistics", "discarded", "mechanism", "training",
+    "real_model", "tasks", "explore", "figures", "share", "questions",
     "command-line", "cluster", "index", "validation", "limits",
 ))]  # fmt: skip
 BLOCKS = [
@@ -120,6 +120,7 @@ def test_commands(command, elsewhere):
         "All directions: ",
         "The index of 38361 documents is in",
         "RunComparison of 2 runs",
+        "From step ",
         "laser-interp 0.",
         "complete -",
         '"selected": "3.in ',

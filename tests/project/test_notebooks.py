@@ -21,6 +21,7 @@ def test_all_are_here():
         "rare_facts",
         "real_model",
         "reproduce_the_paper",
+        "through_training",
         "transformer_lens",
         "your_own_model",
     }

@@ -1,0 +1,41 @@
+"""How often a generic word is more probable than the answer, over the steps of several trainings."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from laser_interp.plots.figure_functions import figure_function, no_sample
+from laser_interp.plots.style import legend, new_figure, palette
+from laser_interp.plots.training_loss import step_axis
+
+_SHOWN = {"base": "as trained", "laser": "under the edit", "discarded": "discarded part alone"}
+CAPTION = (
+    "The share of test prompts on which a generic word is more probable than the answer, over the training of organisms"
+    " with several seeds (lines), for frequent and for rare facts, and of the control organism, whose text has no"
+    " generic words in place of answers (dotted). The edit is the same one at every checkpoint."
+)
+
+
+@figure_function("training", caption=CAPTION, sample=no_sample)
+def generic_ahead(table: pd.DataFrame) -> Figure:
+    """How often a generic word is ahead of the answer, over training.
+
+    Args:
+        table: of `laser-interp analyse training`.
+    """
+    figure, axes = new_figure(1, 2, 2.2, sharey=True)
+    for ax, facts in zip(axes.flat, ("frequent", "rare"), strict=True):
+        some = table[table["facts"] == facts]
+        for i, (edit, name) in enumerate(_SHOWN.items()):
+            for j, (history, rows) in enumerate(some[some["edit"] == edit].groupby("history", sort=False)):
+                style = ":" if "control" in str(history) else "-"
+                label = name if j == 0 else None
+                ax.plot(
+                    rows["step"], rows["generic_ahead"], style, marker="os^"[i], markersize=2, linewidth=0.8,
+                    color=palette()[(7, 0, 3)[i]], label=label,
+                )  # fmt: skip
+        step_axis(ax, table["step"])
+        ax.set_title(f"{facts} facts")
+    axes[0, 0].set_ylabel("generic word ahead, share")
+    figure.supxlabel("step of training", fontsize=7)
+    legend(figure, *axes[0, 0].get_legend_handles_labels(), ncols=3, columnspacing=0.8)
+    return figure

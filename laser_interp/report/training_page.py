@@ -1,0 +1,62 @@
+"""The page of a trajectory: what was found, the loss with a slider over checkpoints, and a table by step."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from laser_interp.extras import require
+from laser_interp.plots.training_loss import loss_over_training
+from laser_interp.statistics.formatting import percent
+from laser_interp.statistics.through_training import in_words
+from laser_interp.storage.run_folder import read_tables
+from laser_interp.storage.tables import table_provenance
+
+TABLE = "trajectory"  # a folder with this table holds a trajectory
+_STYLE = ".steps td, .steps th { white-space: nowrap; }"
+_SECURITY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def training_page(run: Path, style: str) -> str:
+    """The page as HTML; it loads nothing from a network."""
+    require("page", "plotly", what="the report")
+    tables = read_tables(run)
+    about = table_provenance(run / "tables" / f"{TABLE}.parquet")
+    edit = str(about["edit"])
+    title = html.escape(f"{edit} through training")
+    figure = loss_over_training.figure.draw_interactive(tables[TABLE])  # type: ignore[attr-defined]
+    drawn = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False}, auto_play=False)
+    words = "".join(f"<p>{html.escape(line)}</p>" for line in in_words(tables, edit))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="generator" content="laser-interp report">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_SECURITY}"><title>{title}</title>'
+        f'<link rel="icon" href="data:,"><style>{style}{_STYLE}</style></head><body>'
+        f"<header><h1>{title}</h1></header><main>"
+        f"<section><h2>What was found</h2>{words}</section>"
+        '<section><h2>The loss of the answer, by checkpoint</h2><p class="hint">Move the slider to another step. Point '
+        f"at a bar for its values.</p>{drawn}</section>"
+        f'<section><h2>By step</h2><div class="scroll steps">{_by_step(tables[TABLE])}</div></section>'
+        "</main></body></html>\n"
+    )
+
+
+def _by_step(table: pd.DataFrame) -> str:
+    rows = []
+    for step, of_step in table[table["facts"] == "all"].groupby("step"):
+        at: Any = of_step.set_index("edit")
+        rows.append(
+            {
+                "step": step,
+                "accuracy as trained": percent(at.loc["base", "accuracy"]),
+                "under the edit": percent(at.loc["laser", "accuracy"]),
+                "loss as trained": f"{-at.loc['base', 'logprob']:.3f}",
+                "under the edit ": f"{-at.loc['laser', 'logprob']:.3f}",
+                "generic answers of the discarded part": percent(at.loc["discarded", "answers_generic"]),
+            }
+        )
+    return pd.DataFrame(rows).to_html(index=False, border=0)

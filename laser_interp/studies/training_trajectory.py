@@ -1,0 +1,298 @@
+"""Through training: the same questions at each checkpoint, so that it shows when the discarded part goes wrong.
+
+1. Validation facts choose an edit at the last checkpoint, or the edit is given. It is the same one at every checkpoint.
+2. At each checkpoint, one model at a time, the test facts are scored as trained, under the edit, and under its
+   discarded part alone; and the spectra of the edited matrices are compared with those of the last checkpoint.
+3. The tables are made from these scores, with the counts of what the model had read by then, where these are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from laser_interp.choices import Executor, check_choice
+from laser_interp.display import Drawable
+from laser_interp.edits.edit import Edit
+from laser_interp.edits.edit_spec import EditSpec, describe_edits
+from laser_interp.edits.other_changes import laser_of_difference
+from laser_interp.edits.sites import Site
+from laser_interp.edits.spectra import spectrum
+from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.tasks import AnyFacts, facts_of, own_task
+from laser_interp.frequency.counting import count
+from laser_interp.frequency.shipped_counts import counts_of
+from laser_interp.models.loading import load_model
+from laser_interp.models.model import Model
+from laser_interp.parallel.ray_cluster import each
+from laser_interp.plots.registry import draw_all
+from laser_interp.progress import progress_bar
+from laser_interp.scoring.scores import score
+from laser_interp.selection.plan import divided_task
+from laser_interp.selection.search_run import save_facts, search
+from laser_interp.selection.settings import SearchSettings
+from laser_interp.statistics.paired_scores import known_counts
+from laser_interp.statistics.through_training import in_words, training_tables
+from laser_interp.storage.run_folder import FIGURES, REPORT, RunFolder, open_run
+from laser_interp.studies.training_checkpoints import Checkpoint, checkpoints
+
+Counts = pd.DataFrame | Mapping[int, pd.DataFrame]
+Scored = tuple[pd.DataFrame, pd.DataFrame]  # scores and spectra at a checkpoint
+EACH, DIFFERENCE = "each", "difference"
+
+
+@dataclass(frozen=True, repr=False)
+class Trajectory(Drawable):
+    """What was found at the checkpoints of a training.
+
+    Attributes:
+        tables: name -> table; see `laser_interp.statistics.through_training`.
+        edit: the edit that is the same at every checkpoint.
+        checkpoints: in order.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    edit: EditSpec
+    checkpoints: Sequence[Checkpoint]
+
+    figure_name = "loss_over_training"
+
+    @property
+    def figure_tables(self) -> Mapping[str, pd.DataFrame]:
+        return self.tables
+
+    @property
+    def report(self) -> str:
+        """What was found, in words, as Markdown."""
+        return "\n\n".join([f"# {self.edit} through training", *in_words(self.tables, str(self.edit))]) + "\n"
+
+    def __repr__(self) -> str:
+        return f"Trajectory of {self.edit} over {len(self.checkpoints)} checkpoints\n{self.report}"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked at every checkpoint; it travels to the workers."""
+
+    facts: FactSet
+    spec: EditSpec
+    also: str | None
+    settings: SearchSettings
+    final: Mapping[str, tuple[np.ndarray, np.ndarray]]  # site -> the directions kept at the last checkpoint
+    load: Mapping[str, Any] = field(default_factory=dict)
+
+
+def trajectory(
+    checkpoints: Sequence[Checkpoint | str | Path | tuple[str, str]] | str | Path,
+    facts: AnyFacts,
+    counts: Counts | None = None,
+    edit: EditSpec | Edit | str | None = None,
+    *,
+    settings: SearchSettings | None = None,
+    load: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    executor: Executor = "local",
+    workers: int | None = None,
+    progress: bool = True,
+    **changes: Any,
+) -> Trajectory:
+    """Ask the same questions at each checkpoint of a training.
+
+    Args:
+        checkpoints: what `li.checkpoints` gives, or takes; or a list of names, folders or (hub id, revision).
+        facts: their validation split chooses the edit, and their test split is reported.
+        counts: training frequencies, one row a fact; or step -> the table of what had been read by then, as
+            `li.count(..., until=...)` gives it. None takes the facts' own frequencies.
+        edit: the edit, as in "3.in:0.05"; None lets a search on validation choose it at the last checkpoint. "each": a
+            search also chooses one at each checkpoint. "difference": the same ranks are also kept of what training
+            changed since the checkpoint before (`li.laser_of_difference`; two models are then in memory), beside
+            "undone", which keeps nothing of it.
+        settings, changes: of the search; see `SearchSettings`.
+        load: options of `li.load_model`, the same for all checkpoints.
+        out: folder for the results. A run that was stopped continues from there.
+        executor: "local", one model in memory at a time, or "ray", where each checkpoint is a task.
+        workers: how many Ray tasks at a time.
+
+    Raises:
+        ValueError: fewer than two checkpoints, two of one step, counts of other steps, or bad settings.
+
+    Example:
+        >>> found = li.trajectory("organism", "organism", edit="3.in:0.05", progress=False)
+        >>> found.tables["trajectory"].query("facts == 'all'")[["step", "edit", "accuracy"]]
+    """
+    asked = _checkpoints(checkpoints)
+    check_choice("executor", executor, Executor)
+    chosen = SearchSettings.of(settings, changes)
+    also = edit if isinstance(edit, str) and edit in (EACH, DIFFERENCE) else None
+    by_step = _counts(counts, facts_of(facts), asked)
+    last = _load(asked[-1], load)
+    given = None if also is not None else _described(last, edit)
+    task, notes = divided_task(last, own_task(facts_of(facts)), chosen.split, chosen.seed)
+    identity = {
+        "checkpoints": [str(one) for one in asked],
+        "weights_sha256": last.weights_sha256,
+        "facts": task.facts.name,
+        "facts_sha256": task.facts.sha256,
+        "edit": None if given is None else str(given),
+        "also": also,
+        **chosen.identity(),
+    }
+    with ExitStack() as stack:
+        folder = None if out is None else stack.enter_context(open_run(out, identity))
+        if folder is not None:
+            save_facts(folder, task.facts)
+        where = None if folder is None else folder.path / "search"
+        spec = given or search(last, task.facts, chosen, out=where, progress=progress).select().cell
+        shared = _Asked(task.facts, spec, also, chosen, _kept(last, spec, task.facts), dict(load or {}))
+        del last
+        scored = list(_at_all(shared, asked, folder, executor, workers, progress))
+        tables = training_tables({one.step: found for one, found in zip(asked, scored, strict=True)}, by_step)
+        found = Trajectory(tables, spec, asked)
+        if folder is not None:
+            about = {"model": asked[-1].source, "edit": str(spec), "command": f"laser-interp figures {folder.path}"}
+            for name, table in tables.items():
+                folder.write_table(name, table, **about)
+            draw_all(tables, folder.path / FIGURES, about=about)
+            (folder.path / REPORT).write_text(found.report + "".join(f"\n- {n}" for n in notes), encoding="utf-8")
+    return found
+
+
+def counts_so_far(
+    several: Sequence[Checkpoint], facts: FactSet, corpus: Any, documents_per_step: int, *, progress: bool = True
+) -> dict[int, pd.DataFrame]:
+    """Step -> how often the first documents of a corpus, those that training had read by then, mention each fact.
+
+    Args:
+        corpus: as `li.count` takes it, in the order of training.
+        documents_per_step: how many documents training read in a step. At step 0 it had read none.
+    """
+    steps = progress_bar([one.step for one in several], desc="counting", unit="step", disable=not progress)
+    found = {s: count(facts, corpus, until=max(s, 1) * documents_per_step, progress=False) for s in steps}
+    if (first := found.get(0)) is not None:
+        found[0] = first.assign(n_subject=0, n_object=0, n_both=0, n_docs=0)
+    return found
+
+
+def _described(model: Model, edit: EditSpec | Edit | str | None) -> EditSpec | None:
+    if isinstance(edit, str):
+        return describe_edits(model, edit)
+    return EditSpec.of(edit) if isinstance(edit, Edit) else edit
+
+
+def _checkpoints(given: Any) -> list[Checkpoint]:
+    several = checkpoints(given) if isinstance(given, str | Path) else [Checkpoint.of(one) for one in given]
+    several = sorted(several, key=lambda one: one.step)
+    steps = [one.step for one in several]
+    if len(steps) < 2 or len(set(steps)) < len(steps):
+        raise ValueError(f"the checkpoints are of the steps {steps}: expected two or more, each of another step")
+    return several
+
+
+def _counts(counts: Counts | None, facts: FactSet, asked: Sequence[Checkpoint]) -> dict[int, pd.DataFrame] | None:
+    """Step -> the counts that hold then."""
+    if counts is None and all(fact.frequency is not None for fact in facts):
+        counts = facts.to_frame()[["fact_id", "frequency"]].rename(columns={"frequency": "n_both"})
+    counts = counts_of(facts) if counts is None else counts
+    if counts is None:
+        return None
+    if not isinstance(counts, Mapping) or isinstance(counts, pd.DataFrame):
+        return dict.fromkeys((one.step for one in asked), known_counts(counts))
+    if missing := [one.step for one in asked if one.step not in counts]:
+        raise ValueError(f"there are no counts for step {missing[0]}: expected a table for each checkpoint's step")
+    return {one.step: known_counts(counts[one.step]) for one in asked}
+
+
+def _load(checkpoint: Checkpoint, load: Mapping[str, Any] | None) -> Model:
+    options = {} if checkpoint.revision is None else {"revision": checkpoint.revision}
+    return load_model(checkpoint.source, **options, **dict(load or {}))
+
+
+def _at_all(
+    asked: _Asked,
+    several: Sequence[Checkpoint],
+    folder: RunFolder | None,
+    executor: Executor,
+    workers: int | None,
+    progress: bool,
+) -> Iterator[Scored]:
+    """Scores and spectra of each checkpoint, in order; those that are in the folder already are not made again."""
+    found: dict[int, Scored] = {}
+    waiting: list[tuple[Checkpoint, Checkpoint | None]] = []
+    for i, one in enumerate(several):
+        kept = [None if folder is None else folder.read_part(f"{one.step:09d}/{name}", name) for name in _PARTS]
+        if kept[0] is not None and kept[1] is not None:
+            found[one.step] = kept[0], kept[1]
+        else:
+            waiting.append((one, several[i - 1] if i else None))
+    bar = progress_bar(total=len(several), initial=len(found), desc="checkpoints", unit="", disable=not progress)
+    done = (
+        each(_at, (asked,), waiting, workers)
+        if executor == "ray"
+        else ((i, _at(asked, pair)) for i, pair in enumerate(waiting))
+    )
+    with bar:
+        for i, result in done:
+            step = waiting[i][0].step
+            found[step] = result
+            if folder is not None:
+                for name, table in zip(_PARTS, result, strict=True):
+                    folder.write_part(f"{step:09d}/{name}", table, name, step=step)
+            bar.update(1)
+    yield from (found[one.step] for one in several)
+
+
+_PARTS = ("scores", "training_spectra")  # the schemas of what is kept of a checkpoint
+
+
+def _at(asked: _Asked, pair: tuple[Checkpoint, Checkpoint | None]) -> Scored:
+    """Scores of the test facts at a checkpoint, and the spectra of the edited matrices."""
+    checkpoint, before = pair
+    model = _load(checkpoint, asked.load)
+    test = asked.facts.split("test")
+    edit = asked.spec.edit(model, asked.facts)
+    edits: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": edit.discarded()}
+    chosen = ""
+    if asked.also == EACH:
+        own = search(model, asked.facts, asked.settings, progress=False).select()
+        chosen, edits[EACH] = str(own.cell), own.edit(model)
+    if asked.also == DIFFERENCE and before is not None:
+        base = _load(before, asked.load)
+        for label, keeps in ((DIFFERENCE, True), ("undone", False)):
+            of_sites = [
+                laser_of_difference(model, base, site, rank=U.shape[1] * keeps) for site, (U, _) in asked.final.items()
+            ]
+            edits[label] = reduce(add, of_sites)
+    scores = score(model, test, edits, progress=False)
+    return scores, _spectra(model, asked.spec, asked.final).assign(each=chosen)
+
+
+def _kept(model: Model, spec: EditSpec, facts: FactSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each edited site the directions that the edit keeps: `[d_in, k]` and `[k, d_out]`."""
+    kept = {}
+    for site, part in spec.edit(model, facts).parts.items():
+        known, k = part.spectrum, int((part.gains != 0).sum())
+        kept[str(site)] = known.U[:, :k].double().numpy(), known.Vh[:k].double().numpy()
+    return kept
+
+
+def _spectra(model: Model, spec: EditSpec, final: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    rows = []
+    for name, (U, Vh) in final.items():
+        now = spectrum(model, Site.parse(name), blocks=spec.blocks)
+        k = U.shape[1]
+        above = now.energy[: now.rank_above_noise].sum() if now.is_orthonormal else np.nan
+        overlaps = [
+            float(np.square(ours.T @ theirs).sum() / max(k, 1))
+            for ours, theirs in ((now.U[:, :k].double().numpy(), U), (now.Vh[:k].double().numpy().T, Vh.T))
+        ]
+        row = {"site": name, "stable_rank": now.stable_rank, "energy_above_noise": float(above), "rank_kept": k}
+        rows.append(row | {"overlap_in": overlaps[0], "overlap_out": overlaps[1]})
+    return pd.DataFrame(rows)

@@ -1,17 +1,47 @@
 """Which singular directions cause the effect? Attribution and ablation, selective edits, tokens, edge of noise."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from laser_interp.cli.analyse import Question, finish
 from laser_interp.discarded.attribution import against_ablation, attribute, propose
 from laser_interp.discarded.direction_tokens import bands, importance, read_band, stability
 from laser_interp.discarded.selective_edits import choose_selective
-from laser_interp.edits.sites import resolve
-from laser_interp.edits.spectra import boundaries, spectrum
+from laser_interp.edits.sites import Site, resolve
+from laser_interp.edits.spectra import spectrum
+from laser_interp.models.model import Model
 from laser_interp.studies.questions.directions import spectrum_table
 
 N_ABLATED = 64  # directions that are ablated one at a time, spread over the rank
 N_BANDS = 8
+
+
+def boundaries(model: Model, sites: Sequence[Site]) -> pd.DataFrame:
+    """Where each spectrum might be cut, according to random-matrix theory and to the spectrum itself.
+
+    Returns:
+        One row a site: `site, d_in, d_out, top` (largest singular value), `noise_edge`, `rank_above_noise`,
+        `energy_above_noise` (share of the squared norm), `effective_rank`, `stable_rank`.
+    """
+    rows = []
+    for site in sites:
+        known = spectrum(model, site)
+        rank = known.rank_above_noise
+        rows.append(
+            {
+                "site": str(site),
+                "d_in": known.U.shape[0],
+                "d_out": known.Vh.shape[1],
+                "top": float(known.S[0]),
+                "noise_edge": known.noise_edge,
+                "rank_above_noise": rank,
+                "energy_above_noise": float(known.energy[:rank].sum()),
+                "effective_rank": known.effective_rank,
+                "stable_rank": known.stable_rank,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def main(*, question: Question = Question()) -> None:

@@ -6,13 +6,26 @@ Statistics and scores do not import figures. Classes that can be drawn inherit `
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
+
+
+def named_row(table: pd.DataFrame, column: str, name: str) -> pd.Series:
+    """The row of a table with this name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    rows = table[table[column] == name]
+    if rows.empty:
+        raise KeyError(f"no {column} {name!r}: there are {', '.join(table[column])}")
+    return rows.iloc[0]
 
 
 class Drawable(ABC):
@@ -23,11 +36,12 @@ class Drawable(ABC):
     """
 
     figure_name: str
+    drawn_from: ClassVar[Mapping[str, str]] = {}
 
     @property
-    @abstractmethod
     def figure_tables(self) -> Mapping[str, Any]:
         """The tables that figures draw, by name."""
+        return {name: getattr(self, attribute) for name, attribute in self.drawn_from.items()}
 
     @cached_property
     def figure(self) -> Figure:

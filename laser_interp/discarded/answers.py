@@ -153,8 +153,7 @@ def category_shares(answers: pd.DataFrame) -> pd.DataFrame:
         clusters = Clusters(some["subject"])
         category, everything = some["category"].to_numpy(str), np.ones(len(some), dtype=bool)
         row: dict[str, Any] = {"edit": label, "share": share}
-        rates = clusters.rates([(category == name, everything) for name in CATEGORIES])
-        for name, rate in zip(CATEGORIES, rates, strict=True):
-            row |= with_interval(name, rate)
+        for name in CATEGORIES:
+            row |= with_interval(name, clusters.rate(category == name, everything))
         rows.append(row | {"n": len(some), "similarity": float(some["similarity"].mean())})
     return pd.DataFrame(rows)

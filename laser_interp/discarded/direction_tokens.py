@@ -23,20 +23,18 @@ from laser_interp.models.forward import activations
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import ask_facts
 
-READS = ("q", "k", "v", "in", "gate")  # take the residual stream, after its norm, as input
 WRITES = ("o", "out")  # write into it
 
 
-def bands(known: Spectrum, *, gap: float = 0.05, stop: int | None = None) -> list[tuple[int, int]]:
+def bands(known: Spectrum, *, gap: float = 0.05) -> list[tuple[int, int]]:
     """Bands of directions, as (start, stop), cut where neighbouring singular values differ by more than `gap`.
 
     Args:
         gap: the relative difference (S[i] − S[i+1]) / S[i] above which a new band begins.
-        stop: use only this number of first directions; None: all.
     """
     if not 0 < gap < 1:
         raise ValueError(f"gap is {gap}: expected a relative difference in (0, 1)")
-    values = known.S[: stop or known.max_rank].numpy()
+    values = known.S.numpy()
     cuts = [0, *(i + 1 for i in range(len(values) - 1) if values[i] - values[i + 1] > gap * values[i]), len(values)]
     return list(itertools.pairwise(cuts))
 
@@ -57,55 +55,10 @@ def _vocabulary(model: Model, site: Site) -> tuple[str, Float[Tensor, "d_vocab d
 
 
 def _basis(known: Spectrum, side: str, start: int, stop: int) -> Float[Tensor, "d_model n"]:
-    basis = known.Vh[start:stop].double().T if side == "output" else known.U[:, start:stop].double()
-    # of a whitened spectrum one side is not orthonormal
-    return torch.linalg.qr(basis).Q if stop - start > 1 else basis / basis.norm()
+    return known.Vh[start:stop].double().T if side == "output" else known.U[:, start:stop].double()
 
 
-def read_direction(
-    model: Model, site: Site | str, direction: int, *, k: int = 10, spectra: Spectrum | None = None
-) -> pd.DataFrame:
-    """The tokens a direction points to, and away from: through the unembedding for o and out, which write into the
-    residual stream, and through the embedding for the others, which read it.
-
-    Returns:
-        One row per token: `site, direction, side, sign` (+1 or −1: a singular vector has no sign of its own), `token,
-        token_id, cosine` (with the token's centred row), `gap` (relative distance to the nearest other singular
-        value: where it is small, read the subspace).
-
-    Raises:
-        ValueError: no such direction.
-    """
-    (at,) = resolve(model, site)
-    known = spectra or spectrum(model, at)
-    if not 0 <= direction < known.max_rank:
-        raise ValueError(f"direction is {direction}: {at} has 0 to {known.max_rank - 1}")
-    side, tokens = _vocabulary(model, at)
-    cosine = tokens @ _basis(known, side, direction, direction + 1)[:, 0]
-    values = known.S
-    near = [abs(float(values[direction] - values[j])) for j in (direction - 1, direction + 1) if 0 <= j < len(values)]
-    rows = []
-    for sign in (1, -1):
-        nearest = (sign * cosine).topk(min(k, len(cosine)))
-        rows += [
-            {
-                "site": str(at),
-                "direction": direction,
-                "side": side,
-                "sign": sign,
-                "token": model.decode(int(i)),
-                "token_id": int(i),
-                "cosine": sign * float(value),
-                "gap": min(near) / max(float(values[direction]), 1e-300) if near else float("inf"),
-            }
-            for value, i in zip(nearest.values, nearest.indices, strict=True)
-        ]
-    return pd.DataFrame(rows)
-
-
-def read_band(
-    model: Model, site: Site | str, start: int, stop: int, *, k: int = 10, spectra: Spectrum | None = None
-) -> pd.DataFrame:
+def read_band(model: Model, site: Site | str, start: int, stop: int, *, k: int = 10) -> pd.DataFrame:
     """The tokens that lie most in the subspace of a band of directions, whatever basis it has.
 
     Returns:
@@ -116,7 +69,7 @@ def read_band(
         ValueError: an empty band, or one outside the rank.
     """
     (at,) = resolve(model, site)
-    known = spectra or spectrum(model, at)
+    known = spectrum(model, at)
     if not 0 <= start < stop <= known.max_rank:
         raise ValueError(f"band {start}:{stop} at {at}: expected 0 <= start < stop <= {known.max_rank}")
     side, tokens = _vocabulary(model, at)
@@ -174,28 +127,6 @@ def stability(
     )
 
 
-def activity(model: Model, facts: AnyFacts, site: Site | str) -> tuple[pd.DataFrame, Float[np.ndarray, "n_prompts r"]]:
-    """How strongly each prompt uses each direction where its answer is read.
-
-    Returns:
-        The prompts (`fact_id, prompt_id, subject, relation, object`), and `S_i (x·U_i)` of each: the length of what
-        the direction adds to the output.
-    """
-    (at,) = resolve(model, site)
-    known = spectrum(model, at)
-    facts = facts_of(facts)
-    items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
-    asked = [of_item.read for of_item in ask_facts(model, facts, items)]
-    out = np.zeros((len(items), known.max_rank))
-    for indices, _, of in activations(model, [row for row, _ in asked], None, [(at.layer, at.matrix)]):
-        x, _ = of((at.layer, at.matrix))
-        read = torch.tensor([asked[i][1] for i in indices])
-        here = x[torch.arange(len(indices)), read.to(x.device)].cpu().double()
-        out[indices] = ((here @ known.U.double()) * known.S).numpy()
-    frame = facts.prompts_frame().drop(columns=["split", "frequency"])
-    return frame, out
-
-
 def importance(model: Model, facts: AnyFacts, site: Site | str) -> pd.DataFrame:
     """How important each direction is: by its share of the matrix (`S²`), and by how much the prompts use it.
 
@@ -205,7 +136,15 @@ def importance(model: Model, facts: AnyFacts, site: Site | str) -> pd.DataFrame:
     """
     (at,) = resolve(model, site)
     known = spectrum(model, at)
-    _, strength = activity(model, facts, at)
+    facts = facts_of(facts)
+    items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
+    asked = [of_item.read for of_item in ask_facts(model, facts, items)]
+    strength = np.zeros((len(items), known.max_rank))
+    for indices, _, of in activations(model, [row for row, _ in asked], None, [(at.layer, at.matrix)]):
+        x, _ = of((at.layer, at.matrix))
+        read = torch.tensor([asked[i][1] for i in indices])
+        here = x[torch.arange(len(indices)), read.to(x.device)].cpu().double()
+        strength[indices] = ((here @ known.U.double()) * known.S).numpy()
     squared = (strength**2).mean(0)
     return pd.DataFrame(
         {
@@ -215,21 +154,3 @@ def importance(model: Model, facts: AnyFacts, site: Site | str) -> pd.DataFrame:
             "used": squared / max(squared.sum(), 1e-300),
         }
     )
-
-
-def most_active(model: Model, facts: AnyFacts, site: Site | str, start: int, stop: int, *, k: int = 10) -> pd.DataFrame:
-    """The prompts on which a band of directions does most.
-
-    Returns:
-        The columns of `activity`, the `strength` of the band there, and its `share` of the matrix's squared output.
-
-    Raises:
-        ValueError: an empty band, or one outside the rank.
-    """
-    prompts, strength = activity(model, facts, site)
-    if not 0 <= start < stop <= strength.shape[1]:
-        raise ValueError(f"band {start}:{stop} at {site}: expected 0 <= start < stop <= {strength.shape[1]}")
-    squared = strength**2
-    inside = squared[:, start:stop].sum(1)
-    prompts = prompts.assign(strength=np.sqrt(inside), share=inside / squared.sum(1).clip(1e-300))
-    return prompts.sort_values("strength", ascending=False, kind="stable").head(k).reset_index(drop=True)

@@ -6,8 +6,6 @@ Gains of many values, such as learned ones, and the matrices that some edits add
 name beside it. The weights themselves are not in it: to load the edit, you need the same model.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +20,7 @@ from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site
 from laser_interp.storage.atomic import replacing, write_json
 from laser_interp.storage.checksums import file_sha256, read_checked_json, with_checksum
-from laser_interp.storage.provenance import Identified, code_version, provenance
+from laser_interp.storage.provenance import code_version, provenance
 
 FORMAT, SCHEMA = "laser-interp edit", 1
 _MOST_RUNS = 16  # of equal gains; more of them are kept as tensors
@@ -31,11 +29,7 @@ Runs = list[list[float]]
 
 
 def write_edit(
-    path: str | Path,
-    parts: Mapping[Site, SiteEdit],
-    about: Mapping[str, Any],
-    places: Places | None,
-    model: Identified | None,
+    path: str | Path, parts: Mapping[Site, SiteEdit], about: Mapping[str, Any], places: Places | None, model: Any
 ) -> Path:
     """Write what an edit is made of, whole or not at all; see `Edit.save`.
 

@@ -22,6 +22,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.placement import Prompts
 from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import block_rank
+from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.model import Model
 
 CHOSEN_KINDS = ("laser", "gains")  # edits that a search chooses among; others are made from them
@@ -207,6 +208,21 @@ class EditSpec:
             laser(model, site, rank=rank, blocks=self.blocks) for site, rank in zip(self.sites, self.ranks, strict=True)
         ]
         return replace(reduce(add, edits), rho=self.rho)  # the ρ that was asked for, even if the rank was lifted to 1
+
+
+class Described:
+    """What was chosen, as a description in `cell`, and the `facts` on whose prompts it acts."""
+
+    cell: EditSpec
+    facts: FactSet | None
+
+    def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
+        """The edit, made for a model with the same weights.
+
+        Args:
+            prompts: other prompts than those of `facts`, if it acts at chosen positions.
+        """
+        return self.cell.edit(model, self.facts if prompts is None else prompts)
 
 
 def describe_edits(model: Model, text: str) -> EditSpec:

@@ -49,13 +49,10 @@ class SiteEdit:
             raise ValueError("edits of one site in different directions cannot be nested: their gains do not multiply")
         return replace(self, gains=self.gains * outer.gains)
 
+    @torch.inference_mode(False)  # gradients may flow through it
     def rewrite(self, model: Model, site: Site) -> Rewrite:
         """The function that a hook runs. It computes the kept directions instead of subtracting the removed ones,
         which is exact to rounding at every rank."""
-        with torch.inference_mode(False):  # gradients may flow through it
-            return self._rewrite(model, site)
-
-    def _rewrite(self, model: Model, site: Site) -> Rewrite:
         dtype = score_dtype(model.dtype)
         device = model.weight(site.layer, site.matrix).device  # a large model's layers may lie on several
         bias = model.bias(site.layer, site.matrix)

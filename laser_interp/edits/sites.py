@@ -24,21 +24,9 @@ EXPERTS = "experts"  # the group of all matrices of all experts that a router ch
 
 # Names that the paper, its code and checkpoints use for matrices.
 _ALIASES = {
-    "q_proj": "q",
-    "k_proj": "k",
-    "v_proj": "v",
-    "o_proj": "o",
-    "out_proj": "o",
-    "query": "q",
-    "key": "k",
-    "value": "v",
-    "gate_proj": "gate",
-    "up_proj": "in",
-    "down_proj": "out",
-    "fc_up": "in",
-    "fc_out": "out",
-    "U_out": "out",
-}
+    "q_proj": "q", "query": "q", "k_proj": "k", "key": "k", "v_proj": "v", "value": "v", "o_proj": "o", "out_proj": "o",
+    "gate_proj": "gate", "up_proj": "in", "fc_up": "in", "down_proj": "out", "fc_out": "out", "U_out": "out",
+}  # fmt: skip
 # In a gated MLP, the published code calls the gate `fc_in` and the up projection `fc_up`. The paper's U_in is the gate.
 _GATE_IF_GATED = ("fc_in", "U_in")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -155,6 +154,7 @@ class Spectrum(Drawable):
         return f"<p>{self!r}; half of its energy is in {half} of {self.max_rank} directions</p>"
 
 
+@torch.inference_mode(False)  # what is kept may be wanted where gradients are taken
 def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None, cache: bool = True) -> Spectrum:
     """The spectrum of a site, from memory, from disk, or computed.
 
@@ -166,12 +166,7 @@ def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None, cache:
     Example:
         >>> li.spectrum(model, "3.in").S[:3]
     """
-    with torch.inference_mode(False):  # what is kept may be wanted where gradients are taken
-        return _spectrum(model, resolve_site(model, site), Blocks.parse(blocks), cache)
-
-
-def _spectrum(model: Model, site: Site, divided: Blocks | None, cache: bool) -> Spectrum:
-    """See `spectrum`."""
+    site, divided = resolve_site(model, site), Blocks.parse(blocks)
     kept: dict[tuple[Site, Blocks | None], Spectrum] = derived(model, "spectra", dict)
     known = kept.pop((site, divided), None)
     if known is None or known.weight_sha256 != site_sha256(model, site):
@@ -223,30 +218,3 @@ def block_rank(model: Model, site: Site, blocks: Blocks | None) -> int:
     if blocks.grouped == "contiguous":
         return blocks.contiguous_rank(d_in, d_out)
     return spectrum(model, site, blocks=blocks).block_rank
-
-
-def boundaries(model: Model, sites: Sequence[Site]) -> pd.DataFrame:
-    """Where each spectrum might be cut, according to random-matrix theory and to the spectrum itself.
-
-    Returns:
-        One row a site: `site, d_in, d_out, top` (largest singular value), `noise_edge`, `rank_above_noise`,
-        `energy_above_noise` (share of the squared norm), `effective_rank`, `stable_rank`.
-    """
-    rows = []
-    for site in sites:
-        known = spectrum(model, site)
-        rank = known.rank_above_noise
-        rows.append(
-            {
-                "site": str(site),
-                "d_in": known.U.shape[0],
-                "d_out": known.Vh.shape[1],
-                "top": float(known.S[0]),
-                "noise_edge": known.noise_edge,
-                "rank_above_noise": rank,
-                "energy_above_noise": float(known.energy[:rank].sum()),
-                "effective_rank": known.effective_rank,
-                "stable_rank": known.stable_rank,
-            }
-        )
-    return pd.DataFrame(rows)

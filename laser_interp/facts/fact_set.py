@@ -10,7 +10,7 @@ import math
 import random
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -244,14 +244,6 @@ class FactSet:
         until = itertools.accumulate(len(fact.prompts) for fact in shuffled)
         n = sum(size <= n_prompts for size in until)
         return self.keep(shuffled[: max(n, 1)])
-
-    def filter(self, wanted: Callable[[Fact], bool]) -> FactSet:
-        """The facts for which a function says yes, as in `facts.filter(lambda fact: fact.relation == "capital")`.
-
-        Raises:
-            ValueError: no fact is left.
-        """
-        return self.keep(fact for fact in self.facts if wanted(fact))
 
     def split(self, label: str) -> FactSet:
         """The facts of one split.

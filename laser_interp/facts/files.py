@@ -84,11 +84,7 @@ def _read(source: str | Path | Rows, template: str | None) -> FactSet:
     if path.suffix == ".jsonl":
         return _as_set(_jsonl_rows(path), name)
     if path.suffix == ".parquet":
-        try:
-            frame = pd.read_parquet(path)
-        except Exception as error:  # pyarrow raises many kinds
-            raise ValueError(f"{name!r} is not a readable parquet file: {error}") from error
-        return _from_frame(frame, name)
+        return _from_frame(read_parquet(path), name)
     if path.suffix == ".csv":
         return _as_set(_csv_facts(path), name)
     raise ValueError(f"cannot read facts from {name!r}: the suffix must be .jsonl, .csv or .parquet")
@@ -156,6 +152,18 @@ def _with_prompts(frame: pd.DataFrame, template: str) -> pd.DataFrame:
     return frame.assign(prompt=[template.replace("{subject}", str(subject)) for subject in frame["subject"]])
 
 
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A parquet file of anyone.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises many kinds
+        raise ValueError(f"{path.name!r} is not a readable parquet file: {error}") from error
+
+
 def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     """Each line of a .jsonl file as (where, value), as in ("facts.jsonl, line 3", {...}); blank lines are skipped.
 
@@ -181,7 +189,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON knows")
 
 
-def csv_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def csv_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Columns of a csv file, and its rows with their line numbers; all is text, as pandas would read "NA" as missing.
 
     Raises:
@@ -189,7 +197,7 @@ def csv_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """
     rows: list[tuple[int, list[str]]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
+        reader = csv.reader(file, strict=True, delimiter=delimiter)
         try:
             columns = next(reader, None)
             if columns is None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from laser_interp.facts.records import Drop, Rows
+from laser_interp.facts.records import Drop, Rows, fact_row
 
 PROFESSIONS = ("journalist", "poet", "composer", "model", "teacher", "architect", "painter", "professor")
 # Bias in Bios publishes professions as numbers, in alphabetical order.
@@ -29,13 +29,8 @@ def as_sentence(text: str) -> str:
 
 def hotpot(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows):
-        yield {
-            "fact_id": str(row.get("_id", row.get("id", number))),
-            "subject": row["question"],
-            "relation": "hotpotqa",
-            "object": row["answer"],
-            "prompt": f"{as_question(row['question'])} The answer is",
-        }
+        prompt = f"{as_question(row['question'])} The answer is"
+        yield fact_row(row.get("_id", row.get("id", number)), row["question"], "hotpotqa", row["answer"], prompt)
 
 
 def fever_published(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -60,15 +55,15 @@ def fever(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
             drop("claims that are there twice")
         else:
             seen.add(claim)
-            yield {
-                "fact_id": str(row["id"]),
-                "subject": claim,
-                "relation": "fever",
-                "object": "true" if row["label"] == "SUPPORTS" else "false",
-                "prompt": f"Consider the following claim: {as_sentence(claim)} Is this claim true or false? "
-                "The claim is",
-                "candidates": ["true", "false"],
-            }
+            prompt = f"Consider the following claim: {as_sentence(claim)} Is this claim true or false? The claim is"
+            yield fact_row(
+                row["id"],
+                claim,
+                "fever",
+                "true" if row["label"] == "SUPPORTS" else "false",
+                prompt,
+                candidates=["true", "false"],
+            )
 
 
 def gender(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -76,15 +71,11 @@ def gender(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
         gender = {"0": "male", "1": "female", "m": "male", "f": "female"}.get(str(row["gender"]).lower()[:1])
         if gender is None:
             raise ValueError(f"row {number + 1} of Bias in Bios: gender is {row['gender']!r}, expected 0, 1, M or F")
-        yield {
-            "fact_id": str(number),
-            "subject": row["hard_text"],
-            "relation": "gender",
-            "object": gender,
-            "prompt": f"Consider the following text: {as_sentence(row['hard_text'])} Is the person in this text male "
-            "or female? The person is",
-            "candidates": ["male", "female"],
-        }
+        prompt = (
+            f"Consider the following text: {as_sentence(row['hard_text'])} Is the person in this text male "
+            "or female? The person is"
+        )
+        yield fact_row(number, row["hard_text"], "gender", gender, prompt, candidates=["male", "female"])
 
 
 def profession(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -96,15 +87,11 @@ def profession(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
         if job not in PROFESSIONS:
             drop("biographies of other professions than the paper's eight")
             continue
-        yield {
-            "fact_id": str(number),
-            "subject": row["hard_text"],
-            "relation": "profession",
-            "object": job,
-            "prompt": f"Consider the following text: {as_sentence(row['hard_text'])} What is the profession of the "
-            "person in this text? The profession of this person is",
-            "candidates": list(PROFESSIONS),
-        }
+        prompt = (
+            f"Consider the following text: {as_sentence(row['hard_text'])} What is the profession of the "
+            "person in this text? The profession of this person is"
+        )
+        yield fact_row(number, row["hard_text"], "profession", job, prompt, candidates=list(PROFESSIONS))
 
 
 def _truths(row: Mapping[str, Any], number: int) -> tuple[list[str], list[str]]:
@@ -125,15 +112,10 @@ def truthfulqa(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
         if not right or not wrong:
             drop("questions whose choices are all true or all false")
             continue
-        yield {
-            "fact_id": str(number),
-            "subject": row["question"],
-            "relation": "truthfulqa",
-            "object": right[0],
-            "prompt": f"Q: {as_question(row['question'])} A:",
-            "aliases": right[1:],
-            "candidates": [*right, *wrong],
-        }
+        prompt = f"Q: {as_question(row['question'])} A:"
+        yield fact_row(
+            number, row["question"], "truthfulqa", right[0], prompt, aliases=right[1:], candidates=[*right, *wrong]
+        )
 
 
 def truthfulqa_judged(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -143,14 +125,15 @@ def truthfulqa_judged(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
         for place, choice in enumerate([*right, *wrong]):
             statement = f"{row['question']} {choice}"
             statement = statement if statement.endswith(".") else f"{statement}."
-            yield {
-                "fact_id": f"{number}/{place}",
-                "subject": row["question"],
-                "relation": "truthfulqa",
-                "object": "true" if choice in right else "false",
-                "prompt": f"{statement}Is this statement true or false? This statement is",
-                "candidates": ["true", "false"],
-            }
+            prompt = f"{statement}Is this statement true or false? This statement is"
+            yield fact_row(
+                f"{number}/{place}",
+                row["question"],
+                "truthfulqa",
+                "true" if choice in right else "false",
+                prompt,
+                candidates=["true", "false"],
+            )
 
 
 def epistemic(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -160,14 +143,8 @@ def epistemic(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
         if len(right) != 1:
             drop("items without exactly one right label")
             continue
-        yield {
-            "fact_id": str(number),
-            "subject": row["input"],
-            "relation": "epistemic",
-            "object": right[0],
-            "prompt": f"{row['input'].strip()} Relation:",
-            "candidates": list(scores),
-        }
+        prompt = f"{row['input'].strip()} Relation:"
+        yield fact_row(number, row["input"], "epistemic", right[0], prompt, candidates=list(scores))
 
 
 def wikidata(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -177,24 +154,19 @@ def wikidata(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
         if len(names) != 1:
             drop("items with several targets")
             continue
-        yield {
-            "fact_id": str(number),
-            "subject": row["input"],
-            "relation": "wikidataqa",
-            "object": names[0].strip(),
-            "prompt": row["input"].strip(),
-        }
+        yield fact_row(number, row["input"], "wikidataqa", names[0].strip(), row["input"].strip())
 
 
 def popqa(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
     for row in rows:
         given = row["possible_answers"]
         names = json.loads(given) if isinstance(given, str) else list(given)
-        yield {
-            "fact_id": str(row["id"]),
-            "subject": row["subj"],
-            "relation": row["prop"],
-            "object": row["obj"],
-            "prompt": f"Q: {as_question(row['question'])} A:",
-            "aliases": [name for name in names if name.strip() and name != row["obj"]],
-        }
+        prompt = f"Q: {as_question(row['question'])} A:"
+        yield fact_row(
+            row["id"],
+            row["subj"],
+            row["prop"],
+            row["obj"],
+            prompt,
+            aliases=[name for name in names if name.strip() and name != row["obj"]],
+        )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from laser_interp.facts.records import Drop, Rows, read_records
+from laser_interp.facts.records import Drop, Rows, fact_row, read_records
 
 _BEAR_METADATA = "metadata_relations.json"
 
@@ -22,40 +22,36 @@ def counterfact(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
                 f"case {row['case_id']} of CounterFact: requested_rewrite lacks {error}; expected subject, prompt, "
                 "relation_id and target_true.str"
             ) from None
-        yield {
-            "fact_id": str(row["case_id"]),
-            "subject": subject,
-            "relation": relation,
-            "object": answer.strip(),
-            "prompt": prompt.format(subject),
-            "paraphrases": [text.strip() for text in row["paraphrase_prompts"]],
-            "target_new": (asked.get("target_new") or {}).get("str"),
-        }
+        yield fact_row(
+            row["case_id"],
+            subject,
+            relation,
+            answer.strip(),
+            prompt.format(subject),
+            paraphrases=[text.strip() for text in row["paraphrase_prompts"]],
+            target_new=(asked.get("target_new") or {}).get("str"),
+        )
 
 
 def known(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
     for row in rows:
-        yield {
-            "fact_id": str(row["known_id"]),
-            "subject": row["subject"],
-            "relation": str(row["relation_id"]),
-            "object": row["attribute"].strip(),
-            "prompt": row["prompt"].strip(),
-        }
+        yield fact_row(
+            row["known_id"], row["subject"], str(row["relation_id"]), row["attribute"].strip(), row["prompt"].strip()
+        )
 
 
 def lre(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows):
         templates = [t.strip() for t in row["prompt_templates"]]
         prompts = [t.format(row["subject"]) for t in templates]
-        yield {
-            "fact_id": f"{row['name']}/{number}",
-            "subject": row["subject"],
-            "relation": row["name"],
-            "object": row["object"].strip(),
-            "prompt": prompts[0],
-            "paraphrases": prompts[1:],
-        }
+        yield fact_row(
+            f"{row['name']}/{number}",
+            row["subject"],
+            row["name"],
+            row["object"].strip(),
+            prompts[0],
+            paraphrases=prompts[1:],
+        )
 
 
 def _before_answer(template: str, subject: str) -> str | None:
@@ -103,13 +99,13 @@ def pararel(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
                 drop("facts that are there twice")
                 continue
             seen.add(row["uuid"])
-            yield {
-                "fact_id": f"{file.stem}/{row['uuid']}",
-                "subject": row["sub_label"],
-                "relation": file.stem,
-                "object": row["obj_label"],
+            yield fact_row(
+                f"{file.stem}/{row['uuid']}",
+                row["sub_label"],
+                file.stem,
+                row["obj_label"],
                 **_prompts(usable, row["sub_label"]),
-            }
+            )
 
 
 def lama(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -124,13 +120,9 @@ def lama(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
             if prompt is None:
                 drop("facts of relations whose answer does not come last")
                 continue
-            yield {
-                "fact_id": f"{file.stem}/{row.get('uuid', number)}",
-                "subject": row["sub_label"],
-                "relation": file.stem,
-                "object": row["obj_label"],
-                "prompt": prompt,
-            }
+            yield fact_row(
+                f"{file.stem}/{row.get('uuid', number)}", row["sub_label"], file.stem, row["obj_label"], prompt
+            )
 
 
 def bear(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -152,11 +144,11 @@ def bear(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
             if not usable:
                 drop("facts of relations without a template whose answer comes last")
                 continue
-            yield {
-                "fact_id": f"{relation}/{row.get('sub_id', number)}/{number}",
-                "subject": row["sub_label"],
-                "relation": relation,
-                "object": row["obj_label"],
+            yield fact_row(
+                f"{relation}/{row.get('sub_id', number)}/{number}",
+                row["sub_label"],
+                relation,
+                row["obj_label"],
                 **_prompts(usable, row["sub_label"]),
-                "candidates": options,
-            }
+                candidates=options,
+            )

@@ -1,17 +1,20 @@
 """Rows of a file, as dictionaries: the form in which published sets are read."""
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from laser_interp.facts.files import json_lines
+from laser_interp.facts.files import csv_rows, json_lines, read_parquet
 
 Rows = list[dict[str, Any]]
 Drop = Callable[[str], None]  # is told why a row was left out
+
+
+def fact_row(fact_id: Any, subject: str, relation: str, answer: str, prompt: str, **more: Any) -> dict[str, Any]:
+    """A fact as a dictionary with the columns of a fact file."""
+    row = {"fact_id": str(fact_id), "subject": subject, "relation": relation, "object": answer, "prompt": prompt}
+    return row | more
 
 
 def read_records(path: str | Path) -> Rows:
@@ -25,11 +28,12 @@ def read_records(path: str | Path) -> Rows:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}: expected a .json, .jsonl, .csv, .tsv or .parquet file")
-    if path.suffix in (".parquet", ".csv", ".tsv"):
-        try:
-            return _frame_rows(_read_frame(path))
-        except Exception as error:  # pyarrow and pandas raise many kinds
-            raise ValueError(f"{path.name} is not a readable {path.suffix} file: {error}") from error
+    if path.suffix == ".parquet":
+        rows = read_parquet(path).to_dict("records")
+        return [{str(k): v.tolist() if hasattr(v, "tolist") else v for k, v in row.items()} for row in rows]
+    if path.suffix in (".csv", ".tsv"):
+        columns, rows = csv_rows(path, "\t" if path.suffix == ".tsv" else ",")
+        return [dict(zip(columns, row, strict=True)) for _, row in rows]
     if path.suffix == ".jsonl":
         rows = []
         for where, row in json_lines(path):
@@ -40,16 +44,6 @@ def read_records(path: str | Path) -> Rows:
     if path.suffix == ".json":
         return _json_rows(path)
     raise ValueError(f"cannot read {path.name!r}: expected .json, .jsonl, .csv, .tsv or .parquet")
-
-
-def _read_frame(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    separator = "\t" if path.suffix == ".tsv" else ","
-    # Without index_col=False, rows with one cell too many would move their first cell into an index.
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
 
 
 def _json_rows(path: Path) -> Rows:
@@ -66,8 +60,3 @@ def _json_rows(path: Path) -> Rows:
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise ValueError(f"{path.name} is no array of objects")
     return value
-
-
-def _frame_rows(frame: pd.DataFrame) -> Rows:
-    rows = frame.to_dict("records")
-    return [{str(k): v.tolist() if hasattr(v, "tolist") else v for k, v in row.items()} for row in rows]

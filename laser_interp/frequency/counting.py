@@ -1,7 +1,5 @@
 """Counting how often training showed each fact, in any source: files, an index, infini-gram, or an entity map."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypedDict, Unpack

@@ -7,7 +7,7 @@ from pathlib import Path
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.normaliser import normalise, normalise_joined
 from laser_interp.frequency.reader import DocumentUnit, Reader, Reading
-from laser_interp.frequency.shards import shards
+from laser_interp.frequency.shards import corpus_files
 from laser_interp.progress import progress_bar
 
 
@@ -48,7 +48,7 @@ def frequent_words(
         for text in (fact.subject, *(excluded.spellings(fact) if excluded else ()))
         for word in normalise(text).split()
     }
-    parts = shards([corpus] if isinstance(corpus, str | Path) else list(corpus), document)
+    parts, _ = corpus_files(corpus, document)
     counted: Counter[str] = Counter()
     total = sum(shard.size for shard in parts)
     with progress_bar(total=total, desc="words", unit="B", unit_scale=True, disable=not progress) as bar:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.facts.files import csv_rows
+from laser_interp.facts.files import csv_rows, read_parquet
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.normaliser import normalise
 from laser_interp.storage.schemas import check
@@ -165,10 +165,7 @@ def _read(source: str | Path | pd.DataFrame) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"no file of counts {str(source)!r}: expected a .csv or .parquet file")
     if path.suffix == ".parquet":
-        try:
-            return pd.read_parquet(path)
-        except Exception as error:  # pyarrow raises many kinds
-            raise ValueError(f"{path.name} is not a readable parquet file: {error}") from error
+        return read_parquet(path)
     if path.suffix != ".csv":
         raise ValueError(f"cannot read counts from {path.name!r}: expected .csv or .parquet")
     columns, rows = csv_rows(path)

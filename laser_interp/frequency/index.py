@@ -17,9 +17,9 @@ import pandas as pd
 from laser_interp.choices import LONGEST
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.matching import Matching
-from laser_interp.frequency.mentions import any_near, places
+from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
-from laser_interp.frequency.normaliser import NORMALISER, normalise, normalise_joined
+from laser_interp.frequency.normaliser import NORMALISER, joined, normalise_joined
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import corpus_files, fingerprint
 from laser_interp.frequency.source import CountSource
@@ -65,11 +65,8 @@ class _Documents:
         )
         return int(rows.fetchone()[0])
 
-    def texts(self, clauses: Sequence[Sequence[str]], limit: int | None) -> Iterator[str]:
-        rows = self._connection.execute(
-            "SELECT text FROM documents WHERE documents MATCH ? LIMIT ?",
-            (self._query(clauses), -1 if limit is None else limit),
-        )
+    def texts(self, clauses: Sequence[Sequence[str]]) -> Iterator[str]:
+        rows = self._connection.execute("SELECT text FROM documents WHERE documents MATCH ?", (self._query(clauses),))
         yield from (row[0] for row in rows)
 
 
@@ -101,9 +98,8 @@ def build_index(
     """
     corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)
     how = Reading(text_column, document, errors, longest)
-    files = corpus_files(corpora, document)
-    parts = files.shards
-    for note in files.notes:
+    parts, notes = corpus_files(corpora, document)
+    for note in notes:
         warnings.warn(note, stacklevel=2)
     folder = Path(folder)
     n_docs, problems = 0, []
@@ -130,7 +126,7 @@ def build_index(
             "corpus_fingerprint": fingerprint(parts),
             "n_docs": n_docs,
             "skipped": problems,
-            "notes": files.notes,
+            "notes": notes,
             "normaliser": NORMALISER,
             "fold_accents": fold_accents,
             "text_column": text_column,
@@ -218,7 +214,10 @@ class Index(CountSource):
             clauses = [sets[subject], sets[answer]]
             tally.n_both[i] = self._backend.count(clauses)
             if window is not None and tally.n_both[i]:
-                tally.n_window[i] = sum(_near(text, clauses, window) for text in self._backend.texts(clauses, None))
+                of_pair = Names.of(facts.keep([facts.facts[int((names.pair == i).argmax())]]), window, matching)
+                mentions = Mentions(of_pair)
+                mentions.add(0, joined(self._backend.texts(clauses)))
+                tally.n_window[i] = mentions.tally.n_window[0]
         frame = names.frame(facts, tally, " ".join(self.about["corpus"]))
         frame.attrs["provenance"] = about
         return frame
@@ -229,23 +228,3 @@ class Index(CountSource):
         of_index = {k: v for k, v in self.about.items() if k != "code_version"}
         how = {"window": window, "matching": str(self.matching(matching))}
         return plain({"facts": facts.name, "facts_sha256": facts.sha256, **how, **of_index})
-
-    def documents(self, *names: str, limit: int | None = 10) -> list[str]:
-        """Documents, in their normal form, that mention all of the names: texts that the model may have read.
-
-        Args:
-            limit: at most so many; None for all.
-
-        Raises:
-            ValueError: no name, or one without a word.
-        """
-        clauses = [[normalise(name, fold_accents=self.about["fold_accents"])] for name in names]
-        if not clauses or any(not clause[0].strip() for clause in clauses):
-            raise ValueError(f"the names are {list(names)}: expected at least one, and none without a word to look for")
-        return list(self._backend.texts(clauses, limit))
-
-
-def _near(text: str, clauses: Sequence[Sequence[str]], window: int) -> bool:
-    at = places(f" {text} ", [name for clause in clauses for name in clause])
-    subjects, objects = ([(at[name], len(name.split())) for name in clause] for clause in clauses)
-    return any_near(subjects, objects, window)

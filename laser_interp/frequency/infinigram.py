@@ -12,12 +12,12 @@ import json
 import sqlite3
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 
@@ -32,7 +32,6 @@ WINDOW = 100  # tokens
 MAX_WINDOW = 1000
 MAX_CLAUSE_FREQ = 500_000
 MAX_TERMS = 4  # in one clause
-Q = TypeVar("Q", bound=Hashable)
 EXACT = "exact tokens, with and without a space before"
 
 
@@ -163,13 +162,13 @@ class InfiniGram(CountSource):
 
 
 def _answers(
-    keys: Mapping[Q, tuple[str, str]],
-    ask_source: Callable[[Q], Answer],
+    keys: Mapping[Cnf, tuple[str, str]],
+    ask_source: Callable[[Cnf], Answer],
     *,
     cache: str | Path | None,
     concurrency: int,
     progress: bool,
-) -> dict[Q, Answer]:
+) -> dict[Cnf, Answer]:
     """The answer to each question, from the kept answers or else from the source; new answers are kept.
 
     Args:
@@ -177,14 +176,14 @@ def _answers(
     """
     if concurrency < 1:
         raise ValueError(f"concurrency is {concurrency}: at least one is needed")
-    where = Path(cache) if cache is not None else _default_cache()
+    where = cache_dir() / "infinigram.sqlite" if cache is None else Path(cache)
     try:
         kept = _Kept(where)
     except sqlite3.DatabaseError as error:
         raise ValueError(f"the kept answers in {where} cannot be read ({error}): remove that file") from error
-    answers: dict[Q, Answer] = {}
+    answers: dict[Cnf, Answer] = {}
 
-    def ask(question: Q) -> Answer:
+    def ask(question: Cnf) -> Answer:
         answer = ask_source(question)
         kept.put(*keys[question], answer)
         return answer
@@ -253,16 +252,9 @@ def _checksum(*row: object) -> str:
     return hashlib.sha256(repr(row).encode()).hexdigest()
 
 
-def _default_cache() -> Path:
-    return cache_dir() / "infinigram.sqlite"
-
-
-def _key(source: str, question: Cnf | str, *options: int) -> tuple[str, str]:
+def _key(source: str, question: Cnf, *options: int) -> tuple[str, str]:
     """The key of a kept answer, and the question as text; options matter only to questions of several terms."""
-    parts: list[Any] = [source, question]
-    if not isinstance(question, str):
-        parts.append([] if is_single_term(question) else options)
-    asked = json.dumps(parts, separators=(",", ":"))
+    asked = json.dumps([source, question, [] if is_single_term(question) else options], separators=(",", ":"))
     return hashlib.sha256(asked.encode()).hexdigest(), asked
 
 

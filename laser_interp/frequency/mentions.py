@@ -6,36 +6,24 @@ both in "New York".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import normalise_joined
 
 
-@dataclass
-class _Lists:
-    """For each key, the numbers that belong to it, laid end to end."""
+def _expand(table: csr_array, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in `keys`, once for each number that belongs to the key, and the numbers."""
+    rows = table[keys]
+    return np.repeat(np.arange(len(keys)), np.diff(rows.indptr)), rows.indices
 
-    start: np.ndarray
-    size: np.ndarray
-    values: np.ndarray
 
-    @classmethod
-    def of(cls, n: int, keys: np.ndarray, values: np.ndarray) -> _Lists:
-        order = np.argsort(keys, kind="stable")
-        size = np.bincount(keys, minlength=n)
-        return cls(np.concatenate([[0], np.cumsum(size)[:-1]]).astype(np.int64), size, values[order])
-
-    def expand(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions in `keys`, once for each value of theirs, and the values."""
-        size = self.size[keys]
-        owner = np.repeat(np.arange(len(keys)), size)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size)
-        return owner, self.values[self.start[keys][owner] + within]
+def _table(keys: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    return csr_array((np.ones(len(keys), bool), (keys, values)), shape)
 
 
 @dataclass
@@ -58,8 +46,9 @@ class Mentions:
         self._automaton = BytesAhoCorasick([pattern.encode() for pattern in names.patterns])
         members = [(pattern, i) for i, patterns in enumerate(names.sets) for pattern in sorted(patterns)]
         patterns, sets = np.array(members, np.int64).reshape(-1, 2).T
-        self._sets_of = _Lists.of(len(names.patterns), patterns, sets)
-        self._pairs_of = _Lists.of(len(names.sets), names.pairs[:, 0], np.arange(len(names.pairs)))
+        self._sets_of = _table(patterns, sets, (len(names.patterns), len(names.sets)))
+        n_pairs = len(names.pairs)
+        self._pairs_of = _table(names.pairs[:, 0], np.arange(n_pairs), (len(names.sets), n_pairs))
         self._words = np.array([pattern.count(" ") - 1 for pattern in names.patterns], np.int64)
 
     def add(self, n_docs: int, documents: bytes) -> None:
@@ -76,11 +65,11 @@ class Mentions:
         n_patterns, n_sets = len(self.names.patterns), len(self.names.sets)
 
         doc, name = np.divmod(np.unique(document * n_patterns + pattern), n_patterns)
-        owner, of_names = self._sets_of.expand(name)
+        owner, of_names = _expand(self._sets_of, name)
         mentioned = np.unique(doc[owner] * n_sets + of_names)
         doc, of_names = np.divmod(mentioned, n_sets)
         self.tally.n_mentions += np.bincount(of_names, minlength=n_sets)
-        owner, pair = self._pairs_of.expand(of_names)
+        owner, pair = _expand(self._pairs_of, of_names)
         wanted = doc[owner] * n_sets + self.names.pairs[pair, 1]
         both = np.isin(wanted, mentioned)
         doc, pair = doc[owner][both], pair[both]
@@ -113,20 +102,10 @@ class Mentions:
         for i, (d, one) in enumerate(zip(doc.tolist(), pair.tolist(), strict=True)):
             subjects, objects = (self.names.sets[number] for number in self.names.pairs[one].tolist())
             found = [[(places(d, name), int(self._words[name])) for name in names] for names in (subjects, objects)]
-            near[i] = any_near(found[0], found[1], window)
+            near[i] = any(
+                len(a) > 0 and len(b) > 0 and gap(a, n, b, m) <= window for a, n in found[0] for b, m in found[1]
+            )
         return near
-
-
-Places = Sequence[tuple[np.ndarray, int]]  # of each name its mentions' first words, and how many words it has
-
-
-def any_near(subjects: Places, objects: Places, window: int) -> bool:
-    """Whether a mention of a subject and one of an object have at most so many words between them."""
-    return any(
-        len(here) > 0 and len(there) > 0 and gap(here, n, there, m) <= window
-        for here, n in subjects
-        for there, m in objects
-    )
 
 
 def gap(a: np.ndarray, a_words: int, b: np.ndarray, b_words: int) -> int:
@@ -144,17 +123,3 @@ def gap(a: np.ndarray, a_words: int, b: np.ndarray, b_words: int) -> int:
         np.where(after > 0, np.maximum(left, 0), np.iinfo(np.int64).max),
     )
     return int(distance.min())
-
-
-def places(text: str, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """First words of the mentions of each normalised name in a normalised document."""
-    words = text.encode()
-    blanks = np.flatnonzero(np.frombuffer(words, np.uint8) == 32)
-    found: dict[str, np.ndarray] = {}
-    for name in names:
-        pattern, starts, at = name.encode(), [], 0
-        while (at := words.find(pattern, at)) >= 0:
-            starts.append(at)
-            at += 1
-        found[name] = np.searchsorted(blanks, np.array(starts, np.int64))
-    return found

@@ -144,15 +144,42 @@ class Reader:
         return f"{Path(self.shard.path).name}, line {before + number + self._lost}"
 
     def _raw_blocks(self, stream: Any, raw: IO[bytes]) -> Iterator[bytes]:
-        """Whole lines, about `BLOCK` bytes at a time."""
-        start, stop = self.shard.start, self.shard.stop
-        for number, block in enumerate(self._whole_lines(self._plain(stream) if stream is raw else _unpacked(stream))):
-            if number == 0 and start == 0 and not self._is_text(block[:BLOCK]):
+        """Whole lines, about `BLOCK` bytes at a time. A line that is too long is left out, where that is allowed."""
+        start, stop, longest = self.shard.start, self.shard.stop, self.how.longest
+        if start:
+            stream.seek(start - 1)
+            while (piece := stream.readline(BLOCK)) and not piece.endswith(b"\n"):
+                pass
+        n_lines, begun, damage = 0, start > 0, None
+        while damage is None and (size := min(BLOCK, stop - stream.tell()) if stream is raw else BLOCK) > 0:
+            block = rest = b""
+            try:
+                while len(block) < size and (piece := stream.read1(size - len(block))):
+                    block += piece
+                rest = b"" if block[-1:] in (b"", b"\n") else stream.readline(longest + 1)
+            except Exception as error:  # what stands before the damage is counted first
+                damage = error
+            end = block.rfind(b"\n") + 1  # of the last whole line
+            is_long = len(block) - end + len(rest.removesuffix(b"\n")) > longest
+            lines = block[:end] if is_long or damage else block + rest
+            if lines and not begun and not self._is_text(lines[:BLOCK]):
                 return
-            yield block
+            if lines:
+                begun = True
+                yield lines
+            n_lines += lines.count(b"\n")
+            if is_long:
+                self._problem(self._line(n_lines + 1), f"the line is longer than {longest} bytes")
+                self._lost += 1
+                while rest and not rest.endswith(b"\n"):
+                    rest = stream.readline(BLOCK)
             at = max(min(raw.tell(), stop) - start, self._told)
             self.tick(at - self._told)
             self._told = at
+            if not block:
+                break
+        if damage is not None:
+            raise damage
 
     def _is_text(self, beginning: bytes) -> bool:
         """Whether a file begins as UTF-8 text in lines does. Text in UTF-16 without a mark would count as nothing, and
@@ -164,74 +191,6 @@ class Reader:
             self._problem(self.shard.label, "its lines end in CR alone, so it would be one document; expected LF")
             return False
         return True
-
-    def _plain(self, stream: IO[bytes]) -> Iterator[bytes]:
-        """The bytes of the lines that begin in the shard, in pieces."""
-        if self.shard.start:
-            stream.seek(self.shard.start - 1)
-            while (piece := stream.readline(BLOCK)) and not piece.endswith(b"\n"):
-                pass
-        piece = b"\n"
-        while (size := min(BLOCK, self.shard.stop - stream.tell())) > 0 and (piece := stream.read(size)):
-            yield piece
-        while piece and not piece.endswith(b"\n"):
-            piece = stream.readline(BLOCK)
-            yield piece
-
-    def _whole_lines(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Pieces put together to whole lines. A line that is too long is left out, where that is allowed."""
-        waiting = bytearray()
-        end = 0  # of the last whole line in it
-        n_lines = 0  # before it
-        inside_long = False
-        damage: Exception | None = None
-        while damage is None:
-            try:
-                piece = next(pieces, b"")
-            except Exception as error:  # what stands before the damage is counted first
-                piece, damage = b"", error
-            at_end = not piece
-            if inside_long:
-                _, newline, piece = piece.partition(b"\n")
-                inside_long = not newline
-            if (cut := piece.rfind(b"\n")) >= 0:
-                end = len(waiting) + cut + 1
-            waiting += piece
-            if end > self.how.longest:  # a line may have become too long and have ended in one piece
-                whole = self._without_long(bytes(waiting[:end]), n_lines)
-                waiting[:end] = whole
-                end = len(whole)
-            if end and (len(waiting) >= BLOCK or at_end):
-                yield bytes(waiting[:end])
-                n_lines += waiting[:end].count(b"\n")
-                del waiting[:end]
-                end = 0
-            if len(waiting) - end > self.how.longest:
-                if end:
-                    yield bytes(waiting[:end])
-                n_lines += waiting[:end].count(b"\n")
-                self._problem(self._line(n_lines + 1), f"the line is longer than {self.how.longest} bytes")
-                self._lost += 1
-                inside_long = True
-                waiting.clear()
-                end = 0
-            if at_end:
-                break
-        if damage is not None:
-            raise damage
-        if waiting:
-            yield bytes(waiting)
-
-    def _without_long(self, lines: bytes, n_before: int) -> bytes:
-        """Whole lines without those that are too long, where that is allowed."""
-        kept = []
-        for line in (line + b"\n" for line in lines.removesuffix(b"\n").split(b"\n")):
-            if len(line) > self.how.longest + 1:
-                self._problem(self._line(n_before + len(kept) + 1), f"the line is longer than {self.how.longest} bytes")
-                self._lost += 1
-            else:
-                kept.append(line)
-        return b"".join(kept)
 
     def _lines(self, stream: IO[bytes], raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         """One document per line. For speed, a block is split into lines only if it is not valid UTF-8."""
@@ -392,9 +351,3 @@ class Reader:
                 waiting, size = [], 0
         if waiting:
             yield len(waiting), joined(waiting)
-
-
-def _unpacked(stream: Any) -> Iterator[bytes]:
-    """A compressed stream in pieces, however much is packed into how few bytes."""
-    while piece := stream.read1(BLOCK):
-        yield piece

@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ _SMALL = 16 << 20  # bytes that are counted before other processes would have st
 _SHOWN = 5  # problems named in a warning; the table has them all
 
 
-def count_shard(mentions: Mentions, shard: Shard, how: Reading, tick: Callable[[int], Any] = lambda _: None) -> Part:
+def count_shard(mentions: Mentions, shard: Shard, tick: Callable[[int], Any] = lambda _: None, *, how: Reading) -> Part:
     """Count one shard."""
     mentions.tally = Tally.empty(mentions.names)
     reader = Reader(shard, how, tick)
@@ -122,9 +123,9 @@ class Corpus(CountSource):
         corpora = [self.paths] if isinstance(self.paths, str | Path) else list(self.paths)
         how = Reading(self.text_column, self.document, self.errors, self.longest, self.until)
         names = Names.of(facts, window, matching)
-        files = corpus_files(corpora, self.document)
-        notes = [*files.notes, *names.notes(facts)]
-        parts = dict(enumerate(files.shards))
+        shards, notes = corpus_files(corpora, self.document)
+        notes = [*notes, *names.notes(facts)]
+        parts = dict(enumerate(shards))
         identity: dict[str, Any] = {
             "facts": facts.name,
             "facts_sha256": facts.sha256,
@@ -243,48 +244,24 @@ def _count_parts(
     with progress_bar(
         total=total, initial=done, desc="counting", unit="B", unit_scale=True, disable=not progress
     ) as bar:
+        run = partial(count_shard, how=how)
+        n = 1 if how.until else min(workers or (1 if n_bytes < _SMALL else os.cpu_count()) or 1, len(waiting))
         if executor == "ray":
-            counted = _on_ray(waiting, names, how, workers, bar.update)
+            counted = each(lambda names, shard: run(Mentions(names), shard), (names,), waiting, workers)
+        elif n > 1:
+            counted = in_processes(Mentions, (names,), run, waiting, n, bar.update)
         else:
-            n = 1 if how.until else min(workers or (1 if n_bytes < _SMALL else os.cpu_count()) or 1, len(waiting))
-            counted = (_in_processes if n > 1 else _here)(waiting, names, how, n, bar.update)
+            counted = _here(waiting, names, how, bar.update)
         for i, part in counted:
+            if executor == "ray":
+                bar.update(waiting[i].size)
             yield numbers[i], part
 
 
-def _here(
-    parts: list[Shard], names: Names, how: Reading, _: int, tick: Callable[[int], Any]
-) -> Iterator[tuple[int, Part]]:
+def _here(parts: list[Shard], names: Names, how: Reading, tick: Callable[[int], Any]) -> Iterator[tuple[int, Part]]:
     mentions = Mentions(names)
     for i, shard in enumerate(parts):
-        counted = count_shard(mentions, shard, how, tick)
+        counted = count_shard(mentions, shard, tick, how=how)
         if how.until is not None:
             how = replace(how, until=how.until - mentions.tally.n_docs)
         yield i, counted
-
-
-def _in_processes(
-    parts: list[Shard], names: Names, how: Reading, workers: int, tick: Callable[[int], Any]
-) -> Iterator[tuple[int, Part]]:
-    return in_processes(_make_state, (names, how), _count_with_state, parts, workers, tick)
-
-
-def _make_state(names: Names, how: Reading) -> tuple[Mentions, Reading]:
-    return Mentions(names), how
-
-
-def _count_with_state(state: tuple[Mentions, Reading], shard: Shard, tick: Callable[[int], Any]) -> Part:
-    mentions, how = state
-    return count_shard(mentions, shard, how, tick)
-
-
-def _on_ray(
-    parts: list[Shard], names: Names, how: Reading, workers: int | None, tick: Callable[[int], Any]
-) -> Iterator[tuple[int, Part]]:
-    for i, part in each(_count_alone, (names, how), parts, workers):
-        tick(parts[i].size)
-        yield i, part
-
-
-def _count_alone(names: Names, how: Reading, shard: Shard) -> Part:
-    return count_shard(Mentions(names), shard, how)

@@ -47,21 +47,8 @@ class Shard:
         return self.stop - self.start
 
 
-@dataclass(frozen=True)
-class CorpusFiles:
-    """What of a corpus is counted.
-
-    Attributes:
-        shards: its parts, in a fixed order.
-        notes: what was left out, in sentences: files of other kinds, and texts that are there more than once.
-    """
-
-    shards: list[Shard]
-    notes: list[str]
-
-
-def corpus_files(corpus: str | Path | Iterable[str | Path], document: str = "line") -> CorpusFiles:
-    """The parts of a corpus, each text once.
+def corpus_files(corpus: str | Path | Iterable[str | Path], document: str = "line") -> tuple[list[Shard], list[str]]:
+    """The parts of a corpus, each text once; and what was left out, in sentences.
 
     A file that is there under several names, also by links, is one text. So is a file beside a compressed file of the
     same name, as texts.txt beside texts.txt.gz.
@@ -104,12 +91,7 @@ def corpus_files(corpus: str | Path | Iterable[str | Path], document: str = "lin
         notes.append(f"{len(others)} files of other kinds were not counted: {_some(path.name for path in others)}")
     if twice:
         notes.append(f"{len(twice)} files hold a text that is counted already, and were left out: {_some(twice)}")
-    return CorpusFiles(parts, notes)
-
-
-def shards(corpus: str | Path | Iterable[str | Path], document: str = "line") -> list[Shard]:
-    """The parts of a corpus; see `corpus_files`."""
-    return corpus_files(corpus, document).shards
+    return parts, notes
 
 
 def _some(names: Iterable[str]) -> str:

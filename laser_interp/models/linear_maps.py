@@ -6,8 +6,6 @@ mixer keep the names that they have in the checkpoint, as in "in_proj_qkv". A la
 its experts, as in "in.e7"; the router is no linear map of its own.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

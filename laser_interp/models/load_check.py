@@ -39,22 +39,14 @@ def few_layers(model: Model) -> list[int]:
     return sorted({0, model.n_layers // 2, model.n_layers - 1, *kinds.values()})
 
 
-def check_rows(d_vocab: int, avoid: Sequence[int | None] = ()) -> list[list[int]]:
-    """Token ids of two prompts, of which the shorter is the beginning of the longer.
-
-    Args:
-        avoid: tokens with a meaning of their own, such as the padding.
-    """
-    usable = [token for token in range(min(d_vocab, 64)) if token not in avoid] or [0]
+def rows_of(hf_model: Any) -> list[list[int]]:
+    """Token ids of two prompts, of which the shorter is the beginning of the longer, without tokens of a meaning of
+    their own, such as the padding."""
+    special = [getattr(hf_model.config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "mask")]
+    d_vocab = int(hf_model.get_input_embeddings().weight.shape[0])
+    usable = [token for token in range(min(d_vocab, 64)) if token not in special] or [0]
     row = [usable[(5 + 7 * i) % len(usable)] for i in range(_N_TOKENS)]
     return [row, row[:_SHORTER]]
-
-
-def rows_of(hf_model: Any) -> list[list[int]]:
-    """`check_rows` for a transformers model."""
-    config = hf_model.config
-    special = [getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "mask")]
-    return check_rows(int(hf_model.get_input_embeddings().weight.shape[0]), special)
 
 
 def logits_before(hf_model: Any, name: str, *, masked: bool) -> list[Tensor]:
@@ -84,7 +76,7 @@ def _dtype(hf_model: Any) -> torch.dtype:
     return next(iter(hf_model.parameters())).dtype
 
 
-def check_loaded(model: Model, before: Sequence[Tensor] | None) -> None:
+def check_loaded(model: Model, before: Sequence[Tensor] | None = None) -> None:
     """Compare a wrapped model with itself before it was wrapped, and warn where its architecture is not in the table.
 
     Args:

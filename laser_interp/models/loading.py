@@ -32,6 +32,7 @@ from laser_interp.models.saved_checkpoint import GENERIC_WORDS, check_saved
 from laser_interp.models.text_towers import RENAMED, left_out, text_config, text_model
 
 
+@torch.inference_mode(False)  # weights of an inference mode could never have gradients
 def load_model(
     source: Any,
     *,
@@ -76,34 +77,7 @@ def load_model(
         >>> li.load_model("organism")
         >>> li.load_model("EleutherAI/pythia-70m", dtype="float32")  # doctest: +SKIP
     """
-    with torch.inference_mode(False):  # weights of an inference mode could never have gradients
-        return _load(
-            source,
-            tokenizer,
-            revision,
-            device,
-            _resolve_dtype(dtype),
-            device_map,
-            token,
-            trust_remote_code,
-            copy_object,
-            self_check,
-        )
-
-
-def _load(
-    source: Any,
-    tokenizer: Any,
-    revision: str | None,
-    device: str,
-    dtype: torch.dtype | str,
-    device_map: Any,
-    token: str | bool | None,
-    trust_remote_code: bool,
-    copy_object: bool,
-    self_check: bool,
-) -> Model:
-    """See `load_model`."""
+    dtype = _resolve_dtype(dtype)
     _check_device(device)
     if not isinstance(source, str | Path):
         _refuse("a model in memory", "folders", device_map=device_map)
@@ -137,18 +111,8 @@ def _load(
         return model
 
     if str(source) in NAMED_MODELS:
-        return _load_named(
-            str(source),
-            dict(
-                tokenizer=tokenizer,
-                device=device,
-                dtype=dtype,
-                revision=revision,
-                device_map=device_map,
-                token=token,
-                self_check=self_check,
-            ),
-        )
+        how = {"tokenizer": tokenizer, "device": device, "dtype": dtype, "revision": revision, "token": token}
+        return _load_named(str(source), **how, device_map=device_map, self_check=self_check)
     shipped = str(source) in SHIPPED
     if not shipped and (gguf := find_gguf(Path(source).expanduser())) is not None:
         _refuse("a GGUF file", "folders", device_map=device_map)
@@ -207,7 +171,7 @@ def _refuse(source: str, meant: str, **options: Any) -> None:
         raise ValueError(f"{' and '.join(asked)} cannot be used with {source}: expected only with {meant}")
 
 
-def _load_named(name: str, options: dict[str, Any]) -> Model:
+def _load_named(name: str, **options: Any) -> Model:
     """A model by its short name: from its package, else from the hub or its cache.
 
     Raises:
@@ -254,10 +218,7 @@ def _use_bridge(bridge: Any, tokenizer: Any, device: str, dtype: torch.dtype | s
     parameters, buffers = tensors_of_bridge(bridge)
     model = Model(bridge, tokenizer, name=name, parameters=parameters, buffers=buffers)
     check_finite(name, parameters)
-    if self_check:
-        check_loaded(model, None)
-    else:
-        find_how_it_runs(model)
+    (check_loaded if self_check else find_how_it_runs)(model)
     return model
 
 
@@ -317,10 +278,7 @@ def _wrap(
         buffers=buffers,
         generic_words=generic_words,
     )
-    if self_check:
-        check_loaded(model, before)
-    else:
-        find_how_it_runs(model)
+    check_loaded(model, before) if self_check else find_how_it_runs(model)
     return model
 
 

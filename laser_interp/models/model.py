@@ -1,9 +1,9 @@
 """The model as a user sees it: what it is, its weights, what it says."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -17,12 +17,6 @@ from laser_interp.models.library_internals import generating_as
 from laser_interp.models.loaded_model import LoadedModel
 
 GENERATED_TOKENS = 2048  # tokens of the prompts that are continued together
-
-
-class ActiveEdit(Protocol):
-    """What a model needs of an edit: that it can be switched on."""
-
-    def on(self, model: Any) -> AbstractContextManager[Any]: ...
 
 
 class Model(LoadedModel):
@@ -116,9 +110,7 @@ class Model(LoadedModel):
         """Text of one token or several."""
         return self.tokenizer.decode([ids] if isinstance(ids, int) else list(ids))
 
-    def next_token_logprobs(
-        self, prompts: Sequence[str] | str, edit: ActiveEdit | None = None
-    ) -> Float[Tensor, "n_prompts d_vocab"]:
+    def next_token_logprobs(self, prompts: Sequence[str] | str, edit: Any = None) -> Float[Tensor, "n_prompts d_vocab"]:
         """Log-probabilities of the token after each prompt (a masked model: at its mask).
 
         Args:
@@ -217,41 +209,17 @@ class Model(LoadedModel):
         """
         return transformer_lens_calls.run(self, "run_with_hooks", input, options)
 
-    @overload
-    def generate(
-        self,
-        prompt: str,
-        max_new_tokens: int = 20,
-        *,
-        edit: ActiveEdit | None = None,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> str: ...
-    @overload
-    def generate(
-        self,
-        prompt: list[str] | tuple[str, ...],
-        max_new_tokens: int = 20,
-        *,
-        edit: ActiveEdit | None = None,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> list[str]: ...
     def generate(
         self,
         prompt: str | list[str] | tuple[str, ...],
         max_new_tokens: int = 20,
         *,
-        edit: ActiveEdit | None = None,
+        edit: Any = None,
         seed: int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-    ) -> str | list[str]:
+    ) -> Any:
         """The text with which the model continues a prompt, without the prompt itself.
 
         Only these arguments say how it is chosen: what the checkpoint's own generation config says, such as a penalty

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.models.forward import padding_id, score_dtype, takes_mask
+from laser_interp.models.forward import padded, score_dtype, takes_mask
 from laser_interp.models.hooks import experts_apart, hooked
 from laser_interp.models.in_use import as_scored, exclusive_use
 from laser_interp.models.library_internals import one_step_modules, swap_forward
@@ -83,15 +83,12 @@ def make_batch(model: LoadedModel, rows: Sequence[Sequence[int]], reads: Sequenc
     Args:
         reads: (row, position) pairs whose next-token logits are wanted.
     """
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), padding_id(model), dtype=torch.long)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    ids, mask, _ = padded(model, rows)
+    longest = ids.shape[1]
     first: dict[Any, int] = {}  # a token with all it depends on -> which of the computed ones it is
     tokens: list[int] = []
     copies_of = torch.zeros(len(rows) * longest, dtype=torch.long)
     for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
         before: Any = tuple(row) if model.masked else None
         for position, token in enumerate(row):
             key = (before, position if model.masked else token)

@@ -6,8 +6,6 @@ Each weight of such a checkpoint is the product of its number of 8 bits (fp8, as
 bits is then a part of the weights that are edited.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib.util import find_spec
 from math import prod

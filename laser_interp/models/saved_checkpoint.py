@@ -41,6 +41,8 @@ def save(
 
 
 def _write(model: LoadedModel, folder: Path, dense: dict[tuple[int, str], Tensor]) -> None:
+    from huggingface_hub import save_torch_state_dict
+
     state = {name: tensor.detach() for name, tensor in stored_state(model).items()}
     copied: set[str] = set()
     for (layer, matrix), new_weight in dense.items():
@@ -60,22 +62,9 @@ def _write(model: LoadedModel, folder: Path, dense: dict[tuple[int, str], Tensor
     if getattr(original, "generation_config", None) is not None:
         original.generation_config.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
-    _write_weights(state, folder)
+    save_torch_state_dict(state, folder, max_shard_size=SHARD_BYTES)
     if model.generic_words is not None:
         (folder / GENERIC_WORDS).write_text(json.dumps(model.generic_words) + "\n", encoding="utf-8")
-
-
-def _write_weights(state: Mapping[str, Tensor], folder: Path) -> None:
-    """The tensors in one file, or in shards with an index, as transformers writes and reads them."""
-    from huggingface_hub import split_torch_state_dict_into_shards
-    from safetensors.torch import save_file
-
-    shards = split_torch_state_dict_into_shards(dict(state), max_shard_size=SHARD_BYTES)
-    for name, tensors in shards.filename_to_tensors.items():
-        save_file({t: state[t].cpu().contiguous() for t in tensors}, folder / name, {"format": "pt"})
-    if shards.is_sharded:
-        index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def check_saved(folder: Path) -> None:

@@ -4,8 +4,6 @@ A function that draws takes tables. `figure_function` turns it into one that als
 study, a search, an association, …), applies the style for papers, and has the options that users of seaborn know.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps

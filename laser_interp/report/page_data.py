@@ -1,7 +1,6 @@
 """The data of a run that the page holds, for JSON."""
 
 import base64
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,11 +9,13 @@ import pandas as pd
 
 from laser_interp.edits.edit_spec import CHOSEN_KINDS, EditSpec
 from laser_interp.progress import progress_bar
-from laser_interp.report.run_reader import KEYS, Answers, FinishedRun, sites_of
+from laser_interp.report.run_reader import KEYS, FinishedRun, sites_of
 from laser_interp.scoring.categories import CATEGORIES
 from laser_interp.statistics.association import associate
-from laser_interp.statistics.frequency_bins import views
+from laser_interp.statistics.cluster_intervals import Clusters
+from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative
 from laser_interp.storage.provenance import code_version
+from laser_interp.studies.question import rounded
 
 _WORST = 32.0  # nats: a log-probability below −32 is shown as −32
 _MISSING = 65535
@@ -23,7 +24,7 @@ _CUMULATIVE = 80  # points of the paper's curve that the page holds of each cell
 
 def fixed_part(run: FinishedRun, lasers: Sequence[str], known: pd.DataFrame | None) -> dict[str, Any]:
     means = {
-        (row["cell"], row["split"]): [row["n"], _round(row["top1"]), _round(row["loss"])]
+        (row["cell"], row["split"]): [row["n"], rounded(row["top1"]), rounded(row["loss"])]
         for row in run.cells.to_dict("records")
     }
     splits = list(dict.fromkeys(run.cells["split"]))
@@ -78,14 +79,16 @@ def by_frequency(
             continue
         one = rows[reported].assign(top1_after=after[reported].astype(bool))
         one["top1_before"] = one["top1_before"].astype(bool)
-        bins, cumulative = views(one)
-        thin = cumulative.iloc[np.unique(np.linspace(0, len(cumulative) - 1, _CUMULATIVE).astype(int))]
+        one["bin"] = one["fact_id"].map(bin_numbers(one.groupby("fact_id")["n_both"].first(), 8))
+        bins, curve = binned(one, Clusters(one["subject"])), cumulative(one)
+        thin = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, _CUMULATIVE).astype(int))]
         out["bins"] = bins[["lo", "hi", "n"]].astype(float).to_numpy().tolist()
         out["cells"][name] = {
             **{
-                c: [[_round(row[c + end]) for end in ("", "_lo", "_hi")] for _, row in bins.iterrows()] for c in columns
+                c: [[rounded(row[c + end]) for end in ("", "_lo", "_hi")] for _, row in bins.iterrows()]
+                for c in columns
             },
-            "cumulative": [[_round(v) for v in r] for r in thin[["n_both", "top1_before", "top1_after"]].to_numpy()],
+            "cumulative": [[rounded(v) for v in r] for r in thin[["n_both", "top1_before", "top1_after"]].to_numpy()],
         }
         if name == run.selected:
             out["paragraph"] = _paragraph(one, run, known, seed)
@@ -97,7 +100,7 @@ def _paragraph(rows: pd.DataFrame, run: FinishedRun, known: pd.DataFrame, seed: 
     at = rows.index.to_numpy()
     frames = []
     for label, answers, column in (("base", before, "top1_before"), ("laser", after, "top1_after")):
-        logprob = answers.logprob[at] if answers is not None else np.nan
+        logprob = answers["logprob"].to_numpy()[at] if answers is not None else np.nan
         frame = rows[[*KEYS, "subject", "relation", "split"]].assign(frequency=0.0, top1=rows[column], top10=False)
         frames.append(frame.assign(edit=label, logprob=logprob))
     return associate(pd.concat(frames, ignore_index=True), known, seed=seed).paragraph
@@ -132,7 +135,7 @@ def facts_part(
     if known is not None:
         by_id = known.set_index("fact_id")
         for column in by_id.columns:
-            part["facts"][column] = [_round(v) for v in by_id.loc[part["facts"]["id"], column]]
+            part["facts"][column] = [rounded(v) for v in by_id.loc[part["facts"]["id"], column]]
     # Stored as the changes from the model as trained, so that answers that stay the same compress well.
     base = run.right[""][items]
     part["right"] = {"": _bits(np.nan_to_num(base).astype(bool))}
@@ -162,14 +165,13 @@ def by_interest(run: FinishedRun, lasers: Sequence[str]) -> Iterator[str]:
             yield from (n for n, c in run.edits.get(site, {}).items() if c.kind == kind)
 
 
-def encoded(answers: Answers, items: np.ndarray, words: dict[str, int]) -> dict[str, bytes]:
-    logprob = answers.logprob[items]
+def encoded(answers: pd.DataFrame, items: np.ndarray, words: dict[str, int]) -> dict[str, bytes]:
+    logprob, probability = (answers[name].to_numpy(float)[items] for name in ("logprob", "top_prob"))
     scaled = np.where(np.isfinite(logprob), np.minimum(-logprob / _WORST, 1) * (_MISSING - 1), _MISSING)
-    probability = answers.probability[items]
     share = np.where(np.isfinite(probability), probability * (_MISSING - 1), _MISSING)
-    index = np.array([words.setdefault(str(word), len(words)) for word in answers.answer[items]], dtype="<u4")
+    index = np.array([words.setdefault(str(w), len(words)) for w in answers["prediction"].to_numpy()[items]], "<u4")
     number = {name: i for i, name in enumerate(CATEGORIES)}
-    category = np.array([number.get(name, 255) for name in answers.category[items]], dtype=np.uint8)
+    category = np.array([number.get(name, 255) for name in answers["category"].to_numpy()[items]], dtype=np.uint8)
     return {
         "logprob": np.rint(scaled).astype("<u2").tobytes(),
         "probability": np.rint(share).astype("<u2").tobytes(),
@@ -180,8 +182,3 @@ def encoded(answers: Answers, items: np.ndarray, words: dict[str, int]) -> dict[
 
 def _bits(values: np.ndarray) -> str:
     return base64.b64encode(np.packbits(values, bitorder="little").tobytes()).decode()
-
-
-def _round(value: Any) -> float | None:
-    number = float(value)
-    return round(number, 4) if math.isfinite(number) else None

@@ -1,7 +1,5 @@
 """What a study found, for the top of the page: a summary in words, and a table for each question."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -19,5 +17,5 @@ def study_part(run: Path) -> dict[str, Any] | None:
     return {
         "words": [line for answer in answers for line in answer.page_words()],
         "mechanism": summary.get("mechanism", {}).get("in_words", []),
-        "tables": [table.as_json() for answer in answers for table in answer.page_tables()],
+        "tables": [table.as_json() for answer in answers if (table := answer.page_table()) is not None],
     }

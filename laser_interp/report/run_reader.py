@@ -1,7 +1,5 @@
 """A finished run, read again for the page: its facts, its cells, and what each cell answers to every prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,21 +20,6 @@ from laser_interp.storage.run_folder import FACTS, PARTS, SCREENED, SINGLE, SUMM
 from laser_interp.storage.tables import read_table
 
 KEYS = ["fact_id", "prompt_id"]
-
-
-@dataclass
-class Answers:
-    """The answers of one cell to every prompt; NaN and "" where the run does not hold them."""
-
-    logprob: np.ndarray
-    answer: np.ndarray
-    probability: np.ndarray
-    category: np.ndarray
-
-    @classmethod
-    def unknown(cls, n: int) -> Answers:
-        """Of n items, to be filled in."""
-        return cls(*(np.full(n, fill, dtype=kind) for fill, kind in ((np.nan, float), ("", object)) * 2))
 
 
 @dataclass
@@ -83,29 +66,25 @@ class FinishedRun:
         every = {name: spec.kind for specs in self.edits.values() for name, spec in specs.items()}
         return [name for name in dict.fromkeys(self.cells["cell"]) if every.get(name) in CHOSEN_KINDS]
 
-    def answers(self, name: str) -> Answers | None:
-        """The answers of one cell, read from the parts; None where the run does not hold them."""
-        out = Answers.unknown(len(self.items))
+    def answers(self, name: str) -> pd.DataFrame | None:
+        """The answers of one cell to every item, read from the parts; None where the run does not hold them."""
+        columns = [*KEYS, "logprob", "prediction", "top_prob", "category"]
         if self.studied is not None and name == self.selected:
-            self._fill(out, self.studied)
-            return out
-        is_there = False
-        group = f"layer-{EditSpec.parse(name).sites[0].layer:03d}" if name else "base"
-        for path in self.parts:
-            if path.parent.name not in (group, "chosen", "raced", "learned"):
-                continue
-            frame = pd.read_parquet(
-                path, columns=[*KEYS, "logprob", "prediction", "top_prob", "category"], filters=[("cell", "==", name)]
+            found = self.studied[columns]
+        else:
+            groups = (
+                f"layer-{EditSpec.parse(name).sites[0].layer:03d}" if name else "base",
+                "chosen",
+                "raced",
+                "learned",
             )
-            if len(frame):
-                is_there = True
-                self._fill(out, frame)
-        return out if is_there else None
-
-    def _fill(self, out: Answers, frame: pd.DataFrame) -> None:
-        at = self.places(frame)
-        out.logprob[at], out.answer[at] = frame["logprob"], frame["prediction"]
-        out.probability[at], out.category[at] = frame["top_prob"], frame["category"]
+            paths = [path for path in self.parts if path.parent.name in groups]
+            frames = [pd.read_parquet(path, columns=columns, filters=[("cell", "==", name)]) for path in paths]
+            found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+        if found.empty:
+            return None
+        of_item = found.drop_duplicates(KEYS, keep="last").set_index(KEYS).reindex(self.index)
+        return of_item.fillna({"prediction": "", "category": ""})
 
     def places(self, frame: pd.DataFrame) -> np.ndarray:
         """The items that the rows of a table are of."""

@@ -1,7 +1,5 @@
 """Two runs beside each other, for the top of their common page: what each found, and the facts that both asked."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

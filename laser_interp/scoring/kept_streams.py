@@ -5,8 +5,6 @@ For example, a second `li.score` of an edit in the last layers computes only the
 middle starts from the nearest kept layer before it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Which experts of a mixture compute the tokens of each prompt."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from typing import Any
 

@@ -2,18 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
 from laser_interp.display import Drawable
 from laser_interp.edits.blocks import Blocks
-from laser_interp.edits.edit import Edit
-from laser_interp.edits.edit_spec import EditSpec
-from laser_interp.edits.placement import Prompts
+from laser_interp.edits.edit_spec import Described, EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import block_rank
 from laser_interp.facts.fact_set import FactSet
@@ -24,9 +21,8 @@ from laser_interp.scoring.scorer import Scorer
 from laser_interp.scoring.scores import summarise
 from laser_interp.selection.cell_table import cell_means
 from laser_interp.selection.execution import Execution, WorkerOptions
-from laser_interp.selection.methods import Work
 from laser_interp.selection.plan import Plan, divided_task
-from laser_interp.selection.race import is_worse, proposed, race_cells, read_units, score_base
+from laser_interp.selection.race import Work, is_worse, proposed, race_cells, read_units, score_base
 from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.search_run import save_facts
 from laser_interp.selection.settings import CompositionSettings, GridSettings, SearchSettings
@@ -36,7 +32,7 @@ from laser_interp.storage.schemas import check
 
 
 @dataclass(frozen=True, repr=False)
-class Composition(Drawable):
+class Composition(Described, Drawable):
     """LASER on several sites, each added to those before.
 
     Attributes:
@@ -60,10 +56,7 @@ class Composition(Drawable):
     facts: FactSet | None = field(default=None, repr=False)
 
     figure_name = "composition"
-
-    @property
-    def figure_tables(self) -> dict[str, pd.DataFrame]:
-        return {"composition_by_step": self.by_step, "composition_scores": self.scores}
+    drawn_from: ClassVar[Mapping[str, str]] = {"composition_by_step": "by_step", "composition_scores": "scores"}
 
     @property
     def ranks(self) -> dict[Site, int]:
@@ -88,17 +81,6 @@ class Composition(Drawable):
         if self.spec is None:
             raise ValueError("no step improved on validation: there is nothing to compose")
         return self.spec
-
-    def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
-        """All its edits as one, made for the model.
-
-        Args:
-            prompts: other prompts than those that were asked, if it acts at chosen positions.
-
-        Raises:
-            ValueError: nothing was kept.
-        """
-        return self.cell.edit(model, self.facts if prompts is None else prompts)
 
 
 def compose(
@@ -163,22 +145,20 @@ def run_composition(
         _check_start(start, settings)
     began = {"start": "" if start is None else str(start), "most_edits": settings.most_edits}
     identity = plan.identity | {"composition": settings.method} | began
-    with ExitStack() as stack:
-        folder = None if out is None else stack.enter_context(open_run(out, identity))
-        if folder is not None:
+    with open_run(out, identity) as folder:
+        if out is not None:
             save_facts(folder, plan.facts)
         how = _greedily if settings.method == "greedy" else _guided
         kept, tried = how(plan, start, settings, folder, progress)
         steps = check(tried, "steps")
         if store is None:
             options = WorkerOptions.of(plan.settings)
-            parts = None if folder is None else folder.path / "scores"
+            parts = None if out is None else out / "scores"
             store = ScoreStore(plan.model, plan.task, options, parts, progress)
         scores, by_step, test = _tested(store, plan.facts, kept)
-        if folder is not None:
-            folder.write_table("composition", steps, "steps")
-            folder.write_table("composition_scores", scores)
-            folder.write_table("composition_by_step", by_step)
+        folder.write_table("composition", steps, "steps")
+        folder.write_table("composition_scores", scores)
+        folder.write_table("composition_by_step", by_step)
     return Composition(kept, steps, scores, by_step, test, plan.facts)
 
 
@@ -211,7 +191,7 @@ def _row(cell: EditSpec, row: Mapping[Any, Any], kept: bool, whole: EditSpec) ->
 
 
 def _greedily(
-    plan: Plan, start: EditSpec | None, settings: CompositionSettings, folder: RunFolder | None, progress: bool
+    plan: Plan, start: EditSpec | None, settings: CompositionSettings, folder: RunFolder, progress: bool
 ) -> tuple[EditSpec | None, pd.DataFrame]:
     """The paper's order: from the last layer down and from the smallest ρ up (section 4 and table 3)."""
     assert start is None  # `_check_start` refuses one
@@ -231,7 +211,7 @@ def _greedily(
     for site in progress_bar(sites, desc="composing", unit="site", disable=not progress):
         if kept is not None and len(kept.sites) == settings.most_edits:
             break
-        frame = folder.read_part(str(site), "steps") if folder is not None else None
+        frame = folder.read_part(str(site), "steps")
         if frame is None:
             # All can run together: a larger ρ replaces a smaller one, so it does not matter whether that one was kept
             together = {cell: _joined(kept, cell) for cell in reversed(plan.by_site[site])}
@@ -246,8 +226,7 @@ def _greedily(
             frame = pd.DataFrame(steps)
             frame.insert(0, "step", range(len(frame)))
             frame["step"] += sum(map(len, frames))
-            if folder is not None:
-                folder.write_part(str(site), frame, "steps")
+            folder.write_part(str(site), frame, "steps")
         if len(chosen := frame[frame["kept"]]):
             kept = EditSpec.parse(chosen["edit"].iloc[-1])
             best = (float(chosen["score"].iloc[-1]), -float(chosen["loss"].iloc[-1]))
@@ -256,7 +235,7 @@ def _greedily(
 
 
 def _guided(
-    plan: Plan, start: EditSpec | None, settings: CompositionSettings, folder: RunFolder | None, progress: bool
+    plan: Plan, start: EditSpec | None, settings: CompositionSettings, folder: RunFolder, progress: bool
 ) -> tuple[EditSpec | None, pd.DataFrame]:
     """Attribute at the edited model, propose, race, and add what wins, while validation improves.
 
@@ -273,10 +252,9 @@ def _guided(
     plan.choose_screening(folder)
     with progress_bar(desc="composing", unit=" prompts", unit_scale=True, disable=not progress) as bar:
         work = Work(plan, folder, Execution(), bar, progress)
-        running = (work.store, work.execution, work.advance)
-        base = before = read_units(score_base(plan, *running), work.store)
+        base = before = read_units(score_base(work), work.folder)
         if kept is not None:
-            before = read_units(race_cells(plan, [kept], "start", *running).units, work.store)
+            before = read_units(race_cells(work, [kept], "start").units, work.folder)
             last = EditSpec(kept.sites[-1:], ranks=kept.ranks[-1:], blocks=kept.blocks)
             full = block_rank(plan.model, last.site, last.blocks)
             last = last.of_kind("laser", rho=last.ranks[0] / full)
@@ -289,8 +267,8 @@ def _guided(
             if not together:
                 break
             at_least = before if kept is not None else None
-            raced = race_cells(plan, list(together), f"step-{number}", *running, at_least=at_least)
-            parts = read_units(raced.units, work.store)
+            raced = race_cells(work, list(together), f"step-{number}", at_least=at_least)
+            parts = read_units(raced.units, work.folder)
             scored = cell_means(parts[parts["cell"].isin([str(spec) for spec in raced.finalists])], base)
             scored = scored[scored["n_not_finite"] == 0]
             scored = scored.sort_values(["score", "loss"], ascending=[True, False], kind="stable")

@@ -8,7 +8,6 @@ from typing import Any
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import spectrum
-from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import AnyFacts
 from laser_interp.models.model import Model
 from laser_interp.scoring.engine import activation_bytes
@@ -68,7 +67,7 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
     spectrum(model, site, cache=False)
     per_svd_operation = (time.perf_counter() - start) / _svd_operations(model, site)
 
-    few = plan.facts.keep(_some(plan.facts, _FEW_PROMPTS))
+    few = plan.facts.draw(_FEW_PROMPTS, seed=0)
     worker = Worker(model, plan.task, [few], plan.worker.options)
     worker.run(Unit("warm", 0, tuple(cells[:1])))  # tokenised and warm
     start = time.perf_counter()
@@ -94,16 +93,6 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
 
 def _ranks(cells: Sequence[EditSpec]) -> list[int]:
     return [cell.rank or 1 for cell in cells]
-
-
-def _some(facts: FactSet, n_prompts: int) -> list[Fact]:
-    chosen: list[Fact] = []
-    step = max(len(facts) // n_prompts, 1)
-    for fact in facts.facts[::step]:
-        if chosen and sum(len(other.prompts) for other in chosen) + len(fact.prompts) > n_prompts:
-            break
-        chosen.append(fact)
-    return chosen
 
 
 def _svd_operations(model: Model, site: Site) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,7 +24,6 @@ from laser_interp.parallel.ray_cluster import Actors
 from laser_interp.scoring.answer_rules import DETAILED_RULES
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.selection.settings import SearchSettings
-from laser_interp.storage.run_folder import RunFolder
 from laser_interp.storage.schemas import SCHEMAS
 
 _LEAN = list(SCHEMAS["search_part"])
@@ -137,27 +136,6 @@ class Worker:
         return pd.concat(frames, ignore_index=True)
 
 
-@dataclass
-class PartStore:
-    """Keeps the scores of units in a run's folder, so that a stopped run can continue; without a folder, in memory."""
-
-    folder: RunFolder | None
-    _in_memory: dict[str, pd.DataFrame] = field(default_factory=dict)
-
-    def read(self, unit: Unit) -> pd.DataFrame | None:
-        """The unit's scores, or None where they are still to come."""
-        if self.folder is None:
-            return self._in_memory.get(unit.name)
-        return self.folder.read_part(unit.name, "search_part")
-
-    def write(self, unit: Unit, part: pd.DataFrame) -> None:
-        """Keep a unit's scores."""
-        if self.folder is None:
-            self._in_memory[unit.name] = part
-        else:
-            self.folder.write_part(unit.name, part, "search_part")
-
-
 class Execution:
     """Where units run. As a context, it keeps Ray's actors and their models until it ends.
 
@@ -251,28 +229,6 @@ def _pieces(unit: Unit, n: int) -> list[_Piece]:
     bounds = [round(i * unit.n_cells / n) for i in range(n + 1)]
     shares = [replace(unit, cells=unit.cells[start:stop]) for start, stop in pairwise(bounds)]
     return [_Piece(unit, number, n, share) for number, share in enumerate(shares)]
-
-
-def score_units(
-    units: Sequence[Unit],
-    worker: Worker,
-    store: PartStore,
-    execution: Execution,
-    advance: Callable[[Unit, float], object],
-) -> None:
-    """Score those units whose scores are not kept yet, and keep them as they come.
-
-    Args:
-        advance: called with a unit and the share of it that is done since the last call.
-    """
-    waiting = []
-    for unit in units:
-        if store.read(unit) is None:
-            waiting.append(unit)
-        else:
-            advance(unit, 1.0)
-    for unit, part in execution.run(waiting, worker, advance):
-        store.write(unit, part)
 
 
 class _Actor:

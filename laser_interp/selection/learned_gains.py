@@ -34,7 +34,7 @@ _DECAY = 0.9, 0.999
 Gains = Mapping[Site, np.ndarray]
 
 
-def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tuple[EditSpec, pd.DataFrame, int, int]:
+def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder) -> tuple[EditSpec, pd.DataFrame, int, int]:
     """The learned edit, its course, and what it cost.
 
     Returns:
@@ -45,8 +45,8 @@ def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tupl
     random.Random(plan.settings.seed).shuffle(facts)
     learns, held_out = plan.facts.keep(facts[::2]), plan.facts.keep(facts[1::2])
     n_learned, n_held_out = (sum(len(fact.prompts) for fact in half) for half in (learns, held_out))
-    known = None if folder is None else folder.read_part("learned", "gains")
-    course = None if folder is None else folder.read_part("learned-course", "course")
+    known = folder.read_part("learned", "gains")
+    course = folder.read_part("learned-course", "course")
     if known is None or course is None:
         best, course = _optimise(plan, sites, learns, held_out)
         known = pd.concat(
@@ -56,9 +56,8 @@ def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder | None) -> tupl
             ],
             ignore_index=True,
         )
-        if folder is not None:
-            folder.write_part("learned-course", course, "course")
-            folder.write_part("learned", known, "gains")
+        folder.write_part("learned-course", course, "course")
+        folder.write_part("learned", known, "gains")
     values = {str(site): tuple(rows["gain"].tolist()) for site, rows in known.groupby("site", sort=False)}
     # A site whose gains all stayed at 1 is not edited
     values = {site: of_site for site, of_site in values.items() if set(of_site) != {1.0}} or values

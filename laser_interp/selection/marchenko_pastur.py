@@ -34,7 +34,7 @@ def kept_rank(S: Float[Tensor, " r"], d_in: int, d_out: int) -> int:
     return int(S.gt(edge).sum())
 
 
-def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder | None) -> tuple[EditSpec | None, pd.DataFrame]:
+def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder) -> tuple[EditSpec | None, pd.DataFrame]:
     """The accepted edits as one, and the table of all tries.
 
     Returns:
@@ -49,12 +49,11 @@ def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder | None) -> tup
         return EditSpec(tuple(ranks), ranks=tuple(ranks.values()))
 
     def tried(name: str, ranks: dict[Site, int]) -> float:
-        part = None if folder is None else folder.read_part(f"perplexity/{name}", "text_loss")
+        part = folder.read_part(f"perplexity/{name}", "text_loss")
         if part is None:
             edit = described(ranks).edit(plan.model) if ranks else None
             part = pd.DataFrame([perplexity(plan.model, text, edit, window=WINDOW, stride=WINDOW // 2)])
-            if folder is not None:
-                folder.write_part(f"perplexity/{name}", part, "text_loss")
+            folder.write_part(f"perplexity/{name}", part, "text_loss")
         return float(part["loss"].iloc[0])
 
     best = tried("base", {})

@@ -1,7 +1,5 @@
 """The plan of a search: its edits, facts and units. All of it is checked before any work starts."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Iterable
@@ -89,7 +87,11 @@ class Plan:
             self.by_group[f"layer-{layer:03d}"] = cells
         self.shards = shards_of(self.facts, UNIT_PROMPTS)
         self.method = settings.method_for(task.rule, self.n_cells)
-        self.text = _text_for_rmt(text) if self.method == "rmt" else None
+        self.text = text if self.method == "rmt" else None
+        if self.method == "rmt" and not text:
+            raise ValueError(
+                "the method rmt accepts edits if the perplexity of a text falls: give one, by text= or --text"
+            )
         if self.method != "grid":
             test = [shard for shard in self.shards if shard.facts[0].split != "validation"]
             self.shards = [*rounds_of(self.facts.split("validation"), settings.seed), *test]
@@ -129,17 +131,16 @@ class Plan:
         grid = {"sites": [str(site) for site in self.by_site], "unit_prompts": UNIT_PROMPTS}
         return provenance(self.model, self.facts) | {"task": task} | self.settings.identity() | grid | of_method
 
-    def choose_screening(self, folder: RunFolder | None) -> None:
+    def choose_screening(self, folder: RunFolder) -> None:
         """Decide whether a race's rounds run in bfloat16, as the run was begun: its speed is measured once."""
         if self.method not in ("race", "learned"):
             return
-        known = None if folder is None else folder.read_part("screening", "screening")
+        known = folder.read_part("screening", "screening")
         if known is None:
             asked = self.settings.screen
             faster = asked == "bfloat16" or (asked == "auto" and bfloat16_is_faster(self.model))
             known = pd.DataFrame({"in_bfloat16": [faster]})
-            if folder is not None:
-                folder.write_part("screening", known, "screening")
+            folder.write_part("screening", known, "screening")
         self.screens = bool(known["in_bfloat16"].iloc[0])
 
     def validates(self, shard: int) -> bool:
@@ -159,19 +160,6 @@ class Plan:
     def n_prompts(self, *, validation: bool) -> int:
         """Prompts of one split."""
         return self.count_prompts(i for i in range(len(self.shards)) if self.validates(i) == validation)
-
-
-def _text_for_rmt(text: str | None) -> str:
-    """The text.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if not text:
-        raise ValueError(
-            "the method rmt needs a text, to accept edits if its perplexity falls: give one, by text= or --text"
-        )
-    return text
 
 
 def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:

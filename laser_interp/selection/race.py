@@ -9,8 +9,9 @@ finalists are scored again in the model's own numbers.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -18,8 +19,9 @@ from laser_interp.choices import PROPOSED
 from laser_interp.discarded.attribution import attribute, propose
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
+from laser_interp.progress import by_fractions
 from laser_interp.selection.cell_table import is_negative
-from laser_interp.selection.execution import Execution, PartStore, Unit, score_units
+from laser_interp.selection.execution import Execution, Unit
 from laser_interp.selection.plan import BASE_GROUP, Plan
 from laser_interp.storage.run_folder import SCREENED, RunFolder
 
@@ -30,38 +32,68 @@ ATTRIBUTED = 100  # validation prompts for the gradients
 FINALISTS = 4
 _PROPOSAL = "proposal"
 
-Advance = Callable[[Unit, float], object]
-
 
 @dataclass(frozen=True)
-class Raced:
-    """A race that is over: its finalists, the units that scored them, its rounds (see
-    `laser_interp.selection.methods.Trials`), and how many prompts times cells were run."""
+class Trials:
+    """What a search looked at before it chose.
+
+    Attributes:
+        finalists: cells that were scored on all validation facts; none where no edit was accepted.
+        units: those that scored the finalists and the model as trained, on all validation facts.
+        n_cells: how many cells were looked at.
+        cell_prompts: prompts times cells that were run.
+        rounds: of a race, one row per (round, cell): `round, n_facts, cell, n` (prompts so far), `logprob` (mean),
+            `kept`; of other methods what they tried, in their own columns; None for a grid.
+        n_attributed: prompts with gradients, each of which costs about three times as much.
+        n_texts: how many times a running text was read.
+    """
 
     finalists: list[EditSpec]
     units: list[Unit]
-    rounds: pd.DataFrame
+    n_cells: int
     cell_prompts: int
+    rounds: pd.DataFrame | None = None
+    n_attributed: int = 0
+    n_texts: int = 0
 
 
-def score_base(plan: Plan, store: PartStore, execution: Execution, advance: Advance) -> list[Unit]:
+@dataclass
+class Work:
+    """What every method is given: the plan, where scores are kept and run, and how to tell of progress."""
+
+    plan: Plan
+    folder: RunFolder
+    execution: Execution
+    bar: Any
+    progress: bool
+
+    def __post_init__(self) -> None:
+        self._add = by_fractions(self.bar)
+
+    def advance(self, unit: Unit, share: float) -> None:
+        """Move the bar by a share of a unit."""
+        self._add(share * unit.n_cells * self.plan.prompts[unit.shard])
+
+    def run(self, units: list[Unit]) -> None:
+        """Score those units whose scores are not kept yet, and keep them as they come."""
+        waiting = [unit for unit in units if self.folder.read_part(unit.name, "search_part") is None]
+        for unit in units:
+            if unit not in waiting:
+                self.advance(unit, 1.0)
+        for unit, part in self.execution.run(waiting, self.plan.worker, self.advance):
+            self.folder.write_part(unit.name, part, "search_part")
+
+
+def score_base(work: Work) -> list[Unit]:
     """The model as trained, on all validation facts."""
-    base = [Unit(BASE_GROUP, shard, ()) for shard in range(len(plan.shards)) if plan.validates(shard)]
-    score_units(base, plan.worker, store, execution, advance)
+    base = [Unit(BASE_GROUP, i, ()) for i in range(len(work.plan.shards)) if work.plan.validates(i)]
+    work.run(base)
     return base
 
 
 def race_cells(
-    plan: Plan,
-    cells: list[EditSpec],
-    group: str,
-    store: PartStore,
-    execution: Execution,
-    advance: Advance,
-    *,
-    halved: bool = True,
-    at_least: pd.DataFrame | None = None,
-) -> Raced:
+    work: Work, cells: list[EditSpec], group: str, *, halved: bool = True, at_least: pd.DataFrame | None = None
+) -> Trials:
     """The race itself.
 
     Args:
@@ -70,6 +102,7 @@ def race_cells(
         at_least: scores that a cell has to beat. Cells that are worse than these beyond doubt are dropped too, so
             that only one cell may be left.
     """
+    plan, n_cells = work.plan, len(cells)
     scored: dict[EditSpec, list[pd.DataFrame]] = {cell: [] for cell in cells}
     rows: list[dict[str, object]] = []
     units: list[Unit] = []
@@ -81,9 +114,9 @@ def race_cells(
             break
         name = group + SCREENED if screened else group
         unit = Unit(name, shard, tuple(sorted(cells, key=lambda cell: (cell.sites, cell.ranks))), screened)
-        score_units([unit], plan.worker, store, execution, advance)
+        work.run([unit])
         units += [] if screened else [unit]
-        part = store.read(unit)
+        part = work.folder.read_part(unit.name, "search_part")
         assert part is not None
         by_name = dict(tuple(part.groupby("cell", sort=False)))
         for cell in cells:
@@ -97,16 +130,17 @@ def race_cells(
             rows.append(about | {"logprob": float(frame["logprob"].mean()), "kept": cell in kept})
         cells = kept
     if screened:
-        last = race_cells(plan, cells, group, store, execution, advance, halved=False)
+        last = race_cells(work, cells, group, halved=False)
+        assert last.rounds is not None
         last.rounds["round"] += len({row["round"] for row in rows})
         rounds = pd.concat([pd.DataFrame(rows), last.rounds], ignore_index=True)
-        return Raced(cells, last.units, rounds, cell_prompts + last.cell_prompts)
-    return Raced(cells, units, pd.DataFrame(rows), cell_prompts)
+        return Trials(cells, last.units, n_cells, cell_prompts + last.cell_prompts, rounds)
+    return Trials(cells, units, n_cells, cell_prompts, pd.DataFrame(rows))
 
 
-def read_units(units: list[Unit], store: PartStore) -> pd.DataFrame:
+def read_units(units: list[Unit], folder: RunFolder) -> pd.DataFrame:
     """The scores of some units, one below the other."""
-    parts: list[pd.DataFrame] = [part for unit in units if (part := store.read(unit)) is not None]
+    parts: list[pd.DataFrame] = [p for unit in units if (p := folder.read_part(unit.name, "search_part")) is not None]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -136,7 +170,7 @@ def is_worse(frame: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 def proposed(
     plan: Plan,
-    folder: RunFolder | None,
+    folder: RunFolder,
     progress: bool,
     *,
     sites: Sequence[Site] | None = None,
@@ -152,7 +186,7 @@ def proposed(
         name: the name under which the proposal is kept.
     """
     asked = plan.facts.split("validation").draw(ATTRIBUTED, seed=plan.settings.seed)
-    table = None if folder is None else folder.read_part(name, "proposal")
+    table = folder.read_part(name, "proposal")
     if table is None:
         found = attribute(
             plan.model,
@@ -166,8 +200,7 @@ def proposed(
         reached = {site: values for site, values in found.gradients.items() if values.any()} or found.gradients
         table = propose(replace(found, gradients=reached), rhos=plan.settings.rhos)
         table["n_unreached"] = len(found.gradients) - len(reached)
-        if folder is not None:
-            folder.write_part(name, table, "proposal")
+        folder.write_part(name, table, "proposal")
     if "n_unreached" in table and len(table) and (unreached := int(table["n_unreached"].iloc[0])):  # not in old folders
         plan.say(f"{unreached} sites change no answer of the validation facts (an expert may not be chosen): not tried")
     at = {(str(cell.site), cell.rank): cell for cells in plan.by_site.values() for cell in cells}

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from laser_interp.progress import by_fractions, progress_bar
 from laser_interp.selection.execution import Unit, Worker, WorkerOptions
 from laser_interp.selection.plan import shards_of
 from laser_interp.storage.provenance import provenance
-from laser_interp.storage.run_folder import RunFolder, open_run
+from laser_interp.storage.run_folder import InMemory, RunFolder, open_run
 
 
 @dataclass
@@ -33,7 +34,7 @@ class ScoreStore:
     options: WorkerOptions
     out: Path | None = None
     progress: bool = True
-    _kept: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _kept: InMemory = field(default_factory=InMemory)
 
     def scores(self, facts: FactSet, edits: Mapping[str, EditSpec | None], *, candidates: bool = True) -> pd.DataFrame:
         """Scores under each edit (None: the model as trained), with the columns of `li.score`.
@@ -45,9 +46,7 @@ class ScoreStore:
         """
         ranked = self.options.candidates and (candidates or self.options.rank_by == "first_tokens")
         shards = shards_of(facts, UNIT_PROMPTS)
-        if self.out is None:
-            return self._scores(None, shards, edits, ranked)
-        with open_run(self.out, self._identity()) as folder:
+        with nullcontext(self._kept) if self.out is None else open_run(self.out, self._identity()) as folder:
             return self._scores(folder, shards, edits, ranked)
 
     def _identity(self) -> dict[str, object]:
@@ -56,7 +55,7 @@ class ScoreStore:
         return provenance(self.model) | about | how
 
     def _scores(
-        self, folder: RunFolder | None, shards: list[FactSet], edits: Mapping[str, EditSpec | None], ranked: bool
+        self, folder: RunFolder, shards: list[FactSet], edits: Mapping[str, EditSpec | None], ranked: bool
     ) -> pd.DataFrame:
         wanted = dict.fromkeys(edits.values())
         known: dict[tuple[int, str], pd.DataFrame] = {}
@@ -81,27 +80,17 @@ class ScoreStore:
                 n = unit.n_cells * prompts[unit.shard]
                 for frame in worker.scores(unit, lambda share, n=n: add(share * n)):
                     name = str(frame["cell"].iloc[0])
-                    self._write(folder, shards[unit.shard], name, ranked, frame)
+                    folder.write_part(_name(shards[unit.shard], name, ranked), frame, "scores")
                     known[unit.shard, name] = frame
         frames = [known[i, _text(spec)].assign(edit=label) for label, spec in edits.items() for i in range(len(shards))]
         return pd.concat(frames, ignore_index=True)
 
-    def _read(
-        self, folder: RunFolder | None, facts: FactSet, spec: EditSpec | None, ranked: bool
-    ) -> pd.DataFrame | None:
-        for with_candidates in (True, False) if not ranked else (True,):
-            name = _name(facts, _text(spec), with_candidates)
-            part = self._kept.get(name) if folder is None else folder.read_part(name, "scores")
-            if part is not None:
-                return part
-        return None
-
-    def _write(self, folder: RunFolder | None, facts: FactSet, spec: str, ranked: bool, frame: pd.DataFrame) -> None:
-        name = _name(facts, spec, ranked)
-        if folder is None:
-            self._kept[name] = frame
-        else:
-            folder.write_part(name, frame, "scores")
+    @staticmethod
+    def _read(folder: RunFolder, facts: FactSet, spec: EditSpec | None, ranked: bool) -> pd.DataFrame | None:
+        names = [
+            _name(facts, _text(spec), with_candidates) for with_candidates in ((True,) if ranked else (True, False))
+        ]
+        return next((part for name in names if (part := folder.read_part(name, "scores")) is not None), None)
 
 
 def _text(spec: EditSpec | None) -> str:

@@ -2,19 +2,17 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pandas as pd
 
 from laser_interp.display import Drawable
-from laser_interp.edits.edit import Edit
-from laser_interp.edits.edit_spec import CHOSEN_KINDS, EditSpec
-from laser_interp.edits.placement import Prompts
+from laser_interp.edits.edit_spec import CHOSEN_KINDS, Described, EditSpec
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.models.model import Model
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Described):
     """The cell that validation chose.
 
     Attributes:
@@ -35,14 +33,6 @@ class Selection:
     def improves(self) -> bool:
         """Whether it beats the model as trained on validation, by score, then loss."""
         return (self.score, -self.loss) > (self.base_score, -self.base_loss)
-
-    def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
-        """The chosen edit, along the path and at the positions of the search.
-
-        Args:
-            prompts: other prompts than those of the search, if it acts at chosen positions.
-        """
-        return self.cell.edit(model, self.facts if prompts is None else prompts)
 
 
 @dataclass(frozen=True)
@@ -105,10 +95,7 @@ class Search(Drawable):
     facts: FactSet | None = None
 
     figure_name = "loss_by_layer"
-
-    @property
-    def figure_tables(self) -> dict[str, pd.DataFrame]:
-        return {"cells": self.cells}
+    drawn_from: ClassVar[Mapping[str, str]] = {"cells": "cells"}
 
     def _best(self) -> tuple[pd.DataFrame, str]:
         """The model as trained and the three best cells, with their scores by split; and the split that ranks them."""

@@ -20,10 +20,10 @@ from laser_interp.facts.tasks import AnyFacts
 from laser_interp.models.model import Model
 from laser_interp.progress import progress_bar
 from laser_interp.selection.cell_table import cell_means
-from laser_interp.selection.execution import Execution, PartStore, Unit
-from laser_interp.selection.methods import METHODS, Trials, Work
+from laser_interp.selection.execution import Execution, Unit
+from laser_interp.selection.methods import METHODS
 from laser_interp.selection.plan import BASE_GROUP, Plan, divided_task
-from laser_interp.selection.race import read_units
+from laser_interp.selection.race import Trials, Work, read_units
 from laser_interp.selection.search_result import Search, Spent
 from laser_interp.selection.settings import SearchSettings
 from laser_interp.storage.atomic import replacing
@@ -89,8 +89,8 @@ def run_plan(
 ) -> Search:
     """The search of a plan, whatever its method: score, choose, test, and save."""
     with ExitStack() as stack:
-        folder = None if out is None else stack.enter_context(open_run(out, plan.identity))
-        if folder is not None:
+        folder = stack.enter_context(open_run(out, plan.identity))
+        if out is not None:
             save_facts(folder, plan.facts)
         plan.choose_screening(folder)
         execution = stack.enter_context(execution or Execution())
@@ -101,21 +101,20 @@ def run_plan(
         trials = METHODS[plan.method](work)
         names = [str(cell) for cell in trials.finalists]
         specs = {str(cell): cell for cell in trials.finalists if cell.gains}
-        before = Search(_cells(trials.units, names, work.store), specs=specs)
+        before = Search(_cells(trials.units, names, work.folder), specs=specs)
         tests: dict[str, tuple[EditSpec, ...]] = {"chosen": _chosen(before)}
         if plan.settings.test == "all":
             tests = plan.by_group
         tested = [] if plan.settings.test == "none" else plan.units(tests, validation=False)
         work.run(tested)
-        cells = check(_cells(trials.units + tested, names, work.store), "cells")
-        if folder is not None:
-            folder.write_table("cells", cells, "cells")
-            if trials.rounds is not None:
-                folder.write_table("rounds", trials.rounds)
+        cells = check(_cells(trials.units + tested, names, work.folder), "cells")
+        folder.write_table("cells", cells, "cells")
+        if trials.rounds is not None:
+            folder.write_table("rounds", trials.rounds)
         found = Search(
             cells, (*notes, *plan.notes, *plan.lifted), trials.rounds, _spent(plan, trials), specs, plan.facts
         )
-        if folder is not None and _chosen(found):
+        if out is not None and _chosen(found):
             found.select().edit(plan.model).save(folder.path / EDIT, model=plan.model)
         return found
 
@@ -134,15 +133,15 @@ def save_facts(folder: RunFolder, facts: FactSet) -> None:
         facts.save(temporary, suffix=".jsonl")
 
 
-def _cells(units: Sequence[Unit], names: Sequence[str], store: PartStore) -> pd.DataFrame:
+def _cells(units: Sequence[Unit], names: Sequence[str], folder: RunFolder) -> pd.DataFrame:
     """One row per (cell, split): the model as trained, then the named cells in their order."""
     groups: dict[str, list[Unit]] = {}
     for unit in units:
         groups.setdefault(unit.group, []).append(unit)
-    base = read_units(groups.pop(BASE_GROUP), store)
+    base = read_units(groups.pop(BASE_GROUP), folder)
     tables = [cell_means(base, base)]
     for of_group in groups.values():
-        part = read_units(of_group, store)
+        part = read_units(of_group, folder)
         part = part[part["cell"].isin(set(names))]
         if len(part):
             tables.append(cell_means(part, base))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.choices import check_seed, whole_number
-from laser_interp.display import Drawable
+from laser_interp.display import Drawable, named_row
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import AccuracyChange, accuracy_change
 from laser_interp.statistics.blind_edit import against_blind_edit
@@ -122,26 +122,12 @@ class Association(Drawable):
         return sensitivity(self.rows, float(main["slope"]))
 
     def effect(self, name: str) -> pd.Series:
-        """One row of `effects`.
-
-        Raises:
-            KeyError: it was not asked for.
-        """
-        rows = self.effects[self.effects["effect"] == name]
-        if rows.empty:
-            raise KeyError(f"no effect {name!r}: there are {', '.join(self.effects['effect'])}")
-        return rows.iloc[0]
+        """One row of `effects`; a KeyError if it was not asked for."""
+        return named_row(self.effects, "effect", name)
 
     def slope(self, name: str = "whole") -> pd.Series:
-        """One row of `slopes`.
-
-        Raises:
-            KeyError: it was not asked for.
-        """
-        rows = self.slopes[self.slopes["of"] == name]
-        if rows.empty:
-            raise KeyError(f"no slope of {name!r}: there are {', '.join(self.slopes['of'])}")
-        return rows.iloc[0]
+        """One row of `slopes`; a KeyError if it was not asked for."""
+        return named_row(self.slopes, "of", name)
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -10,8 +10,6 @@ Prompts of one fact, and facts of one subject, have gains alike. So one prompt o
 takes part, the first.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

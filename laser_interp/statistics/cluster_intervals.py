@@ -7,7 +7,6 @@ fewer than there are subjects. In simulations with 5 to 200 subjects these inter
 percentile bootstrap over subjects covers as little as 52 % with few subjects (docs/statistics.md).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,10 +57,6 @@ class Clusters:
             max(float((centre - half_width) / (1 + z2)), 0.0),
             min(float((centre + half_width) / (1 + z2)), 1.0),
         )
-
-    def rates(self, asked: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Interval]:
-        """`rate` of each (hit, among)."""
-        return [self.rate(hit, among) for hit, among in asked]
 
     def mean(self, values: np.ndarray, level: float = LEVEL) -> Interval:
         """Mean of the finite values: Wilson's interval where all lie in [0, 1], else a cluster-robust t interval."""

@@ -1,8 +1,8 @@
 """Several edits on the same facts, placebos among them, with intervals that hold for all of them at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -37,13 +37,10 @@ class Comparison(Drawable):
     baseline: str
 
     figure_name = "compared_edits"
+    drawn_from: ClassVar[Mapping[str, str]] = {"rare_facts_placebo": "table"}
 
     def __repr__(self) -> str:
         return f"Comparison of {len(self.table)} edits with {self.baseline!r}; table has a row each, plot() draws it"
-
-    @property
-    def figure_tables(self) -> dict[str, pd.DataFrame]:
-        return {"rare_facts_placebo": self.table}
 
     @property
     def paragraph(self) -> str:

@@ -7,19 +7,19 @@
 number of nats for each prompt, and the parts add up to the whole.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
-from laser_interp.display import Drawable
+from laser_interp.display import Drawable, named_row
 from laser_interp.plots.names import PARTS
 from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.formatting import in_nats
-from laser_interp.statistics.paired_scores import reported
+from laser_interp.statistics.paired_scores import pair, reported
 
 WHOLE = "whole"
 MOST = 0.5  # this share of a change, or more, counts as most of it
@@ -67,10 +67,7 @@ class Decomposition(Drawable):
     n_left_out: int
 
     figure_name = "decomposition"
-
-    @property
-    def figure_tables(self) -> dict[str, pd.DataFrame]:
-        return {"decomposition": self.table}
+    drawn_from: ClassVar[Mapping[str, str]] = {"decomposition": "table"}
 
     def __repr__(self) -> str:
         return f"Decomposition of {self.edit!r} against {self.baseline!r}: {self.paragraph}"
@@ -79,15 +76,13 @@ class Decomposition(Drawable):
         return f"<p>{self.paragraph}</p>{self.table.round(3).to_html(index=False)}"
 
     def part(self, name: str) -> pd.Series:
-        """One row of the table.
+        """One row of the table; a KeyError if there is no such part."""
+        return named_row(self.table, "part", name)
 
-        Raises:
-            KeyError: no such part.
-        """
-        rows = self.table[self.table["part"] == name]
-        if rows.empty:
-            raise KeyError(f"no part {name!r}: there are {', '.join(self.table['part'])}")
-        return rows.iloc[0]
+    def without(self, name: str) -> pd.Series:
+        """The change of the whole without a part: `change, lo, hi, p`."""
+        found = Clusters(self.rows["subject"]).difference((self.rows[WHOLE] - self.rows[name]).to_numpy())
+        return pd.Series(found, ["change", "lo", "hi", "p"])
 
     @property
     def names(self) -> list[str]:
@@ -151,30 +146,21 @@ def decompose(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "bas
         >>> found = li.decompose(scores)
         >>> print(found.paragraph)
     """
-    scores = reported(scores)
-    have = list(dict.fromkeys(scores["edit"]))
-    for label in (baseline, edit):
-        if label not in have:
-            raise ValueError(f"no scores of the edit {label!r}: the table has {have}")
-    keys = ["fact_id", "prompt_id"]
-    before, after = (scores[scores["edit"] == label].set_index(keys) for label in (baseline, edit))
-    if not before.index.sort_values().equals(after.index.sort_values()):
-        raise ValueError(f"{baseline!r} and {edit!r} were scored on other prompts: score both alike")
-    after = after.loc[before.index]
-    then, now = (parts_of(rows).assign(whole=rows["logprob"]) for rows in (before, after))
+    rows = pair(reported(scores).assign(frequency=0.0), None, baseline=baseline, edit=edit)
+    then, now = (parts_of(side).assign(whole=side["logprob"]) for side in (_one_side(rows, when) for when in _WHEN))
     names = [name for name in (*PARTS, WHOLE) if name in then and name in now]
     with np.errstate(invalid="ignore"):
         changes = now[names] - then[names]
     finite: np.ndarray = np.asarray(np.isfinite(changes.to_numpy(float)).all(axis=1))
     if not finite.any():
         raise ValueError("no prompt has a finite log-probability before and after: there is nothing to take apart")
-    changes, then, now = changes[finite], then[finite], now[finite]
-    clusters = Clusters(before["subject"][finite])
+    changes, then, now, rows = changes[finite], then[finite], now[finite], rows[finite]
+    clusters = Clusters(rows["subject"])
     whole = float(changes[WHOLE].mean())
-    rows = []
+    table = []
     for name in names:
         change, lo, hi, p = clusters.difference(changes[name].to_numpy(float))
-        rows.append(
+        table.append(
             {
                 "part": name,
                 "name": PARTS.get(name, "the whole"),
@@ -188,13 +174,12 @@ def decompose(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "bas
                 "n": int(finite.sum()),
             }
         )
-    about = before[["subject", "relation"]][finite]
     return Decomposition(
-        rows=pd.concat([about, changes], axis=1).reset_index(),
-        table=pd.DataFrame(rows),
+        rows=pd.concat([rows[["fact_id", "prompt_id", "subject", "relation"]], changes], axis=1, ignore_index=False),
+        table=pd.DataFrame(table),
         edit=edit,
         baseline=baseline,
-        n_generic=int(after["first_is_generic"].to_numpy(bool)[finite].sum()),
+        n_generic=int(rows["first_is_generic_after"].sum()),
         n_left_out=int((~finite).sum()),
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.cluster_intervals import Clusters
+from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 
 PAPER_BINS = ("< 50", "50-1000", "> 1000")
 
@@ -40,26 +40,17 @@ def bin_numbers(n_both: pd.Series, n_bins: int, edges: Sequence[float] | None = 
 def binned(rows: pd.DataFrame, clusters: Clusters) -> pd.DataFrame:
     before = rows["top1_before"].to_numpy(bool)
     after = rows["top1_after"].to_numpy(bool) if "top1_after" in rows else None
-    out: list[dict[str, Any]] = []
-    asked: list[tuple[np.ndarray, np.ndarray]] = []
-    names = ["base_top1"] + ([] if after is None else ["edit_top1", "p_fixed_given_wrong", "p_broken_given_right"])
+    out = []
     for number, members in rows.groupby("bin", sort=True):
         inside = (rows["bin"] == number).to_numpy()
-        out.append(
-            {
-                "lo": members["n_both"].min(),
-                "hi": members["n_both"].max(),
-                "n": len(members),
-                "n_facts": members["fact_id"].nunique(),
-                "n_wrong": int((inside & ~before).sum()),
-            }
-        )
-        asked.append((before, inside))
+        row: dict[str, Any] = {"lo": members["n_both"].min(), "hi": members["n_both"].max(), "n": len(members)}
+        row |= {"n_facts": members["fact_id"].nunique(), "n_wrong": int((inside & ~before).sum())}
+        row |= with_interval("base_top1", clusters.rate(before, inside))
         if after is not None:
-            asked += [(after, inside), (after, inside & ~before), (~after, inside & before)]
-    for i, rate in enumerate(clusters.rates(asked)):
-        name = names[i % len(names)]
-        out[i // len(names)] |= {name: rate[0], f"{name}_lo": rate[1], f"{name}_hi": rate[2]}
+            row |= with_interval("edit_top1", clusters.rate(after, inside))
+            row |= with_interval("p_fixed_given_wrong", clusters.rate(after, inside & ~before))
+            row |= with_interval("p_broken_given_right", clusters.rate(~after, inside & before))
+        out.append(row)
     return pd.DataFrame(out)
 
 
@@ -83,17 +74,3 @@ def paper_ratio(rows: pd.DataFrame) -> pd.DataFrame:
     )
     out["ratio"] = out["n_corrected"] / out["n_originally_correct"].where(out["n_originally_correct"] > 0)
     return out.reset_index(names="frequency")
-
-
-def views(
-    rows: pd.DataFrame, *, n_bins: int = 8, edges: Sequence[float] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Only the tables `Association.bins` and `Association.cumulative`, for when many edits are looked at.
-
-    Args:
-        rows: one row per (fact, prompt) with `fact_id, subject, n_both, top1_before, top1_after`.
-        n_bins, edges: see `associate`.
-    """
-    per_fact = rows.groupby("fact_id", sort=True)["n_both"].first()
-    rows = rows.assign(bin=rows["fact_id"].map(bin_numbers(per_fact, n_bins, edges)))
-    return binned(rows, Clusters(rows["subject"])), cumulative(rows)

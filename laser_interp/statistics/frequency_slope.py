@@ -11,8 +11,6 @@ rival gains most in log-odds, and this is more often a frequent one. So their sl
 forbidden, without the edit and with it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

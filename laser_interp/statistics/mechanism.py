@@ -10,8 +10,6 @@
 The verdict comes from the parts (`laser_interp.statistics.decomposition`), in which no threshold is involved.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,22 +18,9 @@ import pandas as pd
 
 from laser_interp.plots.names import PARTS
 from laser_interp.statistics.accuracy_change import AccuracyChange, change
-from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.decomposition import WHOLE, Decomposition, decompose
 from laser_interp.statistics.formatting import in_nats, points
 from laser_interp.statistics.paired_scores import reported
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A mean difference of log-probabilities, in nats, with its 95 % interval over subjects."""
-
-    change: float
-    lo: float
-    hi: float
-
-    def __str__(self) -> str:
-        return in_nats(self.change, self.lo, self.hi)
 
 
 @dataclass(frozen=True)
@@ -68,8 +53,8 @@ class Mechanism:
     with_masks: AccuracyChange
     among_answers: AccuracyChange | None
     zeroed: AccuracyChange | None
-    over_zeroed: Difference | None
-    over_zeroed_masked: Difference | None
+    over_zeroed: pd.Series | None
+    over_zeroed_masked: pd.Series | None
     p_generic: tuple[float, float]
 
     @property
@@ -96,7 +81,7 @@ class Mechanism:
     @property
     def low_rank_matters(self) -> bool:
         """Whether the edit gains log-probability, and more of it than deleting the whole matrix does."""
-        return self.over_zeroed is not None and self.over_zeroed.lo > 0 and self.parts.gains(WHOLE)
+        return self.over_zeroed is not None and self.over_zeroed["lo"] > 0 and self.parts.gains(WHOLE)
 
     @property
     def verdict(self) -> str:
@@ -125,8 +110,8 @@ class Mechanism:
         if self.over_zeroed is None:
             return f"{text}."
         if self.low_rank_matters:
-            return f"{text}. What is kept of the matrix is worth {self.over_zeroed} over deleting it."
-        return f"{text}. What is kept of the matrix shows no worth over deleting it ({self.over_zeroed})."
+            return f"{text}. What is kept of the matrix is worth {_nats(self.over_zeroed)} over deleting it."
+        return f"{text}. What is kept of the matrix shows no worth over deleting it ({_nats(self.over_zeroed)})."
 
     def __str__(self) -> str:
         return "\n".join(self.sentences())
@@ -150,8 +135,8 @@ class Mechanism:
         lines = [f"Right answers: {self.edit}.", self.parts.paragraph, f"{generic}.", f"{rivals}."]
         if self.zeroed is not None and self.over_zeroed is not None:
             lines.append(
-                f"The whole matrix: deleting it {_points(self.zeroed)}. The edit is worth {self.over_zeroed} more than "
-                f"deleting it, and {self.over_zeroed_masked} with generic words forbidden."
+                f"The whole matrix: deleting it {_points(self.zeroed)}. The edit is worth {_nats(self.over_zeroed)} "
+                f"more than deleting it, and {_nats(self.over_zeroed_masked)} with generic words forbidden."
             )
         return [*lines, self.verdict]
 
@@ -194,6 +179,7 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
     dosed, nats = _dosed(before, p_generic[1])
     ranked = bool(before["candidate_rank"].notna().all() and after["candidate_rank"].notna().all())
     zeroed = scores[scores["edit"] == "zeroed"]
+    over = decompose(scores, edit=edit, baseline="zeroed") if len(zeroed) else None
     fixed = after.set_index(keys)["correct"].reindex(pd.MultiIndex.from_frame(before[keys])).to_numpy(bool)
     fixed = fixed & ~before["correct"].to_numpy(bool)
     masked = before["generic_masked_top1"].to_numpy(bool)
@@ -207,8 +193,8 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
         with_masks=between(after, "generic_masked_top1", before, "generic_masked_top1"),
         among_answers=between(after, "candidate_top1", before, "candidate_top1") if ranked else None,
         zeroed=between(zeroed, "correct", before, "correct") if len(zeroed) else None,
-        over_zeroed=_difference(after, zeroed, "logprob") if len(zeroed) else None,
-        over_zeroed_masked=_difference(after, zeroed, "generic_masked_logprob") if len(zeroed) else None,
+        over_zeroed=None if over is None else over.part(WHOLE),
+        over_zeroed_masked=None if over is None else over.without("generic"),
         p_generic=p_generic,
     )
 
@@ -229,15 +215,3 @@ def _dosed(base: pd.DataFrame, wanted: float) -> tuple[pd.DataFrame | None, floa
     nats: Any = brentq(lambda c: float(left(c).mean()) - wanted, 0.0, 60.0)
     ahead = base["first_logprob"] <= base["generic_logprob"] - nats
     return base.assign(correct=base["generic_masked_top1"].astype(bool) & ~ahead), float(nats)
-
-
-def _difference(rows: pd.DataFrame, other: pd.DataFrame, column: str) -> Difference:
-    """Mean of one edit's log-probabilities minus another's."""
-    keys = ["fact_id", "prompt_id"]
-    there = other.set_index(keys)[column].reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy(float)
-    with np.errstate(invalid="ignore"):
-        values = rows[column].to_numpy(float) - there
-    finite = np.isfinite(values)
-    if not finite.any():
-        return Difference(*(float("nan"),) * 3)
-    return Difference(*Clusters(rows["subject"][finite]).difference(values[finite])[:3])

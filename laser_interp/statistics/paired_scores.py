@@ -15,7 +15,17 @@ def reported(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores["split"] == "test"] if "test" in set(scores["split"]) else scores
 
 
-_VALUES = ("top1", "top5", "top10", "logprob", "generic_masked_logprob", "first_logprob", "kind_logprob", "margin")
+_VALUES = (
+    "top1",
+    "top5",
+    "top10",
+    "logprob",
+    "generic_masked_logprob",
+    "first_logprob",
+    "kind_logprob",
+    "margin",
+    "first_is_generic",
+)
 
 Counts = pd.DataFrame | pd.Series | Mapping[str, float]  # a table, or n_both by fact_id
 

@@ -4,33 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 from laser_interp.storage.atomic import plain
-
-
-class Identified(Protocol):
-    """The properties of a model that its results record."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def revision(self) -> str | None: ...
-    @property
-    def weights_sha256(self) -> str: ...
-    @property
-    def quantisation(self) -> str | None: ...
-
-
-class Named(Protocol):
-    """The properties of facts that their results record."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def separator(self) -> str: ...
 
 
 def code_version() -> str:
@@ -41,8 +17,8 @@ def code_version() -> str:
         return "not installed"
 
 
-def provenance(model: Identified, facts: Named | None = None) -> dict[str, Any]:
-    """Which model and facts a result is of."""
+def provenance(model: Any, facts: Any = None) -> dict[str, Any]:
+    """Which model and facts a result is of; this room knows neither class."""
     of_facts = (
         {} if facts is None else {"facts": facts.name, "facts_sha256": facts.sha256, "separator": facts.separator}
     )

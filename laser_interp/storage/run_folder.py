@@ -53,15 +53,38 @@ class RunFolder:
         return write_table(frame, self.path / TABLES / f"{name}.parquet", schema, dict(self.settings) | about)
 
 
+class InMemory(RunFolder):
+    """A run that is not saved: parts are kept while it lasts, and tables are the caller's alone."""
+
+    parts: dict[str, pd.DataFrame]
+
+    def __init__(self) -> None:
+        super().__init__(Path(), {})
+        object.__setattr__(self, "parts", {})
+
+    def read_part(self, name: str, schema: str) -> pd.DataFrame | None:
+        return self.parts.get(name)
+
+    def write_part(self, name: str, frame: pd.DataFrame, schema: str, **about: Any) -> None:
+        self.parts[name] = frame
+
+    def write_table(self, name: str, frame: pd.DataFrame, schema: str | None = None, **about: Any) -> None:
+        """Nothing."""
+
+
 @contextmanager
-def open_run(path: str | Path, settings: Mapping[str, Any]) -> Iterator[RunFolder]:
-    """Lock a run's folder while the block runs. A folder that was made with the same settings is resumed.
+def open_run(path: str | Path | None, settings: Mapping[str, Any]) -> Iterator[RunFolder]:
+    """Lock a run's folder while the block runs. A folder that was made with the same settings is resumed. With None
+    nothing is saved.
 
     Raises:
         ValueError: the folder holds a run with other settings (the message shows the difference), or another process
             is writing to it. Nothing in the folder is touched then.
         OSError: a result could not be written; the message says what is kept, and how to go on.
     """
+    if path is None:
+        yield InMemory()
+        return
     path = check_writable(path)
     settings = plain({"run_schema": RUN_SCHEMA, "code_version": code_version(), **settings})
     _refuse_other_settings(path, settings)

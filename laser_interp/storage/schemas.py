@@ -5,90 +5,51 @@ from typing import Any
 
 import pandas as pd
 
-_FACT = {"fact_id": "text", "prompt_id": "int", "subject": "text", "relation": "text", "object": "text"}
-_EDIT = {"site": "text", "kind": "text", "rho": "float", "rank_kept": "float", "alpha": "float"}
-_ANSWER = {
-    "prediction": "text",
-    "correct": "bool",
-    "score": "float",
-    "top_answer": "text",
-    "top_prob": "float",
-    "category": "text",
-    "logprob": "float",
-    "rank": "int",
-    "p_generic": "float",
-    "generic_masked_top1": "bool",
-    "candidate_rank": "float",
-}
+
+def _columns(**names_of_kind: str) -> dict[str, str]:
+    """Column -> kind, from the names of the columns of each kind."""
+    return {name: kind for kind, names in names_of_kind.items() for name in names.split()}
+
+
+_FACT = _columns(text="fact_id subject relation object", int="prompt_id")
+_EDIT = _columns(text="site kind", float="rho rank_kept alpha")
+_ANSWER = _columns(
+    text="prediction top_answer category",
+    bool="correct generic_masked_top1",
+    int="rank",
+    float="score top_prob logprob p_generic candidate_rank",
+)
+_MORE = _columns(
+    text="split edit",
+    bool="top1 top5 top10 first_is_generic",
+    int="generic_masked_rank top_token n_answer_tokens",
+    float="frequency generic_masked_logprob candidate_top1 generic_logprob first_logprob kind_logprob margin "
+    "logprob_per_token",
+)
 
 SCHEMAS: dict[str, dict[str, str]] = {
-    "scores": _FACT
-    | {"split": "text", "frequency": "float", "edit": "text"}
-    | _EDIT
-    | _ANSWER
-    | {
-        "top1": "bool",
-        "top5": "bool",
-        "top10": "bool",
-        "generic_masked_rank": "int",
-        "generic_masked_logprob": "float",
-        "top_token": "int",
-        "candidate_top1": "float",
-        "generic_logprob": "float",
-        "first_logprob": "float",
-        "first_is_generic": "bool",
-        "kind_logprob": "float",
-        "margin": "float",
-        "n_answer_tokens": "int",
-        "logprob_per_token": "float",
-    },
-    "search_part": {"cell": "text", "fact_id": "text", "prompt_id": "int", "subject": "text", "split": "text"}
-    | _EDIT
-    | _ANSWER,
-    "text_loss": {"perplexity": "float", "loss": "float", "n_tokens": "float"},
-    "screening": {"in_bfloat16": "bool"},
-    "gains": {"site": "text", "direction": "int", "gain": "float"},
-    "course": {"step": "int", "logprob": "float", "held_out": "float"},
-    "proposal": {"site": "text", "rho": "float", "rank": "int", "predicted": "float"},
-    "steps": {"step": "int", "site": "text", "rho": "float", "rank_kept": "float"}
-    | {"score": "float", "loss": "float", "n_not_finite": "int", "kept": "bool", "edit": "text"},
+    "scores": _FACT | _EDIT | _ANSWER | _MORE,
+    "search_part": _columns(text="cell fact_id subject split", int="prompt_id") | _EDIT | _ANSWER,
+    "text_loss": _columns(float="perplexity loss n_tokens"),
+    "screening": _columns(bool="in_bfloat16"),
+    "gains": _columns(text="site", int="direction", float="gain"),
+    "course": _columns(int="step", float="logprob held_out"),
+    "proposal": _columns(text="site", int="rank", float="rho predicted"),
+    "steps": _columns(text="site edit", int="step n_not_finite", float="rho rank_kept score loss", bool="kept"),
     "cells": {"cell": "text"}
     | _EDIT
-    | {
-        "layer": "float",
-        "matrix": "text",
-        "split": "text",
-        "n": "int",
-        "score": "float",
-        "accuracy": "float",
-        "top1": "float",
-        "top5": "float",
-        "top10": "float",
-        "loss": "float",
-        "loss_change_se": "float",
-        "p_generic": "float",
-        "generic_masked_top1": "float",
-        "candidate_top1": "float",
-        "n_not_finite": "int",
-    },
-    "counts": {
-        "fact_id": "text",
-        "n_docs": "int",
-        "n_subject": "int",
-        "n_object": "int",
-        "n_both": "int",
-        "corpus": "text",
-        "unit": "text",
-        "normaliser": "text",
-        "approximate": "bool",
-    },
-    "training_spectra": {"site": "text", "stable_rank": "float", "energy_above_noise": "float", "rank_kept": "int"}
-    | {"overlap_in": "float", "overlap_out": "float", "each": "text"},
-    "count_part": {"part": "text", "index": "int", "count": "int"},
-    "directions": {"site": "text", "direction": "int"},
-    "answers": _FACT
-    | {"split": "text", "edit": "text", "share": "float", "answer": "text", "probability": "float", "category": "text"}
-    | {"similarity": "float"},
+    | {"layer": "float", "matrix": "text", "split": "text", "n": "int"}
+    | _columns(float="score accuracy top1 top5 top10 loss loss_change_se p_generic generic_masked_top1 candidate_top1")
+    | {"n_not_finite": "int"},  # in the order in which they are shown
+    "counts": _columns(
+        text="fact_id corpus unit normaliser", int="n_docs n_subject n_object n_both", bool="approximate"
+    ),
+    "training_spectra": _columns(
+        text="site each", float="stable_rank energy_above_noise overlap_in overlap_out", int="rank_kept"
+    ),
+    "count_part": _columns(text="part", int="index count"),
+    "directions": _columns(text="site", int="direction"),
+    "answers": _FACT | _columns(text="split edit answer category", float="share probability similarity"),
 }
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "text": lambda c: pd.api.types.is_string_dtype(c) or pd.api.types.is_object_dtype(c),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -102,6 +103,11 @@ class StudyContext:
     def test(self) -> FactSet:
         """The test facts."""
         return self.facts.split("test")
+
+    @property
+    def permutations(self) -> dict[str, Any]:
+        """How the statistics permute subjects."""
+        return {"n_permutations": self.settings.n_permutations, "seed": self.settings.study_seed}
 
     def folder(self, name: str) -> Path | None:
         """A folder inside the study's folder, or None where nothing is saved."""

@@ -15,9 +15,7 @@ import pandas as pd
 
 from laser_interp.choices import AnswerRule
 from laser_interp.display import Drawable
-from laser_interp.edits.edit import Edit
-from laser_interp.edits.edit_spec import EditSpec
-from laser_interp.edits.placement import Prompts
+from laser_interp.edits.edit_spec import Described, EditSpec
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import AnyFacts, Task, task_of
 from laser_interp.frequency.shipped_counts import load_counts
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Study(Drawable):
+class Study(Described, Drawable):
     """A finished study. If it has a folder, everything is saved there too.
 
     Attributes:
@@ -70,14 +68,6 @@ class Study(Drawable):
     out: Path | None = None
     facts: FactSet | None = field(default=None, repr=False)
     single: Study | None = field(default=None, repr=False)
-
-    def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
-        """The edit that was studied, made for a model with the same weights.
-
-        Args:
-            prompts: other prompts than those of the study, if it acts at chosen positions.
-        """
-        return self.cell.edit(model, self.facts if prompts is None else prompts)
 
     figure_name = "controls"
 

@@ -55,9 +55,9 @@ class Answer(ABC):
         """What was found, for a reader who knows neither LASER nor this package."""
         return ()
 
-    def page_tables(self) -> Sequence[PageTable]:
-        """Tables for the page."""
-        return ()
+    def page_table(self) -> PageTable | None:
+        """A table for the page."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,11 @@ class PageTable:
     def as_json(self) -> dict[str, Any]:
         """For the page's script; numbers are rounded, and None stands where there is none."""
         about = {"name": self.name, "title": self.title, "hint": self.hint, "columns": list(self.columns)}
-        return about | {"rows": [list(map(_shown, row)) for row in self.rows]}
+        return about | {"rows": [list(map(rounded, row)) for row in self.rows]}
 
 
-def _shown(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """A number with four digits, or None where there is none; a text as it is."""
     if isinstance(value, str) or value is None:
         return value
     number = float(value)

@@ -1,12 +1,10 @@
 """Several studies side by side: where each gain comes from, and what a better prompt does instead."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -34,10 +32,7 @@ class RunComparison(Drawable):
     table: pd.DataFrame
 
     figure_name = "atlas"
-
-    @property
-    def figure_tables(self) -> dict[str, pd.DataFrame]:
-        return {"atlas": self.table}
+    drawn_from: ClassVar[Mapping[str, str]] = {"atlas": "table"}
 
     def __repr__(self) -> str:
         return f"RunComparison of {len(self.table)} runs\n{self.table.round(3).to_string(index=False, na_rep='–')}"

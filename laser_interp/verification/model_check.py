@@ -1,7 +1,5 @@
 """Checking this package on a model, a device and a dtype: edits against edited weights, batches, the engine, speed."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ import laser_interp as li
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.frequency.normaliser import joined, normalise, normalise_joined
 from laser_interp.frequency.reader import Reader, Reading, UnreadableError
-from laser_interp.frequency.shards import shards
+from laser_interp.frequency.shards import corpus_files
 from laser_interp.organism.checkpoint_corpus import corpus_of
 
 COUNTS = ["n_docs", "n_subject", "n_object", "n_both"]
@@ -223,7 +223,7 @@ def test_parts_of_a_large_file_are_its_documents_once(tmp_path, monkeypatch):
         monkeypatch.setattr("laser_interp.frequency.shards.PART", part)
         monkeypatch.setattr("laser_interp.frequency.reader.BLOCK", max(part // 3, 5))
         for name in ("a.txt", "a.jsonl"):
-            assert len(shards(tmp_path / name)) > 3
+            assert len(corpus_files(tmp_path / name)[0]) > 3
             counted = li.count(facts, tmp_path / name, workers=1, progress=False)
             assert counted[COUNTS].values.tolist() == expected, (part, name)
 
@@ -386,11 +386,11 @@ def test_a_stopped_count_goes_on(tmp_path, monkeypatch):
     read, stop = [], threading.Event()
     real = module.count_shard
 
-    def counted(mentions, shard, how, tick=lambda _: None):
+    def counted(mentions, shard, tick=lambda _: None, *, how):
         if shard.label == "3.txt" and not stop.is_set():
             raise KeyboardInterrupt
         read.append(shard.label)
-        return real(mentions, shard, how, tick)
+        return real(mentions, shard, tick, how=how)
 
     monkeypatch.setattr(module, "count_shard", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -437,7 +437,7 @@ def test_progress_is_told_in_bytes(tmp_path):
     pd.DataFrame({"text": ["Ada"] * 5}).to_parquet(tmp_path / "a.parquet")
     for name in ("a.txt", "a.txt.gz", "a.jsonl.zst", "a.parquet"):
         told = []
-        (shard,) = shards(tmp_path / name)
+        (shard,) = corpus_files(tmp_path / name)[0]
         for _ in Reader(shard, Reading(), told.append).blocks():
             pass
         assert sum(told) == (tmp_path / name).stat().st_size

@@ -11,11 +11,42 @@ import pytest
 import laser_interp as li
 from laser_interp import choices
 from laser_interp.edits.controls import CONTROLS
-from laser_interp.models.library_internals import RELIED_ON
 from laser_interp.plots.registry import FIGURES
 
 PACKAGE = Path(li.__file__).parent
 ROOT = PACKAGE.parent
+
+# Of TransformerLens and transformers, what is used beyond their documentation, and what for
+RELIED_ON = {
+    "transformer_lens.model_bridge.sources._bridge_builder.build_bridge_from_module": (
+        "wraps a module that is loaded already: no hub, no conversion to float32"
+    ),
+    "transformer_lens.model_bridge.generalized_components.normalization.NormalizationBridge": (
+        "finds the norms, whose original module computes the same in one step"
+    ),
+    "transformers.activations.NewGELUActivation": "finds GPT-2's activation, which torch computes in one step",
+    "transformers.initialization.no_init_weights": "makes a model without drawing weights that are replaced at once",
+    "transformers.modeling_gguf_pytorch_utils.load_gguf_checkpoint": (
+        "takes gguf's reader and its names of tensors when it is called, so that both can be kept between calls"
+    ),
+    "transformers.pytorch_utils.Conv1D": "tells whether a weight is stored as [d_in, d_out] or transposed",
+    "bridge.blocks.0.mlp.out.original_component": "the linear map itself, with its weight and bias",
+    "bridge.blocks.0.submodules": "the parts of a block, its norms among them",
+    "bridge.original_model": "the transformers model, for generation and saving",
+    "bridge.hook_dict": "the names of all hooks",
+    "bridge.list_hooks": "which hooks are attached",
+    "bridge.unembed.original_component": "the linear map itself, with its weight and bias",
+    "bridge.unembed.hook_in.add_hook": "attaches a function to a hook",
+    "bridge.unembed.hook_in.fwd_hooks": "the functions that are attached to a hook",
+    "bridge.compatibility_mode": "whether weights were folded into each other",
+    "bridge.tokenizer": "what the bridge's own calls tokenise with",
+    "bridge.cfg.default_prepend_bos": "whether the bridge's own calls put a token before every text",
+    "bridge.cfg.tokenizer_prepends_bos": "whether the tokenizer puts that token there by itself",
+    "bridge.cfg.model_name": "the name of a bridge that the caller gives",
+    "bridge.cfg.n_layers": "sizes",
+    "bridge.cfg.n_heads": "sizes",
+    "bridge.cfg.architecture": "the class of the transformers model",
+}
 
 # A room imports rooms above it only. Those in one row do not import each other.
 ROOMS = [

@@ -1,10 +1,7 @@
 """What stands beside accuracy, where answers are chosen from labels or generated."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from laser_interp.statistics.classification import metrics
 from laser_interp.statistics.formatting import interval
@@ -12,12 +9,11 @@ from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
 
-@dataclass(frozen=True)
 class BesideAccuracy(Answer):
     """Baselines, balanced accuracy and calibration of the model as trained, the edit and its controls."""
 
-    key: ClassVar[str] = "metrics"
-    title: ClassVar[str] = "Beside accuracy"
+    key = "metrics"
+    title = "Beside accuracy"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self:

@@ -3,11 +3,9 @@
 A better prompt is the strongest control: what it reaches without an edit needs no edit (docs/mechanism.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import replace
+from typing import Any, Self
 
 import pandas as pd
 
@@ -25,12 +23,11 @@ FEWEST_ANSWERS = 5  # of a relation, so that examples with other answers do not 
 COLUMNS = ("accuracy", "loss", "top10", "generic_masked_top1", "p_generic")
 
 
-@dataclass(frozen=True)
 class BetterPrompts(Answer):
     """The same test facts asked in other ways: one row for each way, as trained and under the edit."""
 
-    key: ClassVar[str] = "prompts"
-    title: ClassVar[str] = "Beside a better prompt"
+    key = "prompts"
+    title = "Beside a better prompt"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
@@ -78,22 +75,20 @@ class BetterPrompts(Answer):
     def page_words(self) -> Sequence[str]:
         return [_told(row) for row in self.numbers["prompts"] if row["prompts"] != "as asked"][:1]
 
-    def page_tables(self) -> Sequence[PageTable]:
+    def page_table(self) -> PageTable:
         rows = [
             (row["prompts"], name, *(row[edit][column] for column in COLUMNS), row["n"])
             for row in self.numbers["prompts"]
             for edit, name in (("base", "none"), ("laser", "LASER"))
         ]
-        return [
-            PageTable(
-                "prompts",
-                "Beside a better prompt",
-                "Test facts as they are asked, with solved facts of their relation before the prompt, and in the "
-                "model's chat template. What a prompt reaches without an edit needs no edit.",
-                ("prompts", "edit", "accuracy", "loss", "top-10", "generic words masked", "p(generic)", "n"),
-                rows,
-            )
-        ]
+        return PageTable(
+            "prompts",
+            "Beside a better prompt",
+            "Test facts as they are asked, with solved facts of their relation before the prompt, and in the "
+            "model's chat template. What a prompt reaches without an edit needs no edit.",
+            ("prompts", "edit", "accuracy", "loss", "top-10", "generic words masked", "p(generic)", "n"),
+            rows,
+        )
 
 
 def formats(context: StudyContext) -> dict[str, FactSet]:

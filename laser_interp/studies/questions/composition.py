@@ -1,10 +1,8 @@
 """Do several edits together help more than one? Every step on validation, which chose it, and on test."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import pandas as pd
@@ -18,13 +16,12 @@ from laser_interp.studies.questions.controls import change_numbers
 _STEP = ("n_edits", "edit", "validation_score", "test_score", "validation_loss", "test_loss")
 
 
-@dataclass(frozen=True)
 class SeveralEdits(Answer):
     """The edits that validation kept, step by step, and their test scores beside those of the single edit."""
 
     schemas: ClassVar[Mapping[str, str]] = {"composition": "steps", "composed_test": "scores"}
-    key: ClassVar[str] = "composed"
-    title: ClassVar[str] = "Several edits together"
+    key = "composed"
+    title = "Several edits together"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
@@ -74,18 +71,16 @@ class SeveralEdits(Answer):
             )
         return [*lines, "", text]
 
-    def page_tables(self) -> Sequence[PageTable]:
+    def page_table(self) -> PageTable:
         table = self.tables["composition_by_step"]
         columns = [name for name in _STEP if name in table]
-        return [
-            PageTable(
-                "composition",
-                "Several edits together",
-                "Mean score and loss after each edit that validation kept, on validation and on test.",
-                [name.replace("n_edits", "edits").replace("_", " ") for name in columns],
-                [[row[name] for name in columns] for row in table.to_dict("records")],
-            )
-        ]
+        return PageTable(
+            "composition",
+            "Several edits together",
+            "Mean score and loss after each edit that validation kept, on validation and on test.",
+            [name.replace("n_edits", "edits").replace("_", " ") for name in columns],
+            [[row[name] for name in columns] for row in table.to_dict("records")],
+        )
 
 
 def by_chance(context: StudyContext, seed: int) -> dict[str, Any]:

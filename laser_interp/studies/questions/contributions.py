@@ -1,11 +1,8 @@
 """What does each edit of a composition contribute? Every subset of its edits, and what is lost without each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar, Self
+from typing import Self
 
 import pandas as pd
 
@@ -21,12 +18,11 @@ MOST = 4  # edits of which all subsets are scored; of more, each alone and all b
 COLUMNS = ("accuracy", "generic_masked_top1", "loss")
 
 
-@dataclass(frozen=True)
 class Contributions(Answer):
     """The test scores of subsets of the edits, one row each, and of each edit the change that it adds to the others."""
 
-    key: ClassVar[str] = "contributions"
-    title: ClassVar[str] = "What does each edit contribute?"
+    key = "contributions"
+    title = "What does each edit contribute?"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
@@ -74,17 +70,15 @@ class Contributions(Answer):
             f"sum, and together by {100 * whole:+.1f}.",
         ]
 
-    def page_tables(self) -> Sequence[PageTable]:
+    def page_table(self) -> PageTable:
         rows = self.numbers["contributions"]["subsets"]
-        return [
-            PageTable(
-                "contributions",
-                "What each edit contributes",
-                "Test prompts under every subset of the edits.",
-                ("edits", "accuracy", "generic words masked", "loss", "prompts"),
-                [(_shown(row["edits"]), *(row[column] for column in COLUMNS), row["n"]) for row in rows],
-            )
-        ]
+        return PageTable(
+            "contributions",
+            "What each edit contributes",
+            "Test prompts under every subset of the edits.",
+            ("edits", "accuracy", "generic words masked", "loss", "prompts"),
+            [(_shown(row["edits"]), *(row[column] for column in COLUMNS), row["n"]) for row in rows],
+        )
 
 
 def subsets(sites: Sequence[Site]) -> list[tuple[Site, ...]]:

@@ -1,10 +1,7 @@
 """Does the edit help a model that should have no use for it? A second model, under its own edit and this one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from laser_interp.edits.edit import Edit
 from laser_interp.scoring.scores import score, summarise
@@ -13,12 +10,11 @@ from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
 
-@dataclass(frozen=True)
 class OnControlModel(Answer):
     """The control model as trained, under the edit that it would choose itself, and under this one."""
 
-    key: ClassVar[str] = "control_model"
-    title: ClassVar[str] = "On the control model"
+    key = "control_model"
+    title = "On the control model"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:

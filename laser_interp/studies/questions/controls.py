@@ -1,9 +1,6 @@
 """Would anything else have done as well? The edit on test, beside its controls."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,13 +21,12 @@ METRICS = ("accuracy", "score", "top1", "top10", "loss", "generic_masked_top1", 
 _EDITING = set(CONTROLS) - {"discarded"}  # controls that edit a weight
 
 
-@dataclass(frozen=True)
 class BesideControls(Answer):
     """The change on test, and the change by every control."""
 
     schemas: ClassVar[Mapping[str, str]] = {"scores": "scores"}
-    key: ClassVar[str] = "test"
-    title: ClassVar[str] = "Beside its controls"
+    key = "test"
+    title = "Beside its controls"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self:
@@ -107,19 +103,16 @@ class BesideControls(Answer):
         )
         return words
 
-    def page_tables(self) -> Sequence[PageTable]:
+    def page_table(self) -> PageTable:
         columns = ("accuracy", "accuracy_lo", "accuracy_hi", "loss", "top10", "n_draws")
         rows = by_value(self.tables["controls"]).to_dict("records")
-        return [
-            PageTable(
-                "controls",
-                "Beside its controls",
-                "If a control gains as much, the gain is no evidence for LASER. From and to: 95 % interval over "
-                "subjects.",
-                ("edit", "accuracy", "from", "to", "loss", "top-10", "draws"),
-                [(plain_name(row["control"]), *(row[name] for name in columns)) for row in rows],
-            )
-        ]
+        return PageTable(
+            "controls",
+            "Beside its controls",
+            "If a control gains as much, the gain is no evidence for LASER. From and to: 95 % interval over subjects.",
+            ("edit", "accuracy", "from", "to", "loss", "top-10", "draws"),
+            [(plain_name(row["control"]), *(row[name] for name in columns)) for row in rows],
+        )
 
 
 def _rank(accuracy: float, draws: Mapping[str, Any]) -> str:

@@ -1,8 +1,5 @@
 """Which singular directions help or harm?"""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from typing import Self
 
 import pandas as pd
@@ -13,7 +10,6 @@ from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
 
-@dataclass(frozen=True)
 class Directions(Answer):
     """The spectrum of the edited matrices, and the mean gradient of each direction of the model."""
 

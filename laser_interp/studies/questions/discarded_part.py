@@ -1,9 +1,7 @@
 """What do the discarded components say? Categories of their answers, for growing shares (section 5.2)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -22,13 +20,12 @@ from laser_interp.studies.question import Answer, PageTable
 _MOST_ROWS = 60
 
 
-@dataclass(frozen=True)
 class DiscardedPart(Answer):
     """Which answers the discarded part gives, on all prompts and on those that the edit fixed."""
 
     schemas: ClassVar[Mapping[str, str]] = {"discarded_answers": "answers"}
-    key: ClassVar[str] = "discarded"
-    title: ClassVar[str] = "What do the discarded components say?"
+    key = "discarded"
+    title = "What do the discarded components say?"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
@@ -73,23 +70,21 @@ class DiscardedPart(Answer):
             f"{base['same_type']:.0%} and {base['generic']:.0%}."
         ]
 
-    def page_tables(self) -> Sequence[PageTable]:
+    def page_table(self) -> PageTable:
         table = self.tables["discarded_categories"]
         names = {"base": "as trained", "edit": "LASER", "discarded": "discarded part"}
         rows = [
             (row["outcome"], names.get(row["edit"], row["edit"]), row["share"], *(row[c] for c in CATEGORIES), row["n"])
             for row in table[table["outcome"].isin(["all", "fixed", "broken"])].to_dict("records")
         ]
-        return [
-            PageTable(
-                "categories",
-                "What the discarded part answers",
-                "Shares of answers by category, for all prompts and for those that the edit fixed or broke. The column "
-                "“share” says how much of the discarded part acts.",
-                ("prompts", "answered by", "share", *(SHOWN[name] for name in CATEGORIES), "n"),
-                rows[:_MOST_ROWS],
-            )
-        ]
+        return PageTable(
+            "categories",
+            "What the discarded part answers",
+            "Shares of answers by category, for all prompts and for those that the edit fixed or broke. The column "
+            "“share” says how much of the discarded part acts.",
+            ("prompts", "answered by", "share", *(SHOWN[name] for name in CATEGORIES), "n"),
+            rows[:_MOST_ROWS],
+        )
 
 
 def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

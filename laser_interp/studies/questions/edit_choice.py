@@ -1,9 +1,7 @@
 """Which truncation helps? The search, with every ρ and the discarded part at the chosen site."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 from laser_interp.statistics.formatting import points
@@ -11,13 +9,12 @@ from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
 
-@dataclass(frozen=True)
 class EditChoice(Answer):
     """The edit that validation chose, and every cell that was looked at."""
 
     schemas: ClassVar[Mapping[str, str]] = {"cells": "cells"}
-    key: ClassVar[str] = "selected"
-    title: ClassVar[str] = "Which truncation helps"
+    key = "selected"
+    title = "Which truncation helps"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self:

@@ -1,10 +1,7 @@
 """Are facts right on all of their prompts?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from laser_interp.plots.names import plain_name
 from laser_interp.statistics.formatting import interval
@@ -13,12 +10,11 @@ from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable
 
 
-@dataclass(frozen=True)
 class Paraphrases(Answer):
     """How far the prompts of a fact agree, as trained and under the edit."""
 
-    key: ClassVar[str] = "paraphrases"
-    title: ClassVar[str] = "Paraphrases"
+    key = "paraphrases"
+    title = "Paraphrases"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
@@ -37,16 +33,14 @@ class Paraphrases(Answer):
             f"{before['agreement']:.3f} as trained and {after['agreement']:.3f} under LASER."
         ]
 
-    def page_tables(self) -> Sequence[PageTable]:
+    def page_table(self) -> PageTable:
         columns = ("all_right", "accuracy", "any_right", "agreement")
         rows = self.tables["robustness"].to_dict("records")
-        return [
-            PageTable(
-                "paraphrases",
-                "Paraphrases",
-                "Share of facts that are right on all of their prompts; share of prompts that are right; share of "
-                "facts that are right on any prompt; and how often two prompts of a fact get the same answer.",
-                ("edit", "right on all", "right, per prompt", "right on any", "prompts agree"),
-                [(plain_name(row["edit"]), *(row[name] for name in columns)) for row in rows],
-            )
-        ]
+        return PageTable(
+            "paraphrases",
+            "Paraphrases",
+            "Share of facts that are right on all of their prompts; share of prompts that are right; share of "
+            "facts that are right on any prompt; and how often two prompts of a fact get the same answer.",
+            ("edit", "right on all", "right, per prompt", "right on any", "prompts agree"),
+            [(plain_name(row["edit"]), *(row[name] for name in columns)) for row in rows],
+        )

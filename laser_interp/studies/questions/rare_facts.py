@@ -1,18 +1,14 @@
 """Do the gains fall on rare facts? Beside placebos, and with the frequencies permuted among the facts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 
 from laser_interp.edits.controls import CONTROLS
-from laser_interp.statistics.association import Association, associate
+from laser_interp.statistics.association import associate
 from laser_interp.statistics.comparison import Comparison, compare
-from laser_interp.statistics.formatting import interval, is_known, p_value
+from laser_interp.statistics.formatting import interval, p_value
 from laser_interp.statistics.frequency_slope import MASKED_LOG_ODDS, frequency_slopes, log_odds_changes
 from laser_interp.statistics.paired_scores import pair, reported
 from laser_interp.statistics.sentences import is_shown
@@ -20,20 +16,18 @@ from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
 
-@dataclass(frozen=True)
 class RareFacts(Answer):
     """How the change of each fact's score is related to its training frequency."""
 
-    key: ClassVar[str] = "by_frequency"
-    title: ClassVar[str] = "Do the gains fall on rare facts?"
+    key = "by_frequency"
+    title = "Do the gains fall on rare facts?"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
         if context.counts is None:
             return None
         scores = counted_scores(context)
-        found = association(context, scores)
-        permuted = association(context, scores, counts=_permuted(context))
+        found = associate(scores, context.counts, **context.permutations)
         compared = compared_edits(context, scores)
         tables = {
             "counts": context.counts,
@@ -46,7 +40,6 @@ class RareFacts(Answer):
             "rare_facts_paper_ratio": found.paper_ratio,
             "rare_facts_spearman": found.spearman.reset_index(names="of"),
             "rare_facts_effects": found.effects,
-            "rare_facts_permuted": permuted.spearman.reset_index(names="of"),
             "rare_facts_placebo": compared.table,
         }
         numbers = {
@@ -59,9 +52,6 @@ class RareFacts(Answer):
             "blind_edit": dict(found.blind or {}),
             "sensitivity": found.sensitivity.to_dict("records"),
             "spearman": _spearman(tables["rare_facts_spearman"]),
-            "spearman_permuted": _spearman(tables["rare_facts_permuted"]),
-            "effects": _effects(found.effects),
-            "fixed_given_wrong_p_value": found.p_value,
             "counts": _against_known(context),
         }
         return cls(tables, numbers)
@@ -77,13 +67,7 @@ class RareFacts(Answer):
             columns = ("base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right")
             rates = " | ".join(interval(row[c], row[f"{c}_lo"], row[f"{c}_hi"], ".2f") for c in columns)
             lines.append(f"| {row['lo']:.0f}–{row['hi']:.0f} | {row['n']} | {rates} |")
-        permuted = self.numbers["spearman_permuted"]["top1"]
-        text = ""
-        if is_known(permuted["rho"]):
-            text = (
-                f"With permuted frequencies, the gain in top-1 correlates with frequency at {_correlation(permuted)}."
-            )
-        text += _sensitivity(self.numbers["sensitivity"])
+        text = _sensitivity(self.numbers["sensitivity"]).lstrip()
         zeros = self.numbers["missing_as_zero"]
         if zeros:
             slope = interval(zeros["slope"], zeros["lo"], zeros["hi"], "+.3f")
@@ -125,13 +109,6 @@ def counted_scores(context: StudyContext) -> pd.DataFrame:
     return scores[counted].reset_index(drop=True)
 
 
-def association(context: StudyContext, scores: pd.DataFrame, counts: pd.DataFrame | None = None) -> Association:
-    """Do the gains fall on rare facts?"""
-    settings = context.settings
-    how: dict[str, Any] = {"seed": settings.study_seed, "n_permutations": settings.n_permutations}
-    return associate(scores, context.counts if counts is None else counts, **how)
-
-
 def compared_edits(context: StudyContext, scores: pd.DataFrame) -> Comparison:
     """The same question asked of deleting the matrix, and of random edits of equal norm, which should show nothing."""
     random = [
@@ -140,14 +117,7 @@ def compared_edits(context: StudyContext, scores: pd.DataFrame) -> Comparison:
         if (control := CONTROLS.get(str(label).partition("/")[0])) is not None and control.is_placebo
     ]
     deleted = [label for label in ("zeroed",) if label in set(scores["edit"])]
-    return compare(
-        scores,
-        context.counts,
-        edits=["laser", *deleted, *random],
-        placebos=random,
-        n_permutations=context.settings.n_permutations,
-        seed=context.settings.study_seed,
-    )
+    return compare(scores, context.counts, edits=["laser", *deleted, *random], placebos=random, **context.permutations)
 
 
 def _over_deleted(context: StudyContext, scores: pd.DataFrame) -> dict[str, Any]:
@@ -159,20 +129,8 @@ def _over_deleted(context: StudyContext, scores: pd.DataFrame) -> dict[str, Any]
     change = log_odds_changes(rows)
     if MASKED_LOG_ODDS not in change:
         return {}
-    settings = context.settings
-    how: dict[str, Any] = {"seed": settings.study_seed, "n_permutations": settings.n_permutations}
-    row = frequency_slopes(rows, {MASKED_LOG_ODDS: change[MASKED_LOG_ODDS]}, **how).iloc[0]
+    row = frequency_slopes(rows, {MASKED_LOG_ODDS: change[MASKED_LOG_ODDS]}, **context.permutations).iloc[0]
     return {} if row["problem"] else {name: row[name] for name in _SLOPE}
-
-
-def _permuted(context: StudyContext) -> pd.DataFrame:
-    """The frequencies permuted among the facts."""
-    assert context.counts is not None
-    permuted = context.counts.copy()
-    columns = [c for c in ("n_subject", "n_object", "n_both") if c in permuted.columns]
-    order = np.random.default_rng(context.settings.study_seed).permutation(len(permuted))
-    permuted[columns] = permuted[columns].to_numpy()[order]
-    return permuted
 
 
 def _missing_as_zero(context: StudyContext) -> dict[str, Any]:
@@ -183,11 +141,9 @@ def _missing_as_zero(context: StudyContext) -> dict[str, Any]:
     if not missing:
         return {}
     zeros = pd.concat([context.counts[["fact_id", "n_both"]], pd.DataFrame({"fact_id": missing, "n_both": 0})])
-    settings = context.settings
     rows = pair(reported(scores), zeros, baseline="base", edit="laser")
     change = {"whole": rows["logprob_after"].to_numpy(float) - rows["logprob_before"].to_numpy(float)}
-    how: dict[str, Any] = {"seed": settings.study_seed, "n_permutations": settings.n_permutations}
-    row = frequency_slopes(rows, change, **how).iloc[0]
+    row = frequency_slopes(rows, change, **context.permutations).iloc[0]
     return {"n_missing": len(missing)} | {name: row[name] for name in _SLOPE}
 
 
@@ -210,21 +166,11 @@ def _sensitivity(rows: Sequence[Mapping[str, Any]]) -> str:
     return told
 
 
-def _correlation(values: Mapping[str, float | None]) -> str:
-    return interval(values["rho"], values["lo"], values["hi"], "+.2f")
-
-
 def _by_frequency(bins: pd.DataFrame) -> list[dict[str, Any]]:
     renamed = bins.rename(columns={"edit_top1": "laser_top1"})
     columns = ["lo", "hi", "n", "base_top1", "laser_top1", "p_fixed_given_wrong", "p_broken_given_right"]
     rows: list[dict[Any, Any]] = renamed[columns].to_dict("records")
     return rows
-
-
-def _effects(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Odds ratios of tenfold frequency, by what is held fixed beside it."""
-    columns = ("odds_ratio", "odds_lo", "odds_hi", "p", "n_events")
-    return {str(row["effect"]): {name: row[name] for name in columns} for row in table.to_dict("records")}
 
 
 def _spearman(table: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -1,22 +1,18 @@
 """Where does the gain come from? The parts of the change in nats, and controls that show what they mean."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from laser_interp.statistics.mechanism import explain
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
 
-@dataclass(frozen=True)
 class Reasons(Answer):
     """What `li.decompose` and `li.explain` say of the edit and its controls."""
 
-    key: ClassVar[str] = "mechanism"
-    title: ClassVar[str] = "Where the gain comes from"
+    key = "mechanism"
+    title = "Where the gain comes from"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:

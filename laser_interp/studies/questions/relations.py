@@ -6,11 +6,8 @@ relations, and testing on this one, shows whether the gain also appears where th
 few candidates themselves were found on the validation facts of all relations: only the choice among them is held out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import pandas as pd
 
@@ -22,12 +19,11 @@ from laser_interp.studies.question import Answer, PageTable
 CANDIDATES = 4  # edits that relations choose among
 
 
-@dataclass(frozen=True)
 class Relations(Answer):
     """One row a relation: its own choice, the others' choice for it, and accuracy under each."""
 
-    key: ClassVar[str] = "relations"
-    title: ClassVar[str] = "Is it the same edit for all relations?"
+    key = "relations"
+    title = "Is it the same edit for all relations?"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
@@ -52,19 +48,17 @@ class Relations(Answer):
             "found on validation facts of all relations."
         ]
 
-    def page_tables(self) -> Sequence[PageTable]:
+    def page_table(self) -> PageTable:
         table = self.tables["relations"]
         rows = table.assign(gain=table["chosen"] - table["as_trained"])
         columns = ("relation", "as_trained", "chosen", "gain", "n_test")
-        return [
-            PageTable(
-                "relations",
-                "Each relation",
-                "Accuracy on test prompts, as trained and under the edit, the largest gain first.",
-                ("relation", "as trained", "LASER", "change", "prompts"),
-                rows.sort_values("gain", ascending=False, kind="stable")[list(columns)].to_numpy(object).tolist(),
-            )
-        ]
+        return PageTable(
+            "relations",
+            "Each relation",
+            "Accuracy on test prompts, as trained and under the edit, the largest gain first.",
+            ("relation", "as trained", "LASER", "change", "prompts"),
+            rows.sort_values("gain", ascending=False, kind="stable")[list(columns)].to_numpy(object).tolist(),
+        )
 
 
 def by_relation(context: StudyContext) -> pd.DataFrame:

@@ -1,10 +1,7 @@
 """What does the edit cost elsewhere? Perplexity of running text, where one was given."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import pandas as pd
 
@@ -14,12 +11,11 @@ from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable
 
 
-@dataclass(frozen=True)
 class SideEffects(Answer):
     """Perplexity before and after."""
 
-    key: ClassVar[str] = "perplexity"
-    title: ClassVar[str] = "Side effects"
+    key = "perplexity"
+    title = "Side effects"
 
     @classmethod
     def ask(cls, context: StudyContext) -> Self | None:
@@ -42,14 +38,12 @@ class SideEffects(Answer):
         single = f", {others[0]:.2f} under the single edit" if others else ""
         return [f"Perplexity of running text: {before:.2f} before, {after:.2f} after{single}."]
 
-    def page_tables(self) -> Sequence[PageTable]:
+    def page_table(self) -> PageTable:
         rows = self.numbers["perplexity"]
-        return [
-            PageTable(
-                "perplexity",
-                "Side effects",
-                "Perplexity of running text: what the edit costs where no fact is asked for. Lower is better.",
-                ("edit", "perplexity", "tokens"),
-                [(plain_name(row["edit"]), row["perplexity"], row["n_tokens"]) for row in rows],
-            )
-        ]
+        return PageTable(
+            "perplexity",
+            "Side effects",
+            "Perplexity of running text: what the edit costs where no fact is asked for. Lower is better.",
+            ("edit", "perplexity", "tokens"),
+            [(plain_name(row["edit"]), row["perplexity"], row["n_tokens"]) for row in rows],
+        )

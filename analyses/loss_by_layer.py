@@ -10,4 +10,4 @@ def main(*, question: Question = Question()) -> None:
     For example: laser-interp analyse loss_by_layer
     """
     context = question.context(method="grid", test="all")
-    finish(context, answered(context, EditChoice).tables, f"Validation selects {context.cell}.")
+    finish(context, answered(context, EditChoice).tables, f"Validation selects {context.selection.cell}.")

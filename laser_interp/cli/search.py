@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from laser_interp.choices import Executor
 from laser_interp.cli.options import Flag, ModelOptions, Output, note, read_text
 from laser_interp.selection.settings import SearchSettings
+from laser_interp.statistics.formatting import points
 
 if TYPE_CHECKING:
     from laser_interp.selection.search_result import Search
@@ -103,13 +104,13 @@ def _in_words(result: dict[str, Any]) -> str:
     for split in ("validation", "test"):
         before, after = result[split]["base"], result[split]["edit"]
         if before and after:
-            asked, interval = "", ""
+            asked, changed = "", ""
             if split == "test":
-                change, error = after["score"] - before["score"], 1.96 * after["score_change_se"]
                 asked = f" ({after['n']} prompts)"
-                interval = f" (change {change:+.4f} [{change - error:+.4f}, {change + error:+.4f}])"
+                error = f"standard error over subjects {100 * after['score_change_se']:.1f}"
+                changed = f" ({points(after['score'] - before['score'])}, {error})"
             lines.append(
-                f"{split}{asked}: score {before['score']:.4f} -> {after['score']:.4f}{interval}, "
+                f"{split}{asked}: score {before['score']:.4f} -> {after['score']:.4f}{changed}, "
                 f"loss {before['loss']:.4f} -> {after['loss']:.4f}"
             )
     return "\n".join([*lines, f"All cells: {result['cells']}"])

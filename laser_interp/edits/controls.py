@@ -113,7 +113,7 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
         if there in parts or there in edit.parts:
             raise ValueError(f"the control of {site} in layer {layer} would be on {there}, which is taken")
         of_layer = spectrum(model, there, blocks=part.spectrum.blocks)
-        if of_layer.max_rank != part.spectrum.max_rank:
+        if not torch.equal(of_layer.place_in_block, part.spectrum.place_in_block):
             raise ValueError(f"{there} falls into blocks of other sizes than {site}: it cannot take the same gains")
         parts[there] = SiteEdit(of_layer, part.gains)
     return Edit(parts, f"control:layer_{layer}", edit.rho)

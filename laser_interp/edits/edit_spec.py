@@ -77,6 +77,8 @@ class EditSpec:
             object.__setattr__(self, "ranks", (self.ranks,))
         if self.kind not in _KINDS:
             raise ValueError(f"the kind {self.kind!r} is not known")
+        if self.ranks and len(self.ranks) != len(self.sites):
+            raise ValueError(f"{len(self.sites)} sites and {len(self.ranks)} ranks: expected one rank a site")
         check_choice("path", self.path, Path)
         if self.at is not None:
             check_choice("at", self.at, Position)
@@ -114,6 +116,8 @@ class EditSpec:
                 name, _, value = pair.partition("=")
                 if name not in _NAMES:
                     raise ValueError(f"{name!r} is none of {', '.join(_NAMES)}")
+                if sum(other.startswith(f"{name}=") for other in pairs) > 1:
+                    raise ValueError(f"{name} is given twice")
                 if name == "blocks":
                     values["blocks"] = Blocks.parse(value)
                 elif name == "rank":
@@ -184,14 +188,15 @@ class EditSpec:
         if self.kind == "zeroed":
             return zeroed(model, self.sites)
         if self.kind == "band":
-            assert self.start is not None
-            assert self.stop is not None
+            if self.start is None or self.stop is None:
+                raise ValueError(f"{str(self)!r} is a band without its ends: expected start=10 stop=50")
             return band(model, self.site, self.start, self.stop)
         kept = self._kept(model)
         if self.kind in CHOSEN_KINDS:
             return kept
         if self.kind == "inject":
-            assert self.alpha is not None
+            if self.alpha is None:
+                raise ValueError(f"{str(self)!r} has no strength: expected alpha=0.5")
             return kept.inject(self.alpha)
         return CONTROLS[self.kind].make(model, kept, self.seed or 0)
 
@@ -200,6 +205,10 @@ class EditSpec:
         if self.gains:
             of_site = dict(zip(self.sites, self.gains, strict=True))
             return make_gains(model, of_site, blocks=self.blocks)  # type: ignore[arg-type]
+        if not self.ranks and self.kind != "gains":
+            raise ValueError(
+                f"{str(self)!r} names no rank: expected rank=3, or for a fraction SITE:RHO, as in 3.in:0.05"
+            )
         if not self.ranks:
             raise ValueError(
                 f"the gains of {str(self)!r} are not in its text: take the edit from the search, or its file"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
-from laser_interp.frequency.normaliser import NORMALISER, joined, normalise_joined
+from laser_interp.frequency.normaliser import NORMALISER, joined, normalise, normalise_joined
 from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
 from laser_interp.frequency.shards import corpus_files, fingerprint
 from laser_interp.frequency.source import CountSource
@@ -228,3 +229,17 @@ class Index(CountSource):
         of_index = {k: v for k, v in self.about.items() if k != "code_version"}
         how = {"window": window, "matching": str(self.matching(matching))}
         return plain({"facts": facts.name, "facts_sha256": facts.sha256, **how, **of_index})
+
+    def documents(self, *names: str, limit: int | None = 10) -> list[str]:
+        """Documents, in their normal form, that mention all of the names: texts that the model may have read.
+
+        Args:
+            limit: at most so many; None for all.
+
+        Raises:
+            ValueError: no name, or one without a word.
+        """
+        clauses = [[normalise(name, fold_accents=self.about["fold_accents"])] for name in names]
+        if not clauses or any(not clause[0].strip() for clause in clauses):
+            raise ValueError(f"the names are {list(names)}: expected at least one, and none without a word to look for")
+        return list(islice(self._backend.texts(clauses), limit))

@@ -328,7 +328,7 @@ def _read_checkpoint(
     own_config = config if inside is None else inside
     refuse_experts(own_config, where)
     architectures = _architectures(own_config, where, options["trust_remote_code"])
-    of_tower = {} if inside is None else {"config": inside, "key_mapping": RENAMED}
+    of_tower = to_dequantise | ({} if inside is None else {"config": inside, "key_mapping": RENAMED})
     masked = any(name.endswith("ForMaskedLM") for name in architectures)
     cls: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
     try:
@@ -340,7 +340,6 @@ def _read_checkpoint(
             ignore_mismatched_sizes=True,
             **options,
             **of_tower,
-            **to_dequantise,
         )
     except OSError as error:
         raise FileNotFoundError(f"cannot load the weights of {where!r}: {first_line(error)}") from error
@@ -358,7 +357,9 @@ def _read_checkpoint(
         stored = tensors_in(_cache_of(where, hf_model.config))
         if to_dequantise:
             check_scales(stored, config, where)
-    if to_dequantise:  # transformers leaves two dtypes
+    if to_dequantise:  # transformers leaves two dtypes, and says that the model is still quantised
+        if hasattr(hf_model.config, "quantization_config"):
+            del hf_model.config.quantization_config
         hf_model = hf_model.to(hf_model.config.dtype if dtype == "auto" else dtype)
     unexpected = set(report["unexpected_keys"])
     others = [] if inside is None else left_out(unexpected.union(tensor.name for tensor in stored))

@@ -1,9 +1,9 @@
-"""Checkpoints with quantised weights: 8-bit and 4-bit floats with scales are dequantised while they are loaded; other
+"""Checkpoints with quantised weights: those whose arithmetic is documented are dequantised while they are loaded; other
 formats are refused by name.
 
-Each weight of such a checkpoint is the product of its number of 8 bits (fp8, as Qwen and DeepSeek store them) or 4 bits
-(MXFP4, as gpt-oss stores its experts) and the scale of its block. transformers multiplies them. The noise of so few
-bits is then a part of the weights that are edited.
+Each weight is the product of a number of 8 bits (fp8, as Qwen and DeepSeek store them) or 4 bits (MXFP4, as gpt-oss
+stores its experts) and the scale of its block, which transformers multiplies; or it is a whole number in a group, see
+`laser_interp.models.packed_weights`. The noise of so few bits is then a part of the weights that are edited.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 from laser_interp.models.complete_weights import StoredTensor
+from laser_interp.models.packed_weights import OURS, PARTS, for_transformers, lost_part, why_not_read
 
 _FP8, _MXFP4 = "fp8", "mxfp4"
 _SCALE, _BLOCKS, _SCALES = "_scale_inv", "_blocks", "_scales"
@@ -32,7 +33,8 @@ def refuse_quantised(config: Any, name: str) -> None:
     if (method := _method_of(config)) is not None:
         raise ValueError(
             f"{name!r} is quantised ({method}): quantised weights cannot be factored exactly; load the model in "
-            "float32, bfloat16 or float16, or a checkpoint in fp8 or MXFP4, which is dequantised"
+            "float32, bfloat16 or float16, or a checkpoint in fp8, MXFP4, AWQ or compressed-tensors, which is "
+            "dequantised"
         )
 
 
@@ -43,7 +45,16 @@ def dequantising(config: Any, name: str) -> tuple[dict[str, Any], str | None]:
     Raises:
         ValueError: another format than fp8 and MXFP4, or a library is missing.
     """
-    if (method := _method_of(config)) not in (_FP8, _MXFP4):
+    method, stored = _method_of(config), _stored_of(config) or {}
+    if method in PARTS:
+        if (why := why_not_read(stored)) is not None:
+            raise ValueError(
+                f"{name!r} is stored as {why}, which cannot be dequantised here: load it in float32 or bfloat16"
+            )
+        config.quantization_config = for_transformers(stored)
+        bits = {group["weights"]["num_bits"] for group in stored.get("config_groups", {}).values()} or {4}
+        return {"config": config}, f"{method} of {' and '.join(map(str, sorted(bits)))} bits"
+    if method not in (_FP8, _MXFP4):
         refuse_quantised(config, name)
         return {}, None
     if find_spec("accelerate") is None:
@@ -53,7 +64,6 @@ def dequantising(config: Any, name: str) -> tuple[dict[str, Any], str | None]:
     from transformers import FineGrainedFP8Config
     from transformers.utils.quantization_config import Mxfp4Config
 
-    stored = _stored_of(config) or {}
     wanted: dict[str, Any] = {key: value for key, value in stored.items() if key != "quant_method"}
     wanted["dequantize"] = True
     if method == _MXFP4:
@@ -75,6 +85,15 @@ def check_scales(stored: Sequence[StoredTensor], config: Any, where: str) -> Non
     if not stored:
         raise ValueError(f"{where!r} is quantised, which is read from safetensors files only: convert it")
     shapes = {tensor.name: tensor.shape for tensor in stored}
+    if (_stored_of(config) or {}).get("quant_method") == OURS:
+        if (name := lost_part(shapes)) is not None:
+            raise ValueError(f"the weight {name} of {where!r} is stored without all of its scales: it is not complete")
+        if not any(name.endswith(("qweight", "weight_packed", "weight_scale")) for name in shapes):
+            raise ValueError(
+                f"config.json of {where!r} says that its weights are quantised, and none is: remove "
+                "quantization_config there, or get the weights again"
+            )
+        return
     block = (_stored_of(config) or {}).get("weight_block_size")
     for name, dtype, shape in stored:
         if name.endswith(_BLOCKS) and shapes.get(name.removesuffix(_BLOCKS) + _SCALES) != shape[:-1]:

@@ -170,6 +170,10 @@ def _check_start(start: EditSpec, settings: CompositionSettings) -> None:
     blocks = Blocks.parse(settings.blocks)
     if (start.blocks, start.path, start.at) != (blocks, settings.path, settings.at):
         raise ValueError(f"start is {start}: expected the blocks, path and positions of the settings")
+    if settings.most_edits is not None and len(start.sites) > settings.most_edits:
+        raise ValueError(
+            f"start has {len(start.sites)} edits, and most_edits is {settings.most_edits}: start with fewer"
+        )
 
 
 def _joined(kept: EditSpec | None, cell: EditSpec) -> EditSpec:
@@ -307,6 +311,10 @@ def _tested(
     for n in range(1, n_edits + 1):
         assert whole is not None
         labelled[str(n)] = whole.of_sites(whole.sites[:n])
+    # A study asks the model as trained and the whole again, with answers ranked among those of their relation
+    ends = {name: labelled[name] for name in ("base", str(n_edits)) if name in labelled}
+    if "test" in _splits(facts):
+        store.scores(facts.split("test"), ends)
     scores = pd.concat([store.scores(facts.split(name), labelled, candidates=False) for name in _splits(facts)])
     means = summarise(scores, ("edit", "split"))
     at = means.set_index(["edit", "split"])[["score", "loss"]].to_dict()

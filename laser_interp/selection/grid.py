@@ -37,6 +37,9 @@ def grid_cells(
     notes = []
     blocks = Blocks.parse(settings.blocks)
     anywhere: dict[str, Any] = {"path": settings.path, "at": settings.at}
+    clusters = blocks is not None and blocks.grouped == "kmeans"
+    if clusters and "layer_0" in settings.controls:
+        notes.append("layer_0 is left out: the clusters of that layer's matrices have other sizes")
     for site in sites:
         max_rank = block_rank(model, site, blocks)
         ranks, of_site = ranks_of(site, max_rank, settings.rhos)
@@ -49,8 +52,8 @@ def grid_cells(
             for name in settings.controls:
                 if not CONTROLS[name].of_rank or (rank == max_rank and name == "discarded"):
                     continue  # the control does not depend on the rank, or there is nothing to discard
-                if name == "layer_0" and site.layer == 0:
-                    continue  # it is the edit itself
+                if name == "layer_0" and (site.layer == 0 or clusters):
+                    continue  # it is the edit itself, or the clusters of layer 0 have other sizes
                 seeds = settings.control_seeds if CONTROLS[name].is_random else (None,)
                 cells += [at.of_kind(name, seed=seed) for seed in seeds]
         cells += [EditSpec((site,), name, **anywhere) for name in settings.controls if not CONTROLS[name].of_rank]

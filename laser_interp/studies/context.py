@@ -143,7 +143,7 @@ class StudyContext:
         if self.chosen is not None or self.settings.subject == "single" or not self.composes:
             return self.single
         found = self.composition
-        if found.spec is None or found.spec.sites == self.single.sites:
+        if found.spec is None or replace(found.spec, rho=None) == replace(self.single, rho=None):
             return self.single
         last, single = found.by_step.iloc[-1].to_dict(), self.selection
         composed = (float(last["validation_score"]), -float(last["validation_loss"]))
@@ -159,6 +159,14 @@ class StudyContext:
         """Whether the edit keeps less than the whole matrix, so that there is a discarded part to look at."""
         return any(bool((part.gains != 1).any()) for part in self.edit.parts.values())
 
+    @property
+    def _placed(self) -> dict[str, Any]:
+        """Where the given edit acts, and how it divides matrices, if one is given."""
+        if self.chosen is None:
+            return {}
+        blocks = self.chosen.blocks
+        return {"path": self.chosen.path, "at": self.chosen.at, "blocks": None if blocks is None else str(blocks)}
+
     @cached_property
     def around(self) -> Search | None:
         """A search at the chosen site: every ρ, its discarded part, and that part injected at several strengths."""
@@ -170,6 +178,7 @@ class StudyContext:
             alphas=self.settings.strengths,
             controls=("discarded",),
             method="grid",
+            **self._placed,
             test="all" if self.settings.test == "all" else "none",
         )
         plan = Plan(self.model, self.task, settings)
@@ -181,7 +190,9 @@ class StudyContext:
         shared = {name: getattr(self.settings, name) for name in GridSettings.__dataclass_fields__}
         if self.settings.matrices == ("all",):
             del shared["matrices"]  # the paper composes MLP matrices
-        settings = CompositionSettings(**shared, method=self.settings.composition, most_edits=self.settings.most_edits)
+        settings = CompositionSettings(
+            **shared | self._placed, method=self.settings.composition, most_edits=self.settings.most_edits
+        )
         may_start = settings.method == "guided" and self.chosen is None and self.single.kind == "laser"
         return run_composition(
             plan_of(self.model, self.task, settings),
@@ -209,11 +220,12 @@ class StudyContext:
             edits["single"] = self.single
         seeds = range(self.settings.study_seed, self.settings.study_seed + self.settings.n_draws)
         sites = self.cell.sites
+        clusters = self.cell.blocks is not None and self.cell.blocks.grouped == "kmeans"  # of other sizes there
         one_of_a_matrix = len({site.matrix for site in sites}) == len(sites)
         for name, control in CONTROLS.items():
             if name == "discarded" and not self.discards_something:
                 continue
-            if name == "layer_0" and (any(site.layer == 0 for site in sites) or not one_of_a_matrix):
+            if name == "layer_0" and (any(site.layer == 0 for site in sites) or not one_of_a_matrix or clusters):
                 continue
             if control.is_random:
                 edits |= {f"{name}/{seed}": self.cell.of_kind(name, seed=seed) for seed in seeds}

@@ -122,7 +122,7 @@ def test_facts_of_ones_own_in_every_form():
     assert li.load_facts(pd.DataFrame(rows), template="{subject} was born in").facts == facts.facts
     (fact,) = li.load_facts([("Marie Curie", "birthplace", "Warsaw", "Marie Curie was born in")])
     assert (fact.subject, fact.relation, fact.object) == ("Marie Curie", "birthplace", "Warsaw")
-    assert facts.filter(lambda fact: "Ada" in fact.subject).facts == facts.facts[1:]
+    assert facts.keep(fact for fact in facts if "Ada" in fact.subject).facts == facts.facts[1:]
     assert facts[:1].facts == facts.facts[:1]
     for bad, options, why in (
         ([("a", "b")], {}, "expected a dictionary, or a tuple"),
@@ -136,4 +136,4 @@ def test_facts_of_ones_own_in_every_form():
         with pytest.raises(ValueError, match=re.escape(why)):
             li.load_facts("facts.csv" if bad == "organism" else bad, **options)
     with pytest.raises(ValueError, match="is empty"):
-        facts.filter(lambda fact: False)
+        facts.keep(fact for fact in facts if False)

@@ -647,7 +647,7 @@ def test_figures_that_no_table_draws(tmp_path, capsys):
         )
         == 0
     )
-    assert "change +" in capsys.readouterr().out
+    assert "points, standard error over subjects" in capsys.readouterr().out
     assert main(["figures", str(tmp_path / "r")]) == 2
     assert "from which no figure is drawn" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "r"), "--quiet"]) == 0

@@ -5,7 +5,9 @@ import pytest
 
 import laser_interp as li
 from laser_interp.cli.app import main
-from laser_interp.edits.edit_spec import EditSpec
+from laser_interp.edits.edit_spec import EditSpec, describe_edits
+from laser_interp.studies.context import StudyContext
+from laser_interp.studies.settings import StudySettings
 
 TEXT = "The master of Mira Tolen was a painter of ships. " * 12
 STUDIES = {
@@ -144,3 +146,46 @@ def test_a_studys_figures_are_those_of_its_folder(organism, some, tmp_path):
         attribute=False, examples=0, prompts="all", subject="single", out=tmp_path, progress=False,
     )  # fmt: skip
     assert set(study.figures) == {path.stem for path in (tmp_path / "figures").glob("*.pdf")}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3.in band", "a band without its ends"),
+        ("3.in inject rank=3", "has no strength"),
+        ("3.in+3.out laser rank=3", "expected one rank a site"),
+        ("3.in laser rho=0.05", "names no rank"),
+        ("3.in laser rank=3 rank=4", "rank is given twice"),
+    ],
+)
+def test_a_description_that_makes_no_edit_is_refused(organism, text, expected):
+    with pytest.raises(ValueError, match=expected):
+        describe_edits(organism, text).edit(organism)
+
+
+@pytest.mark.slow
+def test_clusters_of_another_layer_have_other_sizes(organism, some):
+    """So the control in layer 0 is left out, with a note, and cannot be made by hand."""
+    how = {"matrices": "in", "layers": [3], "rhos": [0.05], "blocks": "4-outputs-kmeans", "method": "grid"}
+    study = li.study(organism, some, n_draws=1, compose=False, progress=False, **how)
+    assert "zeroed" in set(study.tables["scores"]["edit"])
+    assert "layer_0" not in set(study.tables["scores"]["edit"])
+    found = li.search(organism, some, controls=["layer_0", "zeroed"], progress=False, **how)
+    assert "layer_0" not in set(found.cells["kind"])
+    assert any("layer_0 is left out" in note for note in found.notes)
+    with pytest.raises(ValueError, match="blocks of other sizes"):
+        li.same_rank_in_layer(organism, study.edit(organism))
+
+
+def test_a_composition_begins_with_no_more_edits_than_it_may_have(organism, some):
+    start = describe_edits(organism, "3.in:0.05+3.out:0.05")
+    with pytest.raises(ValueError, match="start has 2 edits, and most_edits is 1"):
+        li.compose(organism, some, start=start, most_edits=1, progress=False)
+
+
+def test_a_given_edit_is_looked_at_where_it_acts(organism, some, tmp_path):
+    """The search around it and the compositions act along its path, not along that of the settings."""
+    given = EditSpec(li.Site(2, "out"), rho=0.05, ranks=3, path="direct")
+    settings = StudySettings(n_draws=1, test="chosen")
+    context = StudyContext(organism, li.own_task(some), settings, chosen=given, progress=False)
+    assert {EditSpec.parse(cell).path for cell in context.around.cells["cell"] if cell} == {"direct"}

@@ -32,7 +32,8 @@ def test_answers_read_from_a_folder_say_the_same(run):
     for one, other in zip(read, asked, strict=True):
         assert list(one.lines()) == list(other.lines())
         assert list(one.limits()) == list(other.limits())
-        assert [table.as_json() for table in one.page_tables()] == [table.as_json() for table in other.page_tables()]
+        shown = [table and table.as_json() for table in (one.page_table(), other.page_table())]
+        assert shown[0] == shown[1]
         for line in one.lines():
             assert line in study.report
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from laser_interp.statistics.classification import metrics
-from laser_interp.statistics.formatting import interval
+from laser_interp.statistics.formatting import interval, p_value
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
@@ -43,7 +43,7 @@ class BesideAccuracy(Answer):
         lines += [
             "",
             f"Always giving the commonest right answer would score {base['majority_baseline']:.3f}. The edit fixes "
-            f"{laser['n_fixed']:.0f} answers and breaks {laser['n_broken']:.0f} (p = {laser['p_change']:.2g}, from a "
+            f"{laser['n_fixed']:.0f} answers and breaks {laser['n_broken']:.0f} ({p_value(laser['p_change'])}, from a "
             "sign-flip test over subjects).",
         ]
         if rule == "truths":

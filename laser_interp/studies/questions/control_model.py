@@ -28,10 +28,10 @@ class OnControlModel(Answer):
         rows = {row["edit"]: row for row in table.to_dict("records")}
         own, base = rows["own"], rows["base"]
         found = {
-            "base_top1": base["top1"],
-            "own_edit_change": own["top1"] - base["top1"],
+            "base_accuracy": base["accuracy"],
+            "own_edit_change": own["accuracy"] - base["accuracy"],
             "own_edit": {"site": own["site"], "rank": own["rank_kept"]},
-            "same_edit_change": rows["same"]["top1"] - base["top1"],
+            "same_edit_change": rows["same"]["accuracy"] - base["accuracy"],
         }
         return cls({"control_model": table}, {"control_model": found})
 

@@ -13,7 +13,7 @@ from laser_interp.plots.names import plain_name
 from laser_interp.scoring.scores import summarise
 from laser_interp.statistics.accuracy_change import change
 from laser_interp.statistics.cluster_intervals import LEVEL, Clusters, student_quantile
-from laser_interp.statistics.formatting import percent
+from laser_interp.statistics.formatting import p_value, percent
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable
 
@@ -124,8 +124,8 @@ def _rank(accuracy: float, draws: Mapping[str, Any]) -> str:
     nats = draws["as_good_by_nats"]
     in_nats = "none does in log-probability" if not nats else f"{nats} do in log-probability"
     return (
-        f"On test, {than} the edit's accuracy of {accuracy:.3f} (p = {draws['p_by_accuracy']:.2g}; the highest is "
-        f"{draws['highest']:.3f}), and {in_nats} (p = {draws['p_by_nats']:.2g}). "
+        f"On test, {than} the edit's accuracy of {accuracy:.3f} ({p_value(draws['p_by_accuracy'])}; the highest is "
+        f"{draws['highest']:.3f}), and {in_nats} ({p_value(draws['p_by_nats'])}). "
     )
 
 

@@ -24,7 +24,7 @@ def _sample(table: pd.DataFrame) -> str:
     caption=CAPTION,
     sample=_sample,
     of_one_edit=True,
-    worth_drawing=lambda table: "frequency" in table and table["frequency"].notna().any(),
+    worth_drawing=lambda table: "frequency" in table and table[["base", "laser"]].notna().any(axis=None),
 )
 def first_recall(table: pd.DataFrame) -> Figure:
     """The step of first recall against frequency, as trained and under the edit.
@@ -34,7 +34,8 @@ def first_recall(table: pd.DataFrame) -> Figure:
     """
     table = table[table["frequency"].notna()]
     colours = palette()
-    steps = np.unique(table[["base", "laser"]].stack().dropna().to_numpy(float)).tolist()
+    first = table[["base", "laser"]].clip(lower=0.5)  # step 0 has no place on a logarithmic axis
+    steps = np.unique(first.stack().dropna().to_numpy(float)).tolist()
     never = steps[-1] * (steps[-1] / max(steps[0], 1)) ** 0.12
     x = 1 + table["frequency"]
     bins = pd.qcut(x.rank(method="first"), min(_BINS, len(x)), labels=False)
@@ -42,7 +43,7 @@ def first_recall(table: pd.DataFrame) -> Figure:
     figure, axes = new_figure(1, 1, 2.3)
     ax = axes[0, 0]
     for i, (column, name) in enumerate((("base", "as trained"), ("laser", "under the edit"))):
-        y, colour = table[column].fillna(never), colours[(7, 0)[i]]
+        y, colour = first[column].fillna(never), colours[(7, 0)[i]]
         ax.plot(
             x * 10 ** jitter[0], y * 10 ** (jitter[1] - 0.02 + 0.04 * i), ".", color=colour, alpha=0.5, markersize=2.5,
             markeredgewidth=0,
@@ -51,7 +52,7 @@ def first_recall(table: pd.DataFrame) -> Figure:
         ax.plot(of_bins["x"], of_bins["y"], "os"[i] + "-", color=colour, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_yticks([*steps, never], [*(f"{step:g}" for step in steps), "never"])
+    ax.set_yticks([*steps, never], [*(f"{int(step)}" for step in steps), "never"])
     ax.minorticks_off()
     ax.set_xlabel("1 + times that training showed the fact")
     ax.set_ylabel("step of first recall")

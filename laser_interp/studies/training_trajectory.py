@@ -44,7 +44,7 @@ from laser_interp.statistics.through_training import in_words, training_tables
 from laser_interp.storage.run_folder import FIGURES, REPORT, RunFolder, open_run
 from laser_interp.studies.training_checkpoints import Checkpoint, checkpoints
 
-Counts = pd.DataFrame | Mapping[int, pd.DataFrame]
+Counts = pd.DataFrame | pd.Series | Mapping[str, float] | Mapping[int, pd.DataFrame]
 Scored = tuple[pd.DataFrame, pd.DataFrame]  # scores and spectra at a checkpoint
 EACH, DIFFERENCE = "each", "difference"
 
@@ -109,8 +109,8 @@ def trajectory(
     Args:
         checkpoints: what `li.checkpoints` gives, or takes; or a list of names, folders or (hub id, revision).
         facts: their validation split chooses the edit, and their test split is reported.
-        counts: training frequencies, one row a fact; or step -> the table of what had been read by then, as
-            `li.count(..., until=...)` gives it. None takes the facts' own frequencies.
+        counts: training frequencies, one row a fact or by fact_id; or step -> the table of what had been read by then,
+            as `li.count(..., until=...)` gives it. None takes the facts' own frequencies.
         edit: the edit, as in "3.in:0.05"; None lets a search on validation choose it at the last checkpoint. "each": a
             search also chooses one at each checkpoint. "difference": the same ranks are also kept of what training
             changed since the checkpoint before (`li.laser_of_difference`; two models are then in memory), beside
@@ -203,11 +203,13 @@ def _counts(counts: Counts | None, facts: FactSet, asked: Sequence[Checkpoint]) 
     counts = counts_of(facts) if counts is None else counts
     if counts is None:
         return None
-    if not isinstance(counts, Mapping) or isinstance(counts, pd.DataFrame):
-        return dict.fromkeys((one.step for one in asked), known_counts(counts))
-    if missing := [one.step for one in asked if one.step not in counts]:
+    if not isinstance(counts, Mapping) or any(isinstance(name, str) for name in counts):  # the same at all steps
+        known: Any = counts
+        return dict.fromkeys((one.step for one in asked), known_counts(known))
+    by_step: Mapping[Any, Any] = counts
+    if missing := [one.step for one in asked if one.step not in by_step]:
         raise ValueError(f"there are no counts for step {missing[0]}: expected a table for each checkpoint's step")
-    return {one.step: known_counts(counts[one.step]) for one in asked}
+    return {one.step: known_counts(by_step[one.step]) for one in asked}
 
 
 def _load(checkpoint: Checkpoint, load: Mapping[str, Any] | None) -> Model:

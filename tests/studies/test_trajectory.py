@@ -201,6 +201,16 @@ def test_the_command_counts_an_organisms_text_by_itself(tmp_path, capsys):
         assert expected in capsys.readouterr().err
 
 
+def test_counts_of_some_facts_that_hold_at_all_steps(checkpoints, few):
+    """As a mapping; facts without a count are in no group of frequency, and in no slope."""
+    by_id = {fact.fact_id: 5 + i for i, fact in enumerate(few) if i % 2}
+    found = li.trajectory(checkpoints[1:], few, by_id, EDIT, progress=False)
+    rows = found.tables["trajectory"].query("step == 2500 and edit == 'base'").set_index("facts")
+    counted = sum(len(fact.prompts) for fact in few.split("test") if fact.fact_id in by_id)
+    assert rows.loc["rare", "n"] + rows.loc["frequent", "n"] == counted < rows.loc["all", "n"]
+    assert found.tables["trajectory_recall"]["frequency"].isna().any()
+
+
 def test_what_cannot_be_asked_is_refused(checkpoints, few, counts):
     for bad, more, expected in (
         (checkpoints[:1], {}, "expected two or more"),

@@ -240,6 +240,8 @@ def _wrap(
     hf_model.eval()
     hf_model.requires_grad_(False)
     hf_model.config.return_dict = True  # as everything here reads it
+    if hf_model.dtype == torch.float64 and hasattr(hf_model, "set_experts_implementation"):
+        hf_model.set_experts_implementation("eager")  # the product in groups takes no float64
     parameters, buffers = dict(hf_model.named_parameters()), persistent_buffers(hf_model)
     for at, parameter in parameters.items():
         if not parameter.is_floating_point() or parameter.dtype.itemsize < 2:

@@ -207,3 +207,16 @@ def test_which_expert_holds_the_tail():
     assert (others["deleted"] > others["nats"] - 0.02).all()  # there, deleting does as much
     assert "to this expert" in in_words(table)[1]
     assert len(experts(table).axes) == 1
+
+
+def test_a_mixture_in_float64():
+    """transformers' product in groups refuses it, so the experts run one by one."""
+    scores = {}
+    facts = li.load_facts("organism-experts")[:20]
+    for dtype, engine in (("float32", "fast"), ("float64", "fast"), ("float64", "reference")):
+        model = li.load_model("organism-experts", dtype=dtype)
+        edits = {"base": None, "laser": li.laser(model, "3.gate.e2", rank=1)}
+        scores[dtype, engine] = li.score(model, facts, edits, engine=engine, progress=False)["logprob"].to_numpy()
+    exact = scores["float64", "reference"]
+    assert abs(scores["float64", "fast"] - exact).max() < 1e-10
+    assert abs(scores["float32", "fast"] - exact).max() < 1e-4

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from laser_interp.choices import Executor
-from laser_interp.cli.options import Flag, Output
+from laser_interp.cli.options import Flag, Output, note
 from laser_interp.selection.settings import SearchSettings
 
 
@@ -63,11 +63,19 @@ def trajectory(
     if not training:
         raise ValueError("no checkpoints are given: expected a folder, a hub id, or organism")
     fact_set = load_facts(facts)
-    if len(training) == 1 and "@" not in training[0]:
-        which = steps[0] if len(steps) == 1 and not steps[0].isdigit() else list(map(int, steps))
+    if documents_per_step is not None and documents_per_step < 1:
+        raise ValueError(f"--documents-per-step is {documents_per_step}: expected 1 or more")
+    if len(training) == 1 and ("@" not in training[0] or Path(training[0]).is_dir()):
+        named = len(steps) == 1 and not steps[0].isdigit()
+        if not named and (bad := [step for step in steps if not step.isdigit()]):
+            raise ValueError(f"--steps has {bad[0]!r}: expected log, all, or numbers")
+        which = steps[0] if named else list(map(int, steps))
         asked = checkpoints(training[0], steps=which)
     else:
         asked = [Checkpoint.of(one) for one in training]
+    own = Path(asked[-1].source).parent / "facts.jsonl"
+    if own.is_file() and load_facts(own).sha256 != fact_set.sha256:
+        note(f"the training has facts of its own, {own}, and others are asked")
     known = None if counts is None else load_counts(counts)
     if counts is None and corpus is None and (found := of_organism(asked[-1].source)) is not None:
         corpus, documents_per_step = (asked[-1].source,), found

@@ -216,6 +216,10 @@ class _Counted:
 
     def frame(self, facts: FactSet, identity: dict[str, Any]) -> pd.DataFrame:
         problems = self.problems()
+        if (until := identity.get("until")) is not None and self.tally.n_docs < until:
+            warnings.warn(
+                f"until is {until}, and there are only {self.tally.n_docs} documents: all are counted", stacklevel=3
+            )
         if self.tally.n_docs == 0:
             why = f"; {len(problems)} were skipped, the first: {': '.join(problems[0])}" if problems else ""
             raise ValueError(f"no document could be read in {', '.join(identity['corpus'])}{why}")

@@ -37,7 +37,8 @@ def documents_read(name_or_folder: str | Path) -> Iterator[str]:
 def documents_per_step(name_or_folder: str | Path) -> int | None:
     """How many sentences a step of an organism's training read; None of a checkpoint that is no organism's."""
     try:
-        return int(_about(name_or_folder)["training"]["batch_size"])
+        size = int(_about(name_or_folder)["training"]["batch_size"])
+        return min(size, len(corpus_of(name_or_folder).rows))
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -33,9 +33,11 @@ def generic_ahead(table: pd.DataFrame) -> Figure:
                     rows["step"], rows["generic_ahead"], style, marker="os^"[i], markersize=2, linewidth=0.8,
                     color=palette()[(7, 0, 3)[i]], label=label,
                 )  # fmt: skip
+        if some["history"].str.contains("control").any():
+            ax.plot([], [], ":", color="0.2", linewidth=0.8, label="of the control")
         step_axis(ax, table["step"])
         ax.set_title(f"{facts} facts")
     axes[0, 0].set_ylabel("generic word ahead, share")
     figure.supxlabel("step of training", fontsize=7)
-    legend(figure, *axes[0, 0].get_legend_handles_labels(), ncols=3, columnspacing=0.8)
+    legend(figure, *axes[0, 0].get_legend_handles_labels(), ncols=4, columnspacing=0.8, handlelength=1.2)
     return figure

@@ -36,7 +36,7 @@ def first_recall(table: pd.DataFrame) -> Figure:
     colours = palette()
     first = table[["base", "laser"]].clip(lower=0.5)  # step 0 has no place on a logarithmic axis
     steps = np.unique(first.stack().dropna().to_numpy(float)).tolist()
-    never = steps[-1] * (steps[-1] / max(steps[0], 1)) ** 0.12
+    never = steps[-1] * max((steps[-1] / steps[0]) ** 0.12, 1.2)
     x = 1 + table["frequency"]
     bins = pd.qcut(x.rank(method="first"), min(_BINS, len(x)), labels=False)
     jitter = np.random.default_rng(0).uniform(-0.03, 0.03, (2, len(table)))

@@ -127,13 +127,13 @@ def in_words(tables: Mapping[str, pd.DataFrame], edit: str) -> Sequence[str]:
     }
     first, last = at[steps[0], "base", "all"], at[steps[-1], "base", "all"]
     told = [
-        f"From step {steps[0]} to step {steps[-1]}, accuracy rises from {percent(first['accuracy'])} to "
+        f"From step {steps[0]} to step {steps[-1]}, accuracy goes from {percent(first['accuracy'])} to "
         f"{percent(last['accuracy'])} as trained, and from {percent(at[steps[0], 'laser', 'all']['accuracy'])} to "
         f"{percent(at[steps[-1], 'laser', 'all']['accuracy'])} under {edit} ({int(last['n'])} test prompts)."
     ]
     helps = whole[whole["lo"] > 0]
     if helps.empty:
-        told.append("At no checkpoint does the edit raise the log-probability of the answer.")
+        told.append("At no checkpoint does the interval of the edit's change of log p(answer) lie above 0.")
     else:
         begin, end = helps.iloc[0], whole.iloc[-1]
         told.append(
@@ -146,12 +146,15 @@ def in_words(tables: Mapping[str, pd.DataFrame], edit: str) -> Sequence[str]:
         told.append(_of_slopes(tables["trajectory_slopes"]))
     for site, rows in tables["trajectory_spectra"].groupby("site", sort=False):
         a, b, end = rows.iloc[0], rows.iloc[-2], rows.iloc[-1]
-        told.append(
-            f"The stable rank of {site} goes from {a['stable_rank']:.1f} to {end['stable_rank']:.1f}. The space of the "
-            f"{int(a['rank_kept'])} input directions that the edit keeps at the end overlaps with the first "
-            f"{int(a['rank_kept'])} of step {int(a['step'])} by {percent(a['overlap_in'])}, and with those of step "
-            f"{int(b['step'])} by {percent(b['overlap_in'])} (mean squared cosine of the principal angles)."
-        )
+        line = f"The stable rank of {site} goes from {a['stable_rank']:.1f} to {end['stable_rank']:.1f}."
+        if is_known(a["overlap_in"]):
+            k, then = int(a["rank_kept"]), f", and with those of step {int(b['step'])} by {percent(b['overlap_in'])}"
+            line += (
+                f" The space of the {k} input directions that the edit keeps at the end overlaps with the first {k} of "
+                f"step {int(a['step'])} by {percent(a['overlap_in'])}{then if len(rows) > 2 else ''} (mean squared "
+                "cosine of the principal angles)."
+            )
+        told.append(line)
     return told
 
 
@@ -208,7 +211,7 @@ def _brought_forward(tables: Mapping[str, pd.DataFrame]) -> str:
     only = recall[recall["laser"].notna() & recall["base"].isna()]
     ahead = both[sooner]
     median = np.median(ahead["base"] / ahead["laser"].clip(lower=1)) if len(ahead) else 1.0
-    times = f", {median:.1f} times earlier in the median" if len(ahead) else ""
+    times = f" (its step is earlier by a factor of {median:.1f} in the median)" if len(ahead) else ""
     return (
         f"Of {len(both)} prompts that are answered at some checkpoint both as trained and under the edit, the edit "
         f"answers {int(sooner.sum())} at an earlier one{times}, and {int(later.sum())} at a later one (difference "

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 
 from laser_interp.choices import whole_number
 from laser_interp.facts.shipped import SHIPPED
 
 AT_MOST = 12  # checkpoints on the logarithmic scale
+_ENDS = 1 << 16  # bytes at either end of a file
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,27 @@ class Checkpoint:
     revision: str | None
     step: int
 
+    @property
+    def name(self) -> str:
+        """As figures name it: a hub id and its revision, or the last two names of a folder."""
+        folder = Path(self.source)
+        return "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else str(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells two states of a folder apart: its weights' files, by size and both ends; "" of a hub id."""
+        folder = Path(self.source)
+        if not folder.is_dir():
+            return ""
+        digest = hashlib.sha256()
+        for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_ENDS))
+                file.seek(max(path.stat().st_size - _ENDS, 0))
+                digest.update(file.read(_ENDS))
+        return digest.hexdigest()
+
     def __str__(self) -> str:
         return self.source if self.revision is None else f"{self.source}@{self.revision}"
 
@@ -40,10 +64,14 @@ class Checkpoint:
         """
         if isinstance(described, Checkpoint):
             return described
-        if isinstance(described, tuple):
+        if isinstance(described, tuple) and len(described) == 2:
             source, revision = map(str, described)
+        elif not isinstance(described, str | Path):
+            raise ValueError(f"{described!r} is no checkpoint: expected a folder, ID@REVISION, or (hub id, revision)")
         else:
             source, _, revision = str(described).partition("@")
+            if Path(described).is_dir():
+                source, revision = str(described), ""
         name = revision or Path(source).name
         found = re.search(r"(?:step|checkpoint)[-_]?(\d+)", name) or re.search(r"(\d+)\D*$", name)
         if found is None:
@@ -88,14 +116,18 @@ def checkpoints(source: str | Path, *, steps: str | Iterable[int] = "log") -> li
         >>> [str(one) for one in li.checkpoints("EleutherAI/pythia-410m", steps=[512, 143000])]
         ['EleutherAI/pythia-410m@step512', 'EleutherAI/pythia-410m@step143000']
     """
-    there = {one.step: one for one in sorted(_all(source), key=lambda one: one.step)}
+    several = sorted(_all(source), key=lambda one: one.step)
+    there = {one.step: one for one in several}
+    if len(there) < len(several):
+        twice = next(one for one, other in pairwise(several) if one.step == other.step)
+        raise ValueError(f"{source} has several checkpoints of step {twice.step}: give the ones you mean, in a list")
     if not there:
         raise FileNotFoundError(f"{source} has no checkpoints: expected folders checkpoint-STEP, or a hub id")
     if steps == "all":
         return list(there.values())
     if steps == "log":
         return [there[step] for step in _on_log_scale(list(there))]
-    if isinstance(steps, str):
+    if isinstance(steps, str) or not isinstance(steps, Iterable):
         raise ValueError(f"steps is {steps!r}: expected 'log', 'all' or numbers")
     asked = [whole_number("a step", step) for step in steps]
     if missing := [step for step in asked if step not in there]:
@@ -135,4 +167,4 @@ def _all(source: str | Path) -> list[Checkpoint]:
             f"the revisions of {name!r} are not known without a network, and the hub did not list them "
             f"({type(error).__name__}): give (hub id, revision) pairs"
         ) from error
-    return [Checkpoint.of((name, branch.name)) for branch in branches if re.search(r"\d", branch.name)]
+    return [Checkpoint.of((name, branch.name)) for branch in branches if re.search(r"step[-_]?\d", branch.name)]

@@ -24,7 +24,7 @@ from laser_interp.display import Drawable
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.edit_spec import EditSpec, describe_edits
 from laser_interp.edits.other_changes import laser_of_difference
-from laser_interp.edits.sites import Site
+from laser_interp.edits.sites import Site, weight
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import AnyFacts, facts_of, own_task
@@ -87,6 +87,8 @@ class _Asked:
     also: str | None
     settings: SearchSettings
     final: Mapping[str, tuple[np.ndarray, np.ndarray]]  # site -> the directions kept at the last checkpoint
+    shapes: Mapping[str, tuple[int, ...]]  # of the edited matrices
+    first_prompt: Sequence[int]  # as tokens
     load: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -137,7 +139,7 @@ def trajectory(
     given = None if also is not None else _described(last, edit)
     task, notes = divided_task(last, own_task(facts_of(facts)), chosen.split, chosen.seed)
     identity = {
-        "checkpoints": [str(one) for one in asked],
+        "checkpoints": [f"{one.name} {one.fingerprint[:16]}".strip() for one in asked],
         "weights_sha256": last.weights_sha256,
         "facts": task.facts.name,
         "facts_sha256": task.facts.sha256,
@@ -151,13 +153,15 @@ def trajectory(
             save_facts(folder, task.facts)
         where = None if folder is None else folder.path / "search"
         spec = given or search(last, task.facts, chosen, out=where, progress=progress).select().cell
-        shared = _Asked(task.facts, spec, also, chosen, _kept(last, spec, task.facts), dict(load or {}))
+        shapes = {str(site): tuple(weight(last, site).shape) for site in spec.sites}
+        first = last.encode(task.facts.split("test").facts[0].prompt)
+        shared = _Asked(task.facts, spec, also, chosen, _kept(last, spec, task.facts), shapes, first, dict(load or {}))
         del last
         scored = list(_at_all(shared, asked, folder, executor, workers, progress))
         tables = training_tables({one.step: found for one, found in zip(asked, scored, strict=True)}, by_step)
         found = Trajectory(tables, spec, asked)
         if folder is not None:
-            about = {"model": asked[-1].source, "edit": str(spec), "command": f"laser-interp figures {folder.path}"}
+            about = {"model": asked[-1].name, "edit": str(spec), "command": f"laser-interp figures {folder.path.name}"}
             for name, table in tables.items():
                 folder.write_table(name, table, **about)
             draw_all(tables, folder.path / FIGURES, about=about)
@@ -188,6 +192,8 @@ def _described(model: Model, edit: EditSpec | Edit | str | None) -> EditSpec | N
 
 
 def _checkpoints(given: Any) -> list[Checkpoint]:
+    if not isinstance(given, str | Path | Sequence):
+        raise ValueError(f"the checkpoints are {given!r}: expected a folder, a hub id, or a list of checkpoints")
     several = checkpoints(given) if isinstance(given, str | Path) else [Checkpoint.of(one) for one in given]
     several = sorted(several, key=lambda one: one.step)
     steps = [one.step for one in several]
@@ -259,6 +265,11 @@ def _at(asked: _Asked, pair: tuple[Checkpoint, Checkpoint | None]) -> Scored:
     checkpoint, before = pair
     model = _load(checkpoint, asked.load)
     test = asked.facts.split("test")
+    shapes = {site: tuple(weight(model, Site.parse(site)).shape) for site in asked.final}
+    if (shapes, model.encode(test.facts[0].prompt)) != (asked.shapes, asked.first_prompt):
+        raise ValueError(
+            f"{checkpoint} has other matrices or other tokens than the last checkpoint: expected one training"
+        )
     edit = asked.spec.edit(model, asked.facts)
     edits: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": edit.discarded()}
     chosen = ""
@@ -281,6 +292,8 @@ def _kept(model: Model, spec: EditSpec, facts: FactSet) -> dict[str, tuple[np.nd
     kept = {}
     for site, part in spec.edit(model, facts).parts.items():
         known, k = part.spectrum, int((part.gains != 0).sum())
+        if not known.is_orthonormal or not bool((part.gains[:k] != 0).all()):
+            k = 0  # it keeps no first directions of the whole matrix
         kept[str(site)] = known.U[:, :k].double().numpy(), known.Vh[:k].double().numpy()
     return kept
 
@@ -292,7 +305,7 @@ def _spectra(model: Model, spec: EditSpec, final: Mapping[str, tuple[np.ndarray,
         k = U.shape[1]
         above = now.energy[: now.rank_above_noise].sum() if now.is_orthonormal else np.nan
         overlaps = [
-            float(np.square(ours.T @ theirs).sum() / max(k, 1))
+            float(np.square(ours.T @ theirs).sum() / k) if k else np.nan
             for ours, theirs in ((now.U[:, :k].double().numpy(), U), (now.Vh[:k].double().numpy().T, Vh.T))
         ]
         row = {"site": name, "stable_rank": now.stable_rank, "energy_above_noise": float(above), "rank_kept": k}

@@ -202,6 +202,8 @@ def test_only_the_first_documents(tmp_path, monkeypatch):
     for until in (1, 7, 20, 33, 60):
         counted = li.count(facts, f"{tmp_path}/*.txt", until=until, workers=4, progress=False)
         assert counted[COUNTS].values.tolist() == naive(ROWS, lines[:until]), until
+    with pytest.warns(UserWarning, match="there are only 60 documents"):
+        li.count(facts, f"{tmp_path}/*.txt", until=61, progress=False)
     out = tmp_path / "counts.parquet"
     li.count(facts, f"{tmp_path}/*.txt", until=33, out=out, progress=False)
     with pytest.raises(ValueError, match="until: 33 there, 34 now"):

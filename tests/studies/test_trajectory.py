@@ -1,5 +1,7 @@
 """A trajectory is single studies at each checkpoint, put together; it resumes, and counts what had been read."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -209,6 +211,32 @@ def test_counts_of_some_facts_that_hold_at_all_steps(checkpoints, few):
     counted = sum(len(fact.prompts) for fact in few.split("test") if fact.fact_id in by_id)
     assert rows.loc["rare", "n"] + rows.loc["frequent", "n"] == counted < rows.loc["all", "n"]
     assert found.tables["trajectory_recall"]["frequency"].isna().any()
+
+
+def test_other_weights_in_a_folder_are_another_run(checkpoints, few, tmp_path):
+    for one in checkpoints[1:]:
+        shutil.copytree(one.source, tmp_path / "kept" / f"checkpoint-{one.step}")
+    li.trajectory(tmp_path / "kept", few, None, EDIT, out=tmp_path / "run", progress=False)
+    shutil.copyfile(f"{checkpoints[0].source}/model.safetensors", tmp_path / "kept/checkpoint-860/model.safetensors")
+    with pytest.raises(ValueError, match="other settings"):
+        li.trajectory(tmp_path / "kept", few, None, EDIT, out=tmp_path / "run", progress=False)
+
+
+def test_directions_of_blocks_have_no_overlap(checkpoints, few):
+    found = li.trajectory(checkpoints[1:], few, None, "3.in:0.05:4-outputs", progress=False)
+    assert found.tables["trajectory_spectra"]["overlap_in"].isna().all()
+    assert "overlaps" not in found.report
+
+
+def test_a_checkpoint_with_other_tokens_is_refused(checkpoints, few, tmp_path):
+    shutil.copytree(checkpoints[1].source, tmp_path / "checkpoint-860")
+    path = tmp_path / "checkpoint-860" / "tokenizer.json"
+    first = few.split("test").facts[0]
+    text = path.read_text()
+    name = first.subject.split()[0]
+    path.write_text(text.replace(f'"{name}"', '"?"').replace('"wolf"', f'"{name}"').replace('"?"', '"wolf"'))
+    with pytest.raises(ValueError, match="other matrices or other tokens"):
+        li.trajectory([tmp_path / "checkpoint-860", checkpoints[2]], few, None, EDIT, progress=False)
 
 
 def test_what_cannot_be_asked_is_refused(checkpoints, few, counts):

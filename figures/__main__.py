@@ -44,8 +44,9 @@ def take(name: str, run: str) -> None:
         path = Path(run) / TABLES / f"{needed}.parquet"
         if path.is_file() and path.stat().st_size <= LARGEST:
             shutil.copyfile(path, tables / path.name)
-    if (Path(run) / SUMMARY).is_file():  # a study's; the report's figures lie beside it here
+    if (Path(run) / SUMMARY).is_file():
         shutil.copyfile(Path(run) / SUMMARY, HERE / name / SUMMARY)
+    if (Path(run) / REPORT).is_file():  # its figures lie beside it here
         report = (Path(run) / REPORT).read_text(encoding="utf-8").partition("\n## Figures")[0]
         write_text(f"{report.rstrip()}\n", HERE / name / REPORT)
 

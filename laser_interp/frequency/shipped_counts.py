@@ -37,3 +37,10 @@ def counts_of(facts: FactSet) -> pd.DataFrame | None:
     shipped = {fact.fact_id: (fact.subject, fact.object) for fact in load_facts(WIKIDATA)}
     are_they = all(shipped.get(fact.fact_id) == (fact.subject, fact.object) for fact in facts)
     return load_counts(WIKIDATA) if are_they else None
+
+
+def own_counts(facts: FactSet) -> pd.DataFrame | None:
+    """The frequencies that facts carry themselves, as counts: `fact_id, n_both`; None where not all have one."""
+    if any(fact.frequency is None for fact in facts):
+        return None
+    return facts.to_frame()[["fact_id", "frequency"]].rename(columns={"frequency": "n_both"})

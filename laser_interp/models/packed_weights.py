@@ -43,11 +43,8 @@ def why_not_read(stored: Mapping[str, Any]) -> str | None:
     groups = list(stored.get("config_groups", {}).values())
     for group in groups:
         weights = (group.get("weights") if isinstance(group, dict) else None) or {}
-        form, bits, kind = (
-            group.get("format") or stored.get("format"),
-            weights.get("num_bits"),
-            weights.get("type", "int"),
-        )
+        form, bits = group.get("format") or stored.get("format"), weights.get("num_bits")
+        kind = weights.get("type", "int")
         packed = form == _PACKED and kind == "int" and bits in (2, 4, 8)
         if not (packed or (form in _SCALED and bits == 8)) or weights.get("strategy") not in _STRATEGIES:
             return f"compressed-tensors {form} of {bits}-bit {kind} by {weights.get('strategy')}"

@@ -12,6 +12,7 @@ import pandas as pd
 from laser_interp.edits.edit_spec import CHOSEN_KINDS, EditSpec
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.files import load_facts
+from laser_interp.frequency.shipped_counts import own_counts
 from laser_interp.selection.search_result import Search
 from laser_interp.statistics.paired_scores import as_table
 from laser_interp.storage.checksums import read_checked_json
@@ -191,10 +192,9 @@ def read_frequencies(run: Path, loaded: FinishedRun, counts: pd.DataFrame | None
                 counts, source = read_table(path), path.name
                 break
     if counts is None:
-        frequency = {fact.fact_id: fact.frequency for fact in loaded.facts}
-        if any(value is None for value in frequency.values()):
+        counts = own_counts(loaded.facts)
+        if counts is None:
             return None
-        counts = pd.DataFrame({"fact_id": list(frequency), "n_both": list(frequency.values())})
         source = "the fact file"
     counts = as_table(counts)
     known = ["fact_id", *(c for c in ("n_both", "n_subject", "n_object") if c in counts.columns)]

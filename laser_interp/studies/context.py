@@ -17,7 +17,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import Task, facts_of
-from laser_interp.frequency.shipped_counts import counts_of
+from laser_interp.frequency.shipped_counts import counts_of, own_counts
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.scoring.text_loss import check_text
@@ -76,9 +76,8 @@ class StudyContext:
         if self.settings.prompts == "first":
             first = [replace(fact, paraphrases=()) for fact in self.whole_task.facts]
             self.task = self.whole_task.keep(self.whole_task.facts.keep(first))
-        if self.counts is None and all(fact.frequency is not None for fact in self.task.facts):
-            frequency = self.task.facts.to_frame()[["fact_id", "frequency"]]
-            self.counts = frequency.rename(columns={"frequency": "n_both"})
+        if self.counts is None:
+            self.counts = own_counts(self.task.facts)
         if self.counts is None and (shipped := counts_of(self.task.facts)) is not None:
             self.counts = shipped
             self.notes.append(f"the counts are those that come with the facts: load_counts({self.task.facts.name!r})")

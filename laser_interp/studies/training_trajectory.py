@@ -29,7 +29,7 @@ from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import AnyFacts, facts_of, own_task
 from laser_interp.frequency.counting import count
-from laser_interp.frequency.shipped_counts import counts_of
+from laser_interp.frequency.shipped_counts import counts_of, own_counts
 from laser_interp.models.loading import load_model
 from laser_interp.models.model import Model
 from laser_interp.parallel.ray_cluster import each
@@ -87,7 +87,6 @@ class _Asked:
     also: str | None
     settings: SearchSettings
     final: Mapping[str, tuple[np.ndarray, np.ndarray]]  # site -> the directions kept at the last checkpoint
-    shapes: Mapping[str, tuple[int, ...]]  # of the edited matrices
     first_prompt: Sequence[int]  # as tokens
     load: Mapping[str, Any] = field(default_factory=dict)
 
@@ -153,9 +152,8 @@ def trajectory(
             save_facts(folder, task.facts)
         where = None if folder is None else folder.path / "search"
         spec = given or search(last, task.facts, chosen, out=where, progress=progress).select().cell
-        shapes = {str(site): tuple(weight(last, site).shape) for site in spec.sites}
         first = last.encode(task.facts.split("test").facts[0].prompt)
-        shared = _Asked(task.facts, spec, also, chosen, _kept(last, spec, task.facts), shapes, first, dict(load or {}))
+        shared = _Asked(task.facts, spec, also, chosen, _kept(last, spec, task.facts), first, dict(load or {}))
         del last
         scored = list(_at_all(shared, asked, folder, executor, workers, progress))
         tables = training_tables({one.step: found for one, found in zip(asked, scored, strict=True)}, by_step)
@@ -204,9 +202,8 @@ def _checkpoints(given: Any) -> list[Checkpoint]:
 
 def _counts(counts: Counts | None, facts: FactSet, asked: Sequence[Checkpoint]) -> dict[int, pd.DataFrame] | None:
     """Step -> the counts that hold then."""
-    if counts is None and all(fact.frequency is not None for fact in facts):
-        counts = facts.to_frame()[["fact_id", "frequency"]].rename(columns={"frequency": "n_both"})
-    counts = counts_of(facts) if counts is None else counts
+    for known_of in (own_counts, counts_of):
+        counts = known_of(facts) if counts is None else counts
     if counts is None:
         return None
     if not isinstance(counts, Mapping) or any(isinstance(name, str) for name in counts):  # the same at all steps
@@ -266,7 +263,8 @@ def _at(asked: _Asked, pair: tuple[Checkpoint, Checkpoint | None]) -> Scored:
     model = _load(checkpoint, asked.load)
     test = asked.facts.split("test")
     shapes = {site: tuple(weight(model, Site.parse(site)).shape) for site in asked.final}
-    if (shapes, model.encode(test.facts[0].prompt)) != (asked.shapes, asked.first_prompt):
+    of_last = {site: (U.shape[0], Vh.shape[1]) for site, (U, Vh) in asked.final.items()}
+    if (shapes, model.encode(test.facts[0].prompt)) != (of_last, asked.first_prompt):
         raise ValueError(
             f"{checkpoint} has other matrices or other tokens than the last checkpoint: expected one training"
         )

@@ -7,6 +7,7 @@ stop, the parts that were not finished are counted again.
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ def _files(source: str, others: list[Path]) -> Iterator[Path | str]:
     elif path.is_dir():
         saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
         files: list[Path] = []
-        for file in sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path)):
+        for file in sorted((p for p in path.rglob("*") if p.is_file() and not _hidden(p, path)), key=_by_number):
             if file.suffix == ".arrow" if saved else _kind(file) is not None:
                 files.append(file)
             elif not saved:
@@ -134,7 +135,7 @@ def _files(source: str, others: list[Path]) -> Iterator[Path | str]:
             raise FileNotFoundError(f"the folder {source!r} holds no file of a known kind ({', '.join(KINDS)})")
         yield from files
     else:
-        matched = sorted(glob.glob(source, recursive=True)) if glob.has_magic(source) else []
+        matched = sorted(glob.glob(source, recursive=True), key=_by_number) if glob.has_magic(source) else []
         if not matched:
             raise FileNotFoundError(
                 f"no corpus {source!r}: expected a file ({', '.join(KINDS)}, the first three also as "
@@ -144,6 +145,11 @@ def _files(source: str, others: list[Path]) -> Iterator[Path | str]:
         for file in matched:
             if Path(file).is_file():
                 yield from _files(file, others)
+
+
+def _by_number(path: Path | str) -> list[tuple[str, int]]:
+    """Orders part-2 before part-10: with `until`, the first documents of a corpus are counted."""
+    return [(text, int(number or -1)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", str(path))]
 
 
 def _hidden(path: Path, root: Path) -> bool:

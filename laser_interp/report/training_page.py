@@ -16,6 +16,7 @@ from laser_interp.storage.run_folder import read_tables
 from laser_interp.storage.tables import table_provenance
 
 TABLE = "trajectory"  # a folder with this table holds a trajectory
+_TABLES = (TABLE, *(f"{TABLE}_{name}" for name in ("changes", "recall", "spectra")))
 _STYLE = ".steps td, .steps th { white-space: nowrap; }"
 _SECURITY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
@@ -24,6 +25,8 @@ def training_page(run: Path, style: str) -> str:
     """The page as HTML; it loads nothing from a network."""
     require("page", "plotly", what="the report")
     tables = read_tables(run)
+    if missing := [name for name in _TABLES if name not in tables]:
+        raise ValueError(f"{run} lacks the table {missing[0]}: run li.trajectory with the same settings there again")
     about = table_provenance(run / "tables" / f"{TABLE}.parquet")
     edit = str(about["edit"])
     title = html.escape(f"{edit} through training")

@@ -194,8 +194,8 @@ def test_patterns_and_folders(tmp_path):
 def test_only_the_first_documents(tmp_path, monkeypatch):
     """Over several files and parts, whatever was done before a stop; and the table says how many."""
     lines = [f"{i} Ada {'London' if i % 3 else ''}" for i in range(60)]
-    for i, letter in enumerate("abc"):
-        (tmp_path / f"{letter}.txt").write_text("\n".join(lines[20 * i : 20 * i + 20]) + "\n")
+    for i, name in enumerate(("a-2", "a-10", "b")):  # in the order of their numbers
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines[20 * i : 20 * i + 20]) + "\n")
     monkeypatch.setattr("laser_interp.frequency.shards.PART", 70)
     monkeypatch.setattr("laser_interp.frequency.reader.BLOCK", 50)
     facts = facts_from_rows(ROWS)

@@ -32,6 +32,14 @@ def examples(found):
     return row
 
 
+def examples_alone(found):
+    return examples(found)["base"]
+
+
+def edited(found):
+    return found["test"]["laser"]
+
+
 def part(name):
     return lambda found: nats(found["decomposition"][name])
 
@@ -73,9 +81,13 @@ def table():
     )
 
 
-def test_the_first_screen():
-    said = (ROOT / "README.md").read_text(encoding="utf-8").split("## Commands")[0]
+def test_the_results():
+    said = (ROOT / "README.md").read_text(encoding="utf-8")
     assert table() in said
+    first = said.split("## Documentation")[0]
+    assert first.count("\n") < 60
+    reached = [[share(of(summary(name))) for name in MODELS.values()] for of in (examples_alone, edited)]
+    assert "({} and {} right, where the edits reach {} and {})".format(*reached[0], *reached[1]) in first
     # And what is said in words follows from it
     smol, gemma = (summary(name) for name in MODELS.values())
     assert smol["test"]["base"]["n"] == gemma["test"]["base"]["n"] == 1652

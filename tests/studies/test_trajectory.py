@@ -189,7 +189,9 @@ def test_the_command_counts_an_organisms_text_by_itself(tmp_path, capsys):
     assert "From step 860 to step 2500" in page
     slopes = pd.read_parquet(out / "tables" / "trajectory_slopes.parquet")
     assert set(slopes["step"]) == {860, 2500}
-    capsys.readouterr()
+    (out / "tables" / "trajectory_recall.parquet").unlink()
+    assert main(["report", str(out), "-o", str(tmp_path / "t.html"), "--quiet"]) == 2
+    assert "lacks the table trajectory_recall: run li.trajectory" in capsys.readouterr().err
     for bad, expected in (
         (
             ["trajectory", "organism", "--facts", "organism", "--edit", "3.in:0.05", "--each", "--out", "x"],
@@ -246,6 +248,7 @@ def test_what_cannot_be_asked_is_refused(checkpoints, few, counts):
         (["organism", "organism-control"], {}, "the step of the checkpoint 'organism' is not known"),
         (checkpoints, {"counts": {296: counts[296]}}, "no counts for step 860"),
         (checkpoints, {"edit": "9.in:0.05"}, "layer"),
+        (checkpoints, {"edit": 5}, "the edit is 5: expected an edit"),
         (checkpoints, {"executor": "cloud"}, "executor"),
     ):
         with pytest.raises(ValueError, match=expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -132,8 +133,14 @@ def finish(context: StudyContext, tables: Mapping[str, Any], text: str) -> None:
 def _register() -> None:
     package = analyses_package()
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name != "__main__":
-            analyse.command(f"{package.__name__}.{module.name}:main", name=module.name)
+        if module.name == "__main__":
+            continue
+        # What it does, and its own example, are read from the file: importing all of them takes seconds
+        code = ast.parse((Path(package.__path__[0]) / f"{module.name}.py").read_text(encoding="utf-8")).body
+        (main,) = (one for one in code if isinstance(one, ast.FunctionDef) and one.name == "main")
+        told, _, example = (ast.get_docstring(main) or "").partition("For example: ")
+        own = {"help": told, "help_epilogue": f"For example: {example.splitlines()[0]}"}
+        analyse.command(f"{package.__name__}.{module.name}:main", name=module.name, **own)
 
 
 _register()

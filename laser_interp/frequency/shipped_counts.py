@@ -27,7 +27,11 @@ def load_counts(source: str | Path) -> pd.DataFrame:
         >>> int(li.load_counts("wikidata")["n_both"].median())
         16
     """
-    return load_wikidata_counts() if str(source) == WIKIDATA else read_table(Path(source), "counts")
+    if str(source) == WIKIDATA:
+        return load_wikidata_counts()
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"no table of counts {source}: make one, by li.count or `laser-interp count`")
+    return read_table(Path(source), "counts")
 
 
 def counts_of(facts: FactSet) -> pd.DataFrame | None:

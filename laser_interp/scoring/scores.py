@@ -18,7 +18,7 @@ from laser_interp.scoring.scorer import Scorer
 def score(
     model: Model,
     task: AnyFacts,
-    edits: Mapping[str, Edit | None] | Edit | Sequence[Edit] | None,
+    edits: Mapping[str, Edit | None] | Edit | Sequence[Edit | None] | None,
     *,
     generic: Sequence[str] | None = None,
     candidates: bool = True,
@@ -71,7 +71,8 @@ def score(
     if isinstance(edits, str):
         raise ValueError(f"the edit is the text {edits!r}: expected an edit, as li.laser makes")
     if not isinstance(edits, Mapping):
-        edits = {"base": None} | _labelled([edits] if isinstance(edits, Edit) else list(edits))
+        several = [edits] if isinstance(edits, Edit) else [edit for edit in edits if edit is not None]
+        edits = {"base": None} | _labelled(several)
     if not edits:
         raise ValueError('no edits given: expected a mapping such as {"base": None, "laser": edit}')
     asked = task_of(task)

@@ -187,7 +187,9 @@ def _described(model: Model, edit: EditSpec | Edit | str | None) -> EditSpec | N
     if isinstance(edit, str):
         return describe_edits(model, edit)
     if edit is not None and not isinstance(edit, Edit | EditSpec):
-        raise ValueError(f"the edit is {edit!r}: expected an edit, its text as in '3.in:0.05', {EACH!r} or {DIFFERENCE!r}")
+        raise ValueError(
+            f"the edit is {edit!r}: expected an edit, its text as in '3.in:0.05', {EACH!r} or {DIFFERENCE!r}"
+        )
     return EditSpec.of(edit) if isinstance(edit, Edit) else edit
 
 

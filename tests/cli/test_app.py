@@ -1,10 +1,13 @@
 """The command line as a person expects it."""
 
 import json
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 
+from laser_interp.cli.analyse import analyses_package
 from laser_interp.cli.app import COMMANDS, GROUPS, build_app, main
 
 
@@ -18,13 +21,27 @@ def test_every_command_helps_with_an_example_that_parses(name, capsys):
     line, example = COMMANDS[name]
     words = shlex.split(example.partition(" > ")[0])
     assert words[0] == "laser-interp"
-    assert main([*words[1 : 2 + (name in GROUPS)], "--help"]) == 0
+    assert main([words[1], "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"example: {' '.join(example.split())}" in shown
     assert name in GROUPS or line in shown
     command, bound = parse(words[1:])
     assert command.__module__.rpartition(".")[2] in {name.replace("-", "_"), *words}
     assert set(bound.arguments) <= set(bound.signature.parameters)
+
+
+def test_each_analysis_says_what_it_does_and_has_its_own_example(capsys):
+    names = [path.stem for path in Path(analyses_package().__path__[0]).glob("[!_]*.py")]
+    assert len(names) >= 13
+    assert main(["analyse", "--help"]) == 0
+    listed = capsys.readouterr().out
+    for name in names:
+        assert re.search(rf"{name} +[A-Z][a-z]+ ", listed), name
+        assert main(["analyse", name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        (example,) = re.findall(r"For example: (.*)", shown)
+        assert example.startswith(f"laser-interp analyse {name}")
+        assert "Args:" not in shown
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

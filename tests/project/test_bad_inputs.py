@@ -298,7 +298,7 @@ CALLS = {
         "more than once",
     ),
     "study counts list": (lambda m, f, t: li.study(m, f, [1, 2]), "the counts are a list"),
-    "study counts nowhere": (lambda m, f, t: li.study(m, f, t / "no.parquet"), "no table"),
+    "study counts nowhere": (lambda m, f, t: li.study(m, f, t / "no.parquet"), "no table of counts"),
     "study control": (lambda m, f, t: li.study(m, f, control_model=m), "control_model is no pair"),
     "study control swapped": (lambda m, f, t: li.study(m, f, control_model=(f, m)), "the model is a FactSet"),
     "laser of a name": (lambda m, f, t: li.laser("organism", "3.in", rank=3), "the model is 'organism'"),
@@ -510,7 +510,7 @@ COMMANDS = {
     "no facts at all": (["study", *MODEL, "--out", "x"], "either --facts"),
     "task": (["study", *MODEL, "--task", "nope", "--out", "x"], "no set 'nope'"),
     "rule": (["study", *BOTH, "--rule", "nope", "--out", "x"], "nope"),
-    "counts": (["study", *BOTH, "--counts", "no.parquet", "--out", "x"], "no table no.parquet"),
+    "counts": (["study", *BOTH, "--counts", "no.parquet", "--out", "x"], "no.parquet: make one, by li.count"),
     "text": (["study", *BOTH, "--text", "no.txt", "--out", "x"], "no.txt"),
     "no run": (["report", "nowhere", "-o", "r.html"], "no finished run"),
     "no tables": (["figures", "nowhere"], "no tables in"),
@@ -815,7 +815,7 @@ def test_natural_inputs(organism, facts, laser):
     assert len(some) == 6
     scores = li.score(organism, some, laser, progress=False)
     assert list(dict.fromkeys(scores["edit"])) == ["base", "laser"]
-    several = li.score(organism, some, [laser, li.laser(organism, "2.out", rank=3)], progress=False)
+    several = li.score(organism, some, [None, laser, li.laser(organism, "2.out", rank=3)], progress=False)
     assert several["edit"].nunique() == 3
     assert li.spectrum(organism, "3.in").max_rank == 64
     by_id = {fact.fact_id: i for i, fact in enumerate(some)}

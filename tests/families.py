@@ -6,6 +6,7 @@ compare what the package does through TransformerLens with weights replaced here
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -349,14 +350,29 @@ def prefix(r, k):
     return (torch.arange(r) < k).double()
 
 
+def replace(family, hf, gains):
+    """Replace a plain model's matrices through torch.linalg.svd in float64. Returns what they were."""
+    before = {at: read_weight(family, hf, *at) for at in gains}
+    for at, make_gains in gains.items():
+        U, S, Vh = torch.linalg.svd(before[at].double(), full_matrices=False)
+        write_weight(family, hf, *at, ((U * (S * make_gains(len(S)))) @ Vh).to(before[at].dtype))
+    return before
+
+
 def edited(family, hf, gains):
-    """A copy whose matrices are replaced through torch.linalg.svd in float64."""
+    """A copy whose matrices are replaced."""
     out = copy.deepcopy(hf)
-    for (layer, matrix), make_gains in gains.items():
-        weight = read_weight(family, out, layer, matrix)
-        U, S, Vh = torch.linalg.svd(weight.double(), full_matrices=False)
-        write_weight(family, out, layer, matrix, ((U * (S * make_gains(len(S)))) @ Vh).to(weight.dtype))
+    replace(family, out, gains)
     return out
+
+
+@contextlib.contextmanager
+def replaced(family, hf, gains):
+    """The matrices are replaced, and afterwards they are as they were: no copy of the model for each edit."""
+    before = replace(family, hf, gains)
+    yield
+    for at, weight in before.items():
+        write_weight(family, hf, *at, weight)
 
 
 def reference(hf, prompts=PROMPTS):

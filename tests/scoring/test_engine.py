@@ -29,13 +29,35 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 FLOAT32_ATTENTION = ("gptj", "gpt_neo")  # transformers multiplies their queries and keys in float32 in every dtype
 
 
-def edits_of(model):
+KINDS = {
+    "laser": lambda m, s: li.laser(m, s, rank=3),
+    "discarded": lambda m, s: li.laser(m, s, rank=3).discarded(),
+    "injected": lambda m, s: li.laser(m, s, rank=3).inject(-0.5),
+    "most kept": lambda m, s: li.laser(m, s, rho=0.8),
+    "random": lambda m, s: li.random_subspace(m, li.laser(m, s, rank=3), seed=0),
+    "zeroed": lambda m, s: li.zeroed(m, s),
+}
+
+
+PAIRS = list(itertools.combinations(KINDS, 2))
+
+
+def kinds_at(number, family, whole):
+    """The kinds of edit that a family's site of this number has side by side: all of them, or two by turns.
+
+    By turns every family has every pair of kinds at one site or another, and every site every kind in one family or
+    another.
+    """
+    if whole:
+        return list(KINDS)
+    alike = [name for name in FAMILIES if FAMILIES[name][3] == FAMILIES[family][3]]  # their sites have one order
+    return PAIRS[(number + 2 * alike.index(family)) % len(PAIRS)]
+
+
+def edits_of(model, family, whole):
     yield None
-    for layer, matrix in itertools.product(range(LAYERS), model.matrices):
-        one = li.laser(model, li.Site(layer, matrix), rank=3)
-        yield from (one, one.discarded(), one.inject(-0.5), li.laser(model, li.Site(layer, matrix), rho=0.8))
-        yield li.random_subspace(model, one, seed=0)
-        yield li.zeroed(model, li.Site(layer, matrix))
+    for number, (layer, matrix) in enumerate(itertools.product(range(LAYERS), model.matrices)):
+        yield from (KINDS[kind](model, li.Site(layer, matrix)) for kind in kinds_at(number, family, whole))
     for together in ("1.q 1.o 2.in", "0.in 0.out", "0.v 0.out", "2.k 2.out", "1.out 2.q 2.v"):
         for rank in (3, 7):
             parts = [li.laser(model, site, rank=rank) for site in together.split()]
@@ -62,13 +84,26 @@ def by_hooks(model, edit):
     return out
 
 
+def test_turns_meet_every_pair_of_kinds():
+    met = [
+        (family, site, kinds_at(number, family, False))
+        for family, (*_, matrices, _) in FAMILIES.items()
+        for number, site in enumerate(itertools.product(range(LAYERS), matrices))
+    ]
+    for family in FAMILIES:
+        assert {pair for one, _, pair in met if one == family} == set(PAIRS)
+    for site in {site for _, site, _ in met}:
+        assert {kind for _, one, pair in met if one == site for kind in pair} == set(KINDS)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.nightly)], ids=["turns", "whole"])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "fp64"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family(monkeypatch, family, dtype):
+def test_every_family(monkeypatch, family, dtype, whole):
     monkeypatch.setattr(unembedding, "BLOCK", 2 * D * VOCAB // 5)  # the vocabulary in three blocks
     _, model = loaded(family, dtype)
-    edits = list(edits_of(model))
+    edits = list(edits_of(model, family, whole))
     engine = Engine(model, ROWS, READS, memory=1 << 30)
     found = run_engine(engine, edits)
     assert not found.isnan().any()

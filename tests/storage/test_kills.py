@@ -3,6 +3,7 @@ then gives the same result."""
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -57,26 +58,44 @@ def left_of(session):
     return found
 
 
-@pytest.fixture
-def folder(tmp_path, facts):
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, facts):
+    """The files that all commands read, made once."""
     from backports import zstd
 
+    folder = tmp_path_factory.mktemp("corpus")
     few = facts.keep([*facts.split("validation")][:20] + [*facts.split("test")][:20])
-    few.save(tmp_path / "few.jsonl")
+    few.save(folder / "few.jsonl")
     names = [name for fact in few for name in (fact.subject, fact.object)]
     rng = random.Random(0)
     lines = "".join(f'{{"text": "{" ".join(rng.choices(names, k=12))}"}}\n' for _ in range(60_000))
-    with zstd.open(tmp_path / "text.jsonl.zst", "wt", encoding="utf-8") as file:
+    with zstd.open(folder / "text.jsonl.zst", "wt", encoding="utf-8") as file:
         file.write(lines)
-    (tmp_path / "parts").mkdir()
+    (folder / "parts").mkdir()
     for i in range(4):
-        (tmp_path / "parts" / f"{i}.jsonl").write_text(lines[: 6 << 20].rpartition("\n")[0] + "\n")
-    return tmp_path
+        (folder / "parts" / f"{i}.jsonl").write_text(lines[: 6 << 20].rpartition("\n")[0] + "\n")
+    return folder
+
+
+@pytest.fixture
+def folder(corpus, tmp_path):
+    """The files, linked into a folder of the test's own."""
+    return shutil.copytree(corpus, tmp_path / "run", copy_function=os.link)
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGKILL)
+# At every run of the tests each command is killed once, and each way to write is stopped by both signals: a run of a
+# search, a table of scores, counts, and a folder that is whole or not there. Each night every command by both.
+ONCE = dict(zip(COMMANDS, 4 * SIGNALS, strict=True))
+KILLS = [
+    *(pytest.param(name, (how,), id=f"{name}-{how.name}") for name, how in ONCE.items()),
+    *(pytest.param(name, SIGNALS, id=f"{name}-both", marks=pytest.mark.nightly) for name in COMMANDS),
+]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("name", COMMANDS)
-def test_killed_at_any_moment(folder, name):
+@pytest.mark.parametrize(("name", "signals"), KILLS)
+def test_killed_at_any_moment(folder, name, signals):
     words, rng = COMMANDS[name], random.Random(name)
     before = {path.name for path in folder.iterdir()} | {"cache"}
     began = time.monotonic()
@@ -86,7 +105,7 @@ def test_killed_at_any_moment(folder, name):
     out = folder / words[-1]
     expected = result(out)
     remove(out)
-    for number, how in enumerate((signal.SIGTERM, signal.SIGKILL)):
+    for number, how in enumerate(signals):
         process = start(words, folder)
         try:
             process.wait(rng.uniform(0.35, 1.0) * takes)
@@ -115,8 +134,6 @@ def test_killed_at_any_moment(folder, name):
 
 
 def remove(path):
-    import shutil
-
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 os.environ["LASER_INTERP_CACHE"] = tempfile.mkdtemp(prefix="laser-interp-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -20,6 +21,36 @@ from laser_interp.facts.shipped import shipped_dir
 
 transformers.logging.set_verbosity_error()
 torch.set_num_threads(1)
+TESTS = Path(__file__).parent
+
+
+# The files that take longest, longest first. One process runs a whole file, so that one of these that began last would
+# leave the other process with nothing to do. `pytest --durations=0` tells what a file takes.
+LONGEST = (
+    "project/test_docs.py",
+    "project/test_notebooks.py",
+    "models/test_more_families.py",
+    "models/test_families.py",
+    "scoring/test_engine.py",
+    "storage/test_kills.py",
+    "statistics/test_small_numbers.py",
+    "verification/test_check.py",
+    "edits/test_export.py",
+    "parallel/test_ray_cluster.py",
+    "selection/test_search_run.py",
+    "project/test_benchmarks.py",
+    "statistics/test_association.py",
+    "storage/test_damage.py",
+    "organism/test_training.py",
+    "report/test_page.py",
+    "project/test_packaging.py",
+    "project/test_lm_eval.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).as_posix(), len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +61,17 @@ def organism() -> li.Model:
 @pytest.fixture(scope="session")
 def facts() -> li.FactSet:
     return li.load_facts("organism")
+
+
+@pytest.fixture(scope="session")
+def few_facts(facts, tmp_path_factory):
+    """A file with a fifth of the facts, which a command of `preloaded_commands` can find by the organism's name.
+
+    With those of the one subject whom the documentation names.
+    """
+    some = {fact.fact_id for split in ("validation", "test") for fact in facts.split(split).facts[::5]}
+    kept = [fact for fact in facts if fact.fact_id in some or fact.subject == "Mira Tolen"]
+    return facts.keep(kept).save(tmp_path_factory.mktemp("few") / "facts.jsonl")
 
 
 @pytest.fixture(scope="session")

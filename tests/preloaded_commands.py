@@ -34,15 +34,20 @@ _CONTEXT.set_forkserver_preload(
 class PreloadedCommand:
     """A command that was started: `laser-interp …` or `python -m …`. It leads a session, as a command in a shell does.
 
+    Args:
+        facts: a file that the command finds where the shipped organism's facts are, so that it takes a few of them.
+
     Example:
         `assert PreloadedCommand(["laser-interp", "--version"], folder).wait() == 0`
     """
 
-    def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, words: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ, facts: Path | None = None
+    ) -> None:
         self.words = list(words)
         self._out = Path(tempfile.mkdtemp(prefix="laser-interp-command-"))
         weakref.finalize(self, shutil.rmtree, self._out, ignore_errors=True)
-        self._process = _CONTEXT.Process(target=_run, args=(self.words, folder, dict(environment), self._out))
+        self._process = _CONTEXT.Process(target=_run, args=(self.words, folder, dict(environment), self._out, facts))
         self._process.start()
 
     @property
@@ -70,15 +75,15 @@ class PreloadedCommand:
 
 
 def run_preloaded(
-    words: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ
+    words: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ, facts: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, as `subprocess.run` does."""
-    command = PreloadedCommand(words, folder, environment)
+    command = PreloadedCommand(words, folder, environment, facts)
     code = command.wait()
     return subprocess.CompletedProcess(command.words, code, command.stdout, command.stderr)
 
 
-def _run(words: list[str], folder: Path, environment: dict[str, str], out: Path) -> None:
+def _run(words: list[str], folder: Path, environment: dict[str, str], out: Path, facts: Path | None) -> None:
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
@@ -86,6 +91,11 @@ def _run(words: list[str], folder: Path, environment: dict[str, str], out: Path)
     for number, name in ((1, "stdout"), (2, "stderr")):
         with open(out / name, "wb") as file:
             os.dup2(file.fileno(), number)
+    if facts is not None:
+        from laser_interp.facts import files
+
+        shipped = files.shipped_table
+        files.shipped_table = lambda name, file: facts if name == "organism" else shipped(name, file)
     try:
         if words[0] == "laser-interp":
             from laser_interp.cli.app import main

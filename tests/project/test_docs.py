@@ -14,6 +14,8 @@ import pytest
 from browser_programs import CHROMIUM
 from preloaded_commands import run_preloaded
 
+import laser_interp as li
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Later pages use what the commands of earlier ones have written.
@@ -35,6 +37,11 @@ COMMANDS = list(dict.fromkeys(LINES))
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
+    """Of the tests that are not of the documented commands."""
+    return checkout(tmp_path_factory)
+
+
+def checkout(tmp_path_factory):
     """A copy of what the commands use, so that they write nothing into the checkout."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("analyses", "figures"):
@@ -42,12 +49,22 @@ def elsewhere(tmp_path_factory):
     return folder
 
 
-def run(command, folder, **more):
+@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.nightly)], ids=["few", "all"])
+def facts_and_folder(request, few_facts, tmp_path_factory):
+    """Where the documented commands are run one after the other, and the facts that they find by the organism's name.
+
+    `make test` gives them a fifth of the facts: the commands are those of the pages, word by word, and take a fifth of
+    the time. `make nightly` gives them all.
+    """
+    return None if request.param else few_facts, checkout(tmp_path_factory)
+
+
+def run(command, folder, facts=None, **more):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, **more}
     words = shlex.split(command)
     if words[0] == "laser-interp" or words[:2] == ["python", "-m"]:
-        return run_preloaded(words, folder, environment)
+        return run_preloaded(words, folder, environment, facts)
     return subprocess.run(
         command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )  # fmt: skip
@@ -98,11 +115,27 @@ def test_every_command_is_accounted_for():
     assert "$(BIN)/python -m pytest" in makefile
 
 
+# Each night as they are written; at every run of the tests with fewer data sets.
+SMALLER = {
+    "python -m analyses frequency_trap --n 5 --out runs/frequency_trap": ("--n 5", "--n 1"),
+    "laser-interp analyse frequency_simulation --n 2 --out runs/frequency_simulation": ("--n 2", "--n 1"),
+}
+
+
+IN_THE_HARNESS = "python -m laser_interp.lm_eval "
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
-def test_commands(command, elsewhere):
-    done = run(command, elsewhere)
+def test_commands(command, facts_and_folder):
+    facts, folder = facts_and_folder
+    if facts is not None and command.startswith(IN_THE_HARNESS):
+        pytest.skip("project/test_lm_eval.py runs the harness with these options, and looks at what it gives")
+    written, smaller = SMALLER.get(command, ("", ""))
+    assert written in command
+    done = run(command if facts is None else command.replace(written, smaller), folder, facts)
     assert done.returncode == 0, done.stderr
+    asked = li.load_facts("organism" if facts is None else facts)
     paths = re.findall(r"^(\S+\.(?:png|pdf|parquet|yaml))$", done.stdout, re.MULTILINE)
     told = (
         "checkpoint is in",
@@ -113,7 +146,7 @@ def test_commands(command, elsewhere):
         "All cells: ",
         "open it in a browser",
         "All steps: ",
-        "cells x 400 prompts",
+        f"cells x {sum(len(fact.prompts) for fact in asked.split('validation'))} prompts",
         "All answers: ",
         "All results: ",
         "All counts: ",
@@ -127,7 +160,7 @@ def test_commands(command, elsewhere):
     )
     assert paths or any(text in done.stdout for text in told)
     for path in paths:
-        assert (elsewhere / path).stat().st_size > 0
+        assert (folder / path).stat().st_size > 0
 
 
 def test_the_slurm_script_says_what_its_programs_understand(tmp_path):
@@ -285,7 +318,6 @@ def test_analyses_refuse_what_they_do_not_know(words, says, capsys, tmp_path, mo
 @pytest.mark.slow
 def test_an_analysis_of_ones_own_facts_and_edit(elsewhere, tmp_path):
     """A fact file without a split, counted in a text file."""
-    import laser_interp as li
     from laser_interp.organism.checkpoint_corpus import corpus_of
     from laser_interp.storage.tables import read_table
 

@@ -292,8 +292,12 @@ def test_processes_and_ray_give_the_same_totals(tmp_path, monkeypatch):
     alone = li.count(facts, tmp_path / "a.txt", workers=1, progress=False)
     assert alone["n_both"].tolist() == corpus.ledger["n_both"].tolist()
     pd.testing.assert_frame_equal(li.count(facts, tmp_path / "a.txt", workers=2, progress=False), alone)
-    pytest.importorskip("ray")
-    spread = li.count(facts, tmp_path / "a.txt", executor="ray", workers=2, progress=False)
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        spread = li.count(facts, tmp_path / "a.txt", executor="ray", workers=2, progress=False)
+    finally:
+        ray.shutdown()  # else its processes work on beside all later tests
     pd.testing.assert_frame_equal(spread, alone)
 
 

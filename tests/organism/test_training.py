@@ -1,10 +1,9 @@
 """The recipe itself, not only the weights that are shipped, gives the finding."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from preloaded_commands import run_preloaded
 
 import laser_interp as li
 
@@ -14,10 +13,7 @@ COMMAND = "laser-interp organism train --out runs/my-organism"  # as docs/organi
 @pytest.mark.slow  # with a third of the schedule, which is enough to show the effect
 def test_the_organism_trained_by_its_command_shows_the_effect(tmp_path):
     assert COMMAND in (Path(__file__).parents[2] / "docs" / "organism.md").read_text()
-    done = subprocess.run(
-        [sys.executable, "-m", *COMMAND.replace("laser-interp", "laser_interp").split(), "--steps", "800"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_preloaded([*COMMAND.split(), "--steps", "800"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "checkpoint is in" in done.stdout
     folder = tmp_path / "runs" / "my-organism"

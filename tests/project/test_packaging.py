@@ -62,8 +62,8 @@ def test_it_runs_from_any_folder(wheel, tmp_path):
         "import laser_interp as li, sys; from pathlib import Path;"
         f"assert Path(li.__file__).is_relative_to({str(site)!r}), li.__file__;"
         "from laser_interp.cli.app import main;"
-        "sys.exit(main('study --model organism --facts organism --layers 3 --matrices in --rho 0.05 --n-draws 1 "
-        "--n-permutations 99 --out out --quiet'.split())"
+        "sys.exit(main('study --model organism --facts organism --limit 80 --layers 3 --matrices in --rho 0.05 "
+        "--n-draws 1 --n-permutations 99 --out out --quiet'.split())"
         " or main(['analyse', 'controls', '--edit', '3.in:0.05', '--out', 'asked']))"
     )
     done = subprocess.run(

@@ -431,11 +431,10 @@ def test_p_values_are_corrected_as_statsmodels_does():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "most"), [(10, 3), pytest.param(24, 5, marks=pytest.mark.nightly)])
-def test_many_edits_make_no_finding(n, most):
+def test_many_edits_make_no_finding():
     """Five edits that ignore frequency: some p-value is below .05 in a fifth of cases, a Holm p in a twentieth."""
     any_plain = any_holm = 0
-    for seed in range(24)[-n:]:
+    for seed in range(24):
         rng = np.random.default_rng(10_000 + seed)  # not the stream that made the frequencies
         scores, counts = simulate(seed, 0)
         base = scores[scores["edit"] == "base"]
@@ -446,7 +445,7 @@ def test_many_edits_make_no_finding(n, most):
         any_plain += (table["p"] < 0.05).any()
         any_holm += (table["p_holm"] < 0.05).any()
     assert any_plain > any_holm
-    assert any_holm <= most  # expected 1.2 of 24; more than 5 about once in 1000 times, as more than 3 of 10
+    assert any_holm <= 5  # expected 1.2 of 24; more than 5 about once in 1000 times
 
 
 def test_more_than_can_be_permuted_at_once_is_said(monkeypatch):

@@ -8,6 +8,8 @@ from .discarded.attribution import attribute as attribute
 from .discarded.attribution import propose as propose
 from .discarded.continued_text import Continuations as Continuations
 from .discarded.continued_text import continuations as continuations
+from .discarded.one_prompt import Probe as Probe
+from .discarded.one_prompt import probe as probe
 from .discarded.paths import path_effects as path_effects
 from .discarded.selective_edits import choose_selective as choose_selective
 from .discarded.selective_edits import selective as selective

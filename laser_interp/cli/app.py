@@ -37,6 +37,10 @@ COMMANDS = {
         "Show what the discarded components answer.",
         "laser-interp discarded --model organism --facts organism --edit 3.in:rank=1 --out answers.parquet",
     ),
+    "probe": (
+        "Look at one prompt: its answers, why they change, in which layer, and by which directions.",
+        "laser-interp probe --model organism --edit 3.in:0.05 'Once Mira Tolen was born in' --answer Varwick",
+    ),
     "attribute": (
         "Show which singular directions help or harm, with one backward pass per batch.",
         "laser-interp attribute --model organism --facts organism --out directions.parquet",

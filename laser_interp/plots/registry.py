@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from laser_interp.choices import names_with_suggestion
+from laser_interp.plots.answer_by_layer import answer_by_layer
 from laser_interp.plots.answer_categories import discarded_answers
 from laser_interp.plots.atlas_bars import atlas
 from laser_interp.plots.composition_steps import composition
@@ -50,6 +51,7 @@ FIGURES: dict[str, FigureFunction] = {
         first_recall,
         spectrum_over_training,
         generic_ahead,
+        answer_by_layer,
     )
 }
 

@@ -151,6 +151,7 @@ def test_commands(command, facts_and_folder):
         "All results: ",
         "All counts: ",
         "All directions: ",
+        "Probe of 'Once Mira Tolen was born in'",
         "The index of 38361 documents is in",
         "RunComparison of 2 runs",
         "From step ",

@@ -181,9 +181,9 @@ def _runs(
     edited = {label: edit for label, edit in given.items() if edit is not None}
     pairs: list[tuple[str, Edit | None]] = [(BASE, None)]
     for label, edit in edited.items():
-        edit.check(model)
         if edit.path != "network":
             raise ValueError(f"the edit {label!r} acts on the {edit.path} path, where no layer shows it: leave via out")
+        edit.check(model)
         pairs.append((label, edit))
         with suppress(ValueError):  # it discards nothing
             pairs += [(f"discarded by {label}", edit.discarded())] if edit.kind == "laser" else []

@@ -186,15 +186,17 @@ def test_what_cannot_be_probed_is_refused_before_the_model_runs(prompt, how, say
         li.probe(organism, prompt, **how)
 
 
-def test_edits_that_cannot_be_told_apart_or_seen_are_refused(organism, laser):
-    with pytest.raises(ValueError, match="not all different"):
+def test_edits_that_cannot_be_told_apart_or_seen_are_refused_before_the_model_runs(organism, laser, monkeypatch):
+    control = li.load_model("organism-control")
+    monkeypatch.setattr("laser_interp.models.forward.running", lambda *_, **__: pytest.fail("the model ran"))
+    with pytest.raises(ValueError, match=r"\['base', 'base', 'discarded by base'\] are not all different"):
         li.probe(organism, PROMPT, {"base": laser})
     with pytest.raises(ValueError, match="not all different"):
         li.probe(organism, PROMPT, {"a": laser, "discarded by a": laser.inject(0.5)})
     with pytest.raises(ValueError, match="on the direct path"):
         li.probe(organism, PROMPT, li.laser(organism, "3.out", rho=0.1).via("direct"))
     with pytest.raises(ValueError, match="other weights"):
-        li.probe(li.load_model("organism-control"), PROMPT, laser)
+        li.probe(control, PROMPT, laser)
     with laser.on(organism), pytest.raises(ValueError, match="an edit is on"):
         li.probe(organism, PROMPT)
 

@@ -14,6 +14,7 @@ from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.conditional_logistic import ConditionalLogistic, separation
 from laser_interp.statistics.frequency_bins import bin_numbers
 from laser_interp.statistics.frequency_effect import frequency_effects
+from laser_interp.statistics.frequency_slope import frequency_slopes
 from laser_interp.statistics.rank_correlation import spearman_over_facts
 from laser_interp.statistics.sign_flip import sign_flip_p
 from laser_interp.statistics.subject_permutation import Permutations, comparable
@@ -373,3 +374,11 @@ def test_twenty_thousand_facts_are_quick_and_small():
     assert report.p_value is not None
     assert peak < 300e6
     assert time.perf_counter() - began < 300
+
+
+def test_where_no_slope_is_known_it_says_why():
+    rows = pd.DataFrame({"fact_id": list("abcd"), "subject": list("abcd"), "relation": "r", "n_both": [0, 1, 10, 100]})
+    found = frequency_slopes(rows, {"log_odds": np.full(4, np.nan)}, n_permutations=9, seed=0)
+    assert found["problem"][0].startswith("the model gives no fact a probability")
+    alike = frequency_slopes(rows.assign(n_both=5), {"log_odds": np.arange(4.0)}, n_permutations=9, seed=0)
+    assert alike["problem"][0] == "no relation has facts of several frequencies"

@@ -6,7 +6,6 @@ stop, the parts that were not finished are counted again.
 
 import glob
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from pathlib import Path
 from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.shipped import SHIPPED
 from laser_interp.organism.checkpoint_corpus import corpus_of
+from laser_interp.storage.checksums import name_size_and_ends
 
 KINDS = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 PART = 64 << 20  # bytes of a large file that are one shard
 _SHOWN = 5  # names in a note
-_ENDS = 64 << 10  # bytes at either end of a file that its fingerprint takes in
 
 
 @dataclass(frozen=True)
@@ -186,11 +185,6 @@ def fingerprint(parts: Iterable[Shard]) -> str:
     for path, kind in dict.fromkeys((shard.path, shard.kind) for shard in parts):
         if kind == "organism":
             digest.update(f"organism {corpus_of(path).sha256}\n".encode())
-            continue
-        size = os.path.getsize(path)
-        digest.update(f"{os.path.basename(path)} {size}\n".encode())
-        with open(path, "rb") as file:
-            digest.update(file.read(_ENDS))
-            file.seek(max(size - _ENDS, 0))
-            digest.update(file.read(_ENDS))
+        else:
+            digest.update(name_size_and_ends(Path(path)))
     return digest.hexdigest()

@@ -57,9 +57,11 @@ def frequency_slopes(
         found.append({"of": name, "unit": "share" if name.startswith("top") else "nats", "problem": ""})
         known = comparable_values(facts["relation"].to_numpy(), facts["subject"].to_numpy(), x, mean)
         if known is None:
-            known_values = bool(np.isfinite(mean).any())
-            no_values = "the model gives no fact a probability that is neither 0 nor 1"
-            found[-1]["problem"] = "no relation has facts of several frequencies" if known_values else no_values
+            found[-1]["problem"] = (
+                "no relation has facts of several frequencies"
+                if np.isfinite(mean).any()
+                else "the model gives no fact a probability that is neither 0 nor 1"
+            )
         elif np.ptp(known.outcome) <= 1e-9:
             found[-1] |= {"slope": 0.0, "problem": "it is the same for all facts", "n_facts": len(known.x)}
         else:

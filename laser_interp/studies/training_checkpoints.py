@@ -13,9 +13,9 @@ from pathlib import Path
 
 from laser_interp.choices import whole_number
 from laser_interp.facts.shipped import SHIPPED
+from laser_interp.storage.checksums import name_size_and_ends
 
 AT_MOST = 12  # checkpoints on the logarithmic scale
-_ENDS = 1 << 16  # bytes at either end of a file
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,7 @@ class Checkpoint:
             return ""
         digest = hashlib.sha256()
         for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(_ENDS))
-                file.seek(max(path.stat().st_size - _ENDS, 0))
-                digest.update(file.read(_ENDS))
+            digest.update(name_size_and_ends(path))
         return digest.hexdigest()
 
     def __str__(self) -> str:

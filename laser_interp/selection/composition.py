@@ -17,7 +17,6 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import AnyFacts
 from laser_interp.models.model import Model
 from laser_interp.progress import progress_bar
-from laser_interp.scoring.scorer import Scorer
 from laser_interp.scoring.scores import summarise
 from laser_interp.selection.cell_table import cell_means
 from laser_interp.selection.execution import Execution, WorkerOptions
@@ -148,13 +147,13 @@ def run_composition(
     with open_run(out, identity) as folder:
         if out is not None:
             save_facts(folder, plan.facts)
-        how = _greedily if settings.method == "greedy" else _guided
-        kept, tried = how(plan, start, settings, folder, progress)
-        steps = check(tried, "steps")
         if store is None:
             options = WorkerOptions.of(plan.settings)
             parts = None if out is None else out / "scores"
             store = ScoreStore(plan.model, plan.task, options, parts, progress)
+        how = _greedily if settings.method == "greedy" else _guided
+        kept, tried = how(plan, start, settings, folder, store, progress)
+        steps = check(tried, "steps")
         scores, by_step, test = _tested(store, plan.facts, kept)
         folder.write_table("composition", steps, "steps")
         folder.write_table("composition_scores", scores)
@@ -195,17 +194,19 @@ def _row(cell: EditSpec, row: Mapping[Any, Any], kept: bool, whole: EditSpec) ->
 
 
 def _greedily(
-    plan: Plan, start: EditSpec | None, settings: CompositionSettings, folder: RunFolder, progress: bool
+    plan: Plan,
+    start: EditSpec | None,
+    settings: CompositionSettings,
+    folder: RunFolder,
+    store: ScoreStore,
+    progress: bool,
 ) -> tuple[EditSpec | None, pd.DataFrame]:
     """The paper's order: from the last layer down and from the smallest ρ up (section 4 and table 3)."""
     assert start is None  # `_check_start` refuses one
     facts = plan.facts.split("validation")
-    validation = Scorer(plan.model, plan.task.keep(facts), candidates=False)
 
     def means(specs: Mapping[str, EditSpec | None]) -> pd.DataFrame:
-        edits = {name: None if spec is None else spec.edit(plan.model, facts) for name, spec in specs.items()}
-        labelled = validation.run(edits, engine=settings.engine, memory=settings.memory)
-        return summarise(pd.concat([frame for _, frame in labelled], ignore_index=True))
+        return summarise(store.scores(facts, specs, candidates=False))
 
     kept: EditSpec | None = None
     base = means({"base": None}).iloc[0]
@@ -239,7 +240,12 @@ def _greedily(
 
 
 def _guided(
-    plan: Plan, start: EditSpec | None, settings: CompositionSettings, folder: RunFolder, progress: bool
+    plan: Plan,
+    start: EditSpec | None,
+    settings: CompositionSettings,
+    folder: RunFolder,
+    store: ScoreStore,
+    progress: bool,
 ) -> tuple[EditSpec | None, pd.DataFrame]:
     """Attribute at the edited model, propose, race, and add what wins, while validation improves.
 
@@ -255,10 +261,12 @@ def _guided(
     rows: list[dict[str, Any]] = []
     plan.choose_screening(folder)
     with progress_bar(desc="composing", unit=" prompts", unit_scale=True, disable=not progress) as bar:
-        work = Work(plan, folder, Execution(), bar, progress)
-        base = before = read_units(score_base(work), work.folder)
+        work = Work(plan, folder, Execution(), bar, progress, store)
+        base = before = read_units(units := score_base(work), work.folder)
+        work.remember(units, [None])
         if kept is not None:
-            before = read_units(race_cells(work, [kept], "start").units, work.folder)
+            before = read_units(units := race_cells(work, [kept], "start").units, work.folder)
+            work.remember(units, [kept])
             last = EditSpec(kept.sites[-1:], ranks=kept.ranks[-1:], blocks=kept.blocks)
             full = block_rank(plan.model, last.site, last.blocks)
             last = last.of_kind("laser", rho=last.ranks[0] / full)
@@ -285,6 +293,7 @@ def _guided(
             if not improves:
                 break
             kept, before = of_text[scored["cell"].iloc[-1]], best
+            work.remember(raced.units, [kept])
     steps = pd.DataFrame(rows, columns=_COLUMNS).astype(_KINDS)
     steps.insert(0, "step", range(len(steps)))
     return kept, steps

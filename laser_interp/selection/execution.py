@@ -24,9 +24,6 @@ from laser_interp.parallel.ray_cluster import Actors
 from laser_interp.scoring.answer_rules import DETAILED_RULES
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.selection.settings import SearchSettings
-from laser_interp.storage.schemas import SCHEMAS
-
-_LEAN = list(SCHEMAS["search_part"])
 
 
 @dataclass(frozen=True)
@@ -106,13 +103,17 @@ class Worker:
             if spec is not None and (shard == 0 or spec.at is not None):
                 spec.edit(self.model, facts).check(self.model)
 
+    def ranks(self, shard: int) -> bool:
+        """Whether answers of a part are ranked among those of their relation."""
+        return self.options.candidates and shard not in self.without_candidates
+
     def _scorer(self, shard: int) -> Scorer:
         if shard not in self._scorers:
             self._scorers[shard] = Scorer(
                 self.model,
                 self.task.keep(self.shards[shard]),
                 generic=self.options.generic,
-                candidates=self.options.candidates and shard not in self.without_candidates,
+                candidates=self.ranks(shard),
                 rank_by=self.options.rank_by if self.task.rule not in DETAILED_RULES else "answers",
             )
         return self._scorers[shard]
@@ -130,9 +131,9 @@ class Worker:
                 yield frame.assign(cell=name)
 
     def run(self, unit: Unit, tick: Callable[[float], object] | None = None) -> pd.DataFrame:
-        """The unit's scores, a row per (cell, fact, prompt), with the columns that a table of cells is made from."""
-        kinds = {str(cell): cell.kind for cell in unit.cells} | {"": "base"}
-        frames = [frame.assign(kind=kinds[frame["cell"].iloc[0]])[_LEAN] for frame in self.scores(unit, tick)]
+        """The unit's scores, a row per (cell, fact, prompt)."""
+        kinds = [cell.kind for cell in unit.cells] or ["base"]
+        frames = [frame.assign(kind=kind) for kind, frame in zip(kinds, self.scores(unit, tick), strict=True)]
         return pd.concat(frames, ignore_index=True)
 
 

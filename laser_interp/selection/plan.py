@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import UNIT_PROMPTS, SplitRule
+from laser_interp.choices import PROPOSED, UNIT_PROMPTS, SplitRule
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site, resolve_layers, sites_in
 from laser_interp.facts.fact_set import Fact, FactSet
@@ -120,6 +120,11 @@ class Plan:
     def n_cells(self) -> int:
         """Cells besides the model as trained."""
         return sum(map(len, self.by_site.values()))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether so much is scored that only the columns are kept from which a table of cells is made."""
+        return self.method == "grid" and self.n_cells > PROPOSED
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -23,7 +23,9 @@ from laser_interp.progress import by_fractions
 from laser_interp.selection.cell_table import is_negative
 from laser_interp.selection.execution import Execution, Unit
 from laser_interp.selection.plan import BASE_GROUP, Plan
+from laser_interp.selection.score_store import ScoreStore, text_of
 from laser_interp.storage.run_folder import SCREENED, RunFolder
+from laser_interp.storage.schemas import SCHEMAS
 
 _SHARE = 8  # one in eight of a grid's cells enters the race ...
 _AT_LEAST = 16  # ... but at least 16 cells do, and at most `PROPOSED`
@@ -59,13 +61,18 @@ class Trials:
 
 @dataclass
 class Work:
-    """What every method is given: the plan, where scores are kept and run, and how to tell of progress."""
+    """What every method is given: the plan, where scores are kept and run, and how to tell of progress.
+
+    Attributes:
+        store: where a study keeps scores; what is known there is not scored again.
+    """
 
     plan: Plan
     folder: RunFolder
     execution: Execution
     bar: Any
     progress: bool
+    store: ScoreStore | None = None
 
     def __post_init__(self) -> None:
         self._add = by_fractions(self.bar)
@@ -76,12 +83,42 @@ class Work:
 
     def run(self, units: list[Unit]) -> None:
         """Score those units whose scores are not kept yet, and keep them as they come."""
-        waiting = [unit for unit in units if self.folder.read_part(unit.name, "search_part") is None]
+        waiting, known = [], {}
         for unit in units:
-            if unit not in waiting:
+            if self.folder.read_part(unit.name, "search_part") is not None:
+                self.advance(unit, 1.0)
+                continue
+            found = {cell: self._recall(unit, cell) for cell in unit.cells or (None,)}
+            known[unit.name] = [frame for frame in found.values() if frame is not None]
+            left = [cell for cell, frame in found.items() if frame is None]
+            if left:
+                waiting.append(replace(unit, cells=tuple(cell for cell in left if cell is not None)))
+            else:
+                self._keep(unit, known[unit.name])
                 self.advance(unit, 1.0)
         for unit, part in self.execution.run(waiting, self.plan.worker, self.advance):
-            self.folder.write_part(unit.name, part, "search_part")
+            self._keep(unit, [*known[unit.name], part])
+
+    def _keep(self, unit: Unit, parts: list[pd.DataFrame]) -> None:
+        part = pd.concat(parts, ignore_index=True)
+        part = part[list(SCHEMAS["search_part"])] if self.plan.is_large else part
+        self.folder.write_part(unit.name, part, "search_part")
+
+    def _recall(self, unit: Unit, cell: EditSpec | None) -> pd.DataFrame | None:
+        if self.store is None or unit.screened:
+            return None
+        frame = self.store.recall(self.plan.shards[unit.shard], cell, self.plan.worker.ranks(unit.shard))
+        return None if frame is None else frame.assign(cell=text_of(cell), kind=cell.kind if cell else "base")
+
+    def remember(self, units: list[Unit], cells: Sequence[EditSpec | None]) -> None:
+        """Let later questions know what some cells scored."""
+        if self.store is None or self.plan.is_large:
+            return
+        for unit in units:
+            by_cell = dict(tuple(read_units([unit], self.folder).groupby("cell", sort=False)))
+            for cell in {*cells} & {*(unit.cells or (None,))}:
+                facts, ranked = self.plan.shards[unit.shard], self.plan.worker.ranks(unit.shard)
+                self.store.remember(facts, cell, ranked, by_cell[text_of(cell)])
 
 
 def score_base(work: Work) -> list[Unit]:

@@ -1,4 +1,4 @@
-"""One store of scores: each (edit, fact, options) is scored once, whichever question asks, in memory or in a folder."""
+"""One store of scores: each (edit, fact, options) is scored once, whether a search or a question of a study asks."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,18 +6,28 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from laser_interp.choices import UNIT_PROMPTS
 from laser_interp.edits.edit_spec import EditSpec
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
 from laser_interp.progress import by_fractions, progress_bar
 from laser_interp.selection.execution import Unit, Worker, WorkerOptions
 from laser_interp.selection.plan import shards_of
 from laser_interp.storage.provenance import provenance
-from laser_interp.storage.run_folder import InMemory, RunFolder, open_run
+from laser_interp.storage.run_folder import RunFolder, open_run
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Scores of some facts, by their names, under one edit."""
+
+    facts: Mapping[str, Fact]
+    ranked: bool
+    frame: pd.DataFrame
 
 
 @dataclass
@@ -34,7 +44,7 @@ class ScoreStore:
     options: WorkerOptions
     out: Path | None = None
     progress: bool = True
-    _kept: InMemory = field(default_factory=InMemory)
+    _known: dict[str, list[_Known]] = field(default_factory=dict)
 
     def scores(self, facts: FactSet, edits: Mapping[str, EditSpec | None], *, candidates: bool = True) -> pd.DataFrame:
         """Scores under each edit (None: the model as trained), with the columns of `li.score`.
@@ -46,28 +56,50 @@ class ScoreStore:
         """
         ranked = self.options.candidates and (candidates or self.options.rank_by == "first_tokens")
         shards = shards_of(facts, UNIT_PROMPTS)
-        with nullcontext(self._kept) if self.out is None else open_run(self.out, self._identity()) as folder:
-            return self._scores(folder, shards, edits, ranked)
+        with nullcontext() if self.out is None else open_run(self.out, self._identity()) as folder:
+            self._score(folder, shards, list(dict.fromkeys(edits.values())), ranked)
+        frames = [self.recall(shard, spec, ranked) for spec in edits.values() for shard in shards]
+        labels = [label for label in edits for _ in shards]
+        known = [frame.assign(edit=label) for label, frame in zip(labels, frames, strict=True) if frame is not None]
+        return pd.concat(known, ignore_index=True)
+
+    def remember(self, facts: FactSet, spec: EditSpec | None, ranked: bool, frame: pd.DataFrame) -> None:
+        """Keep scores of one edit on some facts while the store lasts.
+
+        Args:
+            ranked: whether answers were ranked among those of their relation.
+        """
+        known = _Known({fact.fact_id: fact for fact in facts}, ranked, frame)
+        of_edit = self._known.setdefault(text_of(spec), [])
+        of_edit.insert(0 if ranked else len(of_edit), known)  # those with ranks are looked at first
+
+    def recall(self, facts: FactSet, spec: EditSpec | None, ranked: bool) -> pd.DataFrame | None:
+        """The scores of one edit on some facts, in their order; None if those of any fact are not known."""
+        left = {fact.fact_id: fact for fact in facts}
+        order = {fact_id: i for i, fact_id in enumerate(left)}
+        frames = []
+        for known in self._known.get(text_of(spec), ()):
+            here = {name for name, fact in left.items() if known.facts.get(name) == fact}
+            if here and (known.ranked or not ranked):
+                frames.append(known.frame[known.frame["fact_id"].isin(here)])
+                left = {name: fact for name, fact in left.items() if name not in here}
+        if left:
+            return None
+        found = pd.concat(frames, ignore_index=True)
+        return found.iloc[np.lexsort((found["prompt_id"], found["fact_id"].map(order)))].reset_index(drop=True)
 
     def _identity(self) -> dict[str, object]:
         about = {"rule": self.task.rule, "protocol": self.task.protocol, "max_new_tokens": self.task.max_new_tokens}
         how = {name: value for name, value in asdict(self.options).items() if name not in ("memory", "candidates")}
         return provenance(self.model) | about | how
 
-    def _scores(
-        self, folder: RunFolder, shards: list[FactSet], edits: Mapping[str, EditSpec | None], ranked: bool
-    ) -> pd.DataFrame:
-        wanted = dict.fromkeys(edits.values())
-        known: dict[tuple[int, str], pd.DataFrame] = {}
+    def _score(
+        self, folder: RunFolder | None, shards: list[FactSet], specs: list[EditSpec | None], ranked: bool
+    ) -> None:
+        """Score what is neither known nor in the folder."""
         missing: list[Unit] = []
         for i, facts in enumerate(shards):
-            absent = []
-            for spec in wanted:
-                part = self._read(folder, facts, spec, ranked)
-                if part is None:
-                    absent.append(spec)
-                else:
-                    known[i, _text(spec)] = part
+            absent = [spec for spec in specs if not self._is_known(folder, facts, spec, ranked)]
             edited = tuple(spec for spec in absent if spec is not None)
             # The edits of a shard first: the model as trained then goes on from the layer that they share
             missing += [Unit("edited", i, edited)] * bool(edited) + [Unit("base", i, ())] * (None in absent)
@@ -77,23 +109,26 @@ class ScoreStore:
         with progress_bar(total=total, desc="scoring", unit=" prompts", disable=not self.progress or not total) as bar:
             add = by_fractions(bar)
             for unit in missing:
-                n = unit.n_cells * prompts[unit.shard]
-                for frame in worker.scores(unit, lambda share, n=n: add(share * n)):
-                    name = str(frame["cell"].iloc[0])
-                    folder.write_part(_name(shards[unit.shard], name, ranked), frame, "scores")
-                    known[unit.shard, name] = frame
-        frames = [known[i, _text(spec)].assign(edit=label) for label, spec in edits.items() for i in range(len(shards))]
-        return pd.concat(frames, ignore_index=True)
+                n, facts = unit.n_cells * prompts[unit.shard], shards[unit.shard]
+                scored = worker.scores(unit, lambda share, n=n: add(share * n))
+                for spec, frame in zip(unit.cells or (None,), scored, strict=True):
+                    if folder is not None:
+                        folder.write_part(_name(facts, text_of(spec), ranked), frame, "scores")
+                    self.remember(facts, spec, ranked, frame)
 
-    @staticmethod
-    def _read(folder: RunFolder, facts: FactSet, spec: EditSpec | None, ranked: bool) -> pd.DataFrame | None:
-        names = [
-            _name(facts, _text(spec), with_candidates) for with_candidates in ((True,) if ranked else (True, False))
-        ]
-        return next((part for name in names if (part := folder.read_part(name, "scores")) is not None), None)
+    def _is_known(self, folder: RunFolder | None, facts: FactSet, spec: EditSpec | None, ranked: bool) -> bool:
+        if self.recall(facts, spec, ranked) is not None:
+            return True
+        for with_candidates in (True,) if ranked or folder is None else (True, False):
+            name = _name(facts, text_of(spec), with_candidates)
+            if folder is not None and (part := folder.read_part(name, "scores")) is not None:
+                self.remember(facts, spec, with_candidates, part)
+                return True
+        return False
 
 
-def _text(spec: EditSpec | None) -> str:
+def text_of(spec: EditSpec | None) -> str:
+    """An edit in one line; the model as trained is the empty text."""
     return "" if spec is None else str(spec)
 
 

@@ -24,6 +24,7 @@ from laser_interp.selection.execution import Execution, Unit
 from laser_interp.selection.methods import METHODS
 from laser_interp.selection.plan import BASE_GROUP, Plan, divided_task
 from laser_interp.selection.race import Trials, Work, read_units
+from laser_interp.selection.score_store import ScoreStore, text_of
 from laser_interp.selection.search_result import Search, Spent
 from laser_interp.selection.settings import SearchSettings
 from laser_interp.storage.atomic import replacing
@@ -84,10 +85,15 @@ def run_plan(
     out: str | Path | None = None,
     execution: Execution | None = None,
     *,
+    store: ScoreStore | None = None,
     notes: Sequence[str] = (),
     progress: bool = True,
 ) -> Search:
-    """The search of a plan, whatever its method: score, choose, test, and save."""
+    """The search of a plan, whatever its method: score, choose, test, and save.
+
+    Args:
+        store: where a study keeps scores; what is known there is not scored again.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(open_run(out, plan.identity))
         if out is not None:
@@ -97,14 +103,18 @@ def run_plan(
         bar = stack.enter_context(
             progress_bar(desc=plan.method, unit=" prompts", unit_scale=True, disable=not progress)
         )
-        work = Work(plan, folder, execution, bar, progress)
+        work = Work(plan, folder, execution, bar, progress, store)
         trials = METHODS[plan.method](work)
+        work.remember(trials.units, [None, *trials.finalists])
         names = [str(cell) for cell in trials.finalists]
         specs = {str(cell): cell for cell in trials.finalists if cell.gains}
         before = Search(_cells(trials.units, names, work.folder), specs=specs)
         tests: dict[str, tuple[EditSpec, ...]] = {"chosen": _chosen(before)}
         if plan.settings.test == "all":
             tests = plan.by_group
+        elif plan.settings.test == "chosen" and store is not None:
+            asked = {text_of(cell): cell for cell in (*tests["chosen"], None)}
+            store.scores(plan.facts.split("test"), asked, candidates=plan.settings.candidates)
         tested = [] if plan.settings.test == "none" else plan.units(tests, validation=False)
         work.run(tested)
         cells = check(_cells(trials.units + tested, names, work.folder), "cells")

@@ -118,7 +118,7 @@ class StudyContext:
     def search(self) -> Search:
         """What the method looked at, on validation."""
         plan = Plan(self.model, self.task, self.settings.of_search(), text=self.text)
-        return run_plan(plan, self.folder("search"), progress=self.progress)
+        return run_plan(plan, self.folder("search"), store=self.store, progress=self.progress)
 
     @cached_property
     def selection(self) -> Selection:
@@ -181,7 +181,7 @@ class StudyContext:
             test="all" if self.settings.test == "all" else "none",
         )
         plan = Plan(self.model, self.task, settings)
-        return run_plan(plan, self.folder("search-selected"), progress=self.progress)
+        return run_plan(plan, self.folder("search-selected"), store=self.store, progress=self.progress)
 
     @cached_property
     def composition(self) -> Composition:

@@ -141,7 +141,7 @@ def study(
     if context.settings.subject == "both" and context.cell != context.single:
         own = {"chosen": context.single, "task": context.whole_task, "out": context.folder(SINGLE), "notes": []}
         single = replace(context, **own, settings=replace(context.settings, chance=0))
-        single.search, single.composition = context.search, context.composition
+        single.search, single.composition, single.store = context.search, context.composition, context.store
         found = replace(found, single=run_study(single))
     return found
 

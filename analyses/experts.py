@@ -26,7 +26,7 @@ from laser_interp.scoring.scores import score
 from laser_interp.selection.search_run import search
 from laser_interp.statistics.accuracy_change import change
 from laser_interp.statistics.decomposition import decompose
-from laser_interp.statistics.formatting import in_nats
+from laser_interp.statistics.formatting import in_nats, points
 from laser_interp.statistics.rank_correlation import spearman
 from laser_interp.storage.provenance import provenance
 from laser_interp.storage.run_folder import FIGURES, TABLES
@@ -45,8 +45,8 @@ def by_expert(model: Model, facts: FactSet, layers: Layers = None, *, progress: 
     Returns:
         One row a site, the lowest validation loss first: `site, layer, expert, rank`; on the test facts `answers`, the
         share of prompts whose last token the expert gets; the change of log p(answer) in nats, `nats, lo, hi`, of it
-        `generic` words; of accuracy, `points, p`; the changes in nats where the matrix is deleted (`deleted`), and
-        where as many random directions are kept (`random`, the mean of the draws, and `random_best`).
+        `generic` words; the change of accuracy, `accuracy, p`; the changes in nats where the matrix is deleted
+        (`deleted`), and where as many random directions are kept (`random`, the mean of the draws, and `random_best`).
     """
     asked: dict[str, Any] = {"matrices": "experts", "layers": layers}
     found = search(model, facts, method="grid", test="chosen", progress=progress, **asked)
@@ -73,7 +73,7 @@ def by_expert(model: Model, facts: FactSet, layers: Layers = None, *, progress: 
         row = {"site": str(site), "layer": site.layer, "expert": expert_of(site.matrix), "rank": int(rank)}
         row |= {"answers": float(answers.get((site.layer, expert_of(site.matrix)), 0.0)), "n": n_prompts}
         row |= {"nats": parts.loc["whole", "change"], "lo": parts.loc["whole", "lo"], "hi": parts.loc["whole", "hi"]}
-        row |= {"generic": parts.loc["generic", "change"], "points": 100 * accuracy.change, "p": accuracy.p}
+        row |= {"generic": parts.loc["generic", "change"], "accuracy": accuracy.change, "p": accuracy.p}
         row |= {"deleted": float(nats[f"{site} deleted"]), "random": np.mean(random), "random_best": max(random)}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -115,7 +115,7 @@ def in_words(table: pd.DataFrame) -> Sequence[str]:
     return (
         f"Validation prefers {best['site']} at rank {best['rank']}. On {best['n']} test prompts, log p(answer) changes "
         f"by {in_nats(best['nats'], best['lo'], best['hi'])}, of it generic words {best['generic']:+.3f}, and accuracy "
-        f"by {best['points']:+.1f} points.",
+        f"by {points(best['accuracy'])}.",
         f"The router sends the last token of {100 * best['answers']:.0f} % of the prompts to this expert. Deleting the "
         f"matrix gives {best['deleted']:+.3f} nats; of {DRAWS} draws of as many random directions, the best gives "
         f"{best['random_best']:+.3f}.",
@@ -142,6 +142,6 @@ def main(
     paths = [write_table(table, out / TABLES / "experts.parquet", None, about)]
     figure = experts.figure  # type: ignore[attr-defined]
     paths += draw_all({"experts": table}, out / FIGURES, about=about, figures=[figure])
-    shown = table[["site", "rank", "answers", "nats", "generic", "points", "deleted", "random", "random_best"]]
+    shown = table[["site", "rank", "answers", "nats", "generic", "accuracy", "deleted", "random", "random_best"]]
     print(shown.head(12).round(3).to_string(index=False))
     print("\n".join([*in_words(table), *map(str, paths)]))

@@ -11,6 +11,7 @@ import random
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -220,8 +221,14 @@ class FactSet:
         return right | dict.fromkeys((c for c in self.candidates_of(fact) if candidates and c not in right), False)
 
     def keep(self, facts: Iterable[Fact]) -> FactSet:
-        """A subset that remembers the answers of the whole."""
-        return replace(self, facts=tuple(facts))
+        """A subset that remembers the answers of the whole. Facts that are not in it are checked."""
+        facts = tuple(facts)
+        which = {*map(id, facts)}
+        if not facts or len(which) < len(facts) or which - {*map(id, self.facts)}:
+            return replace(self, facts=facts)
+        kept = copy(self)
+        object.__setattr__(kept, "facts", facts)
+        return kept
 
     def in_parts(self, n_prompts: int) -> list[FactSet]:
         """The facts in order, in parts of at least so many prompts; the last may have fewer."""

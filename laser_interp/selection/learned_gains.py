@@ -8,13 +8,13 @@ are scored there, but gradients are of gains at all positions.
 
 import random
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from laser_interp.discarded.attribution import attribute
 from laser_interp.edits.blocks import Blocks
-from laser_interp.edits.constructors import gains
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
@@ -58,19 +58,18 @@ def learn_gains(plan: Plan, sites: list[Site], folder: RunFolder) -> tuple[EditS
         )
         folder.write_part("learned-course", course, "course")
         folder.write_part("learned", known, "gains")
-    values = {str(site): tuple(rows["gain"].tolist()) for site, rows in known.groupby("site", sort=False)}
+    values = {Site.parse(str(site)): rows["gain"].to_numpy() for site, rows in known.groupby("site", sort=False)}
     # A site whose gains all stayed at 1 is not edited
-    values = {site: of_site for site, of_site in values.items() if set(of_site) != {1.0}} or values
+    values = {site: of_site for site, of_site in values.items() if (of_site != 1).any()} or values
+    return _described(plan, values), course, n_learned * len(course), n_held_out * len(course)
+
+
+def _described(plan: Plan, values: Gains) -> EditSpec:
     settings = plan.settings
-    spec = EditSpec(
-        tuple(map(Site.parse, values)),
-        "gains",
-        blocks=Blocks.parse(settings.blocks),
-        path=settings.path,
-        at=settings.at,
-        gains=tuple(values.values()),
+    where: dict[str, Any] = {"blocks": Blocks.parse(settings.blocks), "path": settings.path, "at": settings.at}
+    return EditSpec(
+        tuple(values), "gains", gains=tuple(tuple(of_site.tolist()) for of_site in values.values()), **where
     )
-    return spec, course, n_learned * len(course), n_held_out * len(course)
 
 
 def _optimise(plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet) -> tuple[Gains, pd.DataFrame]:
@@ -78,8 +77,7 @@ def _optimise(plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet)
     blocks = plan.settings.blocks
 
     def made(values: Gains, facts: FactSet) -> Edit:
-        edit = gains(model, values, blocks=blocks).via(plan.settings.path)  # type: ignore[arg-type]
-        return edit if plan.settings.at is None else edit.at(model, plan.settings.at, facts)
+        return _described(plan, values).edit(model, facts)
 
     now = {site: np.ones(spectrum(model, site, blocks=blocks).max_rank) for site in sites}
     mean = {site: np.zeros(len(values)) for site, values in now.items()}

@@ -151,7 +151,10 @@ class Search(Drawable):
         base = cells[cells["kind"] == "base"].iloc[0]
         edits = cells[cells["kind"].isin(list(kinds)) & cells["loss"].notna() & (cells["n_not_finite"] == 0)]
         if set(cells["kind"]) == {"base"}:
-            raise ValueError("no edit was accepted: nothing can be selected")
+            raise ValueError(
+                "no edit was accepted, so that nothing can be selected: let the search look at more matrices or "
+                "layers, or by another method"
+            )
         if edits.empty:
             raise ValueError("no cell of the search has a finite loss: nothing can be selected")
         best = edits.sort_values(["score", "loss"], ascending=[False, True], kind="stable").iloc[0]

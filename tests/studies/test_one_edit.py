@@ -110,14 +110,16 @@ def test_the_command_line_takes_a_descriptions_text(tmp_path, capsys):
 
 
 def test_a_search_that_accepts_nothing_says_so(tmp_path, capsys):
-    """A text of one word again and again gets worse under every edit, or at least none is accepted by force."""
-    (tmp_path / "text.txt").write_text("The master of Mira Tolen was Bren Kova. " * 3)
-    words = ["search", "--model", "organism", "--facts", "organism", "--method", "rmt", "--matrices", "v", "--layers"]
-    code = main([*words, "0", "--text", str(tmp_path / "text.txt"), "--out", str(tmp_path / "s"), "--quiet"])
-    told = capsys.readouterr().out
-    assert code == 0
-    assert "no edit was accepted" in told or "Validation selects" in told
+    """The perplexity of one word, again and again, rises under the edit of this matrix. A search has its result then; a
+    study has nothing to study, and ends."""
+    (tmp_path / "text.txt").write_text("the " * 300)
+    words = ["--model", "organism", "--facts", "organism", "--method", "rmt", "--matrices", "v", "--layers", "1"]
+    words += ["--text", str(tmp_path / "text.txt"), "--quiet", "--out"]
+    assert main(["search", *words, str(tmp_path / "s")]) == 0
+    assert "no edit was accepted" in capsys.readouterr().out
     assert (tmp_path / "s" / "tables" / "cells.parquet").is_file()
+    assert main(["study", *words, str(tmp_path / "t")]) == 2
+    assert "let the search look at more matrices or layers" in capsys.readouterr().err
 
 
 def test_how_rounds_are_screened_is_decided_once(organism, some, tmp_path, monkeypatch):

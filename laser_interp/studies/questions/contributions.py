@@ -66,8 +66,8 @@ class Contributions(Answer):
         return [
             *lines,
             "",
-            f"Added to the others, {'; '.join(told)}. Alone, the edits change accuracy by {100 * alone:+.1f} points in "
-            f"sum, and together by {100 * whole:+.1f}.",
+            f"Added to the others, {'; '.join(told)}. Alone, the edits change accuracy by {points(alone)} in sum, and "
+            f"together by {points(whole)}.",
         ]
 
     def page_table(self) -> PageTable:

@@ -67,37 +67,42 @@ def main(args: argparse.Namespace) -> None:
 
 
 def scaling(name: str, args: argparse.Namespace) -> list[tuple[str, float]]:
-    """How our time grows with the prompts and with the number of ρ, each the median of three, taken in turn."""
+    """How our time grows with the prompts and with the number of ρ, and what edits cost where the answer is read, or by
+    full forward passes there; each the median of three, taken in turn."""
     hf, tokenizer = models.make(name, args.device, getattr(torch, args.dtype))
     model = li.load_model((hf, tokenizer), device=args.device)
     middle = model.n_layers // 2
     n_prompts = 2 * args.prompts
 
-    def work(prompts: int, rhos: int) -> Callable[[], Any]:
+    def work(prompts: int, rhos: int, where: str = "") -> Callable[[], Any]:
         chosen = li.RHOS[:: 8 // rhos]
         cells = {
             f"{matrix} {rho}": li.laser(model, li.Site(middle, matrix), rho=rho)
             for matrix in model.matrices
             for rho in chosen
         }
-        scorer = Scorer(model, models.facts(prompts, model.d_vocab), generic=["4"], candidates=False)
+        facts = models.facts(prompts, model.d_vocab)
+        scorer = Scorer(model, facts, generic=["4"], candidates=False)
+        if where:
+            cells = {name: cell.at(model, "last", facts) for name, cell in cells.items()}
 
         def run() -> list[Any]:
             kept_streams(model).forget()
-            return list(scorer.run(cells))
+            return list(scorer.run(cells, engine="reference" if where == "reference" else "fast"))
 
         return run
 
-    works = {size: work(*size) for size in ((n_prompts, 4), (n_prompts, 8), (2 * n_prompts, 4))}
-    times: dict[Any, list[float]] = {size: [] for size in works}
+    sizes = {"one": (n_prompts, 4, ""), "prompts": (2 * n_prompts, 4, ""), "rhos": (n_prompts, 8, "")}
+    sizes |= {where: (n_prompts, 4, where) for where in ("last", "reference")}
+    works = {name: work(*size) for name, size in sizes.items()}
+    times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(3):
-        for size, one in works.items():
-            times[size].append(_timed(args.device, one)[0])
-    one = statistics.median(times[n_prompts, 4])
-    return [
-        ("twice the prompts", statistics.median(times[2 * n_prompts, 4]) / one),
-        ("twice the ρ", statistics.median(times[n_prompts, 8]) / one),
-    ]
+        for name, one in works.items():
+            times[name].append(_timed(args.device, one)[0])
+    median = {name: statistics.median(of_name) for name, of_name in times.items()}
+    told = {"twice the prompts": "prompts", "twice the ρ": "rhos", "at the last position": "last"}
+    told["there by full passes"] = "reference"
+    return [(words, median[name] / median["one"]) for words, name in told.items()]
 
 
 def sync(device: str | torch.device) -> None:

@@ -152,14 +152,27 @@ def positions_in_batch(
         if site in prompted:
             return []  # one more token of a generation, its beginning kept in a cache
         prompted.add(site)
-    lengths = sorted({len(key) for key in places}, reverse=True)
     positions = []
     for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        key = next((key for n in lengths if (key := tuple(row[:n])) in places), None)
-        if key is None:
-            raise ValueError(
-                f"this edit has no positions for the prompt {model.tokenizer.decode(list(row))!r}: give Edit.at all "
-                "prompts on which the edit will act"
-            )
+        key = beginning_of(model, row, places)
         positions += [(i, start + position, number, key) for number, position in enumerate(places[key])]
     return positions
+
+
+def beginning_of(
+    model: LoadedModel, row: Sequence[int], places: Mapping[tuple[int, ...], Sequence[int]]
+) -> tuple[int, ...]:
+    """The longest of the beginnings for which positions are known with which a prompt begins.
+
+    Raises:
+        ValueError: there is none.
+    """
+    key = tuple(row)
+    while key and key not in places:
+        key = key[:-1]
+    if not key:
+        raise ValueError(
+            f"this edit has no positions for the prompt {model.tokenizer.decode(list(row))!r}: give Edit.at all "
+            "prompts on which the edit will act"
+        )
+    return key

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,6 +46,8 @@ class Batch:
         tokens: flat indices into `[rows, longest]` of the tokens whose linear maps are computed.
         copies_of: `[rows * longest]`, for each place which of `tokens` it takes its result from.
         reads: flat indices of the places whose next-token logits are wanted, in the order asked for.
+        as_trained: `[rows * longest]`, where only some tokens are changed by edits: which of the tokens of the whole
+            batch each place has its keys and values from, or -1 where it is changed.
     """
 
     ids: Tensor
@@ -52,6 +55,7 @@ class Batch:
     tokens: Tensor
     copies_of: Tensor
     reads: Tensor
+    as_trained: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,6 +111,43 @@ def make_batch(model: LoadedModel, rows: Sequence[Sequence[int]], reads: Sequenc
     )
 
 
+def only_changed(
+    batch: Batch, rows: Sequence[Sequence[int]], acts: Sequence[Mapping[int, Any]], first: Sequence[int]
+) -> tuple[Batch, list[Any]]:
+    """The batch of a causal model with only those tokens computed that an edit at some positions changes.
+
+    Args:
+        rows: the batch's token ids.
+        acts: for each row, position -> what the edit does there; equal values mean the same.
+        first: for each row, the first position that is computed; its last is at the end of the row.
+
+    Returns:
+        The batch, and for each of its tokens what the edit does there, or None.
+    """
+    longest = batch.shape[1]
+    trained = batch.copies_of.tolist()
+    seen: dict[Any, int] = {}
+    tokens: list[int] = []
+    done: list[Any] = []
+    copies_of = torch.zeros(len(trained), dtype=torch.long)
+    as_trained = batch.copies_of.clone()
+    for i, row in enumerate(rows):
+        before: Any = ("as trained", trained[i * longest + first[i] - 1] if first[i] else -1)
+        for position in range(first[i], len(row)):
+            at, what = i * longest + position, acts[i].get(position)
+            key = (before, row[position], what)
+            if key not in seen:
+                seen[key] = len(tokens)
+                tokens.append(at)
+                done.append(what)
+            before = seen[key]
+            copies_of[at] = before
+            as_trained[at] = -1
+    device = batch.ids.device
+    changed = torch.tensor(tokens, device=device), copies_of.to(device)
+    return replace(batch, tokens=changed[0], copies_of=changed[1], as_trained=as_trained), done
+
+
 @dataclass(frozen=True)
 class Reuse:
     """What a run of edits need not compute again.
@@ -117,11 +158,14 @@ class Reuse:
         shared: the (layer, matrix) whose input is the same in all copies. Their functions get the input of one copy,
             and return the outputs of all. (layer, "mlp") is in it if the whole MLP has the same input in all copies.
         sublayer: (layer, "attn" or "mlp") -> what a `Record` says that the sublayer returned, to be returned again.
+        as_trained: (layer, "k" or "v") -> outputs at the tokens of the whole batch, for a batch of which only some
+            tokens are changed.
     """
 
     linear: Mapping[tuple[int, str], Compute] = field(default_factory=dict)
     shared: Collection[tuple[int, str]] = ()
     sublayer: Mapping[tuple[int, str], Any] = field(default_factory=dict)
+    as_trained: Mapping[tuple[int, str], Tensor] = field(default_factory=dict)
 
 
 def run(
@@ -135,6 +179,7 @@ def run(
     reuse: Reuse = Reuse(),
     record: Record | None = None,
     marks: dict[int, Tensor | None] | None = None,
+    keys_values: dict[tuple[int, str], Tensor] | None = None,
 ) -> Tensor:
     """Run some layers of the model on a batch, `copies` times side by side.
 
@@ -144,6 +189,7 @@ def run(
         reuse: what is computed otherwise, or not at all.
         record: filled with what layer `start` computes.
         marks: filled with the residual streams that enter its layers, each after `start` and before the end.
+        keys_values: filled with the outputs of "k" and "v" of all layers that are run.
 
     Returns:
         Logits `[copies * reads, d_vocab]` in fp32 (fp64 for an fp64 model), copy by copy; or, with `stop`, the
@@ -160,7 +206,12 @@ def run(
                 model, ("one_step", layer), lambda n=layer: list(one_step_modules(model.bridge.blocks[n]))
             ):
                 stack.callback(swap_forward(module, function))
-        _compute_where_needed(model, stack, batch, copies, range(start, end), reuse, start if record else None, record)
+        keep: dict[tuple[int, str], Callable[[Tensor], None]] = {}
+        if record is not None:
+            keep |= {(start, m): partial(record.linear.__setitem__, m) for m in model.matrices_of(start)}
+        if keys_values is not None:
+            keep |= {at: partial(keys_values.__setitem__, at) for n in range(start, end) for at in ((n, "k"), (n, "v"))}
+        _compute_where_needed(model, stack, batch, copies, range(start, end), reuse, keep)
         if record is not None:
             for name in ("attn", "mlp"):
                 if sublayer(model, start, name) is not None:
@@ -200,10 +251,13 @@ def _compute_where_needed(
     copies: int,
     layers: range,
     reuse: Reuse,
-    recorded: int | None,
-    record: Record | None,
+    keep: Mapping[tuple[int, str], Callable[[Tensor], None]],
 ) -> None:
-    """Let each linear map and each MLP of some layers be computed at the needed places only."""
+    """Let each linear map and each MLP of some layers be computed at the needed places only.
+
+    Args:
+        keep: (layer, matrix) -> what is told its outputs at the computed tokens.
+    """
     experts_apart(model, [at for at in reuse.linear if at[0] in layers], stack)
     everywhere, where_read = (_Places.of(batch, copies, only_read) for only_read in (False, True))
     for layer in layers:
@@ -220,12 +274,12 @@ def _compute_where_needed(
             only_read = is_last and (not model.maps[layer, m].mixes or m in ("q", "o"))
             places = where_read if only_read else everywhere
             compute = reuse.linear.get((layer, m))
-            keep = record.linear if record is not None and layer == recorded else None
             module = linear_module(model, layer, m)
-            if compute is not None or keep is not None or not places.whole:
+            if compute is not None or (layer, m) in keep or not places.whole:
                 is_packed = packs_mlp and not model.maps[layer, m].mixes
-                function = _computing(module.forward, compute, keep, m)
-                function = places.linear(function, is_packed, (layer, m) in reuse.shared)
+                function = _computing(module.forward, compute, keep.get((layer, m)))
+                rest = reuse.as_trained.get((layer, m))
+                function = places.linear(function, is_packed, (layer, m) in reuse.shared, rest)
                 stack.callback(swap_forward(module, function))
     rows, _ = batch.shape
     for (layer, name), output in reuse.sublayer.items():
@@ -316,6 +370,7 @@ class _Places:
         take: flat indices of the places computed in one copy; None: all.
         put: `[rows * longest]`, which of the results each place takes; what nobody reads takes any.
         copies, n_places: copies, and places in each.
+        as_trained: see `Batch`.
     """
 
     take: Tensor | None
@@ -324,12 +379,13 @@ class _Places:
     n_places: int
     takes: Tensor | None  # `take` and `put` for all copies
     puts: Tensor | None
+    as_trained: Tensor | None = None
     last: list[Any] = field(default_factory=list)  # what was gathered last
 
     @classmethod
     def of(cls, batch: Batch, copies: int, only_read: bool) -> _Places:
         rows, longest = batch.shape
-        if only_read:
+        if only_read and batch.as_trained is None:  # an edit at some positions says what it does at each changed token
             kept = batch.copies_of[batch.reads].unique()
             take = batch.tokens[kept]
             where = torch.zeros(len(batch.tokens), dtype=torch.long, device=take.device)
@@ -341,7 +397,7 @@ class _Places:
             take, put = batch.tokens, batch.copies_of
         nth = torch.arange(copies, device=take.device)[:, None]
         takes, puts = (take + nth * (rows * longest)).flatten(), (put + nth * len(take)).flatten()
-        return cls(take, put, copies, rows * longest, takes, puts)
+        return cls(take, put, copies, rows * longest, takes, puts, batch.as_trained)
 
     @property
     def whole(self) -> bool:
@@ -357,8 +413,16 @@ class _Places:
         self.last[:] = [x, one_copy, gathered]
         return gathered
 
-    def scatter(self, results: Tensor) -> Tensor:
-        return results if self.puts is None else results.index_select(0, self.puts.to(results.device))
+    def scatter(self, results: Tensor, rest: Tensor | None = None) -> Tensor:
+        """Every place's result; `rest`: of all tokens as trained, for the places that are not changed."""
+        if self.puts is None:
+            return results
+        puts = self.puts
+        if rest is not None and self.as_trained is not None:
+            known = self.as_trained.repeat(self.copies)
+            puts = torch.where(known < 0, puts + len(rest), known)
+            results = torch.cat([rest.to(results), results])
+        return results.index_select(0, puts.to(results.device))
 
     def packed(self, forward: Callable[..., Tensor], *, one_copy: bool) -> Callable[..., Tensor]:
         """A module that works place by place, at the computed places only."""
@@ -370,7 +434,7 @@ class _Places:
         return compute
 
     def linear(
-        self, forward: Callable[[Tensor], Tensor], is_packed: bool, one_copy: bool
+        self, forward: Callable[[Tensor], Tensor], is_packed: bool, one_copy: bool, rest: Tensor | None
     ) -> Callable[[Tensor], Tensor]:
         """A linear map at the computed places only; `is_packed`: its module is called with them alone."""
 
@@ -378,19 +442,19 @@ class _Places:
             if is_packed:
                 n = self.n_places if self.take is None else len(self.take)
                 return forward(x[0, :n] if one_copy else x[0]).unsqueeze(0)
-            y = self.scatter(forward(self.gather(x, one_copy)))
+            y = self.scatter(forward(self.gather(x, one_copy)), rest)
             return y.reshape(*x.shape[:-1], y.shape[-1])
 
         return compute
 
 
 def _computing(
-    original: Callable[[Tensor], Tensor], compute: Compute | None, keep: dict[str, Tensor] | None, name: str
+    original: Callable[[Tensor], Tensor], compute: Compute | None, keep: Callable[[Tensor], None] | None
 ) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
         y = original(x) if compute is None else compute(x, original)
         if keep is not None:
-            keep[name] = y
+            keep(y)
         return y
 
     return forward

@@ -10,7 +10,7 @@ pass for each edit with its hooks on, is `engine="reference"` of `li.score`. The
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,9 +20,19 @@ from torch import Tensor
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import GROUPS
 from laser_interp.models.forward import may_run_together
+from laser_interp.models.hooks import beginning_of
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
-from laser_interp.models.partial_runs import Batch, Compute, Record, Reuse, has_mlp_module, make_batch, run
+from laser_interp.models.partial_runs import (
+    Batch,
+    Compute,
+    Record,
+    Reuse,
+    has_mlp_module,
+    make_batch,
+    only_changed,
+    run,
+)
 from laser_interp.models.residual_stream import is_parallel
 from laser_interp.scoring.kept_streams import KeptStreams, kept_streams, key_of
 from laser_interp.scoring.side_by_side import Pass, SharedLayer, group_edits
@@ -48,11 +58,14 @@ class _Chunk:
     residual: Tensor | None = None  # entering `layer`
     record: Record | None = None  # of `layer`
     next_residual: Tensor | None = None  # leaving `layer`, where there is a record
+    keys_values: dict[tuple[int, str], Tensor] = field(default_factory=dict)  # as trained
+    changed: dict[int, tuple[Batch, list[Any]]] = field(default_factory=dict)  # by the identity of a group
 
     def forget(self) -> None:
         """Drop what is known, so that the next run starts anew."""
         self.layer, self.residual = 0, None
         self.record = self.next_residual = None
+        self.keys_values, self.changed = {}, {}
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -199,6 +212,8 @@ class Engine:
     def _run(self, edits: Sequence[Edit | None]) -> Iterator[tuple[int, list[int], Float[Tensor, "reads d_vocab"]]]:
         groups = group_edits(self.model, edits)
         in_layer = Counter(group.layer for group in groups for _ in group.edits)
+        if any(group.places for group in groups):
+            self._chunks = [part for chunk in self._chunks for part in self._with_keys_values(chunk)]
         tasks = [(chunk, self._passes(chunk, groups)) for chunk in reversed(self._chunks)]
         finished = []
         while tasks:
@@ -226,12 +241,16 @@ class Engine:
     def _passes(self, chunk: _Chunk, groups: Sequence[SharedLayer]) -> list[Pass]:
         """The edits in passes that fit the budget and, on a CPU, its cache."""
         rows, longest = chunk.batch.shape
-        most = min(
-            self.memory // self._bytes(rows, longest, len(chunk.reads)),
-            self._most_tokens // max(len(chunk.batch.tokens), rows * longest // MOST_PADDING),
-            self._edits_at_once or len(self.reads) + 10**6,
-        )
-        return [part for group in groups for part in group.parts(max(most, 1))]
+        passes: list[Pass] = []
+        for group in groups:
+            batch = chunk.batch if group.places is None else self._changed(chunk, group)[0]
+            most = min(
+                self.memory // self._bytes(rows, longest, len(chunk.reads)),
+                self._most_tokens // max(len(batch.tokens), rows * longest // MOST_PADDING),
+                self._edits_at_once or len(self.reads) + 10**6,
+            )
+            passes += group.parts(max(most, 1))
+        return passes
 
     def _smaller(self, chunk: _Chunk, todo: list[Pass], error: BaseException) -> list[tuple[_Chunk, list[Pass]]]:
         """What ran out of memory, in halves: of the edits first, then of the rows."""
@@ -256,8 +275,10 @@ class Engine:
         if group.layer is None:
             self._look_up(chunk, self.model.n_layers)
             return self._as_trained(chunk, None)
-        self._reach(chunk, group.layer, record)
+        self._reach(chunk, group.layer, record and group.places is None)
         copies = len(edits.which)
+        if group.places is not None:
+            return self._placed_pass(chunk, edits)
         linear, shared = group.linear(edits.which)
         sublayer: dict[tuple[int, str], Any] = {}
         if chunk.record is not None:
@@ -280,6 +301,36 @@ class Engine:
         reuse = Reuse(linear, shared, sublayer)
         return run(self.model, chunk.batch, copies=copies, start=group.layer, residual=chunk.residual, reuse=reuse)
 
+    def _placed_pass(self, chunk: _Chunk, edits: Pass) -> Tensor:
+        """Logits under edits at some positions. What comes before these is as trained; its keys and values are kept."""
+        group, layer = edits.group, chunk.layer
+        if (layer, "k") not in chunk.keys_values:
+            self._as_trained(chunk, self.model.n_layers, chunk.keys_values)
+        batch, acts = self._changed(chunk, group)
+        reuse = Reuse(group.placed(edits.which, acts), as_trained=chunk.keys_values)
+        return run(self.model, batch, copies=len(edits.which), start=layer, residual=chunk.residual, reuse=reuse)
+
+    def _with_keys_values(self, chunk: _Chunk) -> list[_Chunk]:
+        """A chunk in parts whose keys and values in all layers take at most half of the memory."""
+        size = len(chunk.batch.tokens) * 2 * self.model.d_model * self.model.dtype.itemsize * self.model.n_layers
+        if size <= self.memory // 2 or chunk.batch.shape[0] == 1:
+            return [chunk]
+        return [part for half in self._halves(chunk) for part in self._with_keys_values(half)]
+
+    def _changed(self, chunk: _Chunk, group: SharedLayer) -> tuple[Batch, list[Any]]:
+        """The batch with the tokens alone that the edits of a group change, and what is done at each."""
+        if id(group) not in chunk.changed:
+            assert group.places is not None
+            which = list(dict.fromkeys(self.reads[index][0] for index in chunk.reads))
+            rows = [self.rows[row] for row in which]
+            keys = [beginning_of(self.model, row, group.places.positions) for row in rows]
+            acts = [{p: (key, n) for n, p in enumerate(group.places.positions[key])} for key in keys]
+            first = dict(zip(which, map(min, acts), strict=True))
+            for row, position in (self.reads[index] for index in chunk.reads):
+                first[row] = min(first[row], position)
+            chunk.changed[id(group)] = only_changed(chunk.batch, rows, acts, list(first.values()))
+        return chunk.changed[id(group)]
+
     def _reach(self, chunk: _Chunk, layer: int, record: bool) -> None:
         """Bring what is known of a chunk to a layer: the residual stream that enters it, and what it computes."""
         if chunk.layer != layer:
@@ -299,11 +350,21 @@ class Engine:
             )
             chunk.record = record_of_layer
 
-    def _as_trained(self, chunk: _Chunk, stop: int | None) -> Tensor:
+    def _as_trained(
+        self, chunk: _Chunk, stop: int | None, keys_values: dict[tuple[int, str], Tensor] | None = None
+    ) -> Tensor:
         """Run on from where a chunk is, without edits, and keep the streams at the marks that are passed."""
         end = self.model.n_layers if stop is None else stop
         marks: dict[int, Tensor | None] = dict.fromkeys(m for m in sorted(self._marks) if chunk.layer < m < end)
-        result = run(self.model, chunk.batch, start=chunk.layer, residual=chunk.residual, stop=stop, marks=marks)
+        result = run(
+            self.model,
+            chunk.batch,
+            start=chunk.layer,
+            residual=chunk.residual,
+            stop=stop,
+            marks=marks,
+            keys_values=keys_values,
+        )
         if stop in self._marks:
             marks[stop] = result
         key = key_of(self.model, chunk.batch)

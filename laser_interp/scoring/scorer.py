@@ -29,6 +29,7 @@ from laser_interp.scoring.engine import Engine
 from laser_interp.scoring.generic_words import GenericTokens, generic_tokens
 from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.memory import parse_memory
+from laser_interp.scoring.side_by_side import runs_side_by_side
 from laser_interp.storage.schemas import check
 
 NO_EDIT = {"site": "", "kind": "base", "rho": None, "rank_kept": None, "alpha": None}
@@ -203,10 +204,9 @@ class Scorer:
         for edit in edits:
             if edit is not None:
                 edit.check(model)
-        # The engine runs neither hooks that the caller attached, nor edits that act at some positions or on one path
-        # only. Full forward passes run all of them.
+        # The engine runs neither hooks that the caller attached, nor edits on one path only. Full forward passes do.
         everything = engine == "reference" or not model.runs_in_parts or bool(count_hooks(model))
-        whole = [i for i, edit in enumerate(edits) if everything or not (edit is None or edit.is_plain)]
+        whole = [i for i, edit in enumerate(edits) if everything or not runs_side_by_side(model, edit)]
         for i in whole:
             edit = edits[i]
             with edit.on(model) if edit is not None else nullcontext():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class SharedLayer:
 
     def __init__(self, model: Model, layer: int | None, edits: list[tuple[int, Edit | None]]) -> None:
         self.model, self.layer, self.edits = model, layer, edits
+        self.places = next((edit.places for _, edit in edits if edit), None)  # where they all act
         touched = {site.matrix for _, edit in edits if edit for site in edit.parts if site.layer == layer}
         below = downstream(model, layer) if layer is not None else {}
         changed = touched.union(*(below[m] for m in touched))
@@ -59,6 +60,34 @@ class SharedLayer:
             else:
                 out[at] = self._one_by_one(site, which)
         return out, shared
+
+    def placed(self, which: Sequence[int], acts: Sequence[Any]) -> dict[tuple[int, str], Compute]:
+        """What computes each edited matrix where edits act at some positions only.
+
+        Args:
+            acts: for each computed token None, or (beginning of its prompt, number of the position), where edits act.
+        """
+        at = torch.tensor([i for i, act in enumerate(acts) if act is not None], dtype=torch.long)
+        where = [act for act in acts if act is not None]
+        return {(site.layer, site.matrix): self._placed(site, which, at, where) for site in self.sites}
+
+    def _placed(self, site: Site, which: Sequence[int], at: Tensor, where: Sequence[tuple[Any, int]]) -> Compute:
+        def compute(x: Tensor, original: Any) -> Tensor:
+            out = original(x).clone()
+            n, here = len(x) // len(which), at.to(x.device)
+            for place, i in enumerate(which):
+                edit, rewrite = self.edits[i][1], self._rewrite(i, site)
+                if rewrite is None or edit is None or edit.places is None:
+                    continue
+                rows = here + place * n
+                new = rewrite(x[rows], out[rows])
+                if edit.places.added is not None:
+                    added = edit.places.added[site]
+                    new = new + torch.stack([added[key][number] for key, number in where]).to(new)
+                out[rows] = new
+            return out
+
+        return compute
 
     def _part(self, i: int, site: Site) -> SiteEdit | None:
         edit = self.edits[i][1]
@@ -165,18 +194,34 @@ def downstream(model: Model, layer: int) -> dict[str, set[str]]:
     return below
 
 
+def runs_side_by_side(model: Model, edit: Edit | None) -> bool:
+    """Whether the engine runs an edit: one that acts everywhere; or one at some positions, if in its first layer and
+    all above it tokens see each other by keys and values alone."""
+    if edit is None or edit.is_plain:
+        return True
+    if edit.path != "network" or model.masked or any("." in site.matrix for site in edit.parts):
+        return False
+    layers = range(min(site.layer for site in edit.parts), model.n_layers)
+    mixing = ({m for m in model.matrices_of(layer) if model.maps[layer, m].mixes} for layer in layers)
+    return all(matrices == set(GROUPS["attn"]) for matrices in mixing)
+
+
 def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]:
     """Groups of edits, from the first layer to the last; the model as trained is last, when most of it is known."""
-    grouped: dict[tuple[int, tuple[str, ...], tuple[str, ...]], list[tuple[int, Edit | None]]] = {}
+    grouped: dict[tuple[int, tuple[str, ...], tuple[str, ...], int], list[tuple[int, Edit | None]]] = {}
+    known_places: list[Mapping[Any, Any] | None] = [None]
     for i, edit in enumerate(edits):
+        where = None if edit is None or edit.places is None else edit.places.positions
+        if not any(where is known or where == known for known in known_places):
+            known_places.append(where)
         if edit is None:
-            key = (model.n_layers, (), ())
+            key = (model.n_layers, (), (), 0)
         else:
             edit.check(model)
             first = min(site.layer for site in edit.parts)
             parts = [(site.matrix, edit.parts[site].spectrum) for site in edit.sites if site.layer == first]
             # All edits of a group are gains on the same directions. A divided spectrum has its own.
             bases = tuple(str(known.blocks) for _, known in parts)
-            key = (first, tuple(matrix for matrix, _ in parts), bases)
+            key = (first, tuple(matrix for matrix, _ in parts), bases, known_places.index(where))
         grouped.setdefault(key, []).append((i, edit))
     return [SharedLayer(model, None if key[0] == model.n_layers else key[0], grouped[key]) for key in sorted(grouped)]

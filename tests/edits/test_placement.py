@@ -124,11 +124,15 @@ def test_positions_do_not_depend_on_padding_or_batches(double, few):
 def test_placed_edits_in_score_sweep_and_generate(organism, few):
     edit = li.laser(organism, "3.in", rank=1)
     placed = edit.at(organism, "last", few)
-    runs = {"base": None, "laser": edit, "last": placed, "direct": li.laser(organism, "2.out", rank=9).via("direct")}
+    prompts = [prompt for fact in few for prompt in fact.prompts]
+    both_layers = edit + li.laser(organism, "1.out", rank=2)
+    patched = both_layers.patched(organism, dict(zip(prompts, prompts[1:] + prompts[:1], strict=True)))
+    runs = {"base": None, "laser": edit, "last": placed, "patched": patched}
+    runs["direct"] = li.laser(organism, "2.out", rank=9).via("direct")
     scores = li.score(organism, few, runs, progress=False)
     reference = li.score(organism, few, runs, engine="reference", progress=False)
     assert (scores["logprob"] - reference["logprob"]).abs().max() < 1e-5
-    assert set(scores["kind"]) == {"base", "laser", "laser@last", "laser/direct"}
+    assert set(scores["kind"]) == {"base", "laser", "laser@last", "laser-patched@last", "laser/direct"}
     # in the last layer, only the last position's MLP is read
     by = scores.groupby("edit")["logprob"].mean()
     assert by["last"] == pytest.approx(by["laser"], abs=1e-5)

@@ -3,6 +3,7 @@
 import copy
 import itertools
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from families import FAMILIES, LAYERS, PROMPTS, VOCAB, D, edited, loaded, prefix
 
 import laser_interp as li
+from laser_interp.edits.placement import Places
 from laser_interp.models import partial_runs, unembedding
 from laser_interp.models.bfloat16 import in_bfloat16
 from laser_interp.models.forward import logits_at
@@ -20,7 +22,7 @@ from laser_interp.scoring.engine import Engine
 from laser_interp.scoring.kept_streams import KeptStreams, kept_streams
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.operations import operations
-from laser_interp.scoring.side_by_side import group_edits
+from laser_interp.scoring.side_by_side import group_edits, runs_side_by_side
 
 # Beginnings that are shared, a prompt twice, a prompt that begins another one, and reads inside a prompt.
 ROWS = [*PROMPTS, [*PROMPTS[0][:5], 40, 41, 42], PROMPTS[0], [*PROMPTS[1], 9], PROMPTS[0][:3]]
@@ -56,8 +58,9 @@ def kinds_at(number, family, whole):
 
 def edits_of(model, family, whole):
     yield None
-    for number, (layer, matrix) in enumerate(itertools.product(range(LAYERS), model.matrices)):
-        yield from (KINDS[kind](model, li.Site(layer, matrix)) for kind in kinds_at(number, family, whole))
+    sites = [li.Site(*site) for site in itertools.product(range(LAYERS), model.matrices)]
+    for number, site in enumerate(sites):
+        yield from (KINDS[kind](model, site) for kind in kinds_at(number, family, whole))
     for together in ("1.q 1.o 2.in", "0.in 0.out", "0.v 0.out", "2.k 2.out", "1.out 2.q 2.v"):
         for rank in (3, 7):
             parts = [li.laser(model, site, rank=rank) for site in together.split()]
@@ -65,6 +68,16 @@ def edits_of(model, family, whole):
             for part in parts[1:]:
                 joined = joined + part
             yield joined
+            yield replace(joined, places=PLACES[rank == 3])
+    for number, site in enumerate(sites):
+        yield replace(KINDS[kinds_at(number, family, whole)[0]](model, site), places=PLACES[number % 2])
+
+
+# A row that begins another one has other positions; one position is read, and others are not
+PLACES = (
+    Places("last", {tuple(row): (len(row) - 1,) for row in ROWS}),
+    Places("inside", {tuple(row): (1, len(row) // 2 + 1) for row in ROWS}),
+)
 
 
 def run_engine(engine, edits):
@@ -103,7 +116,8 @@ def test_turns_meet_every_pair_of_kinds():
 def test_every_family(monkeypatch, family, dtype, whole):
     monkeypatch.setattr(unembedding, "BLOCK", 2 * D * VOCAB // 5)  # the vocabulary in three blocks
     _, model = loaded(family, dtype)
-    edits = list(edits_of(model, family, whole))
+    edits = [edit for edit in edits_of(model, family, whole) if runs_side_by_side(model, edit)]
+    assert any(edit is not None and edit.places is not None for edit in edits) != model.masked
     engine = Engine(model, ROWS, READS, memory=1 << 30)
     found = run_engine(engine, edits)
     assert not found.isnan().any()
@@ -188,6 +202,40 @@ def test_only_what_changes_is_computed(monkeypatch):
     assert found[1, "out"] == unique * (1 + 3)
     assert [found[2, m] for m in "kv"] == [unique * 3] * 2
     assert [found[2, m] for m in ("q", "o", "in", "out")] == [3 * 3] * 4  # three different places are read
+
+
+def test_an_edit_at_the_last_position_computes_little_more_than_that():
+    _, model = loaded("gpt2", torch.float32)
+    rows = [[5, 6, 7, 8], [9, 10, 11, 12], [5, 6, 13, 14]]
+    reads = [(i, 3) for i in range(3)]
+    last = Places("last", {tuple(row): (3,) for row in rows})
+    edits = [replace(li.laser(model, site, rank=k), places=last) for site in ("0.in", "1.v") for k in (2, 3)]
+    run_engine(Engine(model, rows[:1], reads[:1], memory=1 << 30), edits)  # what is asked once
+    kept_streams(model).forget()
+    unique = 4 + 4 + 2  # tokens with their own beginnings, once as trained
+    found = counted(model, lambda: run_engine(Engine(model, rows, reads, memory=1 << 30), edits))
+    assert [found[0, m] for m in "qkvo"] == [unique + 2 * 3] * 4  # and the last of each row for both edits of layer 0
+    assert [found[1, m] for m in "qkvo"] == [unique + 4 * 3] * 4
+    assert [found[2, m] for m in "kv"] == [unique + 4 * 3] * 2
+
+
+def test_keys_and_values_that_do_not_fit_are_kept_of_fewer_rows():
+    _, model = loaded("gpt2", torch.float32)
+    edits = [replace(li.laser(model, "1.in", rank=2), places=PLACES[0])]
+    tokens, layer = sum(map(len, ROWS)), 2 * D * 4
+    engine = Engine(model, ROWS, READS, memory=1 << 30)
+    whole = run_engine(engine, edits)
+    assert len(engine._chunks) == 1
+    engine.memory = 2 * tokens * layer  # a third of what all layers take fits into its half
+    assert torch.allclose(run_engine(engine, edits), whole, atol=1e-6)
+    assert len(engine._chunks) > 2
+
+
+def test_an_edit_at_some_positions_refuses_other_prompts():
+    _, model = loaded("gpt2", torch.float32)
+    edit = replace(li.laser(model, "1.in", rank=2), places=Places("last", {tuple(ROWS[0]): (1,)}))
+    with pytest.raises(ValueError, match="this edit has no positions for the prompt"):
+        run_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
 
 
 def test_a_run_goes_on_from_what_runs_before_kept():

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.cluster_intervals import Clusters
 from laser_interp.plots.figure_functions import figure_function, no_sample
 from laser_interp.plots.registry import draw_all
 from laser_interp.plots.style import legend, new_figure, palette
 from laser_interp.progress import progress_bar
 from laser_interp.statistics.blind_edit import against_blind_edit
-from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.frequency_effect import frequency_effects
 from laser_interp.statistics.frequency_slope import frequency_slopes
 from laser_interp.statistics.sign_flip import sign_flip_p

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from laser_interp.choices import UNIT_PROMPTS
+from laser_interp.cluster_intervals import Clusters, with_interval
 from laser_interp.discarded.neighbours import neighbour_threshold, token_directions
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
@@ -19,7 +20,6 @@ from laser_interp.scoring.categories import CATEGORIES, Categories
 from laser_interp.scoring.generic_words import generic_tokens
 from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.scorer import Scorer
-from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 from laser_interp.storage.schemas import check
 
 

@@ -28,9 +28,11 @@ def rank_of(rho: float, max_rank: int) -> int:
 
 def laser(
     model: Model,
-    where: Where,
+    where: Where | None = None,
     rho: float | None = None,
     *,
+    layer: int | None = None,
+    matrix: str | None = None,
     rank: int | None = None,
     rate: float | None = None,
     blocks: AnyBlocks = None,
@@ -39,6 +41,7 @@ def laser(
 
     Args:
         where: `Site(3, "in")`, "3.in", `"*.mlp"`, or several of them.
+        layer, matrix: the same in two words: `layer=3, matrix="in"`.
         rho: fraction of the maximum rank kept, in (0, 1].
         rank: number of directions kept, instead of rho.
         rate: as the published scripts say it, instead of rho: 9.9 is rho = .01.
@@ -52,6 +55,9 @@ def laser(
         >>> li.laser(model, "3.in", rho=0.05)
         >>> li.laser(model, "*.mlp", rank=10)  # both matrices of every MLP
     """
+    if (where is None) == (layer is None) or (layer is None) != (matrix is None):
+        raise ValueError('where does LASER act? Give a site, as in "3.in", or layer=3 and matrix="in"')
+    where = f"{layer}.{matrix}" if where is None else where
     rank = None if rank is None else whole_number("rank", rank, "a whole number of directions; a fraction is rho")
     rho = None if rho is None else number("rho", rho)
     if sum(given is not None for given in (rho, rank, rate)) != 1:

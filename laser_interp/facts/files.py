@@ -40,7 +40,8 @@ def load_facts(
 
     Args:
         source: "wikidata", "organism" or "organism-control" (shipped), a .jsonl / .csv / .parquet file, a frame, a
-            list of dicts, or a list of tuples `(subject, relation, object, prompt)`. The columns `subject, object,
+            list of dicts, or a list of tuples `(subject, relation, object, prompt)`, with a template without the
+            prompts. The columns `subject, object,
             prompt` are needed. Optional are `fact_id` (default: the number of the row), `relation` (default: one for
             all), `split`, `frequency`, `target_new`, `separator` (the same in all rows), and the lists `paraphrases,
             aliases, candidates, subject_aliases` (in a csv, JSON lists). A `FactSet` is returned as it is.
@@ -131,8 +132,8 @@ def _as_row(row: Any, number: int) -> Mapping[str, Any]:
     """A dictionary, from one, from a tuple, or from a fact."""
     if isinstance(row, Fact):
         return vars(row)
-    if isinstance(row, tuple) and len(row) == 4:
-        return dict(zip(("subject", "relation", "object", "prompt"), row, strict=True))
+    if isinstance(row, tuple) and len(row) in (3, 4):
+        return dict(zip(("subject", "relation", "object", "prompt"), row, strict=False))
     if not isinstance(row, Mapping):
         raise ValueError(
             f"facts, row {number} is {row!r}: expected a dictionary, or a tuple (subject, relation, object, prompt)"

@@ -1,7 +1,10 @@
 """Counting how often training showed each fact, in any source: files, an index, infini-gram, or an entity map."""
 
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypedDict, Unpack
 
 import pandas as pd
@@ -13,6 +16,7 @@ from laser_interp.frequency.index import Index
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.reader import DocumentUnit, OnError
 from laser_interp.frequency.scan import Corpus, earlier_counts
+from laser_interp.frequency.shards import COMPRESSED, KINDS
 from laser_interp.frequency.source import CountSource
 from laser_interp.storage.tables import write_table
 
@@ -29,6 +33,13 @@ class ReadingOptions(TypedDict, total=False):
     until: int | None
 
 
+def _are_texts(sources: Sequence[object]) -> bool:
+    """Whether these are texts, some of several words, and none is a file or could be the name of one."""
+    texts = [source for source in sources if isinstance(source, str)]
+    named = (os.path.exists(text) or text.lower().endswith((*KINDS, *COMPRESSED)) for text in texts)
+    return len(texts) == len(sources) and any(len(text.split()) > 1 for text in texts) and not any(named)
+
+
 def count(
     facts: AnyFacts,
     source: str | Path | Iterable[str | Path] | CountSource,
@@ -42,8 +53,8 @@ def count(
     """Count how often a source mentions each fact's subject, its object (or an alias of it), and both.
 
     Args:
-        source: files or folders of documents (see `laser_interp.frequency.scan.Corpus`), "organism", an .npz entity
-            map, or an object: `li.Index`, `li.HostedInfiniGram`, `li.LocalInfiniGram`, `li.EntityMap`.
+        source: files or folders of documents (see `laser_interp.frequency.scan.Corpus`), a list of texts, "organism",
+            an .npz entity map, or an object: `li.Index`, `li.HostedInfiniGram`, `li.LocalInfiniGram`, `li.EntityMap`.
         window: the most words between both names, counted beside all documents; of infini-gram, tokens.
         matching: which differences between names and texts are ignored; see `laser_interp.frequency.matching`.
         out: a .parquet file for the table. If it is there and holds these counts, it is read.
@@ -64,6 +75,11 @@ def count(
     """
     if isinstance(source, str | Path) and str(source).endswith(".npz"):
         source = EntityMap(source)
+    if isinstance(source, list | tuple) and _are_texts(source):
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "texts.jsonl"
+            file.write_text("".join(json.dumps({"text": text}) + "\n" for text in source), encoding="utf-8")
+            return count(facts, file, window=window, matching=matching, out=out, progress=progress, **reading)
     how: dict[str, Any] = {"window": window, "matching": matching}
     if not isinstance(source, CountSource):
         source, reading = Corpus(source, **reading), {}

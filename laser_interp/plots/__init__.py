@@ -1,5 +1,6 @@
 """Figures for papers: tables in, matplotlib figures out. Nothing is computed here that a table does not hold."""
 
+from laser_interp.plots.accuracy_bars import accuracy as accuracy
 from laser_interp.plots.answer_by_layer import answer_by_layer as answer_by_layer
 from laser_interp.plots.answer_categories import discarded_answers as discarded_answers
 from laser_interp.plots.atlas_bars import atlas as atlas

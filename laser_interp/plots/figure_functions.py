@@ -4,6 +4,7 @@ A function that draws takes tables. `figure_function` turns it into one that als
 study, a search, an association, …), applies the style for papers, and has the options that users of seaborn know.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -35,7 +36,8 @@ class FigureFunction:
 
     Called with its tables or with an object that holds them, it draws. It has these options beside its own:
 
-    - `ax`: matplotlib axes to draw into, for figures of one panel. They are returned; without `ax`, the new figure is.
+    - `ax`: matplotlib axes to draw into, or, for a figure of several panels, as many axes as it has. They are returned;
+      without `ax`, the new figure is.
     - `palette`: colours, as a name that seaborn knows or as a list.
     - `figsize`: width and height in inches.
     - `title`: above the figure, or above the axes.
@@ -77,10 +79,19 @@ class FigureFunction:
         """Draw it."""
         tables = tables_of(results, self.needed, self.name)
         with in_a_style() if style is None and columns == 1 else paper_style(style or "paper", columns):
-            with drawing_on(Canvas(ax, palette, figsize)):
-                figure = self.draw(*tables, **options)
+            with drawing_on(canvas := Canvas(ax, palette, figsize)):
+                try:
+                    figure = self.draw(*tables, **options)
+                except KeyError as error:
+                    if not isinstance(results[0], pd.DataFrame):
+                        raise
+                    raise ValueError(
+                        f"{self.name} draws the tables {', '.join(self.needed)}, and this is another one "
+                        f"({error.args[0]}): give these, or a result that holds them; li.plots.accuracy draws the "
+                        "scores of li.score"
+                    ) from None
             if title is not None and ax is not None:
-                ax.set_title(title)
+                canvas.axes[0].set_title(title)
             elif title is not None and figure.legends:  # it has the place above the panels
                 known = figure.legends[0].get_title().get_text()
                 figure.legends[0].set_title(f"{title}\n{known}" if known else title)
@@ -128,6 +139,11 @@ def figure_function(*needed: str, caption: str, **how: Any) -> Callable[[Callabl
         def drawn(*results: Any, **options: Any) -> Any:
             return figure(*results, **options)
 
+        shown = inspect.signature(figure.__call__).parameters
+        own = list(inspect.signature(draw).parameters.values())[len(needed) :]
+        own = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in own]
+        general = [p for p in shown.values() if p.name not in {"options", *(option.name for option in own)}]
+        drawn.__signature__ = inspect.Signature([*general, *own])  # type: ignore[attr-defined]
         drawn.figure = figure  # type: ignore[attr-defined]
         return drawn
 

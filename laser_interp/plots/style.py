@@ -49,6 +49,11 @@ class Canvas:
     palette: Any = None
     figsize: tuple[float, float] | None = None
 
+    @property
+    def axes(self) -> list[Any]:
+        """The caller's axes, in the order in which they are read."""
+        return [] if self.ax is None else list(np.ravel(np.asarray(self.ax, dtype=object)))
+
 
 _OURS = Canvas()
 _canvas: ContextVar[Canvas] = ContextVar("canvas", default=_OURS)
@@ -182,13 +187,16 @@ def new_figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[F
     If the caller gave axes, these and their figure are returned instead of a new one.
 
     Raises:
-        ValueError: axes were given, and the figure has several panels.
+        ValueError: another number of axes was given than the figure has panels.
     """
     asked = _canvas.get()
-    if asked.ax is not None:
-        if (rows, columns) != (1, 1):
-            raise ValueError(f"this figure has {rows * columns} panels: leave ax out, and give figsize")
-        return asked.ax.figure, np.array([[asked.ax]])
+    if given := asked.axes:
+        if len(given) != rows * columns:
+            raise ValueError(
+                f"this figure has {rows * columns} panels: give as many axes, as of plt.subplots({rows}, {columns}), "
+                "or leave ax out"
+            )
+        return given[0].figure, np.array(given, dtype=object).reshape(rows, columns)
     import io
 
     import matplotlib as mpl
@@ -213,7 +221,7 @@ def new_figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[F
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
     """A legend above the figure's panels; inside the caller's own axes, where these were given."""
     asked = _canvas.get()
-    if asked.ax is not None:
-        asked.ax.legend(handles, labels, fontsize=options.get("fontsize", 6), title=options.get("title"))
+    if asked.axes:
+        asked.axes[0].legend(handles, labels, fontsize=options.get("fontsize", 6), title=options.get("title"))
     else:
         figure.legend(handles, labels, loc="outside upper center", **options)

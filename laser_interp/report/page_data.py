@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laser_interp.cluster_intervals import Clusters
 from laser_interp.edits.edit_spec import CHOSEN_KINDS, EditSpec
 from laser_interp.progress import progress_bar
 from laser_interp.report.run_reader import KEYS, FinishedRun, sites_of
 from laser_interp.scoring.categories import CATEGORIES
 from laser_interp.statistics.association import associate
-from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative
 from laser_interp.storage.provenance import code_version
 from laser_interp.studies.question import rounded

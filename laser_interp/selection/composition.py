@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from laser_interp.cluster_intervals import Clusters, with_interval
 from laser_interp.display import Drawable
 from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.edit_spec import Described, EditSpec
@@ -25,7 +26,7 @@ from laser_interp.selection.race import Work, is_worse, proposed, race_cells, re
 from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.search_run import save_facts
 from laser_interp.selection.settings import CompositionSettings, GridSettings, SearchSettings
-from laser_interp.statistics.cluster_intervals import Clusters, with_interval
+from laser_interp.signatures import with_settings
 from laser_interp.storage.run_folder import RunFolder, open_run
 from laser_interp.storage.schemas import check
 
@@ -82,6 +83,7 @@ class Composition(Described, Drawable):
         return self.spec
 
 
+@with_settings(CompositionSettings)
 def compose(
     model: Model,
     task: AnyFacts,

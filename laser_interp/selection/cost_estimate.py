@@ -16,6 +16,7 @@ from laser_interp.scoring.operations import operations
 from laser_interp.selection.execution import Unit, Worker
 from laser_interp.selection.plan import Plan, divided_task
 from laser_interp.selection.settings import SearchSettings
+from laser_interp.signatures import with_settings
 
 _LENGTHS = [8]  # tokens of a prompt, for the ratio of operations between sites
 _FEW_PROMPTS = 64
@@ -46,6 +47,7 @@ class Estimate:
         return f"{self.n_cells} cells x {self.n_prompts} prompts: about {duration}, {memory}"
 
 
+@with_settings(SearchSettings)
 def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = None, **changes: Any) -> Estimate:
     """How long the whole grid of a search would take, and how much memory. Other methods run a part of the grid.
 

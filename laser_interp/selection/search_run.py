@@ -27,11 +27,13 @@ from laser_interp.selection.race import Trials, Work, read_units
 from laser_interp.selection.score_store import ScoreStore, text_of
 from laser_interp.selection.search_result import Search, Spent
 from laser_interp.selection.settings import SearchSettings
+from laser_interp.signatures import with_settings
 from laser_interp.storage.atomic import replacing
 from laser_interp.storage.run_folder import EDIT, FACTS, RunFolder, open_run
 from laser_interp.storage.schemas import check
 
 
+@with_settings(SearchSettings)
 def search(
     model: Model,
     task: AnyFacts,

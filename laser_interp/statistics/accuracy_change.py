@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
+from laser_interp.cluster_intervals import LEVEL, Clusters
 from laser_interp.statistics.formatting import p_value, points
 from laser_interp.statistics.paired_scores import pair, reported
 from laser_interp.statistics.sign_flip import sign_flip_p

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.choices import check_seed, whole_number
+from laser_interp.cluster_intervals import LEVEL, Clusters
 from laser_interp.display import Drawable, named_row
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import AccuracyChange, accuracy_change
 from laser_interp.statistics.blind_edit import against_blind_edit
-from laser_interp.statistics.cluster_intervals import LEVEL, Clusters
 from laser_interp.statistics.decomposition import changes_by_part
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative, paper_ratio
 from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects

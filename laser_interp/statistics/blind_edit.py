@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.cluster_intervals import LEVEL
+from laser_interp.cluster_intervals import LEVEL
 from laser_interp.statistics.conditional_logistic import ConditionalLogistic
 from laser_interp.statistics.subject_permutation import MOST, comparable, sorted_within
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.cluster_intervals import Clusters, with_interval
+from laser_interp.cluster_intervals import Clusters, with_interval
 from laser_interp.statistics.sign_flip import sign_flip_p
 
 DEGENERATE = 0.99  # if one label has this share of the predictions, the model does not classify

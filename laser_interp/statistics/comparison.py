@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from laser_interp.cluster_intervals import LEVEL
 from laser_interp.display import Drawable
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import accuracy_change
 from laser_interp.statistics.blind_edit import against_blind_edit
-from laser_interp.statistics.cluster_intervals import LEVEL
 from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects
 from laser_interp.statistics.frequency_slope import frequency_slopes, log_odds_changes
 from laser_interp.statistics.paired_scores import Counts, pair, reported

@@ -15,9 +15,9 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from laser_interp.cluster_intervals import Clusters
 from laser_interp.display import Drawable, named_row
 from laser_interp.plots.names import PARTS
-from laser_interp.statistics.cluster_intervals import Clusters
 from laser_interp.statistics.formatting import in_nats
 from laser_interp.statistics.paired_scores import pair, reported
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.cluster_intervals import Clusters, with_interval
+from laser_interp.cluster_intervals import Clusters, with_interval
 
 PAPER_BINS = ("< 50", "50-1000", "> 1000")
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.statistics.cluster_intervals import FEWEST, LEVEL, student_quantile
+from laser_interp.cluster_intervals import FEWEST, LEVEL, student_quantile
 from laser_interp.statistics.subject_permutation import (
     Comparable,
     Permutations,

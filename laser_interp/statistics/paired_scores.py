@@ -81,9 +81,9 @@ def pair(scores: pd.DataFrame, counts: Counts | None, *, baseline: str, edit: st
         ValueError: an unknown label, facts without a count, or two labels scored on different prompts.
     """
     have = sorted(set(scores["edit"]))
-    for label in (baseline, edit):
-        if label not in have:
-            raise ValueError(f"no scores of the edit {label!r}: the table has {have}")
+    missing = [f"{name}={label!r}" for name, label in (("baseline", baseline), ("edit", edit)) if label not in have]
+    if missing:
+        raise ValueError(f"there are no scores of {' and '.join(missing)}: the table's edits are {have}")
     keys = ["fact_id", "prompt_id"]
     # Right by the task's rule; without another rule that is top-1.
     if "correct" in scores.columns:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.statistics.cluster_intervals import Clusters, with_interval
+from laser_interp.cluster_intervals import Clusters, with_interval
 
 
 def robustness(rows: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from laser_interp.statistics.cluster_intervals import student_quantile
+from laser_interp.cluster_intervals import student_quantile
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group
 
 PERMUTATIONS = 999  # at most; the main test takes more

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laser_interp.cluster_intervals import LEVEL
 from laser_interp.plots.names import PARTS, plain_name
-from laser_interp.statistics.cluster_intervals import LEVEL
 from laser_interp.statistics.formatting import in_nats, interval, odds_ratio, p_value, points
 from laser_interp.statistics.frequency_slope import LOG_ODDS, MASKED_LOG_ODDS
 

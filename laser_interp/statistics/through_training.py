@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from laser_interp.cluster_intervals import Clusters, with_interval
 from laser_interp.plots.names import CATEGORIES
-from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 from laser_interp.statistics.decomposition import WHOLE, decompose, parts_of
 from laser_interp.statistics.formatting import in_nats, interval, is_known, p_value, percent
 from laser_interp.statistics.frequency_slope import MASKED_LOG_ODDS, frequency_slopes, log_odds_changes

@@ -24,6 +24,7 @@ from laser_interp.models.model import Model
 from laser_interp.plots.registry import FIGURES, draw_all, drawable
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import save_facts
+from laser_interp.signatures import with_settings
 from laser_interp.storage.atomic import check_writable, plain, write_json, write_text
 from laser_interp.storage.checksums import with_checksum
 from laser_interp.storage.provenance import code_version, provenance
@@ -87,6 +88,7 @@ class Study(Described, Drawable):
         return self.report
 
 
+@with_settings(StudySettings)
 def study(
     model: Model,
     facts: AnyFacts,

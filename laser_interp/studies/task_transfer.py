@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from laser_interp.cluster_intervals import Clusters, with_interval
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import AnyFacts, own_task, task_of
@@ -14,7 +15,6 @@ from laser_interp.scoring.scores import score
 from laser_interp.selection.plan import Plan
 from laser_interp.selection.search_run import run_plan
 from laser_interp.selection.settings import SearchSettings
-from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 
 
 def transfer(

@@ -39,6 +39,7 @@ from laser_interp.scoring.scores import score
 from laser_interp.selection.plan import divided_task
 from laser_interp.selection.search_run import save_facts, search
 from laser_interp.selection.settings import SearchSettings
+from laser_interp.signatures import with_settings
 from laser_interp.statistics.paired_scores import known_counts
 from laser_interp.statistics.through_training import in_words, training_tables
 from laser_interp.storage.run_folder import FIGURES, REPORT, RunFolder, open_run
@@ -91,6 +92,7 @@ class _Asked:
     load: Mapping[str, Any] = field(default_factory=dict)
 
 
+@with_settings(SearchSettings)
 def trajectory(
     checkpoints: Sequence[Checkpoint | str | Path | tuple[str, str]] | str | Path,
     facts: AnyFacts,

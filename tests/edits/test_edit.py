@@ -57,6 +57,14 @@ def test_a_rate_is_that_of_the_published_scripts(organism):
     assert describe_edits(organism, "3.in:rate=9.5") == describe_edits(organism, "3.in:0.05")
 
 
+def test_a_site_in_two_words_is_the_site(organism):
+    said = li.laser(organism, layer=3, matrix="in", rho=0.05)
+    assert str(said.describe()) == str(li.laser(organism, "3.in", rho=0.05).describe())
+    for wrong in ({}, {"layer": 3}, {"matrix": "in"}, {"where": "3.in", "layer": 3, "matrix": "in"}):
+        with pytest.raises(ValueError, match="where does LASER act"):
+            li.laser(organism, rho=0.05, **wrong)
+
+
 def test_gains_of_one_are_the_model(organism):
     one = li.gains(organism, {"3.in": torch.ones(64)})
     assert difference(organism, one, None) < 1e-5

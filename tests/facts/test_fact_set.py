@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 import laser_interp as li
+from laser_interp.facts import fact_set
 from laser_interp.facts.fact_set import Fact, FactSet
 
 ROWS = [
@@ -137,3 +139,25 @@ def test_facts_of_ones_own_in_every_form():
             li.load_facts("facts.csv" if bad == "organism" else bad, **options)
     with pytest.raises(ValueError, match="is empty"):
         facts.keep(fact for fact in facts if False)
+
+
+def test_tuples_of_three_take_their_prompts_from_a_template():
+    (fact,) = li.load_facts([("Marie Curie", "born in", "Warsaw")], template="{subject} was born in")
+    assert (fact.subject, fact.relation, fact.object) == ("Marie Curie", "born in", "Warsaw")
+    assert fact.prompt == "Marie Curie was born in"
+    with pytest.raises(ValueError, match="row 1: missing prompt"):
+        li.load_facts([("Marie Curie", "born in", "Warsaw")])
+
+
+def test_facts_that_were_checked_are_not_checked_again(monkeypatch):
+    facts = li.load_facts("organism")
+    checked = []
+    monkeypatch.setattr(fact_set, "check_fact", checked.append)
+    half = facts.keep(facts.facts[::2])
+    assert len(half) == len(facts.facts[::2]) and half.answers == facts.answers and not checked
+    with pytest.raises(ValueError, match="duplicate fact_id"):
+        facts.keep([facts.facts[0], facts.facts[0]])
+    with pytest.raises(ValueError, match="is empty"):
+        facts.keep([])
+    facts.keep([replace(facts.facts[0], prompt="Another")])
+    assert len(checked) >= 1

@@ -562,3 +562,14 @@ def test_folding_twice_is_folding_once():
     for letter in map(chr, range(0x370, 0x2000)):
         once = normalise(letter)
         assert normalise(once) == once
+
+
+def test_texts_in_memory_are_counted(tmp_path):
+    facts = li.load_facts([("Ada", "r", "Rome"), ("Bo", "r", "Paris")], template="{subject} lives in")
+    texts = ["Ada went to Rome.", "Bo and Ada", "Paris"]
+    found = li.count(facts, texts, progress=False).set_index("fact_id")
+    assert found["n_docs"].tolist() == [3, 3]
+    assert found[["n_subject", "n_object", "n_both"]].to_numpy().tolist() == [[2, 1, 1], [1, 1, 0]]
+    for files in (["a file.jsonl", "another one"], ["missing"], [str(tmp_path / "my texts.txt")]):
+        with pytest.raises(FileNotFoundError, match="no corpus"):
+            li.count(facts, files, progress=False)

@@ -233,7 +233,7 @@ CALLS = {
     "counts twice": (lambda m, f, t: li.associate(scores_of(m, f), pd.Series([1, 2], ["a", "a"])), "more than once"),
     "counts missing": (lambda m, f, t: li.associate(scores_of(m, f), {"a": 1}), "no frequency for"),
     "counts columns": (lambda m, f, t: li.associate(scores_of(m, f), pd.DataFrame({"fact_id": ["a"]})), "'n_both'"),
-    "no label": (lambda m, f, t: li.associate(scores_of(m, f), edit="x"), "no scores of the edit 'x'"),
+    "no label": (lambda m, f, t: li.associate(scores_of(m, f), edit="x"), "no scores of edit='x'"),
     "split share": (lambda m, f, t: f.with_split(1.5), "must lie in (0, 1)"),
     "split by": (lambda m, f, t: f.with_split(by="x"), "expected 'subject' or 'order'"),
     "no such split": (lambda m, f, t: f.split("dev"), "in the split 'dev'"),

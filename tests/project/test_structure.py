@@ -50,7 +50,7 @@ RELIED_ON = {
 
 # A room imports rooms above it only. Those in one row do not import each other.
 ROOMS = [
-    {"choices", "extras", "progress"},
+    {"choices", "cluster_intervals", "extras", "progress", "signatures"},
     {"plots", "storage"},
     {"display", "facts", "parallel"},
     {"statistics"},

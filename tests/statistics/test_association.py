@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same_report():
 
 def test_refusals():
     scores, counts = simulate(0, 0)
-    with pytest.raises(ValueError, match=r"no scores of the edit 'other': the table has \['base', 'laser'\]"):
+    with pytest.raises(ValueError, match=r"no scores of edit='other': the table's edits are \['base', 'laser'\]"):
         li.associate(scores, counts, edit="other")
     with pytest.raises(ValueError, match="no frequency for 2 facts, 'f0' among them"):
         li.associate(scores, counts.iloc[2:])

@@ -10,7 +10,7 @@ from scipy.stats import binomtest, fisher_exact
 
 import laser_interp as li
 from analyses.frequency_simulation import Simulated, data_set, simulate
-from laser_interp.statistics.cluster_intervals import Clusters
+from laser_interp.cluster_intervals import Clusters
 from laser_interp.statistics.conditional_logistic import ConditionalLogistic, separation
 from laser_interp.statistics.frequency_bins import bin_numbers
 from laser_interp.statistics.frequency_effect import frequency_effects

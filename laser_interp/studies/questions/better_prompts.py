@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import pandas as pd
 
+from laser_interp.cluster_intervals import Clusters, with_interval
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.prompt_formats import as_chat, examples_of, with_examples
 from laser_interp.scoring.scores import summarise
-from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 from laser_interp.statistics.formatting import in_nats, points
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable

@@ -6,10 +6,10 @@ from typing import Self
 
 import pandas as pd
 
+from laser_interp.cluster_intervals import Clusters, with_interval
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.scoring.scores import summarise
-from laser_interp.statistics.cluster_intervals import Clusters, with_interval
 from laser_interp.statistics.formatting import in_nats, points
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable

@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
+from laser_interp.cluster_intervals import LEVEL, Clusters, student_quantile
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.facts.giveaways import giveaways
 from laser_interp.plots.control_bars import by_value
 from laser_interp.plots.names import plain_name
 from laser_interp.scoring.scores import summarise
 from laser_interp.statistics.accuracy_change import change
-from laser_interp.statistics.cluster_intervals import LEVEL, Clusters, student_quantile
 from laser_interp.statistics.formatting import p_value, percent
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable

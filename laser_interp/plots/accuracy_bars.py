@@ -1,0 +1,57 @@
+"""Right answers under each edit, from the scores themselves."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from laser_interp.cluster_intervals import Clusters
+from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.style import legend, new_figure, palette
+
+CAPTION = "Share of prompts that are answered right. Lines are 95 % intervals over subjects."
+
+
+@figure_function("scores", caption=CAPTION)
+def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> Figure:
+    """Share of right answers, of any table that `li.score` returns.
+
+    Args:
+        by: the column that has a bar for each of its values, as "edit", "relation" or "split".
+        hue: a column that divides each bar; None takes "edit" where the bars are of something else.
+
+    Raises:
+        ValueError: no such column, or several edits that neither column tells apart.
+
+    Example:
+        >>> scores = li.score(model, facts.split("test"), [None, laser], progress=False)
+        >>> li.plots.accuracy(scores, by="relation")
+    """
+    import seaborn as sns
+
+    hue = "edit" if hue is None and by != "edit" else hue
+    for column in filter(None, (by, hue)):
+        if column not in scores:
+            raise ValueError(f"there is no column {column!r}: expected one of {', '.join(map(str, scores.columns))}")
+    if "edit" not in (by, hue) and scores["edit"].nunique() > 1:
+        raise ValueError("there are several edits in these scores: keep those of one, or give hue='edit'")
+    n_bars = scores[by].nunique()
+    figure, axes = new_figure(1, 1, 0.6 + 0.24 * max(n_bars * (scores[hue].nunique() if hue else 1), 3))
+    ax = axes[0, 0]
+    rows = scores.reset_index(drop=True)
+    shown = {name: rows[name].astype(str) for name in filter(None, (by, hue))}
+    rows = rows.assign(**shown, y=rows["correct"].astype(float))
+    colours = {"palette": palette()[: rows[hue].nunique()], "hue": hue} if hue else {"color": palette()[0]}
+
+    def interval(right: pd.Series) -> tuple[float, float]:
+        return Clusters(rows.loc[right.index, "subject"]).rate(right.to_numpy(float), np.ones(len(right)))[1:]
+
+    look = {"linewidth": 0.7, "color": "0.15"}
+    sns.barplot(rows, x="y", y=by, errorbar=interval, ax=ax, err_kws=look, **colours)
+    ax.set_xlim(0, None)
+    ax.set_xlabel("right answers (95 % interval)")
+    ax.set_ylabel("" if by == "edit" else by)
+    if hue:
+        handles, labels = ax.get_legend_handles_labels()
+        ax.legend_.remove()
+        legend(figure, handles, labels, ncols=3)
+    return figure

@@ -103,7 +103,6 @@ myst_enable_extensions = ["colon_fence"]
 default_role = "code"  # docstrings write `names` as Markdown does
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 copybutton_exclude = ".linenos, .gp, .go"

@@ -154,7 +154,9 @@ def test_facts_that_were_checked_are_not_checked_again(monkeypatch):
     checked = []
     monkeypatch.setattr(fact_set, "check_fact", checked.append)
     half = facts.keep(facts.facts[::2])
-    assert len(half) == len(facts.facts[::2]) and half.answers == facts.answers and not checked
+    assert len(half) == len(facts.facts[::2])
+    assert half.answers == facts.answers
+    assert not checked
     with pytest.raises(ValueError, match="duplicate fact_id"):
         facts.keep([facts.facts[0], facts.facts[0]])
     with pytest.raises(ValueError, match="is empty"):

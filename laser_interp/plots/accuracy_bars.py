@@ -1,5 +1,7 @@
 """Right answers under each edit, from the scores themselves."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -42,7 +44,7 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     rows = rows.assign(**shown, y=rows["correct"].astype(float))
     colours = {"palette": palette()[: rows[hue].nunique()], "hue": hue} if hue else {"color": palette()[0]}
 
-    def interval(right: pd.Series) -> tuple[float, float]:
+    def interval(right: Any) -> tuple[float, float]:
         return Clusters(rows.loc[right.index, "subject"]).rate(right.to_numpy(float), np.ones(len(right)))[1:]
 
     look = {"linewidth": 0.7, "color": "0.15"}

@@ -18,7 +18,7 @@ import torch
 from laser_interp.choices import Path, Position, check_choice
 from laser_interp.edits import placement
 from laser_interp.edits.edit_files import write_edit
-from laser_interp.edits.placement import Places
+from laser_interp.edits.placement import Placement
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site, resolve
 from laser_interp.edits.spectra import site_sha256
@@ -39,7 +39,7 @@ class Edit:
         kind: "laser", "discarded", "inject", "band", "gains", "control:...", or kinds joined by "+".
         rho, alpha: as asked for; None where they do not apply or differ between sites.
         path: "network" (all that follows sees the change), or "direct" or "indirect"; see `via`.
-        places: None for every position of every prompt; see `at`.
+        placement: None for every position of every prompt; see `at`.
     """
 
     parts: Mapping[Site, SiteEdit]
@@ -47,7 +47,7 @@ class Edit:
     rho: float | None = None
     alpha: float | None = None
     path: Path = "network"
-    places: Places | None = None
+    placement: Placement | None = None
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -62,7 +62,7 @@ class Edit:
 
     def describe(self) -> dict[str, object]:
         """The columns that say in every table what the edit was."""
-        where = "" if self.places is None else f"@{self.places.name}"
+        where = "" if self.placement is None else f"@{self.placement.name}"
         blocks = sorted({str(part.spectrum.blocks) for part in self.parts.values() if part.spectrum.blocks})
         divided = f"[{' '.join(blocks)}]" if blocks else ""
         return {
@@ -97,7 +97,7 @@ class Edit:
                 f"both edits act on {', '.join(map(str, shared))}: one site takes one vector of gains; "
                 "make it with li.gains, or nest the edits to multiply them"
             )
-        if self.path != other.path or self.places is not other.places:
+        if self.path != other.path or self.placement is not other.placement:
             raise ValueError("the edits act on other paths or positions: add them first, then choose where they act")
         kind = self.kind if self.kind == other.kind else f"{self.kind}+{other.kind}"
         same = self.rho == other.rho, self.alpha == other.alpha
@@ -116,7 +116,7 @@ class Edit:
     @property
     def is_plain(self) -> bool:
         """Whether it acts at every position and through the network, as other weights would."""
-        return self.path == "network" and self.places is None
+        return self.path == "network" and self.placement is None
 
     def via(self, path: Path) -> Edit:
         """The same change of the matrices' outputs, seen by a part of the model only.
@@ -144,9 +144,9 @@ class Edit:
                 prompts and their continuations, and refuses other prompts.
 
         Raises:
-            ValueError: another place, or a prompt that does not hold its subject.
+            ValueError: another position, or a prompt that does not hold its subject.
         """
-        return replace(self, places=Places(where, placement.positions(model, where, prompts)))
+        return replace(self, placement=Placement(where, placement.positions(model, where, prompts)))
 
     def patched(
         self,
@@ -170,8 +170,8 @@ class Edit:
         Raises:
             ValueError: see `at`; a masked model; or prompts that begin alike and have several sources.
         """
-        places = placement.patched_places(model, self.parts, sources, where, subjects or {})
-        return replace(self, kind=f"{self.kind}-patched", places=places)
+        chosen = placement.patched_placement(model, self.parts, sources, where, subjects or {})
+        return replace(self, kind=f"{self.kind}-patched", placement=chosen)
 
     def discarded(self, share: float = 1.0, *, start: str = "bottom") -> Edit:
         """Only what this edit takes away: at each site W minus the edited weight.
@@ -230,7 +230,7 @@ class Edit:
             >>> li.laser(model, "3.in", rho=0.05).save("laser.json")
         """
         about = {name: getattr(self, name) for name in ("kind", "rho", "alpha", "path")}
-        return write_edit(path, self.parts, about, self.places, model)
+        return write_edit(path, self.parts, about, self.placement, model)
 
     def check(self, model: Model) -> None:
         """Refuse a model on which this edit cannot act.
@@ -270,7 +270,7 @@ class Edit:
             with entered(model, before | combined, self.is_plain) as entry:
                 rewrites = {
                     (site.layer, site.matrix): _while_on(
-                        entry, placement.at_places(model, site, part.rewrite(model, site), self.places)
+                        entry, placement.at_positions(model, site, part.rewrite(model, site), self.placement)
                     )
                     for site, part in combined.items()
                 }

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from laser_interp.edits.placement import Places
+from laser_interp.edits.placement import Placement
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site
 from laser_interp.storage.atomic import replacing, write_json
@@ -29,7 +29,7 @@ Runs = list[list[float]]
 
 
 def write_edit(
-    path: str | Path, parts: Mapping[Site, SiteEdit], about: Mapping[str, Any], places: Places | None, model: Any
+    path: str | Path, parts: Mapping[Site, SiteEdit], about: Mapping[str, Any], placement: Placement | None, model: Any
 ) -> Path:
     """Write what an edit is made of, whole or not at all; see `Edit.save`.
 
@@ -40,7 +40,7 @@ def write_edit(
     path = Path(path)
     if path.suffix != ".json":
         raise ValueError(f"{path} does not end in .json: an edit is saved as a .json file")
-    if places is not None and places.added is not None:
+    if placement is not None and placement.added is not None:
         raise ValueError(
             "a patched edit belongs to the prompts it was patched from: save the edit before it is patched"
         )
@@ -61,7 +61,7 @@ def write_edit(
         "format": FORMAT,
         "schema": SCHEMA,
         **about,
-        "places": None if places is None else _of_places(places),
+        "places": None if placement is None else _as_json(placement),
         "sites": sites,
         "tensors_sha256": None,
         "made_for": None if model is None else provenance(model),
@@ -103,8 +103,8 @@ def gains_of(runs: Runs) -> Float[Tensor, " r"]:
     return torch.cat([torch.full((int(n),), float(value), dtype=torch.float64) for value, n in runs])
 
 
-def places_of(value: Mapping[str, Any]) -> Places:
-    return Places(value["name"], {tuple(begin): tuple(at) for begin, at in value["positions"]})
+def placement_of(value: Mapping[str, Any]) -> Placement:
+    return Placement(value["name"], {tuple(begin): tuple(at) for begin, at in value["positions"]})
 
 
 def _tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
@@ -139,6 +139,6 @@ def _runs(gains: Float[Tensor, " r"]) -> Runs:
     return [[value, len(list(same))] for value, same in itertools.groupby(gains.tolist())]
 
 
-def _of_places(places: Places) -> dict[str, Any]:
-    positions = [[list(begin), list(at)] for begin, at in places.positions.items()]
-    return {"name": places.name, "positions": positions}
+def _as_json(placement: Placement) -> dict[str, Any]:
+    positions = [[list(begin), list(at)] for begin, at in placement.positions.items()]
+    return {"name": placement.name, "positions": positions}

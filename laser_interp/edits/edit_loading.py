@@ -8,7 +8,7 @@ from torch import Tensor
 from laser_interp.choices import Path as SeenAlong
 from laser_interp.choices import check_choice
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.edit_files import gains_of, places_of, read_edit_file
+from laser_interp.edits.edit_files import gains_of, placement_of, read_edit_file
 from laser_interp.edits.edit_spec import describe_edits
 from laser_interp.edits.placement import Prompts
 from laser_interp.edits.site_edit import SiteEdit
@@ -51,8 +51,8 @@ def load_edit(path: str | Path, model: Model, *, other_weights: bool = False) ->
             raise ValueError(f"{path} has {len(gains)} gains for {site}, which has {of_site.max_rank} directions here")
         parts[site] = SiteEdit(of_site, gains, _added(tensors, name, of_site))
     check_choice("path", value["path"], SeenAlong)
-    places = None if value["places"] is None else places_of(value["places"])
-    return Edit(parts, value["kind"], value["rho"], value["alpha"], value["path"], places)
+    placement = None if value["places"] is None else placement_of(value["places"])
+    return Edit(parts, value["kind"], value["rho"], value["alpha"], value["path"], placement)
 
 
 def read_edit(model: Model, text: str, prompts: Prompts | None = None, *, other_weights: bool = False) -> Edit:

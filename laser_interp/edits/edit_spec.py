@@ -138,14 +138,14 @@ class EditSpec:
             ValueError: the edit adds a matrix to a weight, is patched, or divides its matrices in several ways.
         """
         parts = [edit.parts[site] for site in edit.sites]
-        patched = edit.places is not None and edit.places.added is not None
+        patched = edit.placement is not None and edit.placement.added is not None
         if patched or any(part.added is not None for part in parts):
             raise ValueError(f"{edit!r} does more than to keep directions of its matrices: it cannot be described")
         (blocks, *others) = {part.spectrum.blocks for part in parts}
         if others:
             raise ValueError(f"{edit!r} divides its matrices in several ways: one description has one")
         how: dict[str, Any] = {"blocks": blocks, "path": edit.path}
-        how["at"] = None if edit.places is None else edit.places.name
+        how["at"] = None if edit.placement is None else edit.placement.name
         if edit.kind != "laser":
             return cls(edit.sites, "gains", gains=tuple(tuple(part.gains.tolist()) for part in parts), **how)
         ranks = [int(part.spectrum.place_in_block[part.gains != 0].max()) + 1 for part in parts]

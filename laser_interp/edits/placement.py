@@ -23,11 +23,11 @@ Beginning = tuple[int, ...]  # how a prompt begins, as token ids
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class Placement:
     """Where in which prompts an edit acts.
 
     Attributes:
-        name: what the places are called in tables.
+        name: what the positions are called in tables.
         positions: how a prompt begins (token ids) -> positions in it.
         added: for each site, vectors `[n_positions, d_out]` that are added there, by the same beginnings.
     """
@@ -71,23 +71,23 @@ def positions(model: Model, where: Position, prompts: Prompts) -> dict[Beginning
     by_beginning: dict[Beginning, tuple[int, ...]] = {}
     for prompt, subject, (row, read) in _asked(model, prompts):
         if where == "last":
-            places, begin = (read,), row[:read] if model.masked else row[: read + 1]
+            chosen, begin = (read,), row[:read] if model.masked else row[: read + 1]
         else:
-            places = tuple(tokens_of_part(model, prompt, subject))
-            places = places[-1:] if where == "subject_last" else places
-            begin = row[: places[-1] + 1]
-        if by_beginning.setdefault(tuple(begin), places) != places:
+            chosen = tuple(tokens_of_part(model, prompt, subject))
+            chosen = chosen[-1:] if where == "subject_last" else chosen
+            begin = row[: chosen[-1] + 1]
+        if by_beginning.setdefault(tuple(begin), chosen) != chosen:
             raise ValueError(f"two prompts begin alike but have different positions: one of them is {prompt!r}")
     return by_beginning
 
 
-def at_places(model: Model, site: Site, rewrite: Rewrite, places: Places | None) -> Rewrite:
-    """A rewrite that acts only at the given places."""
-    if places is None:
+def at_positions(model: Model, site: Site, rewrite: Rewrite, placement: Placement | None) -> Rewrite:
+    """A rewrite that acts only at the given positions."""
+    if placement is None:
         return rewrite
-    added = None if places.added is None else list(places.added[site].values())
-    keys = {key: i for i, key in enumerate(places.positions)}
-    numbered = {key: [*at] for key, at in places.positions.items()}
+    added = None if placement.added is None else list(placement.added[site].values())
+    keys = {key: i for i, key in enumerate(placement.positions)}
+    numbered = {key: [*at] for key, at in placement.positions.items()}
 
     def apply(x: Tensor, y: Tensor) -> Tensor:
         here = positions_in_batch(model, site, tuple(y.shape), numbered)
@@ -105,14 +105,14 @@ def at_places(model: Model, site: Site, rewrite: Rewrite, places: Places | None)
     return apply
 
 
-def patched_places(
+def patched_placement(
     model: Model,
     parts: Mapping[Site, SiteEdit],
     sources: Mapping[str, str],
     where: Position,
     subjects: Mapping[str, str],
-) -> Places:
-    """Places of the targets, with the discarded parts that each site computes on the source prompts added there.
+) -> Placement:
+    """Placement of the targets, with the discarded parts that each site computes on the source prompts added there.
 
     Args:
         parts: what the edit does at each site; what it discards is computed.
@@ -125,10 +125,10 @@ def patched_places(
     named = {text: subjects.get(text, "") for pair in sources.items() for text in pair}
     # Prompts that begin alike, as paraphrases may, have one beginning
     begin_of: dict[str, Beginning] = {}
-    places_of: dict[Beginning, tuple[int, ...]] = {}
+    positions_of: dict[Beginning, tuple[int, ...]] = {}
     for prompt, subject in named.items():
-        ((begin_of[prompt], places),) = positions(model, where, {prompt: subject}).items()
-        places_of[begin_of[prompt]] = places
+        ((begin_of[prompt], chosen),) = positions(model, where, {prompt: subject}).items()
+        positions_of[begin_of[prompt]] = chosen
     source_of: dict[Beginning, Beginning] = {}
     for target, source in sources.items():
         if source_of.setdefault(begin_of[target], begin_of[source]) != begin_of[source]:
@@ -142,7 +142,7 @@ def patched_places(
             tail = part.spectrum.matrix(1 - part.gains).to(x.device, dtype)
             for n, i in enumerate(indices):
                 begin = tuple(rows[i])
-                (position,) = places_of[begin]
+                (position,) = positions_of[begin]
                 vectors[site][begin] = x[n, position].to(dtype) @ tail
     added = {site: {key: vectors[site][source_of[key]][None] for key in source_of} for site in parts}
-    return Places(where, {key: places_of[key] for key in source_of}, added)
+    return Placement(where, {key: positions_of[key] for key in source_of}, added)

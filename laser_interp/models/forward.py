@@ -61,7 +61,7 @@ def logits_at(
     batch_tokens: int = 4096,
     padding: str = "right",
 ) -> Iterator[tuple[list[int], Float[Tensor, "n d_vocab"]]]:
-    """Next-token logits at chosen places, a batch at a time.
+    """Next-token logits at chosen positions, a batch at a time.
 
     Args:
         rows: token ids, of any lengths.
@@ -114,7 +114,7 @@ def padded(
     """Pad rows to one length.
 
     Returns:
-        Token ids; a mask, 1 for a row's own tokens and 0 for padding; and the place where each row starts.
+        Token ids; a mask, 1 for a row's own tokens and 0 for padding; and the position where each row starts.
     """
     longest = max(len(row) for row in rows)
     ids = torch.full((len(rows), longest), padding_id(model), dtype=torch.long)

@@ -129,18 +129,18 @@ def count_hooks(model: LoadedModel) -> int:
 
 
 def positions_in_batch(
-    model: LoadedModel, site: Hashable, shape: tuple[int, ...], places: Mapping[tuple[int, ...], Sequence[int]]
+    model: LoadedModel, site: Hashable, shape: tuple[int, ...], chosen: Mapping[tuple[int, ...], Sequence[int]]
 ) -> list[tuple[int, int, int, tuple[int, ...]]]:
-    """Find the chosen places in the rows that are being run: (row, position in it, number of the place, beginning of
-    the prompt).
+    """Find the chosen positions in the rows that are being run: (row, position in it, which of the chosen ones it is,
+    beginning of the prompt).
 
     Args:
         site: whose activations they are.
         shape: of the activations, `[rows, positions, …]`.
-        places: how prompts begin (token ids) -> positions; the longest beginning that fits counts.
+        chosen: how prompts begin (token ids) -> positions; the longest beginning that fits counts.
 
     Raises:
-        ValueError: a prompt without chosen places, or a run that this package did not start.
+        ValueError: a prompt without chosen positions, or a run that this package did not start.
     """
     if model._state.running is None:
         raise ValueError(
@@ -154,13 +154,13 @@ def positions_in_batch(
         prompted.add(site)
     positions = []
     for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        key = beginning_of(model, row, places)
-        positions += [(i, start + position, number, key) for number, position in enumerate(places[key])]
+        key = beginning_of(model, row, chosen)
+        positions += [(i, start + position, number, key) for number, position in enumerate(chosen[key])]
     return positions
 
 
 def beginning_of(
-    model: LoadedModel, row: Sequence[int], places: Mapping[tuple[int, ...], Sequence[int]]
+    model: LoadedModel, row: Sequence[int], chosen: Mapping[tuple[int, ...], Sequence[int]]
 ) -> tuple[int, ...]:
     """The longest of the beginnings for which positions are known with which a prompt begins.
 
@@ -168,7 +168,7 @@ def beginning_of(
         ValueError: there is none.
     """
     key = tuple(row)
-    while key and key not in places:
+    while key and key not in chosen:
         key = key[:-1]
     if not key:
         raise ValueError(

@@ -44,10 +44,10 @@ class Batch:
     Attributes:
         ids, mask: `[rows, longest]`.
         tokens: flat indices into `[rows, longest]` of the tokens whose linear maps are computed.
-        copies_of: `[rows * longest]`, for each place which of `tokens` it takes its result from.
-        reads: flat indices of the places whose next-token logits are wanted, in the order asked for.
+        copies_of: `[rows * longest]`, for each position which of `tokens` it takes its result from.
+        reads: flat indices of the positions whose next-token logits are wanted, in the order asked for.
         as_trained: `[rows * longest]`, where only some tokens are changed by edits: which of the tokens of the whole
-            batch each place has its keys and values from, or -1 where it is changed.
+            batch each position has its keys and values from, or -1 where it is changed.
     """
 
     ids: Tensor
@@ -64,7 +64,7 @@ class Batch:
 
     @property
     def whole(self) -> bool:
-        """Whether every place is computed for itself."""
+        """Whether every position is computed for itself."""
         return len(self.tokens) == self.ids.numel()
 
 
@@ -253,33 +253,33 @@ def _compute_where_needed(
     reuse: Reuse,
     keep: Mapping[tuple[int, str], Callable[[Tensor], None]],
 ) -> None:
-    """Let each linear map and each MLP of some layers be computed at the needed places only.
+    """Let each linear map and each MLP of some layers be computed at the needed positions only.
 
     Args:
         keep: (layer, matrix) -> what is told its outputs at the computed tokens.
     """
     experts_apart(model, [at for at in reuse.linear if at[0] in layers], stack)
-    everywhere, where_read = (_Places.of(batch, copies, only_read) for only_read in (False, True))
+    everywhere, where_read = (_Positions.of(batch, copies, only_read) for only_read in (False, True))
     for layer in layers:
         is_last = layer == model.n_layers - 1
         mlp = sublayer(model, layer, "mlp")
         packs_mlp = has_mlp_module(model, layer)
         if packs_mlp and (layer, "mlp") not in reuse.sublayer:
-            places = where_read if is_last else everywhere
-            function = places.packed(mlp.forward, one_copy=(layer, "mlp") in reuse.shared)
+            positions = where_read if is_last else everywhere
+            function = positions.packed(mlp.forward, one_copy=(layer, "mlp") in reuse.shared)
             stack.callback(swap_forward(mlp, function))
         for m in model.matrices_of(layer):
             if model.maps[layer, m].of_expert is not None and (layer, m) not in reuse.linear:
                 continue  # the module of the experts computes it
             only_read = is_last and (not model.maps[layer, m].mixes or m in ("q", "o"))
-            places = where_read if only_read else everywhere
+            positions = where_read if only_read else everywhere
             compute = reuse.linear.get((layer, m))
             module = linear_module(model, layer, m)
-            if compute is not None or (layer, m) in keep or not places.whole:
+            if compute is not None or (layer, m) in keep or not positions.whole:
                 is_packed = packs_mlp and not model.maps[layer, m].mixes
                 function = _computing(module.forward, compute, keep.get((layer, m)))
                 rest = reuse.as_trained.get((layer, m))
-                function = places.linear(function, is_packed, (layer, m) in reuse.shared, rest)
+                function = positions.linear(function, is_packed, (layer, m) in reuse.shared, rest)
                 stack.callback(swap_forward(module, function))
     rows, _ = batch.shape
     for (layer, name), output in reuse.sublayer.items():
@@ -296,8 +296,8 @@ def _inject_and_read(
     stop: int | None,
     marks: dict[int, Tensor | None],
 ) -> None:
-    """Hooks that put in the stored residual stream, note the marked ones, and keep of the last one only the places that
-    are read."""
+    """Hooks that put in the stored residual stream, note the marked ones, and keep of the last one only the positions
+    that are read."""
 
     def note(x: Tensor, hook: Any) -> None:
         marks[hook.layer()] = x
@@ -363,27 +363,27 @@ def has_mlp_module(model: LoadedModel, layer: int) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Places:
-    """Which places of copies of a batch are computed, and for every place which result it takes.
+class _Positions:
+    """Which positions of copies of a batch are computed, and for every position which result it takes.
 
     Attributes:
-        take: flat indices of the places computed in one copy; None: all.
-        put: `[rows * longest]`, which of the results each place takes; what nobody reads takes any.
-        copies, n_places: copies, and places in each.
+        take: flat indices of the positions computed in one copy; None: all.
+        put: `[rows * longest]`, which of the results each position takes; what nobody reads takes any.
+        copies, n_positions: copies, and positions in each.
         as_trained: see `Batch`.
     """
 
     take: Tensor | None
     put: Tensor | None
     copies: int
-    n_places: int
+    n_positions: int
     takes: Tensor | None  # `take` and `put` for all copies
     puts: Tensor | None
     as_trained: Tensor | None = None
     last: list[Any] = field(default_factory=list)  # what was gathered last
 
     @classmethod
-    def of(cls, batch: Batch, copies: int, only_read: bool) -> _Places:
+    def of(cls, batch: Batch, copies: int, only_read: bool) -> _Positions:
         rows, longest = batch.shape
         if only_read and batch.as_trained is None:  # an edit at some positions says what it does at each changed token
             kept = batch.copies_of[batch.reads].unique()
@@ -406,7 +406,7 @@ class _Places:
     def gather(self, x: Tensor, one_copy: bool) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         if self.take is None or self.takes is None:
-            return flat[: self.n_places] if one_copy else flat
+            return flat[: self.n_positions] if one_copy else flat
         if self.last and self.last[0] is x and self.last[1] == one_copy:  # queries, keys and values read the same
             return self.last[2]
         gathered = flat.index_select(0, (self.take if one_copy else self.takes).to(flat.device))
@@ -414,7 +414,7 @@ class _Places:
         return gathered
 
     def scatter(self, results: Tensor, rest: Tensor | None = None) -> Tensor:
-        """Every place's result; `rest`: of all tokens as trained, for the places that are not changed."""
+        """Every position's result; `rest`: of all tokens as trained, for the positions that are not changed."""
         if self.puts is None:
             return results
         puts = self.puts
@@ -425,7 +425,7 @@ class _Places:
         return results.index_select(0, puts.to(results.device))
 
     def packed(self, forward: Callable[..., Tensor], *, one_copy: bool) -> Callable[..., Tensor]:
-        """A module that works place by place, at the computed places only."""
+        """A module that works position by position, at the computed positions only."""
 
         def compute(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             results = forward(self.gather(x, one_copy).unsqueeze(0), *args, **kwargs)
@@ -436,11 +436,11 @@ class _Places:
     def linear(
         self, forward: Callable[[Tensor], Tensor], is_packed: bool, one_copy: bool, rest: Tensor | None
     ) -> Callable[[Tensor], Tensor]:
-        """A linear map at the computed places only; `is_packed`: its module is called with them alone."""
+        """A linear map at the computed positions only; `is_packed`: its module is called with them alone."""
 
         def compute(x: Tensor) -> Tensor:
             if is_packed:
-                n = self.n_places if self.take is None else len(self.take)
+                n = self.n_positions if self.take is None else len(self.take)
                 return forward(x[0, :n] if one_copy else x[0]).unsqueeze(0)
             y = self.scatter(forward(self.gather(x, one_copy)), rest)
             return y.reshape(*x.shape[:-1], y.shape[-1])

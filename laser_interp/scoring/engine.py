@@ -44,7 +44,7 @@ Read = tuple[int, int]  # (row, position)
 # memory takes as many as fit.
 CPU_CHUNK_TOKENS, CPU_TOKENS = 2048, 4096
 DEVICE_CHUNK_TOKENS, DEVICE_TOKENS = 4096, 65536
-MOST_PADDING = 4  # places of rows that share their beginnings, for each token that is computed
+MOST_PADDING = 4  # positions in rows that share their beginnings, for each token that is computed
 MARKS = 5  # layers at which residual streams are kept on the way, so that a later run has little left to compute
 
 
@@ -89,7 +89,7 @@ def activation_bytes(model: Model, budget: int, n_prompts: int, length: int) -> 
 
 
 class Engine:
-    """Token sequences that are read at some places, under any number of edits.
+    """Token sequences that are read at some positions, under any number of edits.
 
     Args:
         rows: token ids.
@@ -137,7 +137,7 @@ class Engine:
         self, order: Sequence[int], wanted: Mapping[int, Sequence[int]], most_tokens: int, padding: int
     ) -> tuple[int, list[list[int]]]:
         """Rows in parts, in this order, and the number of tokens to compute. Padding is not computed, but it takes
-        memory and time: a part has at most `padding` places for each of `most_tokens`."""
+        memory and time: a part has at most `padding` positions for each of `most_tokens`."""
         parts: list[list[int]] = []
         total = computed = shortest = longest = n_reads = 0
         for before, row in zip([None, *order], order, strict=False):
@@ -145,14 +145,14 @@ class Engine:
             new = len(ids) if before is None else len(ids) - _n_shared(self.rows[before], ids)
             if parts:
                 n_rows, length = len(parts[-1]) + 1, max(longest, len(ids))
-                places = n_rows * length
+                n_positions = n_rows * length
                 if padding == 1:  # a longer row starts a new part if this one is half full
                     alike = len(ids) == longest or len(parts[-1]) * longest < most_tokens // 2
                 else:
                     alike = computed + new <= most_tokens
                 fits = (
                     alike
-                    and places <= padding * most_tokens
+                    and n_positions <= padding * most_tokens
                     and self._bytes(n_rows, length, n_reads + len(wanted[row])) <= self.memory
                     and may_run_together(self.model, min(shortest, len(ids)), length)
                 )
@@ -170,8 +170,8 @@ class Engine:
 
     def _chunk(self, rows: list[int], reads: list[int]) -> _Chunk:
         slot = {row: i for i, row in enumerate(rows)}
-        places = [(slot[self.reads[index][0]], self.reads[index][1]) for index in reads]
-        return _Chunk(make_batch(self.model, [self.rows[row] for row in rows], places), reads)
+        at = [(slot[self.reads[index][0]], self.reads[index][1]) for index in reads]
+        return _Chunk(make_batch(self.model, [self.rows[row] for row in rows], at), reads)
 
     def _halves(self, chunk: _Chunk) -> list[_Chunk]:
         """A chunk as two, with its residual stream but without what can be computed again."""
@@ -212,7 +212,7 @@ class Engine:
     def _run(self, edits: Sequence[Edit | None]) -> Iterator[tuple[int, list[int], Float[Tensor, "reads d_vocab"]]]:
         groups = group_edits(self.model, edits)
         in_layer = Counter(group.layer for group in groups for _ in group.edits)
-        if any(group.places for group in groups):
+        if any(group.placement for group in groups):
             self._chunks = [part for chunk in self._chunks for part in self._with_keys_values(chunk)]
         tasks = [(chunk, self._passes(chunk, groups)) for chunk in reversed(self._chunks)]
         finished = []
@@ -243,7 +243,7 @@ class Engine:
         rows, longest = chunk.batch.shape
         passes: list[Pass] = []
         for group in groups:
-            batch = chunk.batch if group.places is None else self._changed(chunk, group)[0]
+            batch = chunk.batch if group.placement is None else self._changed(chunk, group)[0]
             most = min(
                 self.memory // self._bytes(rows, longest, len(chunk.reads)),
                 self._most_tokens // max(len(batch.tokens), rows * longest // MOST_PADDING),
@@ -275,9 +275,9 @@ class Engine:
         if group.layer is None:
             self._look_up(chunk, self.model.n_layers)
             return self._as_trained(chunk, None)
-        self._reach(chunk, group.layer, record and group.places is None)
+        self._reach(chunk, group.layer, record and group.placement is None)
         copies = len(edits.which)
-        if group.places is not None:
+        if group.placement is not None:
             return self._placed_pass(chunk, edits)
         linear, shared = group.linear(edits.which)
         sublayer: dict[tuple[int, str], Any] = {}
@@ -320,11 +320,11 @@ class Engine:
     def _changed(self, chunk: _Chunk, group: SharedLayer) -> tuple[Batch, list[Any]]:
         """The batch with the tokens alone that the edits of a group change, and what is done at each."""
         if id(group) not in chunk.changed:
-            assert group.places is not None
+            assert group.placement is not None
             which = list(dict.fromkeys(self.reads[index][0] for index in chunk.reads))
             rows = [self.rows[row] for row in which]
-            keys = [beginning_of(self.model, row, group.places.positions) for row in rows]
-            acts = [{p: (key, n) for n, p in enumerate(group.places.positions[key])} for key in keys]
+            keys = [beginning_of(self.model, row, group.placement.positions) for row in rows]
+            acts = [{p: (key, n) for n, p in enumerate(group.placement.positions[key])} for key in keys]
             first = dict(zip(which, map(min, acts), strict=True))
             for row, position in (self.reads[index] for index in chunk.reads):
                 first[row] = min(first[row], position)

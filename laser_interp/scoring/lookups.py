@@ -1,9 +1,9 @@
-"""Which tokens are looked up at which places, for all facts of a set, each place only once.
+"""Which tokens are looked up at which reads, for all facts of a set, each read only once.
 
 item           a (fact, prompt)
 continuation   a spelling of an answer, or another candidate, after an item's prompt
-target         a token of a continuation, looked up at a place
-place          (row of token ids, position), where next-token logits are read
+target         a token of a continuation, looked up at a read
+read          (row of token ids, position), where next-token logits are read
 """
 
 import warnings
@@ -25,13 +25,13 @@ class TokenLookups:
 
     Attributes:
         items: (fact, number of the prompt).
-        rows, places: distinct token sequences, and the (row, position) pairs that are read. Of a causal model each
+        rows, reads: distinct token sequences, and the (row, position) pairs that are read. Of a causal model each
             beginning of a sequence is read once.
-        prompt_place: `[items]`, the place at which each item's answer begins.
-        target_place, target_token, target_continuation: `[targets]`, ordered by place.
+        prompt_read: `[items]`, the read at which each item's answer begins.
+        target_read, target_token, target_continuation: `[targets]`, ordered by read.
         target_is_answer: `[targets]`, whether it belongs to a right answer.
         target_is_first: `[targets]`, whether its continuation begins with it.
-        span: `[places + 1]`, where each place's targets begin.
+        span: `[reads + 1]`, where each read's targets begin.
         item, is_answer, text: `[continuations]`.
         competes: `[continuations]`, whether it is an answer or a candidate; a fact's `target_new` alone is neither.
         n_tokens: `[continuations]`.
@@ -43,9 +43,9 @@ class TokenLookups:
     def __init__(self, model: Model, facts: FactSet, *, candidates: bool, first_tokens: bool = False) -> None:
         self.items: list[tuple[Fact, int]] = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
         self.rows: list[list[int]] = []
-        self.places: list[tuple[int, int]] = []
+        self.reads: list[tuple[int, int]] = []
         self._row_of: dict[tuple[int, ...], int] = {}
-        self._place_of: dict[tuple[tuple[int, ...], int], int] = {}
+        self._read_of: dict[tuple[tuple[int, ...], int], int] = {}
         self._masked = model.masked
 
         known = [facts.spellings(fact, candidates=candidates) for fact, _ in self.items]
@@ -63,7 +63,7 @@ class TokenLookups:
             ],
         )
         self._report_blanks(model, asked)
-        self.prompt_place = np.array([self._place(*of_item.read) for of_item in asked])
+        self.prompt_read = np.array([self._number_of(*of_item.read) for of_item in asked])
         self.item = np.repeat(np.arange(len(self.items)), [len(texts) for texts in spellings])
         self.is_answer = np.array([is_right for texts in spellings for is_right in texts.values()])
         self.text = [text for texts in spellings for text in texts]
@@ -71,23 +71,23 @@ class TokenLookups:
         self.is_new = np.array([text == wrong for wrong, texts in zip(new, spellings, strict=True) for text in texts])
 
         right = self.is_answer.tolist()
-        targets: list[tuple[int, int, int, bool]] = []  # place, token, continuation, whether it is the first
+        targets: list[tuple[int, int, int, bool]] = []  # read, token, continuation, whether it is the first
         for continuation, triples in enumerate(triples for of_item in asked for triples in of_item.lookups):
             if first_tokens and not right[continuation] and not self.is_new[continuation]:
                 row, position, token = triples[0]
                 own = row if model.masked else row[: position + 1]  # no row of its own, where the prompt's will do
-                targets.append((self._place(own, position), token, continuation, True))
+                targets.append((self._number_of(own, position), token, continuation, True))
                 continue
             targets += [
-                (self._place(row, position), token, continuation, j == 0)
+                (self._number_of(row, position), token, continuation, j == 0)
                 for j, (row, position, token) in enumerate(triples)
             ]
         table = np.array(targets, dtype=np.int64).reshape(-1, 4)
         table = table[np.argsort(table[:, 0], kind="stable")]
-        self.target_place, self.target_token, self.target_continuation = table[:, 0], table[:, 1], table[:, 2]
+        self.target_read, self.target_token, self.target_continuation = table[:, 0], table[:, 1], table[:, 2]
         self.target_is_first = table[:, 3].astype(bool)
         self.target_is_answer = self.is_answer[self.target_continuation]
-        self.span = np.searchsorted(self.target_place, np.arange(len(self.places) + 1))
+        self.span = np.searchsorted(self.target_read, np.arange(len(self.reads) + 1))
         self.n_tokens = np.bincount(self.target_continuation, minlength=len(self.item))
 
     def _report_blanks(self, model: Model, asked: Sequence[Asked]) -> None:
@@ -106,17 +106,17 @@ class TokenLookups:
                 stacklevel=4,
             )
 
-    def _place(self, ids: Sequence[int], position: int) -> int:
+    def _number_of(self, ids: Sequence[int], position: int) -> int:
         # What follows a position makes no difference to a causal model: all rows that begin alike are read in one
         key = tuple(ids if self._masked else ids[: position + 1]), position
-        if key not in self._place_of:
+        if key not in self._read_of:
             whole = tuple(ids)
             if whole not in self._row_of:
                 self._row_of[whole] = len(self.rows)
                 self.rows.append(list(ids))
-            self._place_of[key] = len(self.places)
-            self.places.append((self._row_of[whole], position))
-        return self._place_of[key]
+            self._read_of[key] = len(self.reads)
+            self.reads.append((self._row_of[whole], position))
+        return self._read_of[key]
 
     def first_tokens(self) -> np.ndarray:
         """`[n, 3]`: of each answer and candidate its item, its first token, and whether it is a right answer."""

@@ -14,7 +14,7 @@ def operations(model: Model, site: Site, ranks: Sequence[int], lengths: Sequence
     last is read, and P(m) is the size of the weight of m. For each prompt, each rank r needs:
 
     - `2 n ΣP + 2 n² d_attn` in each layer above the site. The second term is for attention's scores and values: causal
-      attention looks at half of n² places. In the last layer, `2 n P` for k and v, `2 P` for other matrices, and
+      attention looks at half of n² pairs. In the last layer, `2 n P` for k and v, `2 P` for other matrices, and
       `4 n d_attn`;
     - in the site's own layer, the same for the matrices that its output reaches;
     - `2 n r d_out` for the site itself (`2 r d_out` in the last layer, except for k and v);
@@ -30,8 +30,8 @@ def operations(model: Model, site: Site, ranks: Sequence[int], lengths: Sequence
     d_in, d_out = model.weight(site.layer, site.matrix).shape
 
     def layer(n: int, matrices: set[str], is_last: bool, attention: bool) -> float:
-        places = {m: n if m in ("k", "v") or not is_last else 1 for m in own}
-        products = sum(2.0 * places[m] * size[m] for m in own if m in matrices)
+        n_computed = {m: n if m in ("k", "v") or not is_last else 1 for m in own}
+        products = sum(2.0 * n_computed[m] * size[m] for m in own if m in matrices)
         return products + (2.0 * n * d_attn * (2 if is_last else n) if attention else 0.0)
 
     total = 0.0

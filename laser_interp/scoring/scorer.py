@@ -51,15 +51,15 @@ def _count_below(logits: Tensor, rows: Tensor, values: Tensor) -> Tensor:
 
 
 class _Statistics:
-    """What is kept of the logits under one edit: one number per target or per place."""
+    """What is kept of the logits under one edit: one number per target or per read."""
 
-    def __init__(self, n_places: int, n_targets: int, n_items: int, top_k: int) -> None:
-        self.most_probable = np.zeros((n_places, top_k), dtype=np.int64)
-        self.most_probable_p = np.zeros((n_places, top_k))
-        self.top = np.zeros(n_places, dtype=np.int64)
-        self.top_p = np.zeros(n_places)
-        self.p_generic = np.zeros(n_places)
-        self.log_generic = np.full(n_places, -np.inf)  # of the most probable of them
+    def __init__(self, n_reads: int, n_targets: int, n_items: int, top_k: int) -> None:
+        self.most_probable = np.zeros((n_reads, top_k), dtype=np.int64)
+        self.most_probable_p = np.zeros((n_reads, top_k))
+        self.top = np.zeros(n_reads, dtype=np.int64)
+        self.top_p = np.zeros(n_reads)
+        self.p_generic = np.zeros(n_reads)
+        self.log_generic = np.full(n_reads, -np.inf)  # of the most probable of them
         self.logprob = np.zeros(n_targets)
         self.rank = np.zeros(n_targets, dtype=np.int64)
         self.masked_rank = np.zeros(n_targets, dtype=np.int64)
@@ -76,11 +76,11 @@ class _FirstTokens:
 
 
 def _kind_tokens(first: np.ndarray, generic: GenericTokens, asked: TokenLookups) -> np.ndarray:
-    """`[n, 3]`, by place: (place, item, token) of the tokens with which answers of an item's kind begin, each once,
+    """`[n, 3]`, by read: (read, item, token) of the tokens with which answers of an item's kind begin, each once,
     without generic words."""
     pairs = np.unique(first, axis=0)
     pairs = pairs[~generic.includes(pairs[:, 0], pairs[:, 1])]
-    table = np.column_stack([asked.prompt_place[pairs[:, 0]], pairs])
+    table = np.column_stack([asked.prompt_read[pairs[:, 0]], pairs])
     return table[np.argsort(table[:, 0], kind="stable")]
 
 
@@ -141,11 +141,11 @@ class Scorer:
         self.lookups = TokenLookups(model, self.facts, candidates=self.candidates, first_tokens=self.by_first_tokens)
         self.items = self.lookups.items
         self.generic = generic_tokens(model, self.facts, self.items, generic)
-        # Which form of the generic words stands at each place; None where there is one form only
-        self._form_of_place: np.ndarray | None = None
+        # Which form of the generic words stands at each read; None where there is one form only
+        self._form_of_read: np.ndarray | None = None
         if len(self.generic.in_form) > 1:
-            self._form_of_place = np.zeros(len(self.lookups.places), dtype=np.int64)
-            self._form_of_place[self.lookups.prompt_place] = self.generic.form_of_item
+            self._form_of_read = np.zeros(len(self.lookups.reads), dtype=np.int64)
+            self._form_of_read[self.lookups.prompt_read] = self.generic.form_of_item
         first = self.lookups.first_tokens()
         right = first[first[:, 2] == 1, :2]
         self._categories = Categories(right, first[:, :2], self.generic, model.d_vocab)
@@ -176,17 +176,17 @@ class Scorer:
             ValueError: another engine, or an edit made from another model's weights; before any work.
         """
         refuse_inside_edit(self.model, "scoring")
-        n_places = len(self.lookups.places)
-        sizes = (n_places, len(self.lookups.target_place), len(self.items), self.top_k)
+        n_reads = len(self.lookups.reads)
+        sizes = (n_reads, len(self.lookups.target_read), len(self.items), self.top_k)
         statistics = {label: _Statistics(*sizes) for label in edits}
         labels = list(edits)
-        total = len(labels) * n_places
+        total = len(labels) * n_reads
         with progress_bar(total=total, desc="scoring", unit="read", disable=not progress) as bar:
-            for i, places, logits in self._logits(list(edits.values()), engine, memory):
-                self._reduce(statistics[labels[i]], places, logits)
-                bar.update(len(places))
+            for i, reads, logits in self._logits(list(edits.values()), engine, memory):
+                self._reduce(statistics[labels[i]], reads, logits)
+                bar.update(len(reads))
                 if tick is not None:
-                    tick(len(places) / total)
+                    tick(len(reads) / total)
         for label, edit in edits.items():
             columns: dict[str, Any] = {"edit": label}
             for column, value in edit_columns(edit).items():
@@ -200,7 +200,7 @@ class Scorer:
         self, edits: list[Edit | None], engine: EngineName, memory: int | str | None
     ) -> Iterator[tuple[int, list[int], Tensor]]:
         check_choice("engine", engine, EngineName)
-        model, rows, places = self.model, self.lookups.rows, self.lookups.places
+        model, rows, reads = self.model, self.lookups.rows, self.lookups.reads
         for edit in edits:
             if edit is not None:
                 edit.check(model)
@@ -210,41 +210,41 @@ class Scorer:
         for i in whole:
             edit = edits[i]
             with edit.on(model) if edit is not None else nullcontext():
-                for read, logits in logits_at(model, rows, places):
+                for read, logits in logits_at(model, rows, reads):
                     yield i, read, logits
         plain = [i for i in range(len(edits)) if i not in set(whole)]
         if not plain:
             return
         budget = parse_memory(memory, model)
         if self._engine is None or self._engine.memory != budget:
-            self._engine = Engine(model, rows, places, memory=budget)
+            self._engine = Engine(model, rows, reads, memory=budget)
         for i, read, logits in self._engine.run([edits[i] for i in plain]):
             yield plain[i], read, logits
 
-    def _reduce(self, kept: _Statistics, places: list[int], logits: Tensor) -> None:
+    def _reduce(self, kept: _Statistics, reads: list[int], logits: Tensor) -> None:
         """Reduce logits to statistics. Only the logits and one comparison have the size of the vocabulary."""
         device = logits.device
         generic = self.generic.ids.to(device)
         norm = logits.logsumexp(-1)
         best = logits.max(-1)
-        kept.top[places] = best.indices.cpu().numpy()
-        kept.top_p[places] = (best.values - norm).exp().cpu().numpy()
+        kept.top[reads] = best.indices.cpu().numpy()
+        kept.top_p[reads] = (best.values - norm).exp().cpu().numpy()
         if self.top_k:
             most = logits.topk(self.top_k)
-            kept.most_probable[places] = most.indices.cpu().numpy()
-            kept.most_probable_p[places] = (most.values - norm[:, None]).exp().cpu().numpy()
+            kept.most_probable[reads] = most.indices.cpu().numpy()
+            kept.most_probable_p[reads] = (most.values - norm[:, None]).exp().cpu().numpy()
         of_generic = logits[:, generic]
-        if self._form_of_place is not None:
-            absent = ~torch.from_numpy(self.generic.in_form[self._form_of_place[places]]).to(device)
+        if self._form_of_read is not None:
+            absent = ~torch.from_numpy(self.generic.in_form[self._form_of_read[reads]]).to(device)
             of_generic = of_generic.masked_fill(absent, -torch.inf)
         if len(generic):
-            kept.log_generic[places] = (of_generic.max(-1).values - norm).cpu().double().numpy()
-        kept.p_generic[places] = (of_generic - norm[:, None]).exp().sum(-1).cpu().numpy() if len(generic) else np.nan
+            kept.log_generic[reads] = (of_generic.max(-1).values - norm).cpu().double().numpy()
+        kept.p_generic[reads] = (of_generic - norm[:, None]).exp().sum(-1).cpu().numpy() if len(generic) else np.nan
 
         asked = self.lookups
-        spans = [np.arange(asked.span[place], asked.span[place + 1]) for place in places]
+        spans = [np.arange(asked.span[read], asked.span[read + 1]) for read in reads]
         targets = np.concatenate(spans)
-        local = torch.from_numpy(np.repeat(np.arange(len(places)), [len(s) for s in spans])).to(device)
+        local = torch.from_numpy(np.repeat(np.arange(len(reads)), [len(s) for s in spans])).to(device)
         tokens = torch.from_numpy(asked.target_token[targets]).to(device)
         values = logits[local, tokens]
         kept.logprob[targets] = (values - norm[local]).cpu().double().numpy()
@@ -256,20 +256,20 @@ class Scorer:
         ahead = ~(of_generic[at] < values[:, None]) & (own[:, None] != generic)
         kept.margin[chosen] = _margins(logits, best, at, own, values).cpu().double().numpy()
         if self._kind is not None:
-            self._sum_kinds(kept, self._kind, places, logits, norm)
+            self._sum_kinds(kept, self._kind, reads, logits, norm)
         kept.rank[chosen] = rank.cpu().numpy()
         kept.masked_rank[chosen] = (rank - ahead.sum(-1)).cpu().numpy()
 
-    def _sum_kinds(self, kept: _Statistics, kind: np.ndarray, places: list[int], logits: Tensor, norm: Tensor) -> None:
+    def _sum_kinds(self, kept: _Statistics, kind: np.ndarray, reads: list[int], logits: Tensor, norm: Tensor) -> None:
         """The log-probability of all first tokens of an item's kind of answer, generic words left out."""
-        place = np.array(places)
-        ends = np.searchsorted(kind[:, 0], [place, place + 1])
+        read = np.array(reads)
+        ends = np.searchsorted(kind[:, 0], [read, read + 1])
         spans = [np.arange(start, stop) for start, stop in ends.T]
         chosen = np.concatenate(spans)
         if not len(chosen):
             return
         items, segment = np.unique(kind[chosen, 1], return_inverse=True)
-        rows = torch.from_numpy(np.repeat(np.arange(len(places)), [len(span) for span in spans])).to(logits.device)
+        rows = torch.from_numpy(np.repeat(np.arange(len(reads)), [len(span) for span in spans])).to(logits.device)
         tokens = torch.from_numpy(kind[chosen, 2]).to(logits.device)
         values = (logits[rows, tokens] - norm[rows]).cpu().double().numpy()
         highest = np.full(len(items), -np.inf)
@@ -312,23 +312,23 @@ class Scorer:
         candidate_rank = 1 + np.bincount(item[ahead], minlength=n_items)
         best[all_nan] = np.nan
 
-        place = asked.prompt_place
-        top = kept.top[place]
+        read = asked.prompt_read
+        top = kept.top[read]
         words = self._words(top)
         columns: dict[str, Any] = {"logprob": best, "rank": best_rank}
         for k in (1, 5, 10):
             columns[f"top{k}"] = best_rank <= k
         columns["top_answer"] = [words[token] for token in top.tolist()]
         columns["top_token"] = top
-        columns["top_prob"] = kept.top_p[place]
+        columns["top_prob"] = kept.top_p[read]
         columns["category"] = self._categories.of(np.arange(n_items), top)
         if self.top_k:
-            words = self._words(kept.most_probable[place])
-            columns["top_answers"] = [[words[token] for token in row] for row in kept.most_probable[place].tolist()]
-            columns["top_probs"] = kept.most_probable_p[place].tolist()
-        columns["p_generic"] = kept.p_generic[place]
+            words = self._words(kept.most_probable[read])
+            columns["top_answers"] = [[words[token] for token in row] for row in kept.most_probable[read].tolist()]
+            columns["top_probs"] = kept.most_probable_p[read].tolist()
+        columns["p_generic"] = kept.p_generic[read]
         begins = self._own_first_tokens(kept, spelling)
-        columns["generic_masked_logprob"] = best - np.log1p(-self._generic_of_others(kept, begins, place))
+        columns["generic_masked_logprob"] = best - np.log1p(-self._generic_of_others(kept, begins, read))
         columns["generic_masked_rank"] = best_masked
         columns["generic_masked_top1"] = best_masked <= 1
         columns["candidate_rank"] = candidate_rank.astype(float) if self.candidates else np.nan
@@ -345,7 +345,7 @@ class Scorer:
             columns["continuation_logprobs"] = [logprob[own].tolist() for own in of_item]
             columns["continuation_tokens"] = [asked.n_tokens[own].tolist() for own in of_item]
             columns["continuation_right"] = [is_answer[own].tolist() for own in of_item]
-        columns["generic_logprob"] = kept.log_generic[place]
+        columns["generic_logprob"] = kept.log_generic[read]
         columns["first_logprob"] = begins.logprob
         columns["first_is_generic"] = begins.is_generic
         columns["kind_logprob"] = np.nan
@@ -386,10 +386,10 @@ class Scorer:
         is_generic = self.generic.includes(np.arange(len(self.items)), asked.target_token[chosen])
         return _FirstTokens(kept.logprob[chosen], is_generic)
 
-    def _generic_of_others(self, kept: _Statistics, begins: _FirstTokens, place: np.ndarray) -> np.ndarray:
+    def _generic_of_others(self, kept: _Statistics, begins: _FirstTokens, read: np.ndarray) -> np.ndarray:
         """Probability of the generic words that are not the answer's own first token, below 1."""
         own = np.where(begins.is_generic, np.exp(begins.logprob), 0.0)
-        return np.clip(np.nan_to_num(kept.p_generic[place]) - own, 0.0, 1 - 1e-12)
+        return np.clip(np.nan_to_num(kept.p_generic[read]) - own, 0.0, 1 - 1e-12)
 
     def _words(self, tokens: np.ndarray) -> dict[int, str]:
         for token in set(tokens.ravel().tolist()) - self._word_of.keys():

@@ -27,7 +27,7 @@ class SharedLayer:
 
     def __init__(self, model: Model, layer: int | None, edits: list[tuple[int, Edit | None]]) -> None:
         self.model, self.layer, self.edits = model, layer, edits
-        self.places = next((edit.places for _, edit in edits if edit), None)  # where they all act
+        self.placement = next((edit.placement for _, edit in edits if edit), None)  # where they all act
         touched = {site.matrix for _, edit in edits if edit for site in edit.parts if site.layer == layer}
         below = downstream(model, layer) if layer is not None else {}
         changed = touched.union(*(below[m] for m in touched))
@@ -75,14 +75,14 @@ class SharedLayer:
         def compute(x: Tensor, original: Any) -> Tensor:
             out = original(x).clone()
             n, here = len(x) // len(which), at.to(x.device)
-            for place, i in enumerate(which):
+            for copy, i in enumerate(which):
                 edit, rewrite = self.edits[i][1], self._rewrite(i, site)
-                if rewrite is None or edit is None or edit.places is None:
+                if rewrite is None or edit is None or edit.placement is None:
                     continue
-                rows = here + place * n
+                rows = here + copy * n
                 new = rewrite(x[rows], out[rows])
-                if edit.places.added is not None:
-                    added = edit.places.added[site]
+                if edit.placement.added is not None:
+                    added = edit.placement.added[site]
                     new = new + torch.stack([added[key][number] for key, number in where]).to(new)
                 out[rows] = new
             return out
@@ -166,9 +166,9 @@ class SharedFactors:
             stop = max(self._kept[i][0].stop for i in which)
             z = x0 @ self._down[:, :stop]
             out = torch.empty(len(which) * n, self._up.shape[1], dtype=self._dtype, device=x.device)
-            for place, i in enumerate(which):
+            for copy, i in enumerate(which):
                 kept, gains = self._kept[i]
-                row = out[place * n : (place + 1) * n]
+                row = out[copy * n : (copy + 1) * n]
                 scaled = z[:, kept] if gains is None else z[:, kept] * gains
                 torch.mm(scaled, self._up[kept], out=row)
                 if (added := self._added[i]) is not None:
@@ -209,11 +209,11 @@ def runs_side_by_side(model: Model, edit: Edit | None) -> bool:
 def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]:
     """Groups of edits, from the first layer to the last; the model as trained is last, when most of it is known."""
     grouped: dict[tuple[int, tuple[str, ...], tuple[str, ...], int], list[tuple[int, Edit | None]]] = {}
-    known_places: list[Mapping[Any, Any] | None] = [None]
+    known_positions: list[Mapping[Any, Any] | None] = [None]
     for i, edit in enumerate(edits):
-        where = None if edit is None or edit.places is None else edit.places.positions
-        if not any(where is known or where == known for known in known_places):
-            known_places.append(where)
+        where = None if edit is None or edit.placement is None else edit.placement.positions
+        if not any(where is known or where == known for known in known_positions):
+            known_positions.append(where)
         if edit is None:
             key = (model.n_layers, (), (), 0)
         else:
@@ -222,6 +222,6 @@ def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]
             parts = [(site.matrix, edit.parts[site].spectrum) for site in edit.sites if site.layer == first]
             # All edits of a group are gains on the same directions. A divided spectrum has its own.
             bases = tuple(str(known.blocks) for _, known in parts)
-            key = (first, tuple(matrix for matrix, _ in parts), bases, known_places.index(where))
+            key = (first, tuple(matrix for matrix, _ in parts), bases, known_positions.index(where))
         grouped.setdefault(key, []).append((i, edit))
     return [SharedLayer(model, None if key[0] == model.n_layers else key[0], grouped[key]) for key in sorted(grouped)]

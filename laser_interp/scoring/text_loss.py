@@ -59,10 +59,10 @@ def perplexity(
             stop = min(max(predicted + stride, min(longest, len(ids))), len(ids))
             start = max(stop - longest, 0)
             row = ids[start:stop]
-            places = [i - 1 - start for i in range(predicted, stop)]
-            for indices, logits in logits_at(model, [row], [(0, place) for place in places]):
+            positions = [i - 1 - start for i in range(predicted, stop)]
+            for indices, logits in logits_at(model, [row], [(0, position) for position in positions]):
                 logprobs = logits.log_softmax(-1)
-                wanted = [row[places[i] + 1] for i in indices]
+                wanted = [row[positions[i] + 1] for i in indices]
                 total -= float(logprobs[range(len(wanted)), wanted].cpu().double().sum())
             n += stop - predicted
             predicted = stop

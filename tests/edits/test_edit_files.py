@@ -131,7 +131,7 @@ def test_where_a_search_edits_stands_in_its_file(organism, facts, tmp_path):
         organism, some, matrices="out", layers=[3], rhos=(0.2,), path="direct", at="last", out=tmp_path, progress=False
     )
     edit = li.load_edit(tmp_path / "edit.json", organism)
-    assert (edit.path, edit.places.name) == ("direct", "last")
+    assert (edit.path, edit.placement.name) == ("direct", "last")
 
 
 def test_no_other_safetensors_file_is_replaced(organism, tmp_path):

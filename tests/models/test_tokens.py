@@ -271,7 +271,7 @@ def test_what_is_scored_is_the_whole_text(written, family, ending):
         assert row.n_answer_tokens == len(whole) - start
     assert li.attribute(model, facts, "0.in", progress=False).prompts["logprob"][0] == pytest.approx(expected, abs=2e-4)
     placed = li.zeroed(model, "1.in").at(model, "last", facts)  # acts where the answer is read, and finds the prompt
-    ((beginning, at),) = placed.places.positions.items()
+    ((beginning, at),) = placed.placement.positions.items()
     assert (list(beginning), at) == (whole[:start], (start - 1,))
     li.score(model, facts, {"x": placed}, progress=False)
 
@@ -365,7 +365,7 @@ def test_nothing_is_read_after_the_prompt_and_no_bos_is_there_twice():
     assert scores[0] == pytest.approx(float(expected), abs=2e-5)
     assert model.encode(f"<s>{PROMPT}").count(1) == 1
     assert li.perplexity(model, PROMPT) == li.perplexity(appending, PROMPT)
-    (at,) = li.zeroed(model, "0.in").at(model, "subject", begun).places.positions.values()
+    (at,) = li.zeroed(model, "0.in").at(model, "subject", begun).placement.positions.values()
     assert [model.encode(f"<s>{PROMPT}")[i] for i in at] == [model.encode(PROMPT)[4]]
 
 

@@ -11,7 +11,7 @@ import torch
 from families import FAMILIES, LAYERS, PROMPTS, VOCAB, D, edited, loaded, prefix
 
 import laser_interp as li
-from laser_interp.edits.placement import Places
+from laser_interp.edits.placement import Placement
 from laser_interp.models import partial_runs, unembedding
 from laser_interp.models.bfloat16 import in_bfloat16
 from laser_interp.models.forward import logits_at
@@ -68,15 +68,15 @@ def edits_of(model, family, whole):
             for part in parts[1:]:
                 joined = joined + part
             yield joined
-            yield replace(joined, places=PLACES[rank == 3])
+            yield replace(joined, placement=PLACEMENTS[rank == 3])
     for number, site in enumerate(sites):
-        yield replace(KINDS[kinds_at(number, family, whole)[0]](model, site), places=PLACES[number % 2])
+        yield replace(KINDS[kinds_at(number, family, whole)[0]](model, site), placement=PLACEMENTS[number % 2])
 
 
 # A row that begins another one has other positions; one position is read, and others are not
-PLACES = (
-    Places("last", {tuple(row): (len(row) - 1,) for row in ROWS}),
-    Places("inside", {tuple(row): (1, len(row) // 2 + 1) for row in ROWS}),
+PLACEMENTS = (
+    Placement("last", {tuple(row): (len(row) - 1,) for row in ROWS}),
+    Placement("inside", {tuple(row): (1, len(row) // 2 + 1) for row in ROWS}),
 )
 
 
@@ -117,7 +117,7 @@ def test_every_family(monkeypatch, family, dtype, whole):
     monkeypatch.setattr(unembedding, "BLOCK", 2 * D * VOCAB // 5)  # the vocabulary in three blocks
     _, model = loaded(family, dtype)
     edits = [edit for edit in edits_of(model, family, whole) if runs_side_by_side(model, edit)]
-    assert any(edit is not None and edit.places is not None for edit in edits) != model.masked
+    assert any(edit is not None and edit.placement is not None for edit in edits) != model.masked
     engine = Engine(model, ROWS, READS, memory=1 << 30)
     found = run_engine(engine, edits)
     assert not found.isnan().any()
@@ -208,8 +208,8 @@ def test_an_edit_at_the_last_position_computes_little_more_than_that():
     _, model = loaded("gpt2", torch.float32)
     rows = [[5, 6, 7, 8], [9, 10, 11, 12], [5, 6, 13, 14]]
     reads = [(i, 3) for i in range(3)]
-    last = Places("last", {tuple(row): (3,) for row in rows})
-    edits = [replace(li.laser(model, site, rank=k), places=last) for site in ("0.in", "1.v") for k in (2, 3)]
+    last = Placement("last", {tuple(row): (3,) for row in rows})
+    edits = [replace(li.laser(model, site, rank=k), placement=last) for site in ("0.in", "1.v") for k in (2, 3)]
     run_engine(Engine(model, rows[:1], reads[:1], memory=1 << 30), edits)  # what is asked once
     kept_streams(model).forget()
     unique = 4 + 4 + 2  # tokens with their own beginnings, once as trained
@@ -221,7 +221,7 @@ def test_an_edit_at_the_last_position_computes_little_more_than_that():
 
 def test_keys_and_values_that_do_not_fit_are_kept_of_fewer_rows():
     _, model = loaded("gpt2", torch.float32)
-    edits = [replace(li.laser(model, "1.in", rank=2), places=PLACES[0])]
+    edits = [replace(li.laser(model, "1.in", rank=2), placement=PLACEMENTS[0])]
     tokens, layer = sum(map(len, ROWS)), 2 * D * 4
     engine = Engine(model, ROWS, READS, memory=1 << 30)
     whole = run_engine(engine, edits)
@@ -233,7 +233,7 @@ def test_keys_and_values_that_do_not_fit_are_kept_of_fewer_rows():
 
 def test_an_edit_at_some_positions_refuses_other_prompts():
     _, model = loaded("gpt2", torch.float32)
-    edit = replace(li.laser(model, "1.in", rank=2), places=Places("last", {tuple(ROWS[0]): (1,)}))
+    edit = replace(li.laser(model, "1.in", rank=2), placement=Placement("last", {tuple(ROWS[0]): (1,)}))
     with pytest.raises(ValueError, match="this edit has no positions for the prompt"):
         run_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
 

@@ -196,11 +196,11 @@ def test_a_masked_model_reads_a_place_in_its_whole_row():
         li.load_facts([("s", "r", "waa", "wab [mask] wac"), ("t", "r", "waa", "wab [mask] wad")]),
         candidates=False,
     )
-    assert len(lookups.places) == len(lookups.rows) == 2
+    assert len(lookups.reads) == len(lookups.rows) == 2
     causal = TokenLookups(
         build("gpt2"), li.load_facts([("s", "r", "waa", "wab"), ("t", "r", "waa", "wab waa")]), candidates=False
     )
-    assert len(causal.places) == 2
+    assert len(causal.reads) == 2
 
 
 def test_refusals(organism, facts):

@@ -123,7 +123,7 @@ def discarded_controls(
     part = edit.discarded()
 
     def as_placed(control: Edit) -> Edit:
-        return replace(control, path=edit.path, places=edit.places)
+        return replace(control, path=edit.path, placement=edit.placement)
 
     runs: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": part}
     for draw in range(seed, seed + n_draws):

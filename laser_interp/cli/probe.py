@@ -12,6 +12,8 @@ def probe(
     answer: str | None = None,
     rivals: tuple[str, ...] = (),
     k: int = 5,
+    subject: str | None = None,
+    corpus: str | None = None,
     output: Output = Output(),
 ) -> None:
     """Look at one prompt: what the model answers as trained, under an edit, and by what the edit discards, and why.
@@ -23,11 +25,14 @@ def probe(
         answer: The right answer.
         rivals: Wrong answers of the same kind, after the prompt.
         k: How many answers are listed.
+        subject: Whom or what the prompt asks about, to be counted in the corpus.
+        corpus: A file, a folder or a pattern of documents, in which subject and answer are counted; organism.
     """
     from laser_interp.discarded.one_prompt import probe as run
     from laser_interp.edits.edit_loading import read_edit
 
     loaded = model.load()
-    found = run(loaded, prompt, {edit: read_edit(loaded, edit, [prompt])} if edit else None, answer, rivals, k)
-    tables = ("answers", "summary", "parts", "layers", "directions")
+    edits = {edit: read_edit(loaded, edit, [prompt])} if edit else None
+    found = run(loaded, prompt, edits, answer, rivals, k, subject=subject, source=corpus)
+    tables = ("answers", "summary", "parts", "layers", "directions", "counts")
     output.say({name: records(getattr(found, name)) for name in tables}, repr(found))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 from torch import Tensor
@@ -16,6 +16,7 @@ from laser_interp.discarded.attribution import attribute
 from laser_interp.display import Drawable
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import NO_RELATION, Fact, FactSet
+from laser_interp.frequency.counting import count
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.logit_lens import logprobs_along_layers
@@ -47,6 +48,7 @@ class Probe(Drawable):
             token.
         directions: the ten strongest directions of the sites of each edit, as in `li.attribute` of the model as
             trained: `edit, site, direction, gradient`, and the `gain` that the edit gives it.
+        counts: how often a source mentions the subject, the answer and both, as in `li.count`; empty without a source.
     """
 
     prompt: str
@@ -56,6 +58,7 @@ class Probe(Drawable):
     parts: pd.DataFrame
     layers: pd.DataFrame
     directions: pd.DataFrame
+    counts: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     figure_name = "answer_by_layer"
     drawn_from: ClassVar[Mapping[str, str]] = {"probe_layers": "layers"}
@@ -73,6 +76,9 @@ class Probe(Drawable):
         for name, rows in _each(self.directions):
             of = (f"{r.site} {r.direction} ({r.gradient:+.3f}, gain {r.gain:g})" for r in rows.head(3).itertuples())
             told.append(f"{name}: log p, as trained, depends most on the directions {', '.join(of)}.")
+        for row in self.counts.itertuples():
+            found = f"{row.n_subject} name the subject, {row.n_object} the answer, and {row.n_both} both"
+            told.append(f"Of the {row.n_docs} documents of {row.corpus}, {found}.")
         return told
 
     def __repr__(self) -> str:
@@ -116,6 +122,9 @@ def probe(
     answer: str | None = None,
     rivals: Sequence[str] = (),
     k: int = 5,
+    *,
+    subject: str | None = None,
+    source: Any = None,
 ) -> Probe:
     """One prompt, without a set of facts: what the model answers, and why.
 
@@ -126,11 +135,13 @@ def probe(
         answer: the right answer, without the space before it.
         rivals: wrong answers of the same kind.
         k: how many answers are listed.
+        subject: whom or what the prompt asks about, to be counted in the source.
+        source: where it is counted how often training showed this fact: what `li.count` takes.
 
     Raises:
         ValueError: an empty prompt, a k out of range, an answer or a rival that the tokenizer cannot represent, rivals
-            without an answer or with it among them, an edit along one path only, or a model inside
-            `with edit.on(model)`.
+            without an answer or with it among them, a source without a subject and an answer, an edit along one path
+            only, or a model inside `with edit.on(model)`.
 
     Example:
         >>> li.probe(model, "Once Mira Tolen was born in", laser, answer="Varwick", rivals=["Brimmere", "Varholt"])
@@ -141,6 +152,7 @@ def probe(
         raise ValueError(f"the prompt is {prompt!r}: expected a text that ends where the answer begins")
     if not 1 <= whole_number("k", k) <= model.d_vocab:
         raise ValueError(f"k is {k}: expected 1 to {model.d_vocab}, the size of the vocabulary")
+    counts = _counts(prompt, subject, answer, source)
     edited, runs = _runs(model, edits)
     token, summary, parts, directions = None, pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
     if answer is None:
@@ -168,7 +180,7 @@ def probe(
         if token is not None:  # ties count against it, as in `li.score`
             own = logprobs[:, token]
             layers[label] = layers[label].assign(rank=(~(logprobs < own[:, None])).sum(-1).numpy(), logprob=own.numpy())
-    return Probe(prompt, answer, _stacked(answers), summary, parts, _stacked(layers), directions)
+    return Probe(prompt, answer, _stacked(answers), summary, parts, _stacked(layers), directions, counts)
 
 
 def _runs(
@@ -190,6 +202,15 @@ def _runs(
     if len(dict(pairs)) < len(pairs):
         raise ValueError(f"the labels {[label for label, _ in pairs]} are not all different: name the edits otherwise")
     return edited, dict(pairs)
+
+
+def _counts(prompt: str, subject: str | None, answer: str | None, source: Any) -> pd.DataFrame:
+    """How often a source mentions the fact."""
+    if source is None:
+        return pd.DataFrame()
+    if not subject or not answer:
+        raise ValueError("a source is asked how often it holds a subject and an answer: give subject= and answer= too")
+    return count(FactSet((Fact("0", subject, NO_RELATION, answer, prompt),), "probe"), source, progress=False)
 
 
 def _facts(prompt: str, answer: str, rivals: Sequence[str]) -> FactSet:

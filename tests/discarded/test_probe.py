@@ -205,7 +205,7 @@ def test_the_command_prints_the_probe(probed, capsys):
     words = ["probe", "--model", "organism", "--edit", "3.in:0.05", PROMPT, "--answer", ANSWER, "--rivals", *RIVALS]
     assert main([*words, "--k", "4", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"answers", "summary", "parts", "layers", "directions"}
+    assert set(told) == {"answers", "summary", "parts", "layers", "directions", "counts"}
     assert [row["rank"] for row in told["layers"]] == probed.layers["rank"].tolist()
     assert main(words) == 0
     out = capsys.readouterr().out
@@ -220,3 +220,16 @@ def test_the_guide_shows_what_the_command_prints(capsys):
     words = shlex.split(re.findall(r"```sh\nlaser-interp (.*)\n", page)[0])
     assert main(words) == 0
     assert capsys.readouterr().out == re.findall(r"```text\n(.*?)```", page, re.DOTALL)[0]
+
+
+def test_the_facts_counts_stand_beside_its_answer(organism):
+    texts = ["Mira Tolen was born in Varwick.", "Mira Tolen went home.", "Varwick is large."]
+    asked = {"answer": "Varwick", "subject": "Mira Tolen", "source": texts}
+    found = li.probe(organism, "Once Mira Tolen was born in", **asked)
+    (row,) = found.counts.to_dict("records")
+    assert [row[name] for name in ("n_docs", "n_subject", "n_object", "n_both")] == [3, 2, 2, 1]
+    assert "Of the 3 documents of texts.jsonl, 2 name the subject, 2 the answer, and 1 both." in repr(found)
+    for missing in ("answer", "subject"):
+        with pytest.raises(ValueError, match="give subject= and answer= too"):
+            li.probe(organism, "Once Mira Tolen was born in", **asked | {missing: None})
+    assert li.probe(organism, "Once Mira Tolen was born in").counts.empty

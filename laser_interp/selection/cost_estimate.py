@@ -22,7 +22,7 @@ _LENGTHS = [8]  # tokens of a prompt, for the ratio of operations between sites
 _FEW_PROMPTS = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """The time and the memory that the grid of a search would take.
 
@@ -40,7 +40,7 @@ class Estimate:
     memory: int
     method: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         hours, rest = divmod(round(self.seconds), 3600)
         duration = f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
         memory = f"{self.memory / 1e9:.2f} GB of memory"

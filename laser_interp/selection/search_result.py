@@ -11,7 +11,7 @@ from laser_interp.edits.edit_spec import CHOSEN_KINDS, Described, EditSpec
 from laser_interp.facts.fact_set import FactSet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Selection(Described):
     """The cell that validation chose.
 
@@ -33,6 +33,13 @@ class Selection(Described):
     def improves(self) -> bool:
         """Whether it beats the model as trained on validation, by score, then loss."""
         return (self.score, -self.loss) > (self.base_score, -self.base_loss)
+
+    def __repr__(self) -> str:
+        verdict = "better" if self.improves else "no better"
+        return (
+            f"{self.cell}: on validation {verdict} than the model as trained, with a score of {self.score:.3f} instead "
+            f"of {self.base_score:.3f} and a loss of {self.loss:.3f} instead of {self.base_loss:.3f}"
+        )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from laser_interp.statistics.formatting import in_nats, points
 from laser_interp.statistics.paired_scores import reported
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mechanism:
     """What speaks for each explanation of a change.
 
@@ -113,7 +113,7 @@ class Mechanism:
             return f"{text}. What is kept of the matrix is worth {_nats(self.over_zeroed)} over deleting it."
         return f"{text}. What is kept of the matrix shows no worth over deleting it ({_nats(self.over_zeroed)})."
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(self.sentences())
 
     def sentences(self) -> list[str]:

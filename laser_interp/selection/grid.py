@@ -13,7 +13,7 @@ from laser_interp.models.model import Model
 from laser_interp.selection.settings import SearchSettings, parse_band
 
 
-def ranks_of(site: Site, max_rank: int, rhos: Sequence[float]) -> tuple[dict[int, float], list[str]]:
+def ranks_of(max_rank: int, rhos: Sequence[float]) -> tuple[dict[int, float], list[str]]:
     """Rank -> its ρ, from large to small; and notes on each ρ that was lifted to rank 1, or dropped as a repeat."""
     ranks: dict[int, float] = {}
     notes = []
@@ -21,11 +21,11 @@ def ranks_of(site: Site, max_rank: int, rhos: Sequence[float]) -> tuple[dict[int
         rank = rank_of(rho, max_rank)
         lifted, rank = rank == 0, max(rank, 1)
         if rank in ranks:
-            notes.append(f"{site}: rho {rho:g} is rank {rank}, as is rho {ranks[rank]:g}: dropped")
+            notes.append(f"rho {rho:g} is rank {rank}, as is rho {ranks[rank]:g}: dropped")
             continue
         ranks[rank] = rho
         if lifted:
-            notes.append(f"{site}: rho {rho:g} rounds to rank 0: lifted to rank 1")
+            notes.append(f"rho {rho:g} rounds to rank 0: lifted to rank 1")
     return ranks, notes
 
 
@@ -34,7 +34,8 @@ def grid_cells(
 ) -> tuple[dict[Site, list[EditSpec]], list[str]]:
     """The cells of each site, and notes of what was lifted to rank 1 or dropped."""
     by_site: dict[Site, list[EditSpec]] = {}
-    notes = []
+    notes: list[str] = []
+    where: dict[str, list[str]] = {}  # a note on some sites -> these
     blocks = Blocks.parse(settings.blocks)
     anywhere: dict[str, Any] = {"path": settings.path, "at": settings.at}
     clusters = blocks is not None and blocks.grouped == "kmeans"
@@ -42,8 +43,7 @@ def grid_cells(
         notes.append("layer_0 is left out: the clusters of that layer's matrices have other sizes")
     for site in sites:
         max_rank = block_rank(model, site, blocks)
-        ranks, of_site = ranks_of(site, max_rank, settings.rhos)
-        notes += of_site
+        ranks, of_site = ranks_of(max_rank, settings.rhos)
         cells = []
         for rank, rho in ranks.items():
             at = EditSpec((site,), "laser", rho=rho, ranks=(rank,), blocks=blocks, **anywhere)
@@ -59,8 +59,12 @@ def grid_cells(
         cells += [EditSpec((site,), name, **anywhere) for name in settings.controls if not CONTROLS[name].of_rank]
         for start, stop in map(parse_band, settings.bands):
             if stop > max_rank:
-                notes.append(f"{site}: band {start}:{stop} ends above its rank {max_rank}: dropped")
+                of_site.append(f"band {start}:{stop} ends above the rank {max_rank}: dropped")
                 continue
             cells.append(EditSpec((site,), "band", start=start, stop=stop, **anywhere))
         by_site[site] = cells
+        for note in of_site:
+            where.setdefault(note, []).append(str(site))
+    for note, at in where.items():
+        notes.append(f"{f'{len(at)} sites, the first ' if len(at) > 1 else ''}{at[0]}: {note}")
     return by_site, notes

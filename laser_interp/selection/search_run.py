@@ -75,9 +75,7 @@ def search(
     plan = Plan(model, asked, settings, text=text)
     if plan.lifted:
         warnings.warn(
-            f"{len(plan.lifted)} cells of the grid were lifted to rank 1 or dropped, as Search.notes says; "
-            f"the first: {plan.lifted[0]}",
-            stacklevel=2,
+            f"cells of the grid were lifted to rank 1 or dropped, as Search.notes says; {plan.lifted[0]}", stacklevel=2
         )
     return run_plan(plan, out, execution, notes=notes, progress=progress)
 

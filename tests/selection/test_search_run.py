@@ -16,6 +16,7 @@ from laser_interp.models.hooks import count_hooks
 from laser_interp.scoring.engine import Engine
 from laser_interp.selection.execution import Worker
 from laser_interp.selection.grid import grid_cells
+from laser_interp.selection.plan import Plan
 from laser_interp.selection.search_result import Search
 from laser_interp.selection.settings import SearchSettings
 
@@ -69,6 +70,8 @@ def test_ranks_that_coincide_are_run_once_and_told(organism, some):
         "3.in: rho 0.01 is rank 1, as is rho 0.02: dropped",
         "3.in: rho 0.001 is rank 1, as is rho 0.02: dropped",
     )
+    plan = Plan(organism, li.own_task(some), SearchSettings(matrices=("in", "out"), rhos=(0.4, 0.01)))
+    assert plan.lifted == ["8 sites, the first 0.in: rho 0.01 rounds to rank 0: lifted to rank 1"]
 
 
 def test_selection_is_by_accuracy_then_loss():

@@ -3,7 +3,7 @@
 # make docs: the site.  make figures: the committed figures.  make release-check: built and tried in empty environments.
 # Each makes the environment first.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 # Bytecode is written when a module is first imported: compiling every file of every package takes longer than loading
 # it. Where Python was told not to write it, each command would compile all that it imports, for ten seconds and more.
 export PYTHONDONTWRITEBYTECODE :=

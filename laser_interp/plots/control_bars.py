@@ -50,7 +50,7 @@ def controls(table: pd.DataFrame) -> Figure:
     """
     colour = palette()
     order = by_value(table).iloc[::-1]
-    figure, axes = new_figure(1, 1, 0.6 + 0.24 * len(order))
+    figure, axes = new_figure(1, 1, 0.5 + 0.27 * len(order))
     ax = axes[0, 0]
     colours = [
         {"laser": colour[1], "single": colour[1], "base": colour[0], "discarded": colour[4]}.get(
@@ -77,11 +77,10 @@ def controls(table: pd.DataFrame) -> Figure:
             ax.plot(draws, np.full(len(draws), at), "o", color="0.15", markersize=1.4, markeredgewidth=0, alpha=0.6)
     base = float(table.loc[table["control"] == "base", "accuracy"].iloc[0])
     ax.axvline(base, color=colour[0], linewidth=0.6, linestyle="--", zorder=0)
-    ax.set_yticks(y, [EDITS.get(name, name) for name in order["control"]], fontsize=6, linespacing=0.9)
+    ax.set_yticks(y, [EDITS.get(name, name) for name in order["control"]], fontsize=6, linespacing=1.05)
     highest = float(np.nanmax(table[["accuracy", "accuracy_hi", "accuracy_highest"]].to_numpy(float)))
     ax.set_xlim(0, 1 if highest > 0.5 else 1.1 * highest)
-    drawn_often = ";\ndots: draws" if drawn.any() else ""
-    ax.set_xlabel(f"accuracy on test prompts\n(whiskers: 95 % interval{drawn_often})")
+    ax.set_xlabel(f"accuracy (95 % interval{'; dots: draws' if drawn.any() else ''})")
     return figure
 
 

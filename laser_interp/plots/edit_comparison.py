@@ -38,5 +38,5 @@ def compared_edits(table: pd.DataFrame) -> Figure:
         EDITS.get(name, name) + "\n(placebo)" * bool(group["placebo"].all())
         for name, group in zip(dict.fromkeys(names), groups, strict=True)
     ]
-    axes.flat[0].set_yticks(-np.arange(len(groups)), shown, fontsize=6, linespacing=0.9)
+    axes.flat[0].set_yticks(-np.arange(len(groups)), shown, fontsize=6, linespacing=1.05)
     return figure

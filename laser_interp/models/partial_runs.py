@@ -180,6 +180,7 @@ def run(
     record: Record | None = None,
     marks: dict[int, Tensor | None] | None = None,
     keys_values: dict[tuple[int, str], Tensor] | None = None,
+    scratch: dict[str, Tensor] | None = None,
 ) -> Tensor:
     """Run some layers of the model on a batch, `copies` times side by side.
 
@@ -190,6 +191,7 @@ def run(
         record: filled with what layer `start` computes.
         marks: filled with the residual streams that enter its layers, each after `start` and before the end.
         keys_values: filled with the outputs of "k" and "v" of all layers that are run.
+        scratch: see `unembed_in_blocks`.
 
     Returns:
         Logits `[copies * reads, d_vocab]` in fp32 (fp64 for an fp64 model), copy by copy; or, with `stop`, the
@@ -218,7 +220,7 @@ def run(
                     stack.callback(_record_sublayer(model, start, name, record).remove)
         _inject_and_read(model, stack, batch, copies, start, residual, stop, marks or {})
         if stop is None:
-            stack.callback(unembed_in_blocks(model))
+            stack.callback(unembed_in_blocks(model, scratch))
         logits = model.bridge(
             batch.ids.repeat(copies, 1),
             attention_mask=batch.mask.repeat(copies, 1) if takes_mask(model) else None,

@@ -18,15 +18,22 @@ from laser_interp.models.loaded_model import LoadedModel
 BLOCK = 2**19  # numbers of the weight that are multiplied at a time: 2 MB in fp32
 
 
-def unembed_in_blocks(model: LoadedModel) -> Callable[[], None]:
-    """Let a model on a processor compute its unembedding in blocks, until the function that this returns is called."""
+def unembed_in_blocks(model: LoadedModel, scratch: dict[str, Tensor] | None = None) -> Callable[[], None]:
+    """Let a model on a processor compute its unembedding in blocks, until the function that this returns is called.
+
+    Args:
+        scratch: memory for logits that several calls use again, because new memory costs time. What one call returns
+            holds until the next.
+    """
     linear = model.bridge.unembed.original_component
     if model.device.type != "cpu" or type(linear) is not nn.Linear or is_screened(model):
         return lambda: None
-    return swap_forward(linear, lambda x: product_in_blocks(x, linear.weight, linear.bias))
+    return swap_forward(linear, lambda x: product_in_blocks(x, linear.weight, linear.bias, scratch))
 
 
-def product_in_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def product_in_blocks(
+    x: Tensor, weight: Tensor, bias: Tensor | None, scratch: dict[str, Tensor] | None = None
+) -> Tensor:
     """`x @ weight.T + bias`, a block of the weight's rows at a time.
 
     Args:
@@ -35,7 +42,10 @@ def product_in_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     d_vocab, d_model = weight.shape
     flat = x.reshape(-1, d_model)
-    out = x.new_empty(len(flat), d_vocab)
+    scratch = {} if scratch is None else scratch
+    if "logits" not in scratch or len(scratch["logits"]) < len(flat) or scratch["logits"].dtype != x.dtype:
+        scratch["logits"] = x.new_empty(len(flat), d_vocab)
+    out = scratch["logits"][: len(flat)]
     step = max(BLOCK // d_model, 1)
     for start in range(0, d_vocab, step):
         block = slice(start, start + step)

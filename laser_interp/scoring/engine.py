@@ -111,6 +111,7 @@ class Engine:
         self._kept = KeptStreams()
         self._marks = {round(model.n_layers * i / (MARKS + 1)) for i in range(1, MARKS + 1)}
         self._edits_at_once: int | None = None  # lowered where memory ran out
+        self._scratch: dict[str, Tensor] = {}
         self._chunks = [self._chunk(*part) for part in self._parts(CPU_CHUNK_TOKENS if on_cpu else DEVICE_CHUNK_TOKENS)]
 
     # --- which rows run together ----------------------------------------------------------------
@@ -193,8 +194,8 @@ class Engine:
         """Next-token logits under each edit (None: the model as trained).
 
         Yields:
-            Index of the edit, indices of the reads, and their logits in fp32 (fp64 for an fp64 model).
-            Together they cover every (edit, read) exactly once.
+            Index of the edit, indices of the reads, and their logits in fp32 (fp64 for an fp64 model), which hold until
+            the next are asked for. Together they cover every (edit, read) exactly once.
 
         Raises:
             ValueError: an edit made from another model's weights, or one that is on already; before
@@ -206,6 +207,7 @@ class Engine:
         try:
             yield from self._run(edits)
         finally:  # also where the caller stops half-way: a later run must not start from what may have changed since
+            self._scratch.clear()
             for chunk in self._chunks:
                 chunk.forget()
 
@@ -257,6 +259,7 @@ class Engine:
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         chunk.record = chunk.next_residual = None
+        self._scratch.clear()
         n_edits = len(todo[0].which)
         if n_edits > 1:
             self._edits_at_once = (n_edits + 1) // 2
@@ -299,7 +302,7 @@ class Engine:
                 linear[group.layer, m] = _recorded(chunk.record.linear[m], n_copies)
                 shared.add((group.layer, m))
         reuse = Reuse(linear, shared, sublayer)
-        return run(self.model, chunk.batch, copies=copies, start=group.layer, residual=chunk.residual, reuse=reuse)
+        return self._logits(chunk, chunk.batch, group.layer, copies, reuse)
 
     def _placed_pass(self, chunk: _Chunk, edits: Pass) -> Tensor:
         """Logits under edits at some positions. What comes before these is as trained; its keys and values are kept."""
@@ -308,7 +311,11 @@ class Engine:
             self._as_trained(chunk, self.model.n_layers, chunk.keys_values)
         batch, acts = self._changed(chunk, group)
         reuse = Reuse(group.placed(edits.which, acts), as_trained=chunk.keys_values)
-        return run(self.model, batch, copies=len(edits.which), start=layer, residual=chunk.residual, reuse=reuse)
+        return self._logits(chunk, batch, layer, len(edits.which), reuse)
+
+    def _logits(self, chunk: _Chunk, batch: Batch, start: int, copies: int, reuse: Reuse) -> Tensor:
+        how: dict[str, Any] = {"start": start, "residual": chunk.residual, "reuse": reuse}
+        return run(self.model, batch, copies=copies, scratch=self._scratch, **how)
 
     def _with_keys_values(self, chunk: _Chunk) -> list[_Chunk]:
         """A chunk in parts whose keys and values in all layers take at most half of the memory."""
@@ -364,6 +371,7 @@ class Engine:
             stop=stop,
             marks=marks,
             keys_values=keys_values,
+            scratch=self._scratch,
         )
         if stop in self._marks:
             marks[stop] = result

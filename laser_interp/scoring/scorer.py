@@ -7,7 +7,7 @@ tokens, its rank the worst rank of any of them, so that rank 1 means that greedy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.side_by_side import runs_side_by_side
 from laser_interp.storage.schemas import check
 
+IN_CACHE = 2**20  # logits that are reduced at a time: 4 MB in fp32
 NO_EDIT = {"site": "", "kind": "base", "rho": None, "rank_kept": None, "alpha": None}
 
 
@@ -48,6 +49,13 @@ def _count_below(logits: Tensor, rows: Tensor, values: Tensor) -> Tensor:
     table = logits.numpy()
     counts = [np.count_nonzero(table[row] < value) for row, value in zip(rows.tolist(), values.numpy(), strict=True)]
     return torch.tensor(counts, dtype=torch.long)
+
+
+class _Best(NamedTuple):
+    """The highest logit of each row, and its token."""
+
+    values: Tensor
+    indices: Tensor
 
 
 class _Statistics:
@@ -84,7 +92,16 @@ def _kind_tokens(first: np.ndarray, generic: GenericTokens, asked: TokenLookups)
     return table[np.argsort(table[:, 0], kind="stable")]
 
 
-def _margins(logits: Tensor, best: Any, at: Tensor, own: Tensor, values: Tensor) -> Tensor:
+def _norm_and_best(logits: Tensor) -> tuple[Tensor, _Best]:
+    """The log of each row's sum of exponentials, and its highest logit. A few rows at a time stay in a processor's
+    cache from one pass over them to the next."""
+    step = max(IN_CACHE // logits.shape[1], 1) if logits.device.type == "cpu" else len(logits)
+    parts = [(rows.logsumexp(-1), *rows.max(-1)) for rows in logits.split(step)]
+    norm, values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
+    return norm, _Best(values, indices)
+
+
+def _margins(logits: Tensor, best: _Best, at: Tensor, own: Tensor, values: Tensor) -> Tensor:
     """By how much (nats) a token's logit exceeds the highest of all others, for each (row, token, its logit)."""
     other = best.values[at]
     leads = best.indices[at] == own
@@ -225,8 +242,7 @@ class Scorer:
         """Reduce logits to statistics. Only the logits and one comparison have the size of the vocabulary."""
         device = logits.device
         generic = self.generic.ids.to(device)
-        norm = logits.logsumexp(-1)
-        best = logits.max(-1)
+        norm, best = _norm_and_best(logits)
         kept.top[reads] = best.indices.cpu().numpy()
         kept.top_p[reads] = (best.values - norm).exp().cpu().numpy()
         if self.top_k:

@@ -24,3 +24,18 @@ def test_a_wide_model_has_blocks_of_at_least_one_token(monkeypatch):
     monkeypatch.setattr(unembedding, "BLOCK", 4)
     x, weight = torch.arange(8.0)[None], torch.arange(24.0).reshape(3, 8)
     assert product_in_blocks(x, weight, None).tolist() == linear(x, weight).tolist()
+
+
+def test_memory_for_logits_is_used_again():
+    """By a product of as many rows or fewer; a larger one, or other numbers, take new memory."""
+    weight, scratch = torch.randn(40, 8), {}
+    x = torch.randn(6, 8)
+    first = product_in_blocks(x, weight, None, scratch)
+    assert torch.equal(first, product_in_blocks(x, weight, None))
+    fewer = product_in_blocks(x[:2] + 1, weight, None, scratch)
+    assert fewer.data_ptr() == first.data_ptr()
+    assert torch.equal(fewer, product_in_blocks(x[:2] + 1, weight, None))
+    more = torch.randn(9, 8)
+    assert torch.equal(product_in_blocks(more, weight, None, scratch), product_in_blocks(more, weight, None))
+    double = product_in_blocks(x.double(), weight.double(), None, scratch)
+    assert double.dtype == torch.float64

@@ -433,6 +433,19 @@ def test_the_weights_of_a_run_that_was_left_are_not_used_again():
     assert torch.equal(run_engine(engine, edits), run_engine(new, edits))
 
 
+def test_the_memory_of_logits_is_given_back(monkeypatch):
+    monkeypatch.setattr(unembedding, "BLOCK", 2 * D * VOCAB // 5)
+    _, model = loaded("llama", torch.float32)
+    engine = Engine(model, ROWS, READS, memory=1 << 30)
+    run = engine.run([li.laser(model, "1.in", rank=3), None])
+    _, _, logits = next(run)
+    assert engine._scratch["logits"].data_ptr() == logits.data_ptr()
+    run.close()
+    assert not engine._scratch
+    run_engine(engine, [None])
+    assert not engine._scratch
+
+
 def test_halves_own_their_memory_and_keep_no_record():
     _, model = loaded("llama", torch.float32)
     engine = Engine(model, ROWS, READS, memory=1 << 30)

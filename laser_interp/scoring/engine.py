@@ -3,6 +3,7 @@
 1. The layers below an edit are computed once for all edits. So is, in the edit's own layer, everything that its
    matrices do not reach.
 2. From there on several edits run side by side in one batch, with as many rows as the memory budget holds.
+3. Where edits act at chosen positions, what comes before these is as trained: its keys and values are computed once.
 
 This file decides what is computed; `laser_interp.models.partial_runs` computes it. The plain path, one full forward
 pass for each edit with its hooks on, is `engine="reference"` of `li.score`. The two agree to 1e-5 in fp32.

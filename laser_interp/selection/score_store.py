@@ -58,10 +58,13 @@ class ScoreStore:
         shards = shards_of(facts, UNIT_PROMPTS)
         with nullcontext() if self.out is None else open_run(self.out, self._identity()) as folder:
             self._score(folder, shards, list(dict.fromkeys(edits.values())), ranked)
-        frames = [self.recall(shard, spec, ranked) for spec in edits.values() for shard in shards]
-        labels = [label for label in edits for _ in shards]
-        known = [frame.assign(edit=label) for label, frame in zip(labels, frames, strict=True) if frame is not None]
-        return pd.concat(known, ignore_index=True)
+        frames = []
+        for label, spec in edits.items():
+            for shard in shards:
+                frame = self.recall(shard, spec, ranked)
+                assert frame is not None, f"{label} was scored on all facts"
+                frames.append(frame.assign(edit=label))
+        return pd.concat(frames, ignore_index=True)
 
     def remember(self, facts: FactSet, spec: EditSpec | None, ranked: bool, frame: pd.DataFrame) -> None:
         """Keep scores of one edit on some facts while the store lasts.

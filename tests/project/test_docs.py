@@ -357,7 +357,7 @@ def test_each_built_page_has_the_title_of_its_source(page):
 
 def test_a_number_that_two_pages_state_is_one_number():
     said = [
-        re.findall(r"at most (\.\d+) ", (ROOT / f"docs/{page}.md").read_text())[0]
+        re.findall(r"at\s+most\s+(\.\d+)\s", (ROOT / f"docs/{page}.md").read_text())[0]
         for page in ("statistics", "validation")
     ]
     assert said[0] == said[1]

@@ -56,7 +56,8 @@ def laser(
         >>> li.laser(model, "*.mlp", rank=10)  # both matrices of every MLP
     """
     if (where is None) == (layer is None) or (layer is None) != (matrix is None):
-        raise ValueError('where does LASER act? Give a site, as in "3.in", or layer=3 and matrix="in"')
+        raise ValueError('where does LASER act? Give either a site, as in "3.in", or layer=3 and matrix="in"')
+    layer = None if layer is None else whole_number("layer", layer)
     where = f"{layer}.{matrix}" if where is None else where
     rank = None if rank is None else whole_number("rank", rank, "a whole number of directions; a fraction is rho")
     rho = None if rho is None else number("rho", rho)

@@ -5,6 +5,7 @@ import difflib
 import json
 import math
 import numbers
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -142,9 +143,10 @@ def _as_row(row: Any, number: int) -> Mapping[str, Any]:
 
 
 def _with_prompts(frame: pd.DataFrame, template: str) -> pd.DataFrame:
-    if "{subject}" not in template:
+    if set(re.findall(r"{\w+}", template)) != {"{subject}"}:
         raise ValueError(
-            f"template is {template!r}: expected a text with {{subject}} in it, as in '{{subject}} was born in'"
+            f"template is {template!r}: expected a text with {{subject}} in it, and nothing else in braces, as in "
+            "'{subject} was born in'"
         )
     if "prompt" in frame.columns:
         raise ValueError("the facts have prompts already: leave template out, or the column prompt")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from laser_interp.cluster_intervals import Clusters
 from laser_interp.plots.figure_functions import figure_function
-from laser_interp.plots.style import legend, new_figure, palette
+from laser_interp.plots.style import legend, new_figure, palette, sequence
 
 CAPTION = "Share of prompts that are answered right. Lines are 95 % intervals over subjects."
 
@@ -30,7 +30,7 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     """
     import seaborn as sns
 
-    hue = "edit" if hue is None and by != "edit" else hue
+    hue = "edit" if hue is None and by != "edit" else None if hue == by else hue
     for column in filter(None, (by, hue)):
         if column not in scores:
             raise ValueError(f"there is no column {column!r}: expected one of {', '.join(map(str, scores.columns))}")
@@ -42,7 +42,9 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     rows = scores.reset_index(drop=True)
     shown = {name: rows[name].astype(str) for name in filter(None, (by, hue))}
     rows = rows.assign(**shown, y=rows["correct"].astype(float))
-    colours = {"palette": palette()[: rows[hue].nunique()], "hue": hue} if hue else {"color": palette()[0]}
+    n_hues = rows[hue].nunique() if hue else 1
+    distinct = palette()[:n_hues] if n_hues <= len(palette()) else sequence(n_hues)
+    colours = {"palette": distinct, "hue": hue, "legend": "full"} if hue else {"color": distinct[0]}
 
     def interval(right: Any) -> tuple[float, float]:
         return Clusters(rows.loc[right.index, "subject"]).rate(right.to_numpy(float), np.ones(len(right)))[1:]
@@ -54,6 +56,7 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     ax.set_ylabel("" if by == "edit" else by)
     if hue:
         handles, labels = ax.get_legend_handles_labels()
-        ax.legend_.remove()
+        if ax.legend_ is not None:  # seaborn has none where both columns say the same
+            ax.legend_.remove()
         legend(figure, handles, labels, ncols=3)
     return figure

@@ -130,6 +130,7 @@ def test_facts_of_ones_own_in_every_form():
         ([("a", "b")], {}, "expected a dictionary, or a tuple"),
         (rows, {}, "row 1: missing prompt"),
         (rows, {"template": "was born in"}, "with {subject} in it"),
+        (rows, {"template": "{subject} of {relation} in"}, "nothing else in braces"),
         ([rows[0] | {"prompt": "x"}], {"template": "{subject} was"}, "have prompts already"),
         ("organism", {"template": "{subject} was"}, "a file has a column prompt"),
     ):

@@ -1,10 +1,12 @@
 """Bars of right answers are those of the scores, and several axes take a figure of several panels."""
 
 import re
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
@@ -43,6 +45,17 @@ def test_the_interval_is_over_subjects(scores):
         right = rows["correct"].to_numpy(float)
         expected = Clusters(rows["subject"]).rate(right, np.ones(len(right)))[1:]
         assert li.plots.accuracy(table).axes[0].lines[1].get_xdata() == pytest.approx(expected)
+
+
+def test_columns_that_say_the_same_and_many_edits(scores):
+    for table, by in ((scores, "edit"), (scores.assign(k=scores["edit"]), "k")):
+        (ax,) = li.plots.accuracy(table, by=by, hue="edit").axes
+        assert _bars(ax) == sorted(scores.groupby("edit")["correct"].mean().round(6))
+    many = pd.concat([scores[scores["edit"] == "laser"].assign(edit=f"e{i}") for i in range(12)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        (ax,) = li.plots.accuracy(many, by="relation").axes
+    assert len({patch.get_facecolor() for patch in ax.patches if patch.get_width() > 0}) == 12
 
 
 def test_what_cannot_be_drawn_is_said(scores):

@@ -78,3 +78,11 @@ def test_scores_without_ranks_do_not_answer_a_question_for_ranks(organism, few_f
     assert store.scores(facts, {"base": None}, candidates=False)["candidate_rank"].isna().all()
     assert store.scores(facts, {"base": None})["candidate_rank"].notna().all()
     assert store.scores(facts, {"base": None}, candidates=False)["candidate_rank"].notna().all()
+
+
+def test_a_study_without_candidates_ends_with_its_report(organism, few_facts):
+    """Answers are then not ranked among those of their relation, and the report does not speak of it."""
+    facts = li.load_facts(few_facts)
+    study = li.study(organism, facts, **SETTINGS, candidates=False, compose=False, progress=False)
+    assert "Whether anything is learned by the edit" in study.report
+    assert "ranks first among its relation's answers" not in study.report

@@ -76,13 +76,16 @@ class BesideControls(Answer):
         test = self.numbers["test"]
         base, laser = test["base"], test["laser"]
         masked = test["controls"]["generic_masked"]["top1"]
-        return [
+        found = (
             f"*Whether anything is learned by the edit.* Masking generic words in the **unedited** model gives "
-            f"{masked:.3f}, {'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}. The "
-            f"right answer ranks first among its relation's answers on a share of {base['candidate_top1']:.3f} of "
-            f"prompts before and {laser['candidate_top1']:.3f} after.",
-            f"*Top-10* is {base['top10']:.3f} before and {laser['top10']:.3f} after.",
-        ]
+            f"{masked:.3f}, {'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}."
+        )
+        if base["candidate_top1"] is not None:
+            found += (
+                f" The right answer ranks first among its relation's answers on a share of {base['candidate_top1']:.3f}"
+                f" of prompts before and {laser['candidate_top1']:.3f} after."
+            )
+        return [found, f"*Top-10* is {base['top10']:.3f} before and {laser['top10']:.3f} after."]
 
     def page_words(self) -> Sequence[str]:
         test = self.numbers["test"]

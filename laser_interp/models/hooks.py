@@ -152,27 +152,30 @@ def positions_in_batch(
         if site in prompted:
             return []  # one more token of a generation, its beginning kept in a cache
         prompted.add(site)
-    positions = []
-    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        key = beginning_of(model, row, chosen)
-        positions += [(i, start + position, number, key) for number, position in enumerate(chosen[key])]
-    return positions
+    keys = beginnings_of(model, rows, chosen)
+    return [
+        (i, start + position, number, key)
+        for i, (key, start) in enumerate(zip(keys, starts, strict=True))
+        for number, position in enumerate(chosen[key])
+    ]
 
 
-def beginning_of(
-    model: LoadedModel, row: Sequence[int], chosen: Mapping[tuple[int, ...], Sequence[int]]
-) -> tuple[int, ...]:
-    """The longest of the beginnings for which positions are known with which a prompt begins.
+def beginnings_of(
+    model: LoadedModel, rows: Sequence[Sequence[int]], chosen: Mapping[tuple[int, ...], Sequence[int]]
+) -> list[tuple[int, ...]]:
+    """For each prompt the longest beginning of it for which positions are chosen.
 
     Raises:
-        ValueError: there is none.
+        ValueError: a prompt has none.
     """
-    key = tuple(row)
-    while key and key not in chosen:
-        key = key[:-1]
-    if not key:
-        raise ValueError(
-            f"this edit has no positions for the prompt {model.tokenizer.decode(list(row))!r}: give Edit.at all "
-            "prompts on which the edit will act"
-        )
-    return key
+    lengths = sorted({len(key) for key in chosen}, reverse=True)
+    keys = []
+    for row in rows:
+        key = next((key for n in lengths if (key := tuple(row[:n])) in chosen), None)
+        if key is None:
+            raise ValueError(
+                f"this edit has no positions for the prompt {model.tokenizer.decode(list(row))!r}: give Edit.at all "
+                "prompts on which the edit will act"
+            )
+        keys.append(key)
+    return keys

@@ -125,14 +125,13 @@ def only_changed(
         The batch, and for each of its tokens what the edit does there, or None.
     """
     longest = batch.shape[1]
-    trained = batch.copies_of.tolist()
+    as_trained = batch.copies_of.tolist()
     seen: dict[Any, int] = {}
     tokens: list[int] = []
     done: list[Any] = []
-    copies_of = torch.zeros(len(trained), dtype=torch.long)
-    as_trained = batch.copies_of.clone()
+    copies_of = [0] * len(as_trained)
     for i, row in enumerate(rows):
-        before: Any = ("as trained", trained[i * longest + first[i] - 1] if first[i] else -1)
+        before: Any = ("as trained", as_trained[i * longest + first[i] - 1] if first[i] else -1)
         for position in range(first[i], len(row)):
             at, what = i * longest + position, acts[i].get(position)
             key = (before, row[position], what)
@@ -143,9 +142,9 @@ def only_changed(
             before = seen[key]
             copies_of[at] = before
             as_trained[at] = -1
-    device = batch.ids.device
-    changed = torch.tensor(tokens, device=device), copies_of.to(device)
-    return replace(batch, tokens=changed[0], copies_of=changed[1], as_trained=as_trained), done
+    indices = (torch.tensor(each, device=batch.ids.device) for each in (tokens, copies_of, as_trained))
+    changed = dict(zip(("tokens", "copies_of", "as_trained"), indices, strict=True))
+    return replace(batch, **changed), done
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     """
     import seaborn as sns
 
-    hue = "edit" if hue is None and by != "edit" else None if hue == by else hue
+    hue = "edit" if hue is None else hue
+    hue = None if hue == by else hue  # the bars tell it already
     for column in filter(None, (by, hue)):
         if column not in scores:
             raise ValueError(f"there is no column {column!r}: expected one of {', '.join(map(str, scores.columns))}")
@@ -56,7 +57,6 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     ax.set_ylabel("" if by == "edit" else by)
     if hue:
         handles, labels = ax.get_legend_handles_labels()
-        if ax.legend_ is not None:  # seaborn has none where both columns say the same
-            ax.legend_.remove()
+        ax.legend_.remove()
         legend(figure, handles, labels, ncols=3)
     return figure

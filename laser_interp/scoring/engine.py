@@ -21,7 +21,7 @@ from torch import Tensor
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import GROUPS
 from laser_interp.models.forward import may_run_together
-from laser_interp.models.hooks import beginning_of
+from laser_interp.models.hooks import beginnings_of
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import (
@@ -36,7 +36,7 @@ from laser_interp.models.partial_runs import (
 )
 from laser_interp.models.residual_stream import is_parallel
 from laser_interp.scoring.kept_streams import KeptStreams, kept_streams, key_of
-from laser_interp.scoring.side_by_side import Pass, SharedLayer, group_edits
+from laser_interp.scoring.side_by_side import Pass, Positions, SharedLayer, group_edits
 
 Read = tuple[int, int]  # (row, position)
 
@@ -60,7 +60,7 @@ class _Chunk:
     record: Record | None = None  # of `layer`
     next_residual: Tensor | None = None  # leaving `layer`, where there is a record
     keys_values: dict[tuple[int, str], Tensor] = field(default_factory=dict)  # as trained
-    changed: dict[int, tuple[Batch, list[Any]]] = field(default_factory=dict)  # by the identity of a group
+    changed: dict[int, tuple[Batch, list[Any]]] = field(default_factory=dict)  # by the identity of the positions
 
     def forget(self) -> None:
         """Drop what is known, so that the next run starts anew."""
@@ -215,7 +215,7 @@ class Engine:
     def _run(self, edits: Sequence[Edit | None]) -> Iterator[tuple[int, list[int], Float[Tensor, "reads d_vocab"]]]:
         groups = group_edits(self.model, edits)
         in_layer = Counter(group.layer for group in groups for _ in group.edits)
-        if any(group.placement for group in groups):
+        if any(group.positions is not None for group in groups):
             self._chunks = [part for chunk in self._chunks for part in self._with_keys_values(chunk)]
         tasks = [(chunk, self._passes(chunk, groups)) for chunk in reversed(self._chunks)]
         finished = []
@@ -246,7 +246,7 @@ class Engine:
         rows, longest = chunk.batch.shape
         passes: list[Pass] = []
         for group in groups:
-            batch = chunk.batch if group.placement is None else self._changed(chunk, group)[0]
+            batch = chunk.batch if group.positions is None else self._changed(chunk, group.positions)[0]
             most = min(
                 self.memory // self._bytes(rows, longest, len(chunk.reads)),
                 self._most_tokens // max(len(batch.tokens), rows * longest // MOST_PADDING),
@@ -279,10 +279,10 @@ class Engine:
         if group.layer is None:
             self._look_up(chunk, self.model.n_layers)
             return self._as_trained(chunk, None)
-        self._reach(chunk, group.layer, record and group.placement is None)
+        self._reach(chunk, group.layer, record and group.positions is None)
         copies = len(edits.which)
-        if group.placement is not None:
-            return self._placed_pass(chunk, edits)
+        if group.positions is not None:
+            return self._placed_pass(chunk, edits, group.positions)
         linear, shared = group.linear(edits.which)
         sublayer: dict[tuple[int, str], Any] = {}
         if chunk.record is not None:
@@ -305,18 +305,18 @@ class Engine:
         reuse = Reuse(linear, shared, sublayer)
         return self._logits(chunk, chunk.batch, group.layer, copies, reuse)
 
-    def _placed_pass(self, chunk: _Chunk, edits: Pass) -> Tensor:
+    def _placed_pass(self, chunk: _Chunk, edits: Pass, positions: Positions) -> Tensor:
         """Logits under edits at some positions. What comes before these is as trained; its keys and values are kept."""
-        group, layer = edits.group, chunk.layer
+        layer = chunk.layer
         if (layer, "k") not in chunk.keys_values:
             self._as_trained(chunk, self.model.n_layers, chunk.keys_values)
-        batch, acts = self._changed(chunk, group)
-        reuse = Reuse(group.placed(edits.which, acts), as_trained=chunk.keys_values)
+        batch, acts = self._changed(chunk, positions)
+        reuse = Reuse(edits.group.placed(edits.which, acts), as_trained=chunk.keys_values)
         return self._logits(chunk, batch, layer, len(edits.which), reuse)
 
     def _logits(self, chunk: _Chunk, batch: Batch, start: int, copies: int, reuse: Reuse) -> Tensor:
-        how: dict[str, Any] = {"start": start, "residual": chunk.residual, "reuse": reuse}
-        return run(self.model, batch, copies=copies, scratch=self._scratch, **how)
+        residual, scratch = chunk.residual, self._scratch
+        return run(self.model, batch, copies=copies, start=start, residual=residual, reuse=reuse, scratch=scratch)
 
     def _with_keys_values(self, chunk: _Chunk) -> list[_Chunk]:
         """A chunk in parts whose keys and values in all layers take at most half of the memory."""
@@ -325,19 +325,18 @@ class Engine:
             return [chunk]
         return [part for half in self._halves(chunk) for part in self._with_keys_values(half)]
 
-    def _changed(self, chunk: _Chunk, group: SharedLayer) -> tuple[Batch, list[Any]]:
-        """The batch with the tokens alone that the edits of a group change, and what is done at each."""
-        if id(group) not in chunk.changed:
-            assert group.placement is not None
+    def _changed(self, chunk: _Chunk, positions: Positions) -> tuple[Batch, list[Any]]:
+        """The batch with the tokens alone that edits at some positions change, and what is done at each."""
+        if id(positions) not in chunk.changed:
             which = list(dict.fromkeys(self.reads[index][0] for index in chunk.reads))
             rows = [self.rows[row] for row in which]
-            keys = [beginning_of(self.model, row, group.placement.positions) for row in rows]
-            acts = [{p: (key, n) for n, p in enumerate(group.placement.positions[key])} for key in keys]
+            keys = beginnings_of(self.model, rows, positions)
+            acts = [{p: (key, n) for n, p in enumerate(positions[key])} for key in keys]
             first = dict(zip(which, map(min, acts), strict=True))
             for row, position in (self.reads[index] for index in chunk.reads):
                 first[row] = min(first[row], position)
-            chunk.changed[id(group)] = only_changed(chunk.batch, rows, acts, list(first.values()))
-        return chunk.changed[id(group)]
+            chunk.changed[id(positions)] = only_changed(chunk.batch, rows, acts, list(first.values()))
+        return chunk.changed[id(positions)]
 
     def _reach(self, chunk: _Chunk, layer: int, record: bool) -> None:
         """Bring what is known of a chunk to a layer: the residual stream that enters it, and what it computes."""

@@ -20,14 +20,17 @@ from laser_interp.models.model import Model
 from laser_interp.models.partial_runs import Compute
 from laser_interp.models.residual_stream import is_parallel
 
+Positions = Mapping[tuple[int, ...], Sequence[int]]  # how a prompt begins (token ids) -> where edits act in it
+
 
 class SharedLayer:
     """Edits that begin in one layer and touch the same matrices of it, in the same directions, so that the same things
-    stay as they are."""
+    stay as they are. With `positions` they act there only; groups with equal ones have the same object."""
 
-    def __init__(self, model: Model, layer: int | None, edits: list[tuple[int, Edit | None]]) -> None:
-        self.model, self.layer, self.edits = model, layer, edits
-        self.placement = next((edit.placement for _, edit in edits if edit), None)  # where they all act
+    def __init__(
+        self, model: Model, layer: int | None, edits: list[tuple[int, Edit | None]], positions: Positions | None = None
+    ) -> None:
+        self.model, self.layer, self.edits, self.positions = model, layer, edits, positions
         touched = {site.matrix for _, edit in edits if edit for site in edit.parts if site.layer == layer}
         below = downstream(model, layer) if layer is not None else {}
         changed = touched.union(*(below[m] for m in touched))
@@ -209,11 +212,11 @@ def runs_side_by_side(model: Model, edit: Edit | None) -> bool:
 def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]:
     """Groups of edits, from the first layer to the last; the model as trained is last, when most of it is known."""
     grouped: dict[tuple[int, tuple[str, ...], tuple[str, ...], int], list[tuple[int, Edit | None]]] = {}
-    known_positions: list[Mapping[Any, Any] | None] = [None]
+    known: list[Positions | None] = [None]
     for i, edit in enumerate(edits):
         where = None if edit is None or edit.placement is None else edit.placement.positions
-        if not any(where is known or where == known for known in known_positions):
-            known_positions.append(where)
+        at = next((i for i, positions in enumerate(known) if where is positions or where == positions), len(known))
+        known += [where] * (at == len(known))
         if edit is None:
             key = (model.n_layers, (), (), 0)
         else:
@@ -221,7 +224,10 @@ def group_edits(model: Model, edits: Sequence[Edit | None]) -> list[SharedLayer]
             first = min(site.layer for site in edit.parts)
             parts = [(site.matrix, edit.parts[site].spectrum) for site in edit.sites if site.layer == first]
             # All edits of a group are gains on the same directions. A divided spectrum has its own.
-            bases = tuple(str(known.blocks) for _, known in parts)
-            key = (first, tuple(matrix for matrix, _ in parts), bases, known_positions.index(where))
+            bases = tuple(str(spectrum.blocks) for _, spectrum in parts)
+            key = (first, tuple(matrix for matrix, _ in parts), bases, at)
         grouped.setdefault(key, []).append((i, edit))
-    return [SharedLayer(model, None if key[0] == model.n_layers else key[0], grouped[key]) for key in sorted(grouped)]
+    return [
+        SharedLayer(model, None if layer == model.n_layers else layer, of_group, known[at])
+        for (layer, _, _, at), of_group in sorted(grouped.items(), key=lambda item: item[0])
+    ]

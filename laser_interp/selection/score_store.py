@@ -122,9 +122,11 @@ class ScoreStore:
     def _is_known(self, folder: RunFolder | None, facts: FactSet, spec: EditSpec | None, ranked: bool) -> bool:
         if self.recall(facts, spec, ranked) is not None:
             return True
-        for with_candidates in (True,) if ranked or folder is None else (True, False):
+        if folder is None:
+            return False
+        for with_candidates in (True,) if ranked else (True, False):
             name = _name(facts, text_of(spec), with_candidates)
-            if folder is not None and (part := folder.read_part(name, "scores")) is not None:
+            if (part := folder.read_part(name, "scores")) is not None:
                 self.remember(facts, spec, with_candidates, part)
                 return True
         return False

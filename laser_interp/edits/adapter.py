@@ -18,6 +18,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.export import check_plain, factors_of
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.extras import require
+from laser_interp.models.experts import ROUTER
 from laser_interp.models.model import Model
 from laser_interp.models.weights import parameters, stored_at
 from laser_interp.storage.atomic import new_folder
@@ -64,8 +65,9 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
         if down.shape[1] == 0:
             continue
         name, index = stored_at(model, site.layer, site.matrix)
-        if "[" in name:
-            raise ValueError(f"{site} is one expert of many, which no adapter of peft holds: export the model dense")
+        if model.maps[site.layer, site.matrix].of_mixture is not None:
+            what = "the router" if site.matrix == ROUTER else "one expert"
+            raise ValueError(f"{site} is {what} of a mixture, which no adapter of peft holds: export the model dense")
         transposed.add(name.startswith("~"))
         module = name.removeprefix("~").removesuffix(".weight")
         stored = parameters(model)[name.removeprefix("~")]  # with other matrices, where the checkpoint fuses them

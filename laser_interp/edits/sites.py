@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.choices import MATRICES, SUBLAYER_OF, names_with_suggestion, parse_layers, whole_number
-from laser_interp.models.experts import expert_of
+from laser_interp.models.experts import ROUTER, expert_of
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 
@@ -107,7 +107,8 @@ def _of_library(text: str) -> tuple[str, tuple[str, ...]] | None:
 def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, ...]:
     """Matrix names from a name, a group ("attn", "mlp", "experts", "all"), a pattern ("in.e*") or several of them.
 
-    A group stands for those of its matrices the model has, "mlp" for those of experts too, and "all" for every matrix;
+    A group stands for those of its matrices the model has, "mlp" for those of experts too, and "all" for every matrix
+    but a router's, which is only meant by its name;
     a matrix named alone must exist in some layer. The paper's names are translated for the model (see `standard_name`).
     """
     names = [matrices] if isinstance(matrices, str) else list(matrices)
@@ -127,6 +128,7 @@ def _of_layer(model: Model, layer: int, name: str) -> tuple[str, ...]:
     has = model.matrices_of(layer)
     if name in has:  # a mixer's own name, such as out_proj, comes before the paper's names of attention's matrices
         return (name,)
+    has = tuple(m for m in has if m != ROUTER)  # a router is only meant by its name
     name = standard_name(name, gated="gate" in model.matrices)
     if name == "all":
         return has
@@ -178,7 +180,8 @@ def resolve_layers(model: Model, layers: str | int | Iterable[int | str]) -> tup
 
 def resolve(model: Model, where: Where) -> tuple[Site, ...]:
     """Sites of a model from a `Site`, "3.in", "-1.in" (the last layer), "0-3.mlp", `"*.in"`, (3, "in"), or several. Of
-    a mixture of experts, "3.in.e7" is expert 7's, "3.*.e7" all of that expert's, and "3.experts" those of all.
+    a mixture of experts, "3.in.e7" is expert 7's, "3.*.e7" all of that expert's, "3.experts" those of all experts, and
+    "3.router" the router's.
 
     In text the paper's own names are accepted too ("27.U_in", "3.fc_in", "0.k_proj") and translated for the model; and
     so are the names of TransformerLens ("blocks.3.mlp.W_in") and of the checkpoint's parameters

@@ -206,6 +206,8 @@ def _of_weight(matrix: Tensor, blocks: Blocks | None = None, *, cache: bool) -> 
         factors |= {"U": U.to("cpu", keep).contiguous(), "S": S.cpu(), "Vh": Vh.to("cpu", keep).contiguous()}
         if cache:
             spectrum_files.write(name, factors)
+            if spectrum_files.stays_on_disk(factors):
+                factors = spectrum_files.read(name) or factors
     of_blocks = {name: factors.get(name) for name in ("place", "block")}
     return Spectrum(factors["U"], factors["S"], factors["Vh"], digest, blocks=blocks, **of_blocks)
 

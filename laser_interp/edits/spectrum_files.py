@@ -1,4 +1,8 @@
-"""Spectra on disk, by the hash of their weight, each with a checksum."""
+"""Spectra on disk, by the hash of their weight, each with a checksum.
+
+Large factors are views of the mapped file: where memory is short, the system drops their pages and reads them again when
+they are used.
+"""
 
 import hashlib
 import warnings
@@ -11,6 +15,12 @@ from laser_interp.storage.atomic import replacing
 from laser_interp.storage.cache import cache_dir
 
 FORMAT = "1"
+MAPPED = 32 << 20  # bytes of factors; smaller ones are copied, and what happens to the file later changes nothing
+
+
+def stays_on_disk(tensors: dict[str, Tensor]) -> bool:
+    """Whether factors are large enough to be paged."""
+    return sum(tensor.nbytes for tensor in tensors.values()) >= MAPPED
 
 
 def read(name: str) -> dict[str, Tensor] | None:
@@ -29,7 +39,7 @@ def read(name: str) -> dict[str, Tensor] | None:
             metadata = stored.metadata() or {}
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
         if metadata == {"format": FORMAT, "weight": name, "checksum": _checksum(tensors)}:
-            return tensors
+            return tensors if stays_on_disk(tensors) else {key: tensor.clone() for key, tensor in tensors.items()}
         problem = "its checksum does not match"
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         if not path.is_file():  # another process took it away in between: there is none

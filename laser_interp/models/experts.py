@@ -1,4 +1,4 @@
-"""The experts of a mixture: for each expert the maps `in gate out`, as in "in.e7".
+"""A mixture of experts: for each expert the maps `in gate out`, as in "in.e7", and the map of the router.
 
 A router chooses, token by token, which experts compute. transformers holds the experts of a layer as one tensor for
 each kind of map, `[experts, d_out, d_in]`, so that an expert's map is a view of its slice. While an edit or an observer
@@ -6,6 +6,9 @@ is at it, the layer's other experts compute as before, without this one. This ex
 their result counts with the weight that the router gave. A token that goes to other experts has the weight 0 and the
 input 0. So the weights never change, and an input or a gradient of a map has a row for each token, as everywhere else.
 The price is that the expert also computes for tokens that it does not get.
+
+The router's module multiplies by its weight and chooses at once. While somebody is at it, that product is computed by
+its map, so that the choice follows from what an edit makes of it.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
 
 ROUTED, SHARED = "e", "shared"  # "in.e7" of expert 7, "in.shared" of one that all tokens pass
+ROUTER = "router"
 
 
 def expert_of(matrix: str) -> int | None:
@@ -69,6 +74,49 @@ class ExpertMap(nn.Module):
         return linear(x, self.weight, self.bias)
 
 
+class RouterMap(nn.Module):
+    """The linear map of a router: what it computes for each expert, before it chooses.
+
+    Attributes:
+        router: the module of transformers that multiplies by the weight, and chooses.
+    """
+
+    def __init__(self, router: Any) -> None:
+        super().__init__()
+        self.router = router
+
+    @property
+    def weight(self) -> Tensor:
+        return self.router.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return getattr(self.router, "bias", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class _ByMap(TorchFunctionMode):
+    """A product with a weight of this shape is computed by a map, whose input is `[rows, positions, d_model]`."""
+
+    def __init__(self, own: RouterMap, rows: int, positions: int) -> None:
+        super().__init__()
+        self.own, self.rows, self.positions = own, rows, positions
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is linear and args[1].shape == self.own.weight.shape:
+            y = self.own(args[0].reshape(self.rows, self.positions, -1))
+            return y.reshape(*args[0].shape[:-1], -1)
+        return func(*args, **(kwargs or {}))
+
+
+def router_of(block: Any) -> Any:
+    """The module that chooses, below what the bridge puts around it."""
+    router = getattr(block, "gate", None) or block.router
+    return getattr(router, "original_component", router)
+
+
 def experts_of(mlp: Any) -> Any | None:
     """The module with a layer's experts, where it is of the form that transformers' own implementations share."""
     experts = getattr(getattr(mlp, "original_component", None), "experts", None)
@@ -97,40 +145,43 @@ def expert_maps(experts: Any) -> dict[str, ExpertMap]:
 
 
 class Mixture:
-    """The maps of a layer's experts, and which experts compute by them right now; one for each module of transformers.
+    """The maps of a layer's router and experts, and which of these compute by them right now; one for each block.
 
     Hooks of torch let them do so. There is one set of these for all that ask, so that an edit and an observer of the
     same expert see each other, in any order.
+
+    Attributes:
+        block: the module that calls the router and the experts; its input is `[rows, positions, d_model]`.
+        maps: by the names of the matrices.
     """
 
-    def __init__(self, experts: Any) -> None:
-        self.maps = expert_maps(experts)
-        self._apart: Counter[int] = Counter()
+    def __init__(self, block: Any) -> None:
+        self.block = block
+        self.maps: dict[str, ExpertMap | RouterMap] = {**expert_maps(block.experts), ROUTER: RouterMap(router_of(block))}
+        self._apart: Counter[int | None] = Counter()  # numbers of experts; None for the router
         self._handles: list[Any] = []
         self._seen: dict[str, Any] = {}
 
     @classmethod
-    def of(cls, experts: Any) -> Mixture:
+    def of(cls, block: Any) -> Mixture:
         """That of a module of transformers, which keeps it."""
-        own = vars(experts)
+        own = vars(block)
         if "_laser_interp_mixture" not in own:
-            own["_laser_interp_mixture"] = cls(experts)
+            own["_laser_interp_mixture"] = cls(block)
         return own["_laser_interp_mixture"]
 
-    def compute_apart(self, block: Any, numbers: Iterable[int]) -> Callable[[], None]:
-        """Let some experts compute by their own maps. Returns a function that ends it.
-
-        Args:
-            block: the module that calls the router and the experts; its input is `[rows, positions, d_model]`.
-            numbers: of the experts.
-        """
-        asked = Counter(set(numbers))
+    def compute_apart(self, matrices: Iterable[str]) -> Callable[[], None]:
+        """Let the router, or experts with such matrices, compute by their own maps. Returns a function that ends it."""
+        asked = Counter({expert_of(matrix) for matrix in matrices})
         self._apart += asked
         if not self._handles:
+            router = router_of(self.block)
             self._handles = [
-                block.register_forward_pre_hook(self._before_block),
-                block.experts.register_forward_pre_hook(self._before),
-                block.experts.register_forward_hook(self._after),
+                self.block.register_forward_pre_hook(self._before_block),
+                router.register_forward_pre_hook(self._before_router),
+                router.register_forward_hook(self._after_router, always_call=True),  # after an exception too
+                self.block.experts.register_forward_pre_hook(self._before),
+                self.block.experts.register_forward_hook(self._after),
             ]
 
         def end() -> None:
@@ -145,13 +196,24 @@ class Mixture:
     def _before_block(self, module: Any, args: Any) -> None:
         self._seen["shape"] = args[0].shape
 
+    def _before_router(self, module: Any, args: Any) -> None:
+        if None in self._apart:
+            self._seen["by_map"] = _ByMap(self.maps[ROUTER], *self._seen["shape"][:2])
+            self._seen["by_map"].__enter__()
+
+    def _after_router(self, module: Any, args: Any, output: Any) -> None:
+        if (mode := self._seen.pop("by_map", None)) is not None:
+            mode.__exit__(None, None, None)
+
     def _before(self, module: Any, args: Any) -> Any:
         """The others compute without these experts."""
         x, index, weights = args
-        here = {expert: index == expert for expert in sorted(self._apart)}
+        here = {expert: index == expert for expert in sorted(self._apart.keys() - {None})}
         self._seen["x"] = x
         self._seen["weights"] = {expert: (weights * at).sum(-1, keepdim=True) for expert, at in here.items()}
-        return x, index, weights.masked_fill(torch.stack(list(here.values())).any(0), 0.0)
+        for of_expert in here.values():
+            weights = weights.masked_fill(of_expert, 0.0)
+        return x, index, weights
 
     def _after(self, module: Any, args: Any, others: Tensor) -> Tensor:
         x, out = self._seen.pop("x"), others

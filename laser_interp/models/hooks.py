@@ -81,7 +81,7 @@ def rewriting(
     if path != "network":
         hooks.append(("ln_final.hook_in", at_the_end))
     with ExitStack() as stack:
-        experts_apart(model, rewrites, stack)
+        mixtures_apart(model, rewrites, stack)
         for module, function in of_torch:
             stack.callback(module.register_forward_hook(function).remove)
         attached = stack.enter_context(hooked(model, hooks))
@@ -94,15 +94,14 @@ def rewriting(
             model._state.attached = [pair for pair in model._state.attached if id(pair[1]) not in own]
 
 
-def experts_apart(model: LoadedModel, sites: Iterable[tuple[int, str]], stack: ExitStack) -> None:
-    """Let the experts among some (layer, matrix) compute by their own maps, until the stack is left."""
-    numbers: dict[int, set[int]] = {}
+def mixtures_apart(model: LoadedModel, sites: Iterable[tuple[int, str]], stack: ExitStack) -> None:
+    """Let the routers and experts among some (layer, matrix) compute by their own maps, until the stack is left."""
+    matrices: dict[int, set[str]] = {}
     for layer, matrix in sites:
-        if (own := model.maps[layer, matrix].of_expert) is not None:
-            numbers.setdefault(layer, set()).add(own.expert)
-    for layer, chosen in numbers.items():
-        block = model.bridge.blocks[layer].mlp.original_component
-        stack.callback(Mixture.of(block.experts).compute_apart(block, chosen))
+        if model.maps[layer, matrix].of_mixture is not None:
+            matrices.setdefault(layer, set()).add(matrix)
+    for layer, chosen in matrices.items():
+        stack.callback(Mixture.of(model.bridge.blocks[layer].mlp.original_component).compute_apart(chosen))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Most layers have attention with the matrices `q k v o` and an MLP with `in gate out`. A layer of a hybrid mixes tokens
 by something else: a linear attention, a convolution, a state space. Its MLP has the same names, and the maps of its
 mixer keep the names that they have in the checkpoint, as in "in_proj_qkv". A layer of a mixture has the maps of each of
-its experts, as in "in.e7"; the router is no linear map of its own.
+its experts, as in "in.e7", and of the router that chooses among them.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from laser_interp.choices import MATRICES, SUBLAYER_OF
-from laser_interp.models.experts import SHARED, ExpertMap, Mixture, experts_of
+from laser_interp.models.experts import SHARED, ExpertMap, Mixture, RouterMap, experts_of
 
 _BRIDGED = "_original_component"
 # Where a bridge holds a standard matrix: in the sublayer of its kind, or under one of these names
@@ -34,14 +34,14 @@ class LinearMap:
         sublayer: the part of the block that holds it, as in "attn", "mlp" or "linear_attn".
         mixes: whether that part mixes tokens, as attention does; an MLP does not.
         has_hooks: whether the bridge has hooks at its input and output.
-        of_expert: the map, where it is that of an expert which a router chooses.
+        of_mixture: the map, where it is that of a router or of an expert which the router chooses.
     """
 
     path: str
     sublayer: str
     mixes: bool
     has_hooks: bool
-    of_expert: ExpertMap | None = None
+    of_mixture: ExpertMap | RouterMap | None = None
 
 
 def linear_maps(bridge: Any) -> dict[tuple[int, str], LinearMap]:
@@ -62,7 +62,7 @@ def linear_maps(bridge: Any) -> dict[tuple[int, str], LinearMap]:
                     )
                     break
         if experts is not None:
-            maps |= {(layer, name): at for name, at in _of_experts(block.mlp, layer, experts).items()}
+            maps |= {(layer, name): at for name, at in _of_mixture(block.mlp, layer).items()}
         if (layer, "q") not in maps:
             own = {id(module_of(bridge, at)) for (n, _), at in maps.items() if n == layer}
             maps |= {(layer, name): of_mixer for name, of_mixer in _of_mixer(block, layer, own).items()}
@@ -85,12 +85,12 @@ def _of_mixer(block: Any, layer: int, known: set[int]) -> dict[str, LinearMap]:
     return maps
 
 
-def _of_experts(mlp: Any, layer: int, experts: Any) -> dict[str, LinearMap]:
-    """The maps of a layer's experts, and of those that all tokens pass."""
+def _of_mixture(mlp: Any, layer: int) -> dict[str, LinearMap]:
+    """The maps of a layer's experts, of those that all tokens pass, and of the router."""
     path = f"blocks.{layer}.mlp.{_BRIDGED}"
     maps = {
-        name: LinearMap(f"{path}.experts", "mlp", mixes=False, has_hooks=False, of_expert=own)
-        for name, own in Mixture.of(experts).maps.items()
+        name: LinearMap(f"{path}.experts", "mlp", mixes=False, has_hooks=False, of_mixture=own)
+        for name, own in Mixture.of(mlp.original_component).maps.items()
     }
     shared = {}
     for name, module in mlp.original_component.named_modules():
@@ -102,7 +102,7 @@ def _of_experts(mlp: Any, layer: int, experts: Any) -> dict[str, LinearMap]:
 
 def module_of(bridge: Any, linear_map: LinearMap) -> Any:
     """The module that computes a linear map."""
-    if linear_map.of_expert is not None:
-        return linear_map.of_expert
+    if linear_map.of_mixture is not None:
+        return linear_map.of_mixture
     module = bridge.get_submodule(linear_map.path)
     return module.original_component if linear_map.has_hooks else module

@@ -200,7 +200,7 @@ def _too_far(model: Model, found: Tensor, expected: Tensor) -> float | None:
 def _drop_maps_that_do_not_run(model: Model, row: list[int]) -> None:
     """Some mixers take a weight of their own, and do not run its map: this is no site."""
     own = [(layer, m) for layer in few_layers(model) for m in model.matrices_of(layer) if m not in MATRICES]
-    own = [at for at in own if model.maps[at].of_expert is None]
+    own = [at for at in own if model.maps[at].of_mixture is None]
     if own:
         seen, _ = _inputs_and_outputs(model, row, own)
         gone = {matrix for layer, matrix in own if (layer, matrix) not in seen}
@@ -242,7 +242,7 @@ def _check_maps(model: Model, row: list[int]) -> None:
             raise ValueError(
                 f"the output of {at[0]}.{at[1]} is not its input times its weight (off by {difference:.1e})"
             )
-        if not is_tested(model.architecture) and model.maps[at].of_expert is None:  # an expert may not be chosen
+        if not is_tested(model.architecture) and model.maps[at].of_mixture is None:  # an expert may not be chosen, or all are
             with rewriting(model, {at: lambda x, y: torch.zeros_like(y)}):
                 if torch.equal(before, _last_logits(model, [row])[0]):
                     raise ValueError(f"the model answers the same without {at[0]}.{at[1]}")

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.models.forward import padded, score_dtype, takes_mask
-from laser_interp.models.hooks import experts_apart, hooked
+from laser_interp.models.hooks import mixtures_apart, hooked
 from laser_interp.models.in_use import as_scored, exclusive_use
 from laser_interp.models.library_internals import one_step_modules, swap_forward
 from laser_interp.models.loaded_model import LoadedModel
@@ -259,7 +259,7 @@ def _compute_where_needed(
     Args:
         keep: (layer, matrix) -> what is told its outputs at the computed tokens.
     """
-    experts_apart(model, [at for at in reuse.linear if at[0] in layers], stack)
+    mixtures_apart(model, [at for at in reuse.linear if at[0] in layers], stack)
     everywhere, where_read = (_Positions.of(batch, copies, only_read) for only_read in (False, True))
     for layer in layers:
         is_last = layer == model.n_layers - 1
@@ -270,8 +270,8 @@ def _compute_where_needed(
             function = positions.packed(mlp.forward, one_copy=(layer, "mlp") in reuse.shared)
             stack.callback(swap_forward(mlp, function))
         for m in model.matrices_of(layer):
-            if model.maps[layer, m].of_expert is not None and (layer, m) not in reuse.linear:
-                continue  # the module of the experts computes it
+            if model.maps[layer, m].of_mixture is not None and (layer, m) not in reuse.linear:
+                continue  # transformers' own module computes it
             only_read = is_last and (not model.maps[layer, m].mixes or m in ("q", "o"))
             positions = where_read if only_read else everywhere
             compute = reuse.linear.get((layer, m))
@@ -359,7 +359,7 @@ def has_mlp_module(model: LoadedModel, layer: int) -> bool:
     """Whether a layer has a module that is its MLP and nothing else. OPT's and BERT's have none, and that of a family
     with experts wants as many outputs as inputs."""
     maps = [model.maps[layer, m] for m in model.matrices_of(layer)]
-    of_experts = any(".dense_" in own.path or own.of_expert is not None for own in maps)
+    of_experts = any(".dense_" in own.path or own.of_mixture is not None for own in maps)
     return getattr(sublayer(model, layer, "mlp"), "name", None) is not None and not of_experts
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from laser_interp.models.experts import ExpertMap
 from laser_interp.models.library_internals import is_conv1d, why_not_linear
 from laser_interp.models.linear_maps import module_of
 from laser_interp.models.loaded_model import LoadedModel
@@ -105,13 +106,13 @@ def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]
     """
     names = {id(parameter): name for name, parameter in model._state.parameters.items()}
     module = linear(model, layer, matrix)
-    if (own := model.maps[layer, matrix].of_expert) is not None:
+    if isinstance(own := model.maps[layer, matrix].of_mixture, ExpertMap):
         mark = "~" if own.experts.is_transposed else ""
         name = f"{mark}{names[id(getattr(own.experts, own.name))]}[{own.expert}]"
         return name, torch.arange(len(rows_in(getattr(own.experts, own.name), name)))[own.outputs]
     if (name := names.get(id(module.weight))) is not None:
         return ("~" if is_conv1d(module) else "") + name, torch.arange(weight(model, layer, matrix).shape[1])
-    own_names = [m for m in model.matrices_of(layer) if model.maps[layer, m].of_expert is None]
+    own_names = [m for m in model.matrices_of(layer) if model.maps[layer, m].of_mixture is None]
     own = {id(linear(model, layer, m).weight) for m in own_names}
     rows = _rows_by_value(weight(model, layer, matrix).T)
     found: list[tuple[str, Tensor]] = []

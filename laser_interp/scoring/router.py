@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.facts.tasks import AnyFacts, facts_of
+from laser_interp.models.experts import ExpertMap
 from laser_interp.models.forward import batches, forward
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
@@ -30,7 +31,7 @@ def expert_shares(model: Model, facts: AnyFacts) -> pd.DataFrame:
         >>> shares.groupby(["layer", "expert"])["tokens"].sum() / shares["fact_id"].nunique()  # doctest: +SKIP
     """
     check_model(model)
-    experts = {layer: own.experts for (layer, _), at in model.maps.items() if (own := at.of_expert) is not None}
+    experts = {layer: own.experts for (layer, _), at in model.maps.items() if isinstance(own := at.of_mixture, ExpertMap)}
     if not experts:
         raise ValueError(f"{model.name!r} has no experts: expected a mixture of experts")
     facts = facts_of(facts)

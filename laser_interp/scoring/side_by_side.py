@@ -14,6 +14,7 @@ from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import GROUPS, Site
 from laser_interp.models.bfloat16 import in_own_numbers
+from laser_interp.models.experts import ROUTER
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.hooks import Rewrite
 from laser_interp.models.model import Model
@@ -187,10 +188,11 @@ def downstream(model: Model, layer: int) -> dict[str, set[str]]:
     """What an edit of a matrix changes in its own layer, beside the matrix's own output."""
     mixer = {m for m in model.matrices_of(layer) if model.maps[layer, m].mixes} - set(GROUPS["attn"])
     of_experts = {m for m in model.matrices_of(layer) if "." in m}
-    after_mixer = set() if is_parallel(model, layer) else {*GROUPS["mlp"], *of_experts}
+    after_mixer = set() if is_parallel(model, layer) else {*GROUPS["mlp"], *of_experts, ROUTER}
     below: dict[str, set[str]] = {m: {"o"} | after_mixer for m in ("q", "k", "v")}
     below |= {m: (mixer - {m}) | {"o"} | after_mixer for m in mixer}  # in which order they follow is not known
     below |= {"o": after_mixer, "in": {"out"}, "gate": {"out"}, "out": set()}
+    below[ROUTER] = of_experts
     for m in of_experts:
         kind, _, expert = m.partition(".")
         below[m] = {f"{other}.{expert}" for other in below[kind]}

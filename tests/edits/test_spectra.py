@@ -3,6 +3,7 @@
 import multiprocessing
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,6 +108,21 @@ def test_damage_is_noticed_and_mended(folder, damage):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _of_weight(w, cache=True)
+
+
+def test_large_factors_stay_on_disk(folder):
+    """They are views of the file, which the system may drop and read again; small ones are not."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc/self/maps, where Linux tells which files are in memory")
+    large = _of_weight(matrix(64, 131072).float(), cache=True)
+    assert large.n_bytes > 32 << 20
+    assert f"{large.weight_sha256}.safetensors" in maps.read_text()
+    small = [_of_weight(matrix(8, 24).float(), cache=True) for _ in range(2)]
+    path = folder / f"{small[0].weight_sha256}.safetensors"
+    assert path.name not in maps.read_text()
+    path.write_bytes(b"")
+    assert torch.equal(small[0].U, small[1].U)
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):

@@ -46,6 +46,7 @@ def facts():
         ("1.in.e2", ["1.in.e2"]),
         ("1.*.e2", ["1.gate.e2", "1.in.e2", "1.out.e2"]),
         ("*.out.e0", ["0.out.e0", "1.out.e0", "2.out.e0"]),
+        ("1.router", ["1.router"]),
         ("-1.in.e*", ["2.in.e0", "2.in.e1", "2.in.e2"]),
         ("model.layers.0.mlp.experts.down_proj", ["0.out.e0", "0.out.e1", "0.out.e2"]),
         ("model.layers.0.mlp.experts.1.down_proj.weight", ["0.out.e1"]),
@@ -59,7 +60,10 @@ def test_sites(mixture, where, sites):
 
 def test_groups_and_refusals(mixture):
     assert len(li.laser(mixture, "0.experts", rank=2).sites) == len(li.laser(mixture, "0.mlp", rank=2).sites) == 9
-    assert len(li.laser(mixture, "0.all", rank=2).sites) == 13
+    assert len(li.laser(mixture, "0.all", rank=2).sites) == 13  # a router is only meant by its name
+    assert "0.router" in mixture.sites
+    with pytest.raises(ValueError, match="has no matrix"):
+        li.laser(mixture, "0.rout*", rank=2)
     assert (expert_of("in.e12"), expert_of("in.shared"), expert_of("in")) == (12, None, None)
     with pytest.raises(
         ValueError, match=r"has no matrix 'in': expected one of q, .* in.e0, gate.e0, out.e0, .* experts"
@@ -100,12 +104,12 @@ def test_two_edits_of_one_layer_may_be_on_together(hf, mixture):
 
 
 def test_engines_placement_and_attribution(mixture, facts):
-    edit = li.laser(mixture, "1.in.e1", rho=0.25) + li.laser(mixture, "0.out.e0", rho=0.5)
+    edit = li.laser(mixture, "1.in.e1", rho=0.25) + li.laser(mixture, ["0.out.e0", "1.router"], rho=0.5)
     edits = {"base": None, "edit": edit, "rest": edit.discarded(), "last": edit.at(mixture, "last", facts)}
     fast, reference = (li.score(mixture, facts, edits, engine=engine) for engine in ("fast", "reference"))
     assert (fast["logprob"] - reference["logprob"]).abs().max() < 1e-5
     few = facts.keep(facts.facts[:3])
-    directions = li.attribute(mixture, few, ["0.in.e1", "1.out.e2", "1.gate.e0"], progress=False)
+    directions = li.attribute(mixture, few, ["0.in.e1", "1.out.e2", "1.gate.e0", "1.router"], progress=False)
     for site, gradients in directions.gradients.items():  # against finite differences
         ones = torch.ones(gradients.shape[1])
         more, less = (ones.index_fill(0, torch.tensor([0]), 1 + step) for step in (0.01, -0.01))
@@ -152,13 +156,14 @@ def test_tokens_of_other_experts_may_overflow():
 
 
 def test_an_edited_mixture_is_exported(mixture, facts, tmp_path):
-    edit = li.laser(mixture, "1.in.e1", rho=0.25) + li.laser(mixture, "0.out.e0", rho=0.5)
+    edit = li.laser(mixture, "1.in.e1", rho=0.25) + li.laser(mixture, ["0.out.e0", "2.router"], rho=0.5)
     li.export_dense(mixture, edit, tmp_path / "dense")
     again = li.load_model(tmp_path / "dense")
     scores = li.score(mixture, facts, {"edit": edit})
     assert np.abs(li.score(again, facts, {"base": None})["logprob"] - scores["logprob"]).max() < 1e-5
-    with pytest.raises(ValueError, match=r"0.out.e0 is one expert of many, which no adapter of peft holds"):
-        li.export_adapter(mixture, edit, tmp_path / "adapter")
+    for site, what in (("0.out.e0", "one expert"), ("0.router", "the router")):
+        with pytest.raises(ValueError, match=f"{site} is {what} of a mixture, which no adapter of peft holds"):
+            li.export_adapter(mixture, li.laser(mixture, site, rank=1), tmp_path / "adapter")
 
 
 def test_shares_are_those_of_the_router(hf, mixture, facts):
@@ -188,6 +193,35 @@ def test_what_no_answer_reaches_is_not_proposed(facts):
     assert 0 < len(gone) < 36
     assert any(note.startswith(f"{len(gone)} sites change no answer of the validation") for note in found.notes)
     assert not set(gone) & set(found.cells["site"])
+
+
+def test_an_edited_router_chooses_other_experts(hf, mixture, facts):
+    """Also inside a block that edits an expert, and after an exception inside the router."""
+    ids = torch.tensor([[22, 29, 36, 43, 57, 64, 78]])
+    edited = copy.deepcopy(hf)
+    router = edited.model.layers[1].mlp.gate
+    U, S, Vh = torch.linalg.svd(router.weight.detach().double(), full_matrices=False)
+    router.weight.data = ((U[:, :1] * S[:1]) @ Vh[:1]).float()
+    edit = li.laser(mixture, "1.router", rank=1)
+    with torch.no_grad(), li.gains(mixture, {"1.in.e0": torch.ones(32)}).on(mixture), edit.on(mixture):
+        assert torch.allclose(mixture.bridge(ids, return_type="logits"), edited(ids).logits, atol=1e-5)
+        under = li.expert_shares(mixture, facts).query("layer == 1")
+    before = li.expert_shares(mixture, facts).query("layer == 1")
+    tokens, tokens_before = (shares.groupby("expert")["tokens"].sum() for shares in (under, before))
+    assert (tokens - tokens_before).abs().max() > 1
+
+    def fail(module, args, y):
+        raise RuntimeError("on purpose")
+
+    with edit.on(mixture), pytest.raises(RuntimeError, match="on purpose"):
+        handle = mixture.maps[1, "router"].of_mixture.register_forward_hook(fail)
+        try:
+            mixture.bridge(ids)
+        finally:
+            handle.remove()
+    assert not torch.overrides._get_current_function_mode_stack()
+    with torch.no_grad():
+        assert torch.allclose(mixture.bridge(ids, return_type="logits"), hf(ids).logits, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -161,6 +161,7 @@ MODELS = {
     "camembert": ("camembert", BERT_LIKE, (*ATTENTION, "in", "out"), (*ATTENTION, "in", "out"), True),
 }
 EXPERTS = tuple(f"{matrix}.e{i}" for i in range(3) for matrix in ("in", "gate", "out"))
+ROUTED = (*EXPERTS, "router")
 IN_SHARED = ("in.shared", "gate.shared", "out.shared")
 MIXTURE = {"num_experts": 3, "num_local_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 ONE_OF_THREE = MIXTURE | {"n_routed_experts": 3, "n_group": 1, "topk_group": 1, "n_shared_experts": 1}
@@ -173,31 +174,31 @@ LATENT_SIZES = {"num_key_value_heads": HEADS, "q_lora_rank": 16, "kv_lora_rank":
 IN_LINEAR = MIXTURE | LINEAR | {"head_dim": 8, "shared_expert_intermediate_size": 20}
 QUARTER = {"moe_num_experts": 3, "moe_k": 2, "moe_layer_start_index": 0, "moe_num_shared_experts": 1}
 for kind, more, first, second in (
-    ("mixtral", {}, EXPERTS, EXPERTS),
-    ("qwen3_moe", {"head_dim": 8}, EXPERTS, EXPERTS),
-    ("qwen2_moe", {"shared_expert_intermediate_size": 20}, (*EXPERTS, *IN_SHARED), (*EXPERTS, *IN_SHARED)),
-    ("olmoe", {}, EXPERTS, EXPERTS),
-    ("flex_olmo", {}, EXPERTS, EXPERTS),
-    ("gpt_oss", {"head_dim": 8, "layer_types": ["sliding_attention", "full_attention"]}, EXPERTS, EXPERTS),
-    ("granitemoe", {}, EXPERTS, EXPERTS),
-    ("minimax_m2", {"head_dim": 8}, EXPERTS, EXPERTS),
-    ("ernie4_5_moe", QUARTER, (*EXPERTS, *IN_SHARED), (*EXPERTS, *IN_SHARED)),
-    ("glm4_moe", ONE_OF_THREE | {"head_dim": 8}, GATED, (*EXPERTS, *IN_SHARED)),
+    ("mixtral", {}, ROUTED, ROUTED),
+    ("qwen3_moe", {"head_dim": 8}, ROUTED, ROUTED),
+    ("qwen2_moe", {"shared_expert_intermediate_size": 20}, (*ROUTED, *IN_SHARED), (*ROUTED, *IN_SHARED)),
+    ("olmoe", {}, ROUTED, ROUTED),
+    ("flex_olmo", {}, ROUTED, ROUTED),
+    ("gpt_oss", {"head_dim": 8, "layer_types": ["sliding_attention", "full_attention"]}, ROUTED, ROUTED),
+    ("granitemoe", {}, ROUTED, ROUTED),
+    ("minimax_m2", {"head_dim": 8}, ROUTED, ROUTED),
+    ("ernie4_5_moe", QUARTER, (*ROUTED, *IN_SHARED), (*ROUTED, *IN_SHARED)),
+    ("glm4_moe", ONE_OF_THREE | {"head_dim": 8}, GATED, (*ROUTED, *IN_SHARED)),
 ):
     MODELS[kind] = kind, MIXTURE | more, (*ATTENTION, *first), (*ATTENTION, *second), True
 for kind in ("deepseek_v2", "deepseek_v3"):
-    of_layers = ("o", *GATED, *LATENT), ("o", *LATENT, *EXPERTS, *IN_SHARED)
+    of_layers = ("o", *GATED, *LATENT), ("o", *LATENT, *ROUTED, *IN_SHARED)
     MODELS[kind] = kind, ONE_OF_THREE | LATENT_SIZES, *of_layers, True
 for kind, mixer in (
     ("qwen3_next", ("in_proj_qkvz", "in_proj_ba", "out_proj")),
     ("qwen3_5_moe_text", ("out_proj", "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a")),
 ):
-    MODELS[kind] = kind, IN_LINEAR, (*EXPERTS, *IN_SHARED, *mixer), (*ATTENTION, *EXPERTS, *IN_SHARED), True
+    MODELS[kind] = kind, IN_LINEAR, (*ROUTED, *IN_SHARED, *mixer), (*ATTENTION, *ROUTED, *IN_SHARED), True
 MODELS["lfm2_moe"] = (
     "lfm2_moe",
     MIXTURE | {"num_dense_layers": 0, "layer_types": ["conv", "full_attention"] * 2},
-    (*EXPERTS, "in_proj", "out_proj"),
-    (*ATTENTION, *EXPERTS),
+    (*ROUTED, "in_proj", "out_proj"),
+    (*ATTENTION, *ROUTED),
     True,
 )
 MODELS["jamba_moe"] = (
@@ -205,8 +206,8 @@ MODELS["jamba_moe"] = (
     MIXTURE
     | {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4}
     | {"expert_layer_period": 1, "expert_layer_offset": 0},
-    (*EXPERTS, "in_proj", "x_proj", "out_proj"),
-    (*ATTENTION, *EXPERTS),
+    (*ROUTED, "in_proj", "x_proj", "out_proj"),
+    (*ATTENTION, *ROUTED),
     True,
 )
 MASKED = ("xlm-roberta", "camembert")

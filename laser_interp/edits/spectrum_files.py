@@ -1,7 +1,7 @@
 """Spectra on disk, by the hash of their weight, each with a checksum.
 
-Large factors are views of the mapped file: where memory is short, the system drops their pages and reads them again when
-they are used.
+Large factors are views of the mapped file: where memory is short, the system drops their pages and reads them again
+when they are used.
 """
 
 import hashlib

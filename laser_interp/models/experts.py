@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 ROUTED, SHARED = "e", "shared"  # "in.e7" of expert 7, "in.shared" of one that all tokens pass
 ROUTER = "router"
+_ROUTER = -1  # beside the numbers of experts
 
 
 def expert_of(matrix: str) -> int | None:
@@ -152,13 +153,15 @@ class Mixture:
 
     Attributes:
         block: the module that calls the router and the experts; its input is `[rows, positions, d_model]`.
-        maps: by the names of the matrices.
+        experts: the maps of its experts, by the names of the matrices.
+        router: that of its router.
     """
 
     def __init__(self, block: Any) -> None:
         self.block = block
-        self.maps: dict[str, ExpertMap | RouterMap] = {**expert_maps(block.experts), ROUTER: RouterMap(router_of(block))}
-        self._apart: Counter[int | None] = Counter()  # numbers of experts; None for the router
+        self.experts = expert_maps(block.experts)
+        self.router = RouterMap(router_of(block))
+        self._apart: Counter[int] = Counter()  # numbers of experts; _ROUTER for the router
         self._handles: list[Any] = []
         self._seen: dict[str, Any] = {}
 
@@ -172,7 +175,7 @@ class Mixture:
 
     def compute_apart(self, matrices: Iterable[str]) -> Callable[[], None]:
         """Let the router, or experts with such matrices, compute by their own maps. Returns a function that ends it."""
-        asked = Counter({expert_of(matrix) for matrix in matrices})
+        asked = Counter({_ROUTER if number is None else number for number in map(expert_of, matrices)})
         self._apart += asked
         if not self._handles:
             router = router_of(self.block)
@@ -197,8 +200,8 @@ class Mixture:
         self._seen["shape"] = args[0].shape
 
     def _before_router(self, module: Any, args: Any) -> None:
-        if None in self._apart:
-            self._seen["by_map"] = _ByMap(self.maps[ROUTER], *self._seen["shape"][:2])
+        if _ROUTER in self._apart:
+            self._seen["by_map"] = _ByMap(self.router, *self._seen["shape"][:2])
             self._seen["by_map"].__enter__()
 
     def _after_router(self, module: Any, args: Any, output: Any) -> None:
@@ -208,7 +211,7 @@ class Mixture:
     def _before(self, module: Any, args: Any) -> Any:
         """The others compute without these experts."""
         x, index, weights = args
-        here = {expert: index == expert for expert in sorted(self._apart.keys() - {None})}
+        here = {expert: index == expert for expert in sorted(self._apart.keys() - {_ROUTER})}
         self._seen["x"] = x
         self._seen["weights"] = {expert: (weights * at).sum(-1, keepdim=True) for expert, at in here.items()}
         for of_expert in here.values():
@@ -219,7 +222,7 @@ class Mixture:
         x, out = self._seen.pop("x"), others
         for expert, weight in self._seen.pop("weights").items():
             own = x.masked_fill(weight == 0, 0.0)  # of the other tokens the expert may not even be finite
-            y = _compute(module, self.maps, expert, own.reshape(self._seen["shape"]))
+            y = _compute(module, self.experts, expert, own.reshape(self._seen["shape"]))
             out = out + (y.reshape(others.shape) * weight).to(others.dtype)
         return out
 

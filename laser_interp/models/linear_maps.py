@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from laser_interp.choices import MATRICES, SUBLAYER_OF
-from laser_interp.models.experts import SHARED, ExpertMap, Mixture, RouterMap, experts_of
+from laser_interp.models.experts import ROUTER, SHARED, ExpertMap, Mixture, RouterMap, experts_of
 
 _BRIDGED = "_original_component"
 # Where a bridge holds a standard matrix: in the sublayer of its kind, or under one of these names
@@ -88,9 +88,10 @@ def _of_mixer(block: Any, layer: int, known: set[int]) -> dict[str, LinearMap]:
 def _of_mixture(mlp: Any, layer: int) -> dict[str, LinearMap]:
     """The maps of a layer's experts, of those that all tokens pass, and of the router."""
     path = f"blocks.{layer}.mlp.{_BRIDGED}"
+    mixture = Mixture.of(mlp.original_component)
     maps = {
         name: LinearMap(f"{path}.experts", "mlp", mixes=False, has_hooks=False, of_mixture=own)
-        for name, own in Mixture.of(mlp.original_component).maps.items()
+        for name, own in {**mixture.experts, ROUTER: mixture.router}.items()
     }
     shared = {}
     for name, module in mlp.original_component.named_modules():

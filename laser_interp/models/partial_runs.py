@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.models.forward import padded, score_dtype, takes_mask
-from laser_interp.models.hooks import mixtures_apart, hooked
+from laser_interp.models.hooks import hooked, mixtures_apart
 from laser_interp.models.in_use import as_scored, exclusive_use
 from laser_interp.models.library_internals import one_step_modules, swap_forward
 from laser_interp.models.loaded_model import LoadedModel

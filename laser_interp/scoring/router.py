@@ -31,7 +31,9 @@ def expert_shares(model: Model, facts: AnyFacts) -> pd.DataFrame:
         >>> shares.groupby(["layer", "expert"])["tokens"].sum() / shares["fact_id"].nunique()  # doctest: +SKIP
     """
     check_model(model)
-    experts = {layer: own.experts for (layer, _), at in model.maps.items() if isinstance(own := at.of_mixture, ExpertMap)}
+    experts = {
+        layer: own.experts for (layer, _), at in model.maps.items() if isinstance(own := at.of_mixture, ExpertMap)
+    }
     if not experts:
         raise ValueError(f"{model.name!r} has no experts: expected a mixture of experts")
     facts = facts_of(facts)

@@ -213,12 +213,11 @@ def test_an_edited_router_chooses_other_experts(hf, mixture, facts):
     def fail(module, args, y):
         raise RuntimeError("on purpose")
 
-    with edit.on(mixture), pytest.raises(RuntimeError, match="on purpose"):
+    with edit.on(mixture):
         handle = mixture.maps[1, "router"].of_mixture.register_forward_hook(fail)
-        try:
+        with pytest.raises(RuntimeError, match="on purpose"):
             mixture.bridge(ids)
-        finally:
-            handle.remove()
+        handle.remove()
     assert not torch.overrides._get_current_function_mode_stack()
     with torch.no_grad():
         assert torch.allclose(mixture.bridge(ids, return_type="logits"), hf(ids).logits, atol=1e-5)

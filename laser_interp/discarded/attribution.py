@@ -82,7 +82,8 @@ class Attribution(Drawable):
 
         Returns:
             One row per (group, site, direction): `group, site, direction, gradient, se` (standard error over the
-            subjects' means), `share_harmed` (of prompts with a gradient below 0), `n`.
+            subjects' means), `share_harmed` (of prompts with a gradient below 0), `share_reached` (of prompts whose answer depends on
+            the site; below 1 for an expert that the router does not ask for all of them), `n`.
         """
         if by is None:
             labels = np.zeros(len(self.prompts), dtype=object)
@@ -110,6 +111,7 @@ class Attribution(Drawable):
                             "gradient": chosen.mean(0),
                             "se": se,
                             "share_harmed": (chosen < 0).mean(0),
+                            "share_reached": float(chosen.any(1).mean()),
                             "n": int(inside.sum()),
                         }
                     )

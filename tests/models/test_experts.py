@@ -190,6 +190,12 @@ def test_what_no_answer_reaches_is_not_proposed(facts):
     found = li.search(model, facts, method="race", matrices="experts", layers=[2], progress=False)
     gradients = li.attribute(model, found.facts.split("validation"), "2.experts", progress=False).gradients
     gone = [str(site) for site, values in gradients.items() if not values.any()]
+    short = facts.keep([fact for fact in facts.facts if 62 <= int(fact.object) <= 69])  # answers of one token
+    table = li.attribute(model, short, "2.experts", progress=False).summary().set_index(["site", "direction"])
+    last = li.expert_shares(model, short).query("layer == 2 and last").groupby("expert").size() / len(short)
+    for expert in range(12):  # in the last layer, an answer depends on what its last token asks
+        reached = table["share_reached"][f"2.out.e{expert}", 0]
+        assert reached == pytest.approx(last.get(expert, 0.0)), expert
     assert 0 < len(gone) < 36
     assert any(note.startswith(f"{len(gone)} sites change no answer of the validation") for note in found.notes)
     assert not set(gone) & set(found.cells["site"])

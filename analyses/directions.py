@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from laser_interp.cli.analyse import Question, finish
-from laser_interp.discarded.attribution import against_ablation, attribute, propose
+from laser_interp.discarded.attribution import attribute
 from laser_interp.discarded.direction_tokens import bands, importance, read_band, stability
 from laser_interp.discarded.selective_edits import choose_selective
 from laser_interp.edits.sites import Site, resolve
@@ -59,9 +59,9 @@ def main(*, question: Question = Question()) -> None:
     rank = edit.rank or 1
     validation = context.facts.split("validation")
     attribution = attribute(model, validation)
-    ablation = against_ablation(model, validation, attribution, site, n_blocks=N_ABLATED)
+    ablation = attribution.against_ablation(model, validation, site, n_blocks=N_ABLATED)
     _, selective = choose_selective(model, context.facts, attribution, site, rank)
-    proposals = propose(attribution)
+    proposals = attribution.propose()
     limits = boundaries(model, resolve(model, "*.all")).assign(selected=lambda t: t["site"] == str(site))
     limits["rank_selected"] = float("nan")
     limits.loc[limits["selected"], "rank_selected"] = rank

@@ -32,6 +32,7 @@ from torch import Tensor
 
 import laser_interp as li
 from benchmarks import models, results
+from laser_interp.choices import RHOS
 from laser_interp.edits.constructors import rank_of
 from laser_interp.scoring.kept_streams import kept_streams
 from laser_interp.scoring.operations import operations
@@ -75,7 +76,7 @@ def scaling(name: str, args: argparse.Namespace) -> list[tuple[str, float]]:
     n_prompts = 2 * args.prompts
 
     def work(prompts: int, rhos: int, where: str = "") -> Callable[[], Any]:
-        chosen = li.RHOS[:: 8 // rhos]
+        chosen = RHOS[:: 8 // rhos]
         cells = {
             f"{matrix} {rho}": li.laser(model, li.Site(middle, matrix), rho=rho)
             for matrix in model.matrices
@@ -162,7 +163,7 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
         for matrix in model.matrices:
             site = li.Site(layer, matrix)
             full = li.spectrum(model, site).max_rank
-            ranks = sorted({max(rank_of(rho, full), 1) for rho in li.RHOS}, reverse=True)
+            ranks = sorted({max(rank_of(rho, full), 1) for rho in RHOS}, reverse=True)
             edits |= {f"{matrix} {rank}": li.laser(model, site, rank=rank) for rank in ranks}
             wanted += operations(model, site, ranks, [len(row) for row in plain.rows])
         if place == 0:  # warm up all three

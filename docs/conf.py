@@ -3,7 +3,6 @@
 import importlib.metadata
 import inspect
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -61,19 +60,23 @@ def _write_reference() -> None:
 
 
 def _public_names() -> list[str]:
-    """One row a name: where it is explained, and the first sentence of what it says."""
-    rows = ["| name | what it is |", "|---|---|"]
-    for line in (Path(laser_interp.__file__).parent / "__init__.pyi").read_text(encoding="utf-8").splitlines():
-        found = re.fullmatch(r"from \.(\w+)(?:\.(\w+))? import (\w+) as \w+", line)
-        if found is None or found[2] is None:
-            continue
-        room, _, name = found.groups()
-        says = inspect.getdoc(getattr(laser_interp, name)) or ""
-        first = says.partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        if room not in ROOMS or isinstance(getattr(laser_interp, name), tuple):
-            continue
-        rows.append(f"| [`li.{name}`]({room}.md) | {first} |")
-    return [*rows, ""]
+    """One row a name, where it is explained, and the first sentence of what it says; a table for each group."""
+    lines: list[str] = []
+    for module in (laser_interp, *(getattr(laser_interp, group) for group in laser_interp._GROUPS)):
+        li = module.__name__.replace("laser_interp", "li")
+        if module is not laser_interp:
+            lines += [f"## `{li}`", "", module.__doc__, ""]
+        lines += ["| name | what it is |", "|---|---|"]
+        public = {name: getattr(module, name) for name in module.__all__}
+        rows = []
+        for name, value in public.items():
+            if not inspect.ismodule(value):
+                room = value.__module__.split(".")[1]
+                says = inspect.getdoc(value).partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+                page = f"[`{li}.{name}`]({room}.md)" if room in ROOMS else f"`{li}.{name}`"
+                rows.append((list(ROOMS).index(room) if room in ROOMS else len(ROOMS), name, f"| {page} | {says} |"))
+        lines += [*(row for *_, row in sorted(rows)), ""]
+    return lines
 
 
 _write_reference()

@@ -6,10 +6,21 @@
     laser = li.laser(model, "3.in", rho=0.05)
     scores = li.score(model, facts, {"base": None, "laser": laser, "discarded": laser.discarded()})
 
-All public names are listed in `__init__.pyi`. Each is imported when it is first used, so that `import laser_interp` is
-quick.
+All public names are listed in `__init__.pyi`, or in the `__all__` of a group: `li.controls`, `li.counts`, `li.plots`,
+`li.tasks`, `li.types`. Each is imported when it is first used, so that `import laser_interp` is quick.
 """
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_GROUPS = ("controls", "counts", "tasks", "types")
+
+
+def __getattr__(name: str) -> object:
+    try:
+        return _public(name)
+    except AttributeError:
+        for group in _GROUPS if name.isidentifier() and not name.startswith("_") else ():
+            if name in _public(group).__all__:
+                raise AttributeError(f"li.{name} is li.{group}.{name}") from None
+        raise

@@ -108,8 +108,8 @@ def study_of():
 
     def make(model, facts, edit=None, **settings):
         chosen = None if edit is None else EditSpec.of(edit)
-        settings = li.StudySettings(**settings)
-        return StudyContext(model, li.own_task(facts), settings, chosen=chosen, progress=False)
+        settings = li.types.StudySettings(**settings)
+        return StudyContext(model, li.tasks.own_task(facts), settings, chosen=chosen, progress=False)
 
     return make
 

@@ -32,7 +32,6 @@ def attribute(
         force: Replace whatever file has that name. Without it, only an earlier result of this command is replaced.
     """
     from laser_interp.discarded.attribution import attribute as run
-    from laser_interp.discarded.attribution import propose
     from laser_interp.storage.outputs import check_output, write_output
     from laser_interp.storage.provenance import provenance
 
@@ -41,7 +40,7 @@ def attribute(
     if split is not None or "validation" in fact_set.splits:
         fact_set = fact_set.split(split or "validation")
     found = run(loaded, fact_set, sites, blocks=blocks, memory=memory, progress=output.progress)
-    proposed = propose(found).head(8)
+    proposed = found.propose().head(8)
     path = write_output(found.summary(by), out, "directions", provenance(loaded, fact_set))
     output.say(
         {"proposed": records(proposed), "directions": str(path)},

@@ -97,7 +97,7 @@ class CorpusOptions:
     skip: Flag = False
 
     def as_arguments(self) -> dict[str, Any]:
-        """Arguments of `li.count` and `li.build_index`."""
+        """Arguments of `li.count` and `li.counts.build_index`."""
         errors = "skip" if self.skip else "raise"
         reading = {"text_column": self.text_column, "document": self.document, "longest": self.longest}
         return reading | {"errors": errors}

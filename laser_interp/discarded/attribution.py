@@ -3,7 +3,7 @@
 A matrix's output is Σ_i g_i S_i (x·U_i) Vh_i, so ∂ log p / ∂ g_i = Σ_positions S_i (x·U_i) (Vh_i · ∂ log p / ∂ y).
 One forward and one backward pass a batch give it for every direction of every matrix (compare *Compress to Impress*,
 arXiv 2510.20800, which does so for whole matrices). Removing a direction changes log p by about minus its gradient at
-gain 1. `against_ablation` measures how well this approximation holds.
+gain 1. `Attribution.against_ablation` measures how well this approximation holds.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Attribution(Drawable):
 
         Returns:
             One row per (group, site, direction): `group, site, direction, gradient, se` (standard error over the
-            subjects' means), `share_harmed` (of prompts with a gradient below 0), `share_reached` (of prompts whose answer depends on
-            the site; below 1 for an expert that the router does not ask for all of them), `n`.
+            subjects' means), `share_harmed` (of prompts with a gradient below 0), `share_reached` (of prompts whose
+            answer depends on the site; below 1 for an expert that the router does not always ask), `n`.
         """
         if by is None:
             labels = np.zeros(len(self.prompts), dtype=object)
@@ -117,6 +117,103 @@ class Attribution(Drawable):
                     )
                 )
         return pd.concat(out, ignore_index=True)
+
+    def propose(self, *, rhos: Sequence[float] = RHOS) -> pd.DataFrame:
+        """By how much each LASER would change log p if effects were linear. It screens edits before a sweep.
+
+        Returns:
+            One row per (site, ρ), the most promising first: `site, rho, rank, predicted` (change of mean log p, nats).
+            A ρ that rounds to rank 0 is lifted to 1.
+
+        Example:
+            >>> li.attribute(model, facts, "3.mlp").propose(rhos=[0.2, 0.05]).head(3)
+        """
+        out = []
+        for site, values in self.gradients.items():
+            mean = values.mean(0, dtype=np.float64)
+            place = self.places.get(site, np.arange(len(mean)))
+            r = int(place.max()) + 1
+            ranks = {max(rank_of(rho, r), 1): rho for rho in sorted(rhos)}
+            for rank, rho in ranks.items():
+                if rank < r:
+                    out.append(
+                        {"site": str(site), "rho": rho, "rank": rank, "predicted": float(-mean[place >= rank].sum())}
+                    )
+        table = pd.DataFrame(out, columns=["site", "rho", "rank", "predicted"])
+        return table.sort_values("predicted", ascending=False, kind="stable", ignore_index=True)
+
+    def against_ablation(
+        self,
+        model: Model,
+        facts: AnyFacts,
+        where: Where | None = None,
+        *,
+        block: int = 1,
+        n_blocks: int | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """How well the gradients predict what removing directions really does.
+
+        Args:
+            facts: those the attribution was made from.
+            block: directions removed together.
+            n_blocks: blocks a site, spread evenly over its directions; None: all.
+
+        Returns:
+            One row a site: `spearman` between minus the summed gradient and the real change of log p, over blocks
+            (means over prompts), and `spearman_prompts`, over all (block, prompt) pairs; `ratio`, the regression of
+            real changes on predicted ones through 0 (1 if effects were linear); `block, n_blocks, n_prompts`.
+
+        Raises:
+            ValueError: other facts than the attribution's.
+
+        Example:
+            >>> attribution = li.attribute(model, facts, "3.in")
+            >>> attribution.against_ablation(model, facts, block=16)
+        """
+        facts = facts_of(facts)
+        if self.prompts["fact_id"].tolist() != [fact.fact_id for fact in facts for _ in fact.prompts]:
+            raise ValueError("the attribution was made from other facts: give the same set, in the same order")
+        sites = self.sites if where is None else resolve(model, where)
+        scorer = Scorer(model, facts, candidates=False)
+        edits: dict[str, Edit | None] = {"": None}
+        spans: dict[str, tuple[Site, int, int]] = {}
+        for site in sites:
+            r = self.gradients[site].shape[1]
+            starts = list(range(0, r, block))
+            if n_blocks is not None and n_blocks < len(starts):
+                starts = [starts[i] for i in np.linspace(0, len(starts) - 1, n_blocks).round().astype(int)]
+            for start in starts:
+                name = f"{site} {start}"
+                spans[name] = (site, start, min(start + block, r))
+                edits[name] = band(model, site, start, min(start + block, r), keep=False, blocks=self.blocks)
+        base: np.ndarray | None = None
+        real: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
+        predicted: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
+        for name, frame in scorer.run(edits, progress=progress):
+            logprob = frame["logprob"].to_numpy()
+            if not name:
+                base = logprob
+                continue
+            assert base is not None
+            site, start, stop = spans[name]
+            real[site].append(logprob - base)
+            predicted[site].append(-self.gradients[site][:, start:stop].sum(1, dtype=np.float64))
+        out = []
+        for site in sites:
+            a, b = np.array(predicted[site]), np.array(real[site])
+            out.append(
+                {
+                    "site": str(site),
+                    "spearman": spearman(a.mean(1), b.mean(1)),
+                    "spearman_prompts": spearman(a.ravel(), b.ravel()),
+                    "ratio": float((a * b).sum() / max((a * a).sum(), 1e-300)),
+                    "block": block,
+                    "n_blocks": len(a),
+                    "n_prompts": a.shape[1],
+                }
+            )
+        return pd.DataFrame(out)
 
     def _repr_html_(self) -> str:
         table = self.summary()
@@ -217,102 +314,3 @@ def _bytes_a_token(model: Model, sites: Sequence[Site], longest: int) -> int:
     of_sites = sum(d_in + 3 * d_out for d_in, d_out in (model.weight(s.layer, s.matrix).shape for s in sites))
     of_layers = model.n_layers * (16 * model.d_model + 6 * model.d_mlp + 3 * model.n_heads * longest)
     return model.dtype.itemsize * (of_sites + of_layers) + 16 * model.d_vocab // longest
-
-
-def against_ablation(
-    model: Model,
-    facts: AnyFacts,
-    attribution: Attribution,
-    where: Where | None = None,
-    *,
-    block: int = 1,
-    n_blocks: int | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """How well the gradients predict what removing directions really does.
-
-    Args:
-        facts: those the attribution was made from.
-        block: directions removed together.
-        n_blocks: blocks a site, spread evenly over its directions; None: all.
-
-    Returns:
-        One row a site: `spearman` between minus the summed gradient and the real change of log p, over blocks
-        (means over prompts), and `spearman_prompts`, over all (block, prompt) pairs; `ratio`, the regression of
-        real changes on predicted ones through 0 (1 if effects were linear); `block, n_blocks, n_prompts`.
-
-    Raises:
-        ValueError: other facts than the attribution's.
-
-    Example:
-        >>> attribution = li.attribute(model, facts, "3.in")
-        >>> li.against_ablation(model, facts, attribution, block=16)
-    """
-    facts = facts_of(facts)
-    if attribution.prompts["fact_id"].tolist() != [fact.fact_id for fact in facts for _ in fact.prompts]:
-        raise ValueError("the attribution was made from other facts: give the same set, in the same order")
-    sites = attribution.sites if where is None else resolve(model, where)
-    scorer = Scorer(model, facts, candidates=False)
-    edits: dict[str, Edit | None] = {"": None}
-    spans: dict[str, tuple[Site, int, int]] = {}
-    for site in sites:
-        r = attribution.gradients[site].shape[1]
-        starts = list(range(0, r, block))
-        if n_blocks is not None and n_blocks < len(starts):
-            starts = [starts[i] for i in np.linspace(0, len(starts) - 1, n_blocks).round().astype(int)]
-        for start in starts:
-            name = f"{site} {start}"
-            spans[name] = (site, start, min(start + block, r))
-            edits[name] = band(model, site, start, min(start + block, r), keep=False, blocks=attribution.blocks)
-    base: np.ndarray | None = None
-    real: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
-    predicted: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
-    for name, frame in scorer.run(edits, progress=progress):
-        logprob = frame["logprob"].to_numpy()
-        if not name:
-            base = logprob
-            continue
-        assert base is not None
-        site, start, stop = spans[name]
-        real[site].append(logprob - base)
-        predicted[site].append(-attribution.gradients[site][:, start:stop].sum(1, dtype=np.float64))
-    out = []
-    for site in sites:
-        a, b = np.array(predicted[site]), np.array(real[site])
-        out.append(
-            {
-                "site": str(site),
-                "spearman": spearman(a.mean(1), b.mean(1)),
-                "spearman_prompts": spearman(a.ravel(), b.ravel()),
-                "ratio": float((a * b).sum() / max((a * a).sum(), 1e-300)),
-                "block": block,
-                "n_blocks": len(a),
-                "n_prompts": a.shape[1],
-            }
-        )
-    return pd.DataFrame(out)
-
-
-def propose(attribution: Attribution, *, rhos: Sequence[float] = RHOS) -> pd.DataFrame:
-    """By how much each LASER would change log p if effects were linear. It screens edits before a sweep.
-
-    Returns:
-        One row per (site, ρ), the most promising first: `site, rho, rank, predicted` (change of mean log p, nats).
-        A ρ that rounds to rank 0 is lifted to 1.
-
-    Example:
-        >>> li.propose(li.attribute(model, facts, "3.mlp"), rhos=[0.2, 0.05]).head(3)
-    """
-    out = []
-    for site, values in attribution.gradients.items():
-        mean = values.mean(0, dtype=np.float64)
-        place = attribution.places.get(site, np.arange(len(mean)))
-        r = int(place.max()) + 1
-        ranks = {max(rank_of(rho, r), 1): rho for rho in sorted(rhos)}
-        for rank, rho in ranks.items():
-            if rank < r:
-                out.append(
-                    {"site": str(site), "rho": rho, "rank": rank, "predicted": float(-mean[place >= rank].sum())}
-                )
-    table = pd.DataFrame(out, columns=["site", "rho", "rank", "predicted"])
-    return table.sort_values("predicted", ascending=False, kind="stable", ignore_index=True)

@@ -19,7 +19,7 @@ def same_spectrum_random(model: Model, edit: Edit, *, seed: int) -> Edit:
     """W − R at each site, where R has the singular values of the discarded part and random singular vectors.
 
     Example:
-        >>> li.same_spectrum_random(model, laser, seed=0)
+        >>> li.controls.same_spectrum_random(model, laser, seed=0)
     """
     generator = _generator(seed)
     parts = {}
@@ -43,7 +43,7 @@ def random_subspace(model: Model, edit: Edit, *, seed: int) -> Edit:
     that the norms are equal.
 
     Example:
-        >>> li.random_subspace(model, laser, seed=0)
+        >>> li.controls.random_subspace(model, laser, seed=0)
     """
     generator = _generator(seed)
     parts = {}
@@ -62,7 +62,7 @@ def random_kept(model: Model, edit: Edit, *, seed: int) -> Edit:
     """As many singular directions as the edit keeps, but drawn at random.
 
     Example:
-        >>> controls = {f"random {seed}": li.random_kept(model, laser, seed=seed) for seed in range(3)}
+        >>> controls = {f"random {seed}": li.controls.random_kept(model, laser, seed=seed) for seed in range(3)}
         >>> li.summarise(li.score(model, test, {"LASER": laser, **controls}))
     """
     generator = _generator(seed)
@@ -77,7 +77,7 @@ def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
     """Random singular directions removed, with the energy of the discarded part.
 
     Example:
-        >>> li.random_equal_energy(model, laser, seed=0)
+        >>> li.controls.random_equal_energy(model, laser, seed=0)
     """
     generator = _generator(seed)
     parts = {}
@@ -95,7 +95,7 @@ def bottom_kept(model: Model, edit: Edit) -> Edit:
     """As many directions as the edit keeps, but those with the smallest singular values; of each block, if divided.
 
     Example:
-        >>> li.bottom_kept(model, laser)
+        >>> li.controls.bottom_kept(model, laser)
     """
     parts = {site: replace(part, gains=part.spectrum.reversed(part.gains)) for site, part in edit.parts.items()}
     return Edit(parts, "control:bottom_kept", edit.rho)
@@ -105,7 +105,7 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
     """The edit's gains on the same matrices of another layer.
 
     Example:
-        >>> li.same_rank_in_layer(model, laser, layer=0)
+        >>> li.controls.same_rank_in_layer(model, laser, layer=0)
     """
     parts = {}
     for site, part in sorted(edit.parts.items()):

@@ -71,7 +71,7 @@ def pruned(model: Model, where: Where, share: float) -> Edit:
         ValueError: a share out of range.
 
     Example:
-        >>> li.pruned(model, "3.in", 0.9)
+        >>> li.controls.pruned(model, "3.in", 0.9)
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}: the share of the weights set to zero must lie in (0, 1]")

@@ -26,7 +26,7 @@ def write_lm_eval_task(facts: AnyFacts, folder: str | Path, name: str | None = N
         ValueError: a name with other characters than letters, digits, "_" and "-".
 
     Example:
-        >>> li.write_lm_eval_task(li.load_facts("organism").split("test"), "tasks")
+        >>> li.tasks.write_lm_eval_task(li.load_facts("organism").split("test"), "tasks")
     """
     facts = facts_of(facts)
     name = f"{facts.name}_facts" if name is None else name

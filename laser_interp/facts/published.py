@@ -62,11 +62,11 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
         OSError: the hub cannot be reached.
 
     Example:
-        >>> task = li.load_task("counterfact", "counterfact.json")  # doctest: +SKIP
+        >>> task = li.tasks.load_task("counterfact", "counterfact.json")  # doctest: +SKIP
     """
     if name not in SOURCES:
         raise ValueError(
-            f"no set {name!r}: expected {names_with_suggestion(SOURCES, name)}; li.own_task makes your own"
+            f"no set {name!r}: expected {names_with_suggestion(SOURCES, name)}; li.tasks.own_task makes your own"
         )
     check_choice("protocol", protocol, Protocol)
     source = SOURCES[name]

@@ -84,7 +84,7 @@ def own_task(source: Any, rule: AnswerRule = "next_token", *, max_new_tokens: in
         ValueError: another rule, or facts that `li.load_facts` refuses.
 
     Example:
-        >>> task = li.own_task("organism", "candidates")
+        >>> task = li.tasks.own_task("organism", "candidates")
     """
     facts = load_facts(source)
     return Task(facts.name, facts, rule, max_new_tokens=max_new_tokens)

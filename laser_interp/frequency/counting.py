@@ -54,7 +54,7 @@ def count(
 
     Args:
         source: files or folders of documents (see `laser_interp.frequency.scan.Corpus`), a list of texts, "organism",
-            an .npz entity map, or an object: `li.Index`, `li.HostedInfiniGram`, `li.LocalInfiniGram`, `li.EntityMap`.
+            an .npz entity map, or one of `li.counts`: `Index`, `HostedInfiniGram`, `LocalInfiniGram`, `EntityMap`.
         window: the most words between both names, counted beside all documents; of infini-gram, tokens.
         matching: which differences between names and texts are ignored; see `laser_interp.frequency.matching`.
         out: a .parquet file for the table. If it is there and holds these counts, it is read.

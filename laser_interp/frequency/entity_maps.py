@@ -32,7 +32,7 @@ class EntityMap(CountSource):
             {"Paris (Texas)": "http://dbpedia.org/resource/Paris,_Texas"}. All other names are taken as titles.
 
     Example:
-        >>> li.count(facts, li.EntityMap("the_pile_entity_map.npz"))  # doctest: +SKIP
+        >>> li.count(facts, li.counts.EntityMap("the_pile_entity_map.npz"))  # doctest: +SKIP
     """
 
     path: str | Path

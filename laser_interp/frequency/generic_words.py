@@ -31,13 +31,13 @@ def frequent_words(
         exclude: words of these facts' subjects and answers do not count as generic, however frequent.
 
     Returns:
-        Words, the most frequent first; `li.answer_words` keeps those that are one token of a model.
+        Words, the most frequent first; `li.counts.answer_words` keeps those that are one token of a model.
 
     Raises:
         ValueError: a share outside (0, 1), or a corpus without words.
 
     Example:
-        >>> li.frequent_words("organism", coverage=0.3)
+        >>> li.counts.frequent_words("organism", coverage=0.3)
     """
     if not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage}: expected a share in (0, 1)")

@@ -68,7 +68,7 @@ def join_counts(
             same fact twice, or not one match.
 
     Example:
-        >>> print(li.join_counts(facts, counts[["fact_id", "n_both"]]))
+        >>> print(li.counts.join_counts(facts, counts[["fact_id", "n_both"]]))
     """
     facts = facts_of(facts)
     name = "the frame" if isinstance(source, pd.DataFrame) else Path(str(source)).name

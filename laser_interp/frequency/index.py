@@ -94,7 +94,7 @@ def build_index(
         FileNotFoundError, ValueError: see `laser_interp.count`.
 
     Example:
-        >>> index = li.build_index("organism", "index")
+        >>> index = li.counts.build_index("organism", "index")
         >>> index.count(facts)
     """
     corpora = [corpus] if isinstance(corpus, str | Path) else list(corpus)

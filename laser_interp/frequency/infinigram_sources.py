@@ -30,7 +30,7 @@ class HostedInfiniGram(InfiniGram):
 
     Example:
         >>> tokenizer = li.load_tokenizer("meta-llama/Llama-2-7b-hf")  # doctest: +SKIP
-        >>> li.count(facts, li.HostedInfiniGram(tokenizer=tokenizer))  # doctest: +SKIP
+        >>> li.count(facts, li.counts.HostedInfiniGram(tokenizer=tokenizer))  # doctest: +SKIP
     """
 
     index: str = PILE

@@ -67,7 +67,7 @@ def corpus_of(model: str) -> KnownCorpus:
         ValueError: none is known.
 
     Example:
-        >>> li.corpus_of("EleutherAI/gpt-j-6b").index
+        >>> li.counts.corpus_of("EleutherAI/gpt-j-6b").index
         'v4_piletrain_llama'
     """
     name = model.lower()

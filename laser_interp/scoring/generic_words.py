@@ -104,7 +104,7 @@ def answer_words(model: Model, words: Sequence[str]) -> tuple[str, ...]:
     """The words that are one token of the model in the middle of a text, in lower case or else capitalised.
 
     Example:
-        >>> li.answer_words(model, ["the", "of", "a"])
+        >>> li.counts.answer_words(model, ["the", "of", "a"])
     """
     kept = []
     for word in words:

@@ -30,7 +30,7 @@ def score(
     """Score facts, or a task with a rule of its own, under edits.
 
     Args:
-        task: facts, what `li.load_facts` makes facts of, or a task of `li.load_task` or `li.own_task`.
+        task: facts, what `li.load_facts` makes facts of, or a task of `li.tasks.load_task` or `li.tasks.own_task`.
         edits: label -> edit; None is the model as trained. One edit, or several without labels, are scored beside
             the model as trained ("base"), each labelled by its kind, and by its sites where kinds are alike.
         generic: words that count as generic; see `Scorer`.

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from laser_interp.choices import PROPOSED
-from laser_interp.discarded.attribution import attribute, propose
+from laser_interp.discarded.attribution import attribute
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.progress import by_fractions
@@ -235,7 +235,7 @@ def proposed(
             progress=progress,
         )
         reached = {site: values for site, values in found.gradients.items() if values.any()} or found.gradients
-        table = propose(replace(found, gradients=reached), rhos=plan.settings.rhos)
+        table = replace(found, gradients=reached).propose(rhos=plan.settings.rhos)
         table["n_unreached"] = len(found.gradients) - len(reached)
         folder.write_part(name, table, "proposal")
     if "n_unreached" in table and len(table) and (unreached := int(table["n_unreached"].iloc[0])):  # not in old folders

@@ -26,7 +26,7 @@ def metrics(rows: pd.DataFrame, rule: str, *, baseline: str = "base", seed: int 
         ValueError: no baseline among the edits.
 
     Example:
-        >>> task = li.own_task("organism", "candidates")
+        >>> task = li.tasks.own_task("organism", "candidates")
         >>> li.metrics(li.score(model, task, {"base": None, "laser": laser}), task.rule)
     """
     if baseline not in set(rows["edit"]):

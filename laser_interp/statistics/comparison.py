@@ -73,7 +73,7 @@ def compare(
         ValueError: see `pair`; a placebo that is not among the edits.
 
     Example:
-        >>> edits = {"base": None, "laser": laser, "random": li.random_kept(model, laser, seed=0)}
+        >>> edits = {"base": None, "laser": laser, "random": li.controls.random_kept(model, laser, seed=0)}
         >>> li.compare(li.score(model, test, edits), counts, placebos=["random"]).table
     """
     labels = list(edits) if edits is not None else [e for e in dict.fromkeys(scores["edit"]) if e != baseline]

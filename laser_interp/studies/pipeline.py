@@ -105,11 +105,11 @@ def study(
     """Run every analysis of the paper on any model and any facts.
 
     Args:
-        facts: facts, what `li.load_facts` makes facts of, or a task of `li.load_task` or `li.own_task`.
+        facts: facts, what `li.load_facts` makes facts of, or a task of `li.tasks.load_task` or `li.tasks.own_task`.
         counts: training frequencies, from `li.count` or elsewhere: one row a fact, with `fact_id` and `n_both`; or what
             `li.load_counts` loads. None takes the facts' own `frequency`, where all have one, and for shipped facts the
             shipped counts.
-        task: the rule by which an answer counts as right, if `facts` are not already a task; see `li.own_task`.
+        task: the rule by which an answer counts as right, if `facts` are not already a task; see `li.tasks.own_task`.
         settings, changes: see `StudySettings`; changes by name, as in `matrices="mlp"`.
         out: folder for tables, figures, `summary.json` and `REPORT.md`; a study with the same settings resumes there.
         text: running text, for perplexity before and after, and for the method rmt.

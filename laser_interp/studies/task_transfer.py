@@ -27,8 +27,8 @@ def transfer(
         is one), and `change_lo, change_hi`, a 95 % interval over subjects.
 
     Example:
-        >>> task = li.own_task("organism", "candidates")
-        >>> li.transfer(model, [task], {"chosen for it": laser})
+        >>> task = li.tasks.own_task("organism", "candidates")
+        >>> li.tasks.transfer(model, [task], {"chosen for it": laser})
     """
     one_set = not isinstance(tasks, list | tuple) or isinstance(tasks[0], Mapping | tuple | Fact)
     several: Any = [tasks] if one_set else tasks

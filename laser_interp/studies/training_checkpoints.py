@@ -73,7 +73,7 @@ class Checkpoint:
         if found is None:
             raise ValueError(
                 f"the step of the checkpoint {name!r} is not known: expected a name as step1000 or checkpoint-500, "
-                "or li.Checkpoint(source, revision, step)"
+                "or li.types.Checkpoint(source, revision, step)"
             )
         return cls(source, revision or None, int(found[1]))
 

@@ -9,7 +9,7 @@ from families import build
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import laser_interp as li
-from laser_interp.discarded.attribution import against_ablation, attribute, propose
+from laser_interp.discarded.attribution import attribute
 from laser_interp.discarded.direction_tokens import bands, importance, read_band, stability
 from laser_interp.discarded.selective_edits import choose_selective, selective
 from laser_interp.edits.spectra import spectrum
@@ -75,26 +75,26 @@ def test_gradients_of_other_families_and_of_long_answers(family):
 def test_predictions_agree_with_ablations(organism, validation, attribution):
     few = validation.keep(validation.facts[:40])
     found = attribution.keep(np.arange(len(few) * 2))
-    table = against_ablation(organism, few, found, "3.mlp", progress=False).set_index("site")
+    table = found.against_ablation(organism, few, "3.mlp", progress=False).set_index("site")
     assert (table["spearman_prompts"] > 0.8).all()
     assert table.loc["3.out", "spearman"] > 0.95
     assert table.loc["3.in", "ratio"] == pytest.approx(1, abs=0.3)
-    blocks = against_ablation(organism, few, found, "3.in", block=8, n_blocks=4, progress=False)
+    blocks = found.against_ablation(organism, few, "3.in", block=8, n_blocks=4, progress=False)
     assert blocks["n_blocks"].tolist() == [4]
     with pytest.raises(ValueError, match="made from other facts"):
-        against_ablation(organism, validation, found, "3.in")
+        found.against_ablation(organism, validation, "3.in")
 
 
 @pytest.mark.slow
 def test_the_screen_proposes_what_the_sweep_selects(organism, facts, attribution, validation):
     hundred = attribution.keep(np.arange(200))  # of 100 facts
-    best = propose(hundred).iloc[0]
+    best = hundred.propose().iloc[0]
     chosen = li.search(organism, facts, method="grid", matrices="mlp", progress=False).select()
     assert best["site"] == str(chosen.cell.site)
     top = li.score(organism, validation, {"x": li.laser(organism, best["site"], rank=int(best["rank"]))})["top1"].mean()
     assert top > chosen.score - 0.02
     control, own = li.load_model("organism-control", device="cpu"), li.load_facts("organism-control")
-    there = propose(attribute(control, own.split("validation"), progress=False))
+    there = attribute(control, own.split("validation"), progress=False).propose()
     assert there["predicted"].iloc[0] < 0.5 * best["predicted"]
 
 
@@ -110,7 +110,7 @@ def test_selective_edits(organism, facts, attribution):
     for wrong in ({}, {"n": 1, "energy": 0.5}):
         with pytest.raises(ValueError, match="give exactly one"):
             selective(organism, attribution, "3.in", **wrong)
-    only = li.Attribution(attribution.prompts, {li.Site(3, "in"): attribution.gradients[li.Site(3, "in")]})
+    only = li.types.Attribution(attribution.prompts, {li.Site(3, "in"): attribution.gradients[li.Site(3, "in")]})
     with pytest.raises(ValueError, match="has no site 3.out"):
         selective(organism, only, "3.out", n=1)
     none = attribution.keep(np.zeros(len(attribution.prompts), bool))

@@ -52,7 +52,7 @@ def test_what_the_organism_shows(laser1, facts):
 @pytest.mark.slow
 def test_generic_words_from_a_corpus(laser1, facts):
     model, laser = laser1
-    words = li.answer_words(model, frequent_words("organism", coverage=0.2, exclude=facts, progress=False))
+    words = li.counts.answer_words(model, frequent_words("organism", coverage=0.2, exclude=facts, progress=False))
     assert words[0] == "the"
     names = {word.lower() for fact in facts for word in (*fact.subject.split(), *fact.candidates)}
     assert not set(words) & names

@@ -140,7 +140,9 @@ def test_it_draws_and_tells(probed):
 def test_html_escapes_what_the_model_and_the_user_say(probed, organism, laser):
     bad = "<script>&"
     answers = probed.answers.assign(word=bad)
-    page = li.Probe(bad, bad, answers, *(getattr(probed, n) for n in ("summary", "parts", "layers", "directions")))
+    page = li.types.Probe(
+        bad, bad, answers, *(getattr(probed, n) for n in ("summary", "parts", "layers", "directions"))
+    )
     assert bad not in page._repr_html_()
     assert page._repr_html_().count("&lt;script&gt;&amp;") == 2 + len(answers)
     label = li.probe(organism, PROMPT, {bad: laser}, ANSWER)._repr_html_()

@@ -46,7 +46,7 @@ def test_a_control_and_blocks_are_adapters_too(tmp_path):
     for i, edit in enumerate(
         [
             li.laser(model, "1.in", rank=2, blocks=4),
-            li.random_equal_energy(model, li.laser(model, "1.in", rank=2), seed=0),
+            li.controls.random_equal_energy(model, li.laser(model, "1.in", rank=2), seed=0),
         ]
     ):
         with edit.on(model):

@@ -106,7 +106,7 @@ def test_every_mlp_matrix_at_once(organism, plain):
 @pytest.mark.parametrize("control", ["same_spectrum_random", "random_subspace", "random_kept", "random_equal_energy"])
 def test_controls_run_as_the_weight_they_claim(organism, plain, control):
     hf, tokenizer = plain
-    edit = getattr(li, control)(organism, li.laser(organism, "3.in", rho=0.1), seed=3)
+    edit = getattr(li.controls, control)(organism, li.laser(organism, "3.in", rho=0.1), seed=3)
     copied = copy.deepcopy(hf)
     raw_weight(copied, 3, "in").copy_(edit.parts[li.Site(3, "in")].weight.float())
     expected = logprobs(copied, tokenizer, PROMPTS)

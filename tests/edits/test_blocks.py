@@ -102,9 +102,9 @@ def test_gradients_of_blocks(organism, facts):
     """Removing what one block discards changes log p by about minus the gradients, as for a whole matrix."""
     few = facts.keep(facts.split("validation").facts[:20])
     found = li.attribute(organism, few, ["3.in", "2.out"], blocks=4, progress=False)
-    check = li.against_ablation(organism, few, found, block=8, progress=False)
+    check = found.against_ablation(organism, few, block=8, progress=False)
     assert (check["spearman"] > 0.6).all()
-    table = li.propose(found, rhos=(0.5, 0.1))
+    table = found.propose(rhos=(0.5, 0.1))
     row = table[(table["site"] == "3.in") & (table["rho"] == 0.1)].iloc[0]
     site = li.Site(3, "in")
     outside = found.places[site] >= int(row["rank"])
@@ -136,7 +136,7 @@ def test_an_export_of_blocks(organism, tmp_path):
 def test_the_smallest_directions_of_each_block_are_kept(organism, blocks):
     """Of blocks of any size: in each, as many directions as LASER keeps, and none is larger than one that is left."""
     laser = li.laser(organism, "3.in", rank=5, blocks=blocks)
-    (part,) = li.bottom_kept(organism, laser).parts.values()
+    (part,) = li.controls.bottom_kept(organism, laser).parts.values()
     (kept,) = laser.parts.values()
     known = part.spectrum
     for block in known.block.unique():

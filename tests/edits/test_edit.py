@@ -146,40 +146,45 @@ class TestControls:
         laser = li.laser(organism, "3.in", rank=3)
         removed = laser.parts[li.Site(3, "in")].removed_energy
         for name in ("same_spectrum_random", "random_subspace", "random_equal_energy"):
-            control = getattr(li, name)(organism, laser, seed=1)
+            control = getattr(li.controls, name)(organism, laser, seed=1)
             assert control.parts[li.Site(3, "in")].removed_energy == pytest.approx(removed, rel=1e-5), name
-        assert li.random_kept(organism, laser, seed=1).rank == 3
-        assert li.bottom_kept(organism, laser).parts[li.Site(3, "in")].gains[-3:].all()
+        assert li.controls.random_kept(organism, laser, seed=1).rank == 3
+        assert li.controls.bottom_kept(organism, laser).parts[li.Site(3, "in")].gains[-3:].all()
 
     def test_same_spectrum_means_the_same_spectrum(self, organism):
         laser = li.laser(organism, "3.in", rank=3)
-        control = li.same_spectrum_random(organism, laser, seed=0)
+        control = li.controls.same_spectrum_random(organism, laser, seed=0)
         subtracted = organism.weight(3, "in").double() - weights(control, "3.in")
         values = torch.linalg.svdvals(organism.weight(3, "in").double())
         assert torch.allclose(torch.linalg.svdvals(subtracted)[:61], values[3:], atol=1e-5)
 
     def test_a_seed_is_a_control(self, organism, laser):
-        same = li.random_kept(organism, laser, seed=5).parts[li.Site(3, "in")].gains
-        assert torch.equal(same, li.random_kept(organism, laser, seed=5).parts[li.Site(3, "in")].gains)
-        assert not torch.equal(same, li.random_kept(organism, laser, seed=6).parts[li.Site(3, "in")].gains)
+        same = li.controls.random_kept(organism, laser, seed=5).parts[li.Site(3, "in")].gains
+        assert torch.equal(same, li.controls.random_kept(organism, laser, seed=5).parts[li.Site(3, "in")].gains)
+        assert not torch.equal(same, li.controls.random_kept(organism, laser, seed=6).parts[li.Site(3, "in")].gains)
         state = torch.random.get_rng_state()
-        li.same_spectrum_random(organism, laser, seed=0)
+        li.controls.same_spectrum_random(organism, laser, seed=0)
         assert torch.equal(torch.random.get_rng_state(), state)
 
     def test_random_directions_of_equal_energy_are_drawn(self, organism, laser):
         """With a fixed order, all else being right, every draw would be one control."""
-        drawn = [li.random_equal_energy(organism, laser, seed=seed).parts[li.Site(3, "in")].gains for seed in range(40)]
+        drawn = [
+            li.controls.random_equal_energy(organism, laser, seed=seed).parts[li.Site(3, "in")].gains
+            for seed in range(40)
+        ]
         kept = torch.stack([gains == 1 for gains in drawn]).double()
         assert len({tuple(row.tolist()) for row in kept}) == 40
         share = kept.mean(0)  # each direction is kept in some draws and removed in others
         assert float(share.min()) > 0
         assert float(share.max()) < 1
-        assert torch.equal(drawn[3], li.random_equal_energy(organism, laser, seed=3).parts[li.Site(3, "in")].gains)
+        assert torch.equal(
+            drawn[3], li.controls.random_equal_energy(organism, laser, seed=3).parts[li.Site(3, "in")].gains
+        )
 
     def test_layer_0(self, organism, laser):
-        assert li.same_rank_in_layer(organism, laser).sites == (li.Site(0, "in"),)
+        assert li.controls.same_rank_in_layer(organism, laser).sites == (li.Site(0, "in"),)
         with pytest.raises(ValueError, match="taken"):
-            li.same_rank_in_layer(organism, laser, 3)
+            li.controls.same_rank_in_layer(organism, laser, 3)
 
 
 @pytest.mark.parametrize(

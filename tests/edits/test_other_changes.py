@@ -64,11 +64,11 @@ def test_pruning_zeroes_the_smallest_weights(pair, site, tmp_path):
     small = weight.abs() <= weight.abs().flatten().kthvalue(round(0.7 * weight.numel())).values
     by_hand = edited("llama", tuned, {})
     write_weight("llama", by_hand, int(layer), matrix, torch.where(small, 0.0, weight))
-    edit = li.pruned(model, site, 0.7)
+    edit = li.controls.pruned(model, site, 0.7)
     with edit.on(model):
         assert (logprobs(model.hf_model) - logprobs(by_hand)).abs().max() < 1e-5
     edit.save(tmp_path / "pruned.json", model=model)  # it is an edit like any other
     again = li.load_edit(tmp_path / "pruned.json", model)
     assert torch.allclose(again.parts[li.Site.parse(site)].weight, edit.parts[li.Site.parse(site)].weight)
     with pytest.raises(ValueError, match="share is 0"):
-        li.pruned(model, site, 0)
+        li.controls.pruned(model, site, 0)

@@ -32,12 +32,12 @@ def counterfact(organism, facts, folder):
 
 def test_answers_of_several_tokens_are_left_out_and_counted(organism, facts, tmp_path):
     path = counterfact(organism, facts, tmp_path)
-    published = li.load_task("counterfact", path, protocol="paper")
+    published = li.tasks.load_task("counterfact", path, protocol="paper")
     with pytest.warns(UserWarning, match="1 of 6 facts have answers of more than one token"):
         scores = li.score(organism, published, {"base": None}, progress=False)
     assert len(scores) == 5
     assert set(scores["n_answer_tokens"]) == {1}
-    corrected = li.score(organism, li.load_task("counterfact", path), {"base": None}, progress=False)
+    corrected = li.score(organism, li.tasks.load_task("counterfact", path), {"base": None}, progress=False)
     assert len(corrected) == 6
     task = published.keep(published.facts.with_split(0.5))
     search = li.search(organism, task, matrices="in", layers=[3], rhos=[0.1], method="grid", progress=False)
@@ -45,7 +45,7 @@ def test_answers_of_several_tokens_are_left_out_and_counted(organism, facts, tmp
 
 
 def test_the_wrong_answer_is_kept_and_compared(organism, facts, tmp_path):
-    task = li.load_task("counterfact", counterfact(organism, facts, tmp_path))
+    task = li.tasks.load_task("counterfact", counterfact(organism, facts, tmp_path))
     objects = [fact.object for fact in task.facts]
     assert [fact.target_new for fact in task.facts][2:] == objects[1:-1]
     for options in ({}, {"candidates": False}, {"rank_by": "first_tokens"}):
@@ -72,7 +72,7 @@ def without_new(fact):
 
 
 def test_the_published_file_has_it(tmp_path):
-    task = li.load_task("counterfact", made(tmp_path, "counterfact"))
+    task = li.tasks.load_task("counterfact", made(tmp_path, "counterfact"))
     assert all(fact.target_new for fact in task.facts)
     again = li.load_facts(task.facts.save(tmp_path / "f.csv"))
     assert [fact.target_new for fact in again] == [fact.target_new for fact in task.facts]

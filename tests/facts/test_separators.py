@@ -63,7 +63,7 @@ def test_a_given_separator_is_itself_but_no_second_space():
 def test_published_sets_keep_their_form(tmp_path):
     from published_files import made
 
-    assert li.load_task("counterfact", made(tmp_path, "counterfact")).facts.separator == " "
+    assert li.tasks.load_task("counterfact", made(tmp_path, "counterfact")).facts.separator == " "
 
 
 @pytest.mark.parametrize("answer", ["Paris ", "Paris\n", "\tParis", "Paris\u00a0", "Cafe\u0301"])

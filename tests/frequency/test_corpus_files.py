@@ -54,7 +54,7 @@ def test_what_a_folder_holds_besides_is_noted(tmp_path):
     (note,) = li.load_counts(tmp_path / "counts.parquet").attrs["provenance"]["notes"]
     assert "README.md" in note
     with pytest.warns(UserWarning, match="other kinds"):
-        assert li.build_index(corpus, tmp_path / "index", progress=False).about["notes"]
+        assert li.counts.build_index(corpus, tmp_path / "index", progress=False).about["notes"]
 
 
 @pytest.mark.parametrize("how", ["thrice", "links", "compressed beside it", "folder and file", "organism"])
@@ -151,7 +151,7 @@ def test_counts_that_cannot_be_right_are_refused(tmp_path, text, says):
     path = tmp_path / "c.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match="") as error:
-        li.join_counts(TWO, path)
+        li.counts.join_counts(TWO, path)
     assert says in str(error.value)
 
 
@@ -159,7 +159,7 @@ def test_counts_that_cannot_be_right_are_refused(tmp_path, text, says):
 def test_counts_in_another_encoding(tmp_path, encoding):
     (tmp_path / "c.csv").write_bytes("subject,object,n_both\nÄnn,o,3\n".encode(encoding))
     with pytest.raises(ValueError, match="is not UTF-8"):
-        li.join_counts(TWO, tmp_path / "c.csv")
+        li.counts.join_counts(TWO, tmp_path / "c.csv")
 
 
 @pytest.mark.parametrize(
@@ -173,20 +173,20 @@ def test_counts_in_another_encoding(tmp_path, encoding):
 def test_columns_that_are_not_there(columns, says):
     frame = pd.DataFrame({"fact_id": ["1"], "n_both": [3], "n_subject": [5]})
     with pytest.raises(ValueError, match=says):
-        li.join_counts(TWO, frame, columns=columns)
+        li.counts.join_counts(TWO, frame, columns=columns)
 
 
 def test_a_named_column_replaces_ours():
     frame = pd.DataFrame({"fact_id": ["1"], "n_both": [3], "n_subject": [5]})
-    found = li.join_counts(TWO, frame, columns={"n_both": "n_subject"}).counts
+    found = li.counts.join_counts(TWO, frame, columns={"n_both": "n_subject"}).counts
     assert found["n_both"].tolist() == [5]
     assert found["n_subject"].isna().all()
-    swapped = li.join_counts(TWO, frame, columns={"n_both": "n_both", "n_subject": "n_subject"}).counts
+    swapped = li.counts.join_counts(TWO, frame, columns={"n_both": "n_both", "n_subject": "n_subject"}).counts
     assert swapped["n_subject"].tolist() == [5]
     large = frame.assign(n_both=[2**53 + 1], n_subject=[2**62])
-    assert li.join_counts(TWO, large).counts["n_both"].tolist() == [2**53 + 1]
+    assert li.counts.join_counts(TWO, large).counts["n_both"].tolist() == [2**53 + 1]
 
 
 def test_the_source_of_counts_is_a_file_or_a_frame():
     with pytest.raises(ValueError, match="the counts are a list"):
-        li.join_counts(TWO, [1, 2])
+        li.counts.join_counts(TWO, [1, 2])

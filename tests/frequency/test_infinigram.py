@@ -261,7 +261,7 @@ def test_the_command_looks_up_the_models_corpus(service, tmp_path, capsys, monke
     ):
         assert main([*asked[:-1], str(tmp_path / "other.parquet"), *more]) == 2
         assert why in capsys.readouterr().err
-    assert li.corpus_of("allenai/OLMo-7B-0424-hf").index == "v4_dolma-v1_7_llama"
+    assert li.counts.corpus_of("allenai/OLMo-7B-0424-hf").index == "v4_dolma-v1_7_llama"
 
 
 def test_the_block_of_the_documentation(service, organism, facts, tmp_path, monkeypatch):
@@ -379,7 +379,7 @@ def test_other_names_of_subjects_and_parentheses(service, tmp_path):
     service.corpus = Corpus(tokenizer, ["Ada was born in London.", "Rome Oslo saw Paris"])
     row = fact(1, "Ada (writer)", "London", subject_aliases=["Rome Oslo"])
     source, _ = hosted(service)
-    for matching, expected in ((li.Matching(), 2), (li.Matching(subject_aliases=False), 1)):
+    for matching, expected in ((li.counts.Matching(), 2), (li.counts.Matching(subject_aliases=False), 1)):
         counted = count_infinigram(
             facts_from_rows([row]), source, tokenizer, matching=matching, cache=tmp_path / "a", progress=False
         )
@@ -401,7 +401,7 @@ def test_entity_maps(tmp_path, capsys):
     ]
     facts = facts_from_rows(rows)
     with pytest.warns(UserWarning, match="1 of 3 facts have a name that is not in map.npz"):
-        found = li.count(facts, li.EntityMap(path, {"the Countess": base + "Countess"}), progress=False)
+        found = li.count(facts, li.counts.EntityMap(path, {"the Countess": base + "Countess"}), progress=False)
     assert found[["fact_id", "n_subject", "n_object", "n_both"]].values.tolist() == [["1", 2, 3, 1], ["2", 1, 4, 1]]
     with pytest.raises(ValueError, match="expected document numbers"):
         li.count(facts_from_rows([fact(1, "bad", "Paris")]), path, progress=False)
@@ -470,7 +470,7 @@ def test_a_local_index(organism, facts, tmp_path):
 def test_joining_by_id_and_by_names(tmp_path):
     facts = facts_from_rows([*ROWS, fact(3, "Nobody", "Nowhere")])
     given = pd.DataFrame({"fact_id": ["2", "1", "9"], "together": [5, 7, 1], "n_subject": [50, 70, 10]})
-    joined = li.join_counts(facts, given, columns={"n_both": "together"})
+    joined = li.counts.join_counts(facts, given, columns={"n_both": "together"})
     assert joined.counts[["fact_id", "n_both", "n_subject"]].values.tolist() == [["1", 7, 70], ["2", 5, 50]]
     assert joined.missing == ("3",)
     assert joined.unused["fact_id"].tolist() == ["9"]
@@ -480,35 +480,38 @@ def test_joining_by_id_and_by_names(tmp_path):
     names = pd.DataFrame({"s": ["ada", "LONDON"], "o": ["london!", "Nothing-here"], "n_both": [3, 4]})
     path = tmp_path / "counts.csv"
     names.to_csv(path, index=False)
-    joined = li.join_counts(facts, path, columns={"subject": "s", "object": "o"}, unit="pages")
+    joined = li.counts.join_counts(facts, path, columns={"subject": "s", "object": "o"}, unit="pages")
     assert joined.counts["n_both"].tolist() == [3, 4]  # the second by an alias
     assert joined.counts["n_subject"].isna().all()
     assert set(joined.counts["unit"]) == {"pages"}
     names.to_parquet(tmp_path / "counts.parquet")
-    assert len(li.join_counts(facts, tmp_path / "counts.parquet", columns={"subject": "s", "object": "o"}).counts) == 2
+    assert (
+        len(li.counts.join_counts(facts, tmp_path / "counts.parquet", columns={"subject": "s", "object": "o"}).counts)
+        == 2
+    )
 
 
 def test_joining_refuses(tmp_path):
     facts = facts_from_rows(ROWS)
     good = pd.DataFrame({"fact_id": ["1", "2"], "n_both": [1, 2]})
     with pytest.raises(ValueError, match=r"no column n_both: .* has the columns fact_id, n"):
-        li.join_counts(facts, good.rename(columns={"n_both": "n"}))
+        li.counts.join_counts(facts, good.rename(columns={"n_both": "n"}))
     with pytest.raises(ValueError, match="no column subject, object"):
-        li.join_counts(facts, good, by="names")
+        li.counts.join_counts(facts, good, by="names")
     with pytest.raises(ValueError, match="by is 'hash'"):
-        li.join_counts(facts, good, by="hash")
+        li.counts.join_counts(facts, good, by="hash")
     with pytest.raises(ValueError, match=r"row 2 of the frame: n_both is 'many'"):
-        li.join_counts(facts, good.assign(n_both=["1", "many"]))
+        li.counts.join_counts(facts, good.assign(n_both=["1", "many"]))
     with pytest.raises(ValueError, match=r"n_both is -3, expected a whole number"):
-        li.join_counts(facts, good.assign(n_both=[1, -3]))
+        li.counts.join_counts(facts, good.assign(n_both=[1, -3]))
     with pytest.raises(ValueError, match="holds 1 more than once"):
-        li.join_counts(facts, pd.concat([good, good]))
+        li.counts.join_counts(facts, pd.concat([good, good]))
     with pytest.raises(ValueError, match=r"no fact of 'facts' matches the frame by fact_id: x there, 1 here"):
-        li.join_counts(facts, good.assign(fact_id=["x", "y"]))
+        li.counts.join_counts(facts, good.assign(fact_id=["x", "y"]))
     with pytest.raises(FileNotFoundError, match="no file of counts"):
-        li.join_counts(facts, tmp_path / "none.csv")
+        li.counts.join_counts(facts, tmp_path / "none.csv")
     with pytest.raises(ValueError, match="expected .csv or .parquet"):
-        li.join_counts(facts, _touch(tmp_path / "a.xlsx"))
+        li.counts.join_counts(facts, _touch(tmp_path / "a.xlsx"))
     assert len(TEXTS) == 5
 
 

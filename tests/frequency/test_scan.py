@@ -46,7 +46,7 @@ def test_scan_equals_the_naive_counter(tmp_path_factory, triples, texts, window,
     rows = [fact(i, s, o, aliases=[a], subject_aliases=[a[::-1]]) for i, (s, o, a) in enumerate(triples)]
     path = tmp_path_factory.mktemp("corpus") / "text.jsonl"
     path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
-    matching = li.Matching(fold_accents=not accents)
+    matching = li.counts.Matching(fold_accents=not accents)
     counted = li.count(facts_from_rows(rows), path, window=window, matching=matching, progress=False)
     assert counted[[*COUNTS, "n_window"]].values.tolist() == naive(rows, texts, window, accents)
 
@@ -106,10 +106,12 @@ def test_what_does_not_count_as_a_difference(tmp_path, indexed):
     facts = facts_from_rows([fact(1, "Zürich", "Paris (Texas)", subject_aliases=["the Limmat city"])])
 
     def counts(**options):
-        matching = li.Matching(**options)
+        matching = li.counts.Matching(**options)
         if indexed:
             folder = tmp_path / str(len(list(tmp_path.iterdir())))
-            index = li.build_index(tmp_path / "a.txt", folder, fold_accents=matching.fold_accents, progress=False)
+            index = li.counts.build_index(
+                tmp_path / "a.txt", folder, fold_accents=matching.fold_accents, progress=False
+            )
             return index.count(facts, window=1, matching=matching, progress=False)
         return li.count(facts, tmp_path / "a.txt", window=1, matching=matching, progress=False)
 
@@ -125,9 +127,9 @@ def test_what_does_not_count_as_a_difference(tmp_path, indexed):
         assert counted[["n_subject", "n_object", "n_both", "n_window"]].values.tolist() == [expected], left_out
     assert "accents folded, parentheses after names dropped, other names of subjects" in counts()["normaliser"][0]
     if indexed:
-        index = li.build_index(tmp_path / "a.txt", tmp_path / "plain", fold_accents=False, progress=False)
+        index = li.counts.build_index(tmp_path / "a.txt", tmp_path / "plain", fold_accents=False, progress=False)
         with pytest.raises(ValueError, match="was made with accents kept"):
-            index.count(facts, matching=li.Matching(), progress=False)
+            index.count(facts, matching=li.counts.Matching(), progress=False)
         assert index.documents("Zürich") == ["zürich"]
 
 

@@ -24,7 +24,7 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUD
 def results_of(model):
     """Scores of edits by both engines, attributed gradients and what the discarded part answers."""
     edit = li.laser(model, "1.in", rank=3)
-    control = li.random_equal_energy(model, edit, seed=0)
+    control = li.controls.random_equal_energy(model, edit, seed=0)
     edits = {
         "base": None,
         "laser": edit,

@@ -180,7 +180,7 @@ def test_the_rule_of_generation_asks_all_prompts_at_once(monkeypatch):
     monkeypatch.setattr(
         model, "generate", lambda prompts, *args, **more: asked.append(prompts) or generate(prompts, *args, **more)
     )
-    task = li.own_task(FACTS, "generation", max_new_tokens=3)
+    task = li.tasks.own_task(FACTS, "generation", max_new_tokens=3)
     scores = li.score(model, task, {"base": None}, progress=False)
     assert asked == [[fact.prompt for fact in FACTS]]
     assert scores["prediction"].tolist() == [generate(fact.prompt, 3).strip() for fact in FACTS]

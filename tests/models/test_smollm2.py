@@ -75,7 +75,7 @@ def test_a_small_study_twice_gives_equal_tables(model, tmp_path):
 
     facts = li.load_facts("wikidata")
     some = facts.keep([fact for i, fact in enumerate(facts) if i % 100 == 0])
-    settings = li.StudySettings(
+    settings = li.types.StudySettings(
         matrices=("in",), layers=(27, 28), rhos=(0.2, 0.05), n_draws=1, prompts="first", rank_by="first_tokens",
         strengths=(), n_permutations=99, compose=False, attribute=False,
     )  # fmt: skip

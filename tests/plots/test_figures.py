@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     attributed = li.attribute(model, some, "3.mlp", progress=False)
     rows = [{"edit": e, "task": t, "change": 0.1 * (e == t), "change_lo": -0.1, "change_hi": 0.2, "n": 9}
             for e in "ab" for t in "ab"]  # fmt: skip
-    judged = li.score(model, li.own_task(some.to_frame()), {"base": None, "laser": edit}, progress=False)
+    judged = li.score(model, li.tasks.own_task(some.to_frame()), {"base": None, "laser": edit}, progress=False)
     tables = {
         "spectrum": spectrum_table(edit),
         "directions_gradients": attributed.summary("relation"),

@@ -8,6 +8,7 @@ from matplotlib.text import Text
 
 import laser_interp as li
 from laser_interp import plots
+from laser_interp.choices import RHOS
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.plots.loss_by_layer import MATRICES
 from laser_interp.selection.search_result import Search
@@ -23,7 +24,7 @@ def cells(n_layers, matrices=MATRICES):
     rows = [{"split": "validation", "kind": "base", "loss": 5.0} | nowhere | means]
     for layer in range(n_layers):
         for matrix in matrices:
-            for rho in li.RHOS:
+            for rho in RHOS:
                 change = float(rng.normal(0, 0.3) / (layer + 1) - 0.05)
                 rows.append({"cell": f"{layer}.{matrix} laser rho={rho:g}", "split": "validation", "kind": "laser",
                              "site": f"{layer}.{matrix}", "layer": layer, "matrix": matrix, "rho": rho,
@@ -154,7 +155,10 @@ def test_what_results_draw(organism, facts):
     some = facts.keep(facts.facts[::4])
     edit = li.laser(organism, "3.in", rho=0.05)
     scores = li.score(
-        organism, some, {"base": None, "laser": edit, "placebo": li.random_kept(organism, edit, seed=0)}, progress=False
+        organism,
+        some,
+        {"base": None, "laser": edit, "placebo": li.controls.random_kept(organism, edit, seed=0)},
+        progress=False,
     )
     counts = li.count(some, "organism", progress=False)
     association = li.associate(scores, counts, n_permutations=99)

@@ -218,11 +218,14 @@ CALLS = {
     ),
     "count no word": (lambda m, f, t: li.count(li.load_facts(fact(subject="!!!")), "organism"), "has no word"),
     "infini-gram window": (
-        lambda m, f, t: li.count(f, li.HostedInfiniGram(tokenizer=m.tokenizer), window=0),
+        lambda m, f, t: li.count(f, li.counts.HostedInfiniGram(tokenizer=m.tokenizer), window=0),
         "expected 1 to 1000",
     ),
-    "infini-gram tokenizer": (lambda m, f, t: li.count(f, li.HostedInfiniGram(tokenizer="llama")), "li.load_tokenizer"),
-    "index": (lambda m, f, t: li.Index(t), "no index in"),
+    "infini-gram tokenizer": (
+        lambda m, f, t: li.count(f, li.counts.HostedInfiniGram(tokenizer="llama")),
+        "li.load_tokenizer",
+    ),
+    "index": (lambda m, f, t: li.counts.Index(t), "no index in"),
     "report columns": (lambda m, f, t: li.frequency_report(SCORES.drop(columns="subject")), "has no column subject"),
     "report empty": (lambda m, f, t: li.frequency_report(SCORES.head(0)), "the frame is empty"),
     "report values": (lambda m, f, t: li.frequency_report(SCORES.assign(before=3)), "expected 0/1"),
@@ -250,7 +253,10 @@ CALLS = {
     "rhos text": (lambda m, f, t: li.search(m, f, rhos=["half"]), "rhos has 'half': expected numbers"),
     "search seed fraction": (lambda m, f, t: li.search(m, f, seed=1.5), "seed is 1.5"),
     "control seed": (lambda m, f, t: li.search(m, f, control_seeds=[1.5]), "control_seeds is 1.5"),
-    "control edit's seed": (lambda m, f, t: li.random_kept(m, li.laser(m, "0.in", 0.1), seed=1.5), "seed is 1.5"),
+    "control edit's seed": (
+        lambda m, f, t: li.controls.random_kept(m, li.laser(m, "0.in", 0.1), seed=1.5),
+        "seed is 1.5",
+    ),
     "split's seed": (lambda m, f, t: f.with_split(seed=1.5), "seed is 1.5"),
     "drawn facts' seed": (lambda m, f, t: f.draw(2, seed=1.5), "seed is 1.5"),
     "workers": (lambda m, f, t: li.search(m, f, executor="ray", workers=1.5), "workers is 1.5"),
@@ -332,9 +338,12 @@ CALLS = {
     "model torch dtype": (lambda m, f, t: li.load_model("organism", dtype=torch.int8), "dtype is torch.int8"),
     "model tokenizer": (lambda m, f, t: li.load_model("organism", tokenizer="gpt2"), "li.load_tokenizer"),
     "tokenizer nowhere": (lambda m, f, t: li.load_tokenizer(t), "no tokenizer comes with"),
-    "task name": (lambda m, f, t: li.load_task("counterfacts"), "no set 'counterfacts'"),
-    "task file": (lambda m, f, t: li.load_task("counterfact", t / "x.json"), "no file"),
-    "task protocol": (lambda m, f, t: li.load_task("fever", t / "x.json", protocol="x"), "expected one of corrected"),
+    "task name": (lambda m, f, t: li.tasks.load_task("counterfacts"), "no set 'counterfacts'"),
+    "task file": (lambda m, f, t: li.tasks.load_task("counterfact", t / "x.json"), "no file"),
+    "task protocol": (
+        lambda m, f, t: li.tasks.load_task("fever", t / "x.json", protocol="x"),
+        "expected one of corrected",
+    ),
     "export folder": (
         lambda m, f, t: li.export_dense(m, li.laser(m, "3.in", rank=3), shipped_dir("organism")),
         "exists",
@@ -658,10 +667,10 @@ def test_numbers_of_numpy_are_numbers(organism):
     edit = li.laser(organism, (np.int64(3), "in"), rho=np.float32(0.1))
     assert edit.rho == 0.1
     assert li.laser(organism, [(np.int64(3), "in")], rank=np.int64(3)).rank == 3
-    settings = li.SearchSettings(rhos=np.array([0.1, 0.2], np.float32), layers=np.arange(2), seed=np.int64(1))
+    settings = li.types.SearchSettings(rhos=np.array([0.1, 0.2], np.float32), layers=np.arange(2), seed=np.int64(1))
     assert (settings.rhos, settings.layers, settings.seed) == ((0.1, 0.2), (0, 1), 1)
     assert li.laser(organism, "-1.in", rank=3).sites == li.laser(organism, "3-3.in", rank=3).sites
-    assert li.SearchSettings(layers="-1,0-1").layers == (-1, 0, 1)
+    assert li.types.SearchSettings(layers="-1,0-1").layers == (-1, 0, 1)
 
 
 def test_a_spectrum_in_blocks_has_the_stable_rank_of_its_largest_value(organism):
@@ -677,7 +686,7 @@ FORMS = {
     "list": lambda facts: [{k: v for k, v in vars(fact).items() if v} for fact in facts],
     "tuples": lambda facts: [(f.subject, f.relation, f.object, f.prompt) for f in facts],
     "frame": lambda facts: facts.to_frame(),
-    "task": li.own_task,
+    "task": li.tasks.own_task,
     "file": None,
 }
 TAKE_FACTS = {
@@ -688,11 +697,11 @@ TAKE_FACTS = {
     "favoured_answers": lambda m, f: li.favoured_answers(m, f, li.laser(m, "3.in", rank=3), progress=False),
     "path_effects": lambda m, f: li.path_effects(m, f, li.laser(m, "3.out", rank=3), progress=False),
     "count": lambda m, f: li.count(f, "organism", progress=False),
-    "join_counts": lambda m, f: li.join_counts(
+    "join_counts": lambda m, f: li.counts.join_counts(
         f, pd.DataFrame({"subject": ["Mira Tolen"], "object": ["x"], "n_both": [1]})
     ),
-    "frequent_words": lambda m, f: li.frequent_words("organism", exclude=f, progress=False),
-    "transfer": lambda m, f: li.transfer(m, f, {"laser": li.laser(m, "3.in", rank=3)}, progress=False),
+    "frequent_words": lambda m, f: li.counts.frequent_words("organism", exclude=f, progress=False),
+    "transfer": lambda m, f: li.tasks.transfer(m, f, {"laser": li.laser(m, "3.in", rank=3)}, progress=False),
     "at": lambda m, f: li.laser(m, "3.in", rank=3).at(m, "last", f),
 }
 
@@ -723,7 +732,7 @@ def test_an_output_folder_of_others_stays_as_it_was(tmp_path, capsys):
 
 
 def test_a_password_stays_where_it_is():
-    source = li.HostedInfiniGram(index="i", url="https://me:secret@example.org/path?key=secret")
+    source = li.counts.HostedInfiniGram(index="i", url="https://me:secret@example.org/path?key=secret")
     assert source.name == "https://example.org/path:i"
     assert "secret" not in repr(source)
 

@@ -6,11 +6,12 @@ import inspect
 import io
 
 import pytest
+from public_names import PUBLIC
 
 import laser_interp as li
 
-FUNCTIONS = [name for name in li.__all__ if inspect.isfunction(getattr(li, name))]
-EXPLAINED = [name for name in li.__all__ if ">>>" in (inspect.getdoc(getattr(li, name)) or "")]
+FUNCTIONS = [name for name, value in PUBLIC.items() if inspect.isfunction(value)]
+EXPLAINED = [name for name, value in PUBLIC.items() if ">>>" in (inspect.getdoc(value) or "")]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_the_example_runs(name, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = dict(names)
     checker, flags = doctest.OutputChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    test = doctest.DocTestParser().get_doctest(inspect.getdoc(getattr(li, name)) or "", given, name, None, 0)
+    test = doctest.DocTestParser().get_doctest(inspect.getdoc(PUBLIC[name]) or "", given, name, None, 0)
     for example in test.examples:
         if doctest.SKIP in example.options:
             continue  # asks a service, or runs for minutes

@@ -31,7 +31,7 @@ def scored(folder, tmp_path, *more):
 @pytest.mark.slow
 def test_both_say_the_same(organism, facts, tmp_path):
     test = facts.split("test")
-    li.write_lm_eval_task(test, tmp_path / "tasks")
+    li.tasks.write_lm_eval_task(test, tmp_path / "tasks")
     edit = li.laser(organism, "3.in", rho=0.05)
     edit.save(tmp_path / "laser.json", model=organism)
     ours = li.summarise(li.score(organism, test, {"base": None, "laser": edit}, progress=False)).set_index("edit")[
@@ -55,4 +55,4 @@ def test_what_the_harness_cannot_score_is_refused(organism, facts, tmp_path):
     with pytest.raises(ValueError, match="chosen positions"):
         EditedModel("organism", edit=str(tmp_path / "at.json"), device="cpu")
     with pytest.raises(ValueError, match="task's name"):
-        li.write_lm_eval_task(facts, tmp_path, name="no spaces")
+        li.tasks.write_lm_eval_task(facts, tmp_path, name="no spaces")

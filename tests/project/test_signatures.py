@@ -8,11 +8,11 @@ import pytest
 import laser_interp as li
 
 TAKES = {
-    "search": li.SearchSettings,
-    "estimate": li.SearchSettings,
-    "trajectory": li.SearchSettings,
-    "compose": li.CompositionSettings,
-    "study": li.StudySettings,
+    "search": li.types.SearchSettings,
+    "estimate": li.types.SearchSettings,
+    "trajectory": li.types.SearchSettings,
+    "compose": li.types.CompositionSettings,
+    "study": li.types.StudySettings,
 }
 
 

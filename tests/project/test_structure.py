@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from public_names import GROUPS, PUBLIC
 
 import laser_interp as li
 from laser_interp import choices
@@ -61,6 +62,7 @@ ROOMS = [
     {"selection"},
     {"studies", "verification", "lm_eval"},
     {"report"},
+    {"controls", "counts", "tasks", "types"},
     {"cli"},
     {"__main__"},
 ]
@@ -161,16 +163,25 @@ def test_no_pickles():
 def test_public_names_are_what_dir_shows_and_are_documented():
     assert dir(li) == sorted(dir(li))
     assert set(dir(li)) == set(li.__all__)
-    for name in li.__all__:
-        value = getattr(li, name)
-        assert name == "RHOS" or value.__doc__, name
+    assert len(li.__all__) <= 60
+    for name, value in PUBLIC.items():
+        assert value.__doc__, name
         if inspect.isfunction(value) or inspect.isclass(value):
             assert value.__module__.startswith("laser_interp."), name
 
 
+def test_a_name_of_a_group_is_found():
+    with pytest.raises(AttributeError, match=r"^li\.random_kept is li\.controls\.random_kept$"):
+        _ = li.random_kept
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = li.no_such_name
+    assert sorted(GROUPS) == sorted(li._GROUPS)
+    assert not hasattr(li, "__wrapped__")
+
+
 def test_no_module_is_called_like_a_public_function():
     """`laser_interp.frequency.count` would be two things."""
-    functions = {name for name in li.__all__ if inspect.isfunction(getattr(li, name))}
+    functions = {name.rpartition(".")[2] for name, value in PUBLIC.items() if inspect.isfunction(value)}
     stems = {path.stem for path, _ in modules() if room(path) != "cli"}
     assert not functions & stems
 
@@ -180,9 +191,9 @@ def test_a_model_shows_what_a_user_needs():
     assert len(shown) <= 30, shown
 
 
-@pytest.mark.parametrize("name", li.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_have_types(name):
-    value = getattr(li, name)
+    value = PUBLIC[name]
     if inspect.isfunction(value):
         hints = inspect.signature(value)
         assert hints.return_annotation is not inspect.Signature.empty

@@ -78,7 +78,7 @@ def test_it_holds_what_the_run_found(run, page):
             assert answers == rows["top_answer"].tolist()
             categories = [data["categories"][i] for i in np.frombuffer(told["category"], np.uint8)]
             assert categories == rows["category"].tolist()
-    found = li.Search(read_table(run / "tables" / "cells.parquet", "cells"))
+    found = li.types.Search(read_table(run / "tables" / "cells.parquet", "cells"))
     assert data["selected"] == str(found.select().cell)
 
 
@@ -189,7 +189,7 @@ def test_twenty_thousand_facts_fit_and_more_are_sampled(tmp_path):
 def test_a_task_has_a_page_too(tmp_path):
     facts = li.load_facts("organism")
     some = facts.keep([f for s in ("validation", "test") for f in facts.split(s).facts[:20]])
-    task = li.own_task(some.to_frame())
+    task = li.tasks.own_task(some.to_frame())
     li.study(
         li.load_model("organism"),
         task,

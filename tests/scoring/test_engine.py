@@ -36,7 +36,7 @@ KINDS = {
     "discarded": lambda m, s: li.laser(m, s, rank=3).discarded(),
     "injected": lambda m, s: li.laser(m, s, rank=3).inject(-0.5),
     "most kept": lambda m, s: li.laser(m, s, rho=0.8),
-    "random": lambda m, s: li.random_subspace(m, li.laser(m, s, rank=3), seed=0),
+    "random": lambda m, s: li.controls.random_subspace(m, li.laser(m, s, rank=3), seed=0),
     "zeroed": lambda m, s: li.zeroed(m, s),
 }
 

@@ -294,7 +294,7 @@ def test_ranks_by_first_tokens_are_those_of_the_next_token(family):
     with pytest.raises(ValueError, match="rank_by is 'x'"):
         li.score(model, facts, {"base": None}, rank_by="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="looks at whole answers"):
-        li.score(model, li.own_task(facts, "candidates"), {"base": None}, rank_by="first_tokens")
+        li.score(model, li.tasks.own_task(facts, "candidates"), {"base": None}, rank_by="first_tokens")
 
 
 @pytest.mark.parametrize("in_cache", [1, 40, 10**6])

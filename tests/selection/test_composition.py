@@ -202,7 +202,7 @@ def test_it_stops_at_so_many_edits(organism, some, found):
     with pytest.raises(ValueError, match="most_edits is 0"):
         li.compose(organism, some, **SETTINGS, most_edits=0)
     with pytest.raises(ValueError, match="most_edits is 0"):
-        li.StudySettings(most_edits=0)
+        li.types.StudySettings(most_edits=0)
 
 
 def test_a_further_edit_has_to_help_by_more_than_chance():

@@ -156,13 +156,13 @@ def test_the_command_line(tmp_path, capsys):
 
 
 def test_the_method_follows_what_is_asked():
-    assert li.SearchSettings().method_for("next_token", 100) == "race"
-    assert li.SearchSettings().method_for("next_token", 64) == "grid"  # all of them would race
-    assert li.SearchSettings().method_for("generation", 100) == "grid"
-    assert li.SearchSettings(controls=["zeroed"]).method_for("next_token", 100) == "grid"
-    assert li.SearchSettings(test="all").method_for("next_token", 100) == "grid"
+    assert li.types.SearchSettings().method_for("next_token", 100) == "race"
+    assert li.types.SearchSettings().method_for("next_token", 64) == "grid"  # all of them would race
+    assert li.types.SearchSettings().method_for("generation", 100) == "grid"
+    assert li.types.SearchSettings(controls=["zeroed"]).method_for("next_token", 100) == "grid"
+    assert li.types.SearchSettings(test="all").method_for("next_token", 100) == "grid"
     with pytest.raises(ValueError, match="test=all is for the method grid alone"):
-        li.SearchSettings(method="race", test="all")
+        li.types.SearchSettings(method="race", test="all")
 
 
 def test_the_noise_edge_is_that_of_the_practitioners():

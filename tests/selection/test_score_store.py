@@ -48,7 +48,7 @@ def test_a_study_scores_each_edit_once_on_each_fact(organism, few_facts, scored,
 
 
 def test_what_a_search_scored_is_what_a_question_would_score(organism, few_facts):
-    task = li.own_task(li.load_facts(few_facts))
+    task = li.tasks.own_task(li.load_facts(few_facts))
     options = WorkerOptions()
     alone, shared = (ScoreStore(organism, task, options, progress=False) for _ in range(2))
     spec = EditSpec.parse("3.in laser rho=0.05 rank=3")
@@ -62,7 +62,7 @@ def test_what_a_search_scored_is_what_a_question_would_score(organism, few_facts
 
 
 def test_scores_of_a_fact_with_another_prompt_are_not_recalled(organism, few_facts):
-    task = li.own_task(li.load_facts(few_facts))
+    task = li.tasks.own_task(li.load_facts(few_facts))
     store = ScoreStore(organism, task, WorkerOptions(), progress=False)
     facts = task.facts.split("test")
     scores = store.scores(facts, {"base": None})
@@ -72,7 +72,7 @@ def test_scores_of_a_fact_with_another_prompt_are_not_recalled(organism, few_fac
 
 
 def test_scores_without_ranks_do_not_answer_a_question_for_ranks(organism, few_facts):
-    task = li.own_task(li.load_facts(few_facts))
+    task = li.tasks.own_task(li.load_facts(few_facts))
     store = ScoreStore(organism, task, WorkerOptions(), progress=False)
     facts = task.facts.split("test")
     assert store.scores(facts, {"base": None}, candidates=False)["candidate_rank"].isna().all()

@@ -70,7 +70,7 @@ def test_ranks_that_coincide_are_run_once_and_told(organism, some):
         "3.in: rho 0.01 is rank 1, as is rho 0.02: dropped",
         "3.in: rho 0.001 is rank 1, as is rho 0.02: dropped",
     )
-    plan = Plan(organism, li.own_task(some), SearchSettings(matrices=("in", "out"), rhos=(0.4, 0.01)))
+    plan = Plan(organism, li.tasks.own_task(some), SearchSettings(matrices=("in", "out"), rhos=(0.4, 0.01)))
     assert plan.lifted == ["8 sites, the first 0.in: rho 0.01 rounds to rank 0: lifted to rank 1"]
 
 
@@ -278,7 +278,7 @@ def test_alphas_bands_and_controls_are_the_edits_they_say(organism, some):
         "3.in inject rho=0.05 rank=3 alpha=2.0": laser.inject(2.0),
         "3.in discarded rho=0.05 rank=3": laser.discarded(),
         "3.in zeroed": li.zeroed(organism, "3.in"),
-        "3.in random_kept rho=0.05 rank=3 seed=1": li.random_kept(organism, laser, seed=1),
+        "3.in random_kept rho=0.05 rank=3 seed=1": li.controls.random_kept(organism, laser, seed=1),
         "3.in band start=0 stop=5": li.band(organism, "3.in", 0, 5),
     }
     test = search.cells[search.cells["split"] == "test"].set_index("cell")

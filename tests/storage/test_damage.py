@@ -121,16 +121,16 @@ def test_facts_of_another_run_are_refused(run_folder, facts, tmp_path):
 
 def test_every_file_of_an_index(tmp_path, facts):
     folder = tmp_path / "index"
-    expected = li.build_index("organism", folder, progress=False).count(facts, progress=False)
+    expected = li.counts.build_index("organism", folder, progress=False).count(facts, progress=False)
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix != ".lock"]
     for i, path in enumerate(files):
         for at in flipped(path, i, 5):
-            assert refuses(li.Index, folder), (path.name, at)
-    pd.testing.assert_frame_equal(li.Index(folder).count(facts, progress=False), expected)
+            assert refuses(li.counts.Index, folder), (path.name, at)
+    pd.testing.assert_frame_equal(li.counts.Index(folder).count(facts, progress=False), expected)
     missing = next(p for p in files if p.parent.name == "sqlite" and p.stat().st_size > 100)
     missing.unlink()
     with pytest.raises(ValueError, match=f"{missing.name} is missing"):
-        li.Index(folder)
+        li.counts.Index(folder)
 
 
 def test_every_file_of_an_exported_checkpoint(tmp_path, organism, laser):

@@ -142,7 +142,7 @@ def result(path):
     if path.is_file():
         return pd.read_parquet(path).to_json()
     if (path / "index.json").is_file():
-        return li.Index(path).count(li.load_facts(path.parent / "few.jsonl"), progress=False).to_json()
+        return li.counts.Index(path).count(li.load_facts(path.parent / "few.jsonl"), progress=False).to_json()
     if (path / "config.json").is_file():
         return li.load_model(path, device="cpu").weights_sha256
     return "".join(pd.read_parquet(table).to_json() for table in sorted((path / "tables").glob("*.parquet")))

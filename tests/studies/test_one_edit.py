@@ -96,7 +96,7 @@ def test_a_description_says_all_of_an_edit(organism, some):
     with pytest.raises(ValueError, match="give the facts whose prompts"):
         EditSpec.of(laser.at(organism, "last", some)).edit(organism)
     with pytest.raises(ValueError, match="cannot be described"):
-        EditSpec.of(li.pruned(organism, "3.in", 0.5))
+        EditSpec.of(li.controls.pruned(organism, "3.in", 0.5))
 
 
 def test_the_command_line_takes_a_descriptions_text(tmp_path, capsys):
@@ -176,7 +176,7 @@ def test_clusters_of_another_layer_have_other_sizes(organism, some):
     assert "layer_0" not in set(found.cells["kind"])
     assert any("layer_0 is left out" in note for note in found.notes)
     with pytest.raises(ValueError, match="blocks of other sizes"):
-        li.same_rank_in_layer(organism, study.edit(organism))
+        li.controls.same_rank_in_layer(organism, study.edit(organism))
 
 
 def test_a_composition_begins_with_no_more_edits_than_it_may_have(organism, some):
@@ -189,5 +189,5 @@ def test_a_given_edit_is_looked_at_where_it_acts(organism, some, tmp_path):
     """The search around it and the compositions act along its path, not along that of the settings."""
     given = EditSpec(li.Site(2, "out"), rho=0.05, ranks=3, path="direct")
     settings = StudySettings(n_draws=1, test="chosen")
-    context = StudyContext(organism, li.own_task(some), settings, chosen=given, progress=False)
+    context = StudyContext(organism, li.tasks.own_task(some), settings, chosen=given, progress=False)
     assert {EditSpec.parse(cell).path for cell in context.around.cells["cell"] if cell} == {"direct"}

@@ -99,7 +99,9 @@ def test_the_organism_as_ones_own_task(tmp_path, capsys, organism, facts):
 
 
 def test_an_edit_of_one_task_on_another(organism, facts):
-    table = li.transfer(organism, [li.own_task(facts)], {"own": li.laser(organism, "3.in", rank=1)}, progress=False)
+    table = li.tasks.transfer(
+        organism, [li.tasks.own_task(facts)], {"own": li.laser(organism, "3.in", rank=1)}, progress=False
+    )
     assert table["change"].iloc[0] == pytest.approx(0.25, abs=0.03)
     both = pd.concat([table, table.assign(task="other", change=-0.1)])
     assert len(li.plots.transfer(both).axes) == 2
@@ -112,5 +114,5 @@ def test_what_is_no_task_is_refused(capsys, tmp_path, organism, facts):
     assert main([*study, "--task", "fever", "--facts", "organism"]) == 2
     assert "either --facts" in capsys.readouterr().err
     with pytest.raises(ValueError, match="give one of them"):
-        li.study(organism, li.own_task(facts), task="generation")
+        li.study(organism, li.tasks.own_task(facts), task="generation")
     assert not (tmp_path / "x").exists()

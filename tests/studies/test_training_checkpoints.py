@@ -28,7 +28,7 @@ def test_the_names_of_pythia_and_olmo():
 
 
 def test_described_in_every_form(tmp_path):
-    of = li.Checkpoint.of
+    of = li.types.Checkpoint.of
     assert of("EleutherAI/pythia-70m@step512") == of(("EleutherAI/pythia-70m", "step512"))
     assert of("a/b@stage1-step1000-tokens3B").step == 1000
     assert of(tmp_path / "checkpoint-500").step == 500

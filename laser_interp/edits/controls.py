@@ -1,16 +1,17 @@
 """Controls: edits that show whether something else has the same effect. Grids, studies and reports share one list."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from laser_interp.choices import check_seed, seed_of_63_bits
+from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.constructors import first_directions, zeroed
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
-from laser_interp.edits.sites import Site, resolve
+from laser_interp.edits.sites import Site, resolve, weight
 from laser_interp.edits.spectra import spectrum
 from laser_interp.models.model import Model
 
@@ -117,6 +118,18 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
             raise ValueError(f"{there} falls into blocks of other sizes than {site}: it cannot take the same gains")
         parts[there] = SiteEdit(of_layer, part.gains)
     return Edit(parts, f"control:layer_{layer}", edit.rho)
+
+
+def fits_layer(model: Model, sites: Sequence[Site], layer: int, blocks: Blocks | None = None) -> bool:
+    """Whether `same_rank_in_layer` can put an edit of some sites into a layer: it has these matrices, in these sizes
+    and in equal blocks, and none of them is edited."""
+    there = [Site(layer, site.matrix) for site in sites]
+    if (blocks is not None and blocks.grouped == "kmeans") or len({*there, *sites}) < 2 * len(sites):
+        return False
+    return all(
+        (layer, site.matrix) in model.maps and weight(model, other).shape == weight(model, site).shape
+        for site, other in zip(sites, there, strict=True)
+    )
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -85,6 +85,10 @@ _LIBRARY_MATRICES: dict[str, tuple[str, ...]] = {
     "attention.dense": ("o",), "self_attn.dense": ("o",), "attention.output.dense": ("o",),
     "intermediate.dense": ("in",), "output.dense": ("out",), "dense_h_to_4h": ("in",), "dense_4h_to_h": ("out",),
     "w1": ("gate",), "w2": ("out",), "w3": ("in",),
+    "shared_expert.up_proj": ("in.shared",), "shared_experts.up_proj": ("in.shared",),
+    "shared_expert.gate_proj": ("gate.shared",), "shared_experts.gate_proj": ("gate.shared",),
+    "shared_expert.down_proj": ("out.shared",), "shared_experts.down_proj": ("out.shared",),
+    "mlp.router": (ROUTER,), "block_sparse_moe.gate": (ROUTER,), "block_sparse_moe.router": (ROUTER,),
     "gate_up_proj": ("gate", "in"), "experts.gate_up_proj": ("gate.e*", "in.e*"), "experts.down_proj": ("out.e*",),
 }  # fmt: skip
 
@@ -198,6 +202,8 @@ def resolve(model: Model, where: Where) -> tuple[Site, ...]:
     if isinstance(where, str):
         if (of_library := _of_library(where.strip())) is not None:
             layer, matrices = of_library
+            if matrices == ("gate",) and "gate" not in model.matrices and ROUTER in model.matrices:
+                matrices = (ROUTER,)  # many checkpoints call it mlp.gate
             return sites_in(model, resolve_layers(model, layer), matrices)
         layer, dot, matrix = where.strip().partition(".")
         if not dot or not re.fullmatch(r"[-\d,]+|\*", layer):

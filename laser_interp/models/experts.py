@@ -16,12 +16,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
+
+from laser_interp.models.library_internals import swap_forward
 
 ROUTED, SHARED = "e", "shared"  # "in.e7" of expert 7, "in.shared" of one that all tokens pass
 ROUTER = "router"
@@ -162,7 +166,7 @@ class Mixture:
         self.experts = expert_maps(block.experts)
         self.router = RouterMap(router_of(block))
         self._apart: Counter[int] = Counter()  # numbers of experts; _ROUTER for the router
-        self._handles: list[Any] = []
+        self._undo: list[Callable[[], None]] = []
         self._seen: dict[str, Any] = {}
 
     @classmethod
@@ -177,36 +181,29 @@ class Mixture:
         """Let the router, or experts with such matrices, compute by their own maps. Returns a function that ends it."""
         asked = Counter({_ROUTER if number is None else number for number in map(expert_of, matrices)})
         self._apart += asked
-        if not self._handles:
-            router = router_of(self.block)
-            self._handles = [
-                self.block.register_forward_pre_hook(self._before_block),
-                router.register_forward_pre_hook(self._before_router),
-                router.register_forward_hook(self._after_router, always_call=True),  # after an exception too
-                self.block.experts.register_forward_pre_hook(self._before),
-                self.block.experts.register_forward_hook(self._after),
+        if not self._undo:
+            self._undo = [
+                self.block.register_forward_pre_hook(self._before_block).remove,
+                swap_forward(self.router.router, partial(self._route, self.router.router.forward)),
+                self.block.experts.register_forward_pre_hook(self._before).remove,
+                self.block.experts.register_forward_hook(self._after).remove,
             ]
 
         def end() -> None:
             self._apart -= asked  # drops those that nobody asks for any more
             if not self._apart:
-                for handle in self._handles:
-                    handle.remove()
-                self._handles = []
+                for undo in self._undo:
+                    undo()
+                self._undo = []
 
         return end
 
     def _before_block(self, module: Any, args: Any) -> None:
         self._seen["shape"] = args[0].shape
 
-    def _before_router(self, module: Any, args: Any) -> None:
-        if _ROUTER in self._apart:
-            self._seen["by_map"] = _ByMap(self.router, *self._seen["shape"][:2])
-            self._seen["by_map"].__enter__()
-
-    def _after_router(self, module: Any, args: Any, output: Any) -> None:
-        if (mode := self._seen.pop("by_map", None)) is not None:
-            mode.__exit__(None, None, None)
+    def _route(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with _ByMap(self.router, *self._seen["shape"][:2]) if _ROUTER in self._apart else nullcontext():
+            return original(*args, **kwargs)
 
     def _before(self, module: Any, args: Any) -> Any:
         """The others compute without these experts."""

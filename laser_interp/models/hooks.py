@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from laser_interp.choices import Path
 from laser_interp.models.experts import Mixture
 from laser_interp.models.in_use import check_attached
+from laser_interp.models.library_internals import mark_own
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.weights import linear, weight
 
@@ -36,7 +38,8 @@ def rewriting(
             matrices that add to the residual stream; see `why_not_additive`.
     """
     hooks: list[tuple[str, Callable[..., Any]]] = []
-    of_torch: list[tuple[Any, Callable[..., Any]]] = []  # where the bridge has no hooks
+    of_torch: list[tuple[Callable[..., Any], Callable[..., Any]]] = []  # where the bridge has no hooks
+    shapes: dict[int, torch.Size] = {}  # layer -> [rows, positions]
     changes: list[Tensor] = []
     for (layer, matrix), rewrite in rewrites.items():
         d_in, d_out = weight(model, layer, matrix).shape
@@ -67,11 +70,19 @@ def rewriting(
             hooks += [(f"{at.path}.hook_in", keep), (f"{at.path}.hook_out", replace)]
         else:
 
-            def both(module: Any, args: Any, y: Tensor, *, keep: Any = keep, replace: Any = replace) -> Tensor:
-                keep(args[0], None)
-                return replace(y, None)
+            def note(module: Any, args: Any, kwargs: Any, *, layer: int = layer) -> None:
+                shapes[layer] = (args[0] if args else kwargs["hidden_states"]).shape[:2]
 
-            of_torch.append((linear(model, layer, matrix), both))
+            def both(
+                module: Any, args: Any, y: Tensor, *, layer: int = layer, keep: Any = keep, replace: Any = replace
+            ) -> Tensor:
+                shape = shapes[layer] if y.ndim == 2 else y.shape[:-1]  # some mixtures put all tokens into one row
+                keep(args[0].reshape(*shape, -1), None)
+                return replace(y.reshape(*shape, -1), None).reshape(y.shape)
+
+            mark_own(both)
+            of_torch.append((linear(model, layer, matrix).register_forward_hook, both))
+            of_torch.append((partial(model.bridge.blocks[layer].register_forward_pre_hook, with_kwargs=True), note))
 
     def at_the_end(x: Tensor, hook: Any) -> Tensor:
         moved = torch.stack([change.to(x.device) for change in changes]).sum(0)
@@ -82,8 +93,8 @@ def rewriting(
         hooks.append(("ln_final.hook_in", at_the_end))
     with ExitStack() as stack:
         mixtures_apart(model, rewrites, stack)
-        for module, function in of_torch:
-            stack.callback(module.register_forward_hook(function).remove)
+        for register, function in of_torch:
+            stack.callback(register(function).remove)
         attached = stack.enter_context(hooked(model, hooks))
         model._state.attached += attached
         try:

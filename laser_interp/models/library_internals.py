@@ -153,6 +153,14 @@ def is_conv1d(linear: Any) -> bool:
     return isinstance(linear, Conv1D)
 
 
+_OWN = "_of_laser_interp"
+
+
+def mark_own(hook: Callable[..., Any]) -> None:
+    """Tell a hook of this package from those that it does not know."""
+    setattr(hook, _OWN, True)
+
+
 def why_not_linear(module: Any) -> str | None:
     """Why a module is not exactly a linear map of its weight and bias; None where it is one, as far as can be seen.
 
@@ -163,7 +171,8 @@ def why_not_linear(module: Any) -> str | None:
         return f"has an adapter ({kind}), which an edit would drop: merge it first, by model.merge_and_unload() of peft"
     if kind.startswith("torch.ao.") or getattr(module, "parametrizations", None):
         return f"has a quantised or parametrised weight ({kind}): load the model in float32, bfloat16 or float16"
-    if module._forward_hooks or module._forward_pre_hooks:
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    if not all(hasattr(hook, _OWN) for hook in hooks):
         return "has a forward hook of torch, which an edit would drop: remove it, or add it to the bridge's own hooks"
     return None
 

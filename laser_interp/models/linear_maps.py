@@ -63,17 +63,19 @@ def linear_maps(bridge: Any) -> dict[tuple[int, str], LinearMap]:
                     break
         if experts is not None:
             maps |= {(layer, name): at for name, at in _of_mixture(block.mlp, layer).items()}
-        if (layer, "q") not in maps:
-            own = {id(module_of(bridge, at)) for (n, _), at in maps.items() if n == layer}
-            maps |= {(layer, name): of_mixer for name, of_mixer in _of_mixer(block, layer, own).items()}
+        of_layer = {matrix: at for (n, matrix), at in maps.items() if n == layer}
+        attention = of_layer["q"].sublayer if "q" in of_layer else ""
+        own = {id(module_of(bridge, at)) for at in of_layer.values()}
+        maps |= {(layer, name): of_mixer for name, of_mixer in _of_mixer(block, layer, own, attention).items()}
     return maps
 
 
-def _of_mixer(block: Any, layer: int, known: set[int]) -> dict[str, LinearMap]:
-    """The linear maps of a layer's mixer, by their names in the checkpoint, without those that have a standard name."""
+def _of_mixer(block: Any, layer: int, known: set[int], attention: str) -> dict[str, LinearMap]:
+    """The linear maps of what mixes tokens in a layer beside or instead of its attention, by their names in the
+    checkpoint, without those that have a standard name."""
     maps: dict[str, LinearMap] = {}
     for sublayer, part in block.submodules.items():
-        if sublayer in _NO_MIXERS:
+        if sublayer in (*_NO_MIXERS, attention):
             continue
         for path, module in part.original_component.named_modules():
             if isinstance(module, nn.Linear) and id(module) not in known:

@@ -44,6 +44,12 @@ class ModelState:
     running: tuple[Sequence[Sequence[int]], Sequence[int]] | None = None
     prompted: set[Any] | None = None
 
+    def __reduce__(self) -> Any:  # a copy of the bridge has other weights, and nothing that is known of these
+        return ModelState, ({},)
+
+
+_STATE = "_laser_interp_state"  # two models of one bridge share it
+
 
 def check_model(model: object) -> None:
     """Refuse what is no model of `li.load_model`.
@@ -90,7 +96,12 @@ class LoadedModel:
             raise ValueError(f"{name!r} is a masked language model, but its tokenizer has no mask token")
         self.use_maps(linear_maps(bridge))
         self.runs_in_parts = True
-        self._state = ModelState(dict(parameters or {}), dict(buffers or {}))
+        known = bridge.__dict__.setdefault(_STATE, ModelState(dict(parameters or {}), dict(buffers or {})))
+        if {name: id(own) for name, own in known.parameters.items()} != {
+            n: id(p) for n, p in (parameters or {}).items()
+        }:
+            known = bridge.__dict__[_STATE] = ModelState(dict(parameters or {}), dict(buffers or {}))
+        self._state: ModelState = known
 
     def use_maps(self, maps: Mapping[tuple[int, str], LinearMap]) -> None:
         """Take these as the linear maps of its layers."""

@@ -249,6 +249,11 @@ def _wrap(
                 f"the weight {at} of {name!r} is {parameter.dtype}: quantised weights cannot be factored; load the "
                 "model in float32, bfloat16 or float16"
             )
+    if any("_original_component." in at for at in parameters):
+        raise ValueError(
+            f"{name!r} is inside a bridge of TransformerLens already, which changed it for good: give the bridge "
+            "(model.bridge), or load the checkpoint again"
+        )
     if shared := one_tensor_twice(hf_model):
         raise ValueError(
             f"{' and '.join(shared)} of {name!r} are one tensor in memory, which an edit of one of them would not tell "

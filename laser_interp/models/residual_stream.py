@@ -44,9 +44,14 @@ def _is_additive(model: LoadedModel, matrix: str) -> bool:
         return first[0]
 
     row = [padding_id(model), *range(min(4, model.d_vocab))]
-    held: dict[tuple[int, str], Any] = {(layer, "out"): hold}
+    held: dict[tuple[int, str], Any] = {(layer, "out"): hold} if "out" in model.matrices_of(layer) else {}
+    hooks: list[tuple[str, Any]] = [("ln_final.hook_in", look)]
+    if not held:  # a mixture of experts
+        if matrix == "out" or (of_mlp := f"blocks.{layer}.mlp.hook_out") not in model.bridge.hook_dict:
+            return False
+        hooks.append((of_mlp, lambda y, hook: hold(y, y)))
     for rewrites in (held, held | {(layer, matrix): lambda x, y: y + shift.to(y)}):
-        with rewriting(model, rewrites), hooked(model, [("ln_final.hook_in", look)]):
+        with rewriting(model, rewrites), hooked(model, hooks):
             forward(model, [row], [0], [len(row) - 1])
     moved = shift.to(model.dtype).double()
     return bool(((seen[1] - seen[0])[0] - moved).norm() < 0.02 * moved.norm())

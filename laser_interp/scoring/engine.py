@@ -110,7 +110,7 @@ class Engine:
         self._attention_bytes = 4 * 3 * model.n_heads
         self._logits_bytes = 12 * model.d_vocab
         self._kept = KeptStreams()
-        self._marks = {round(model.n_layers * i / (MARKS + 1)) for i in range(1, MARKS + 1)}
+        self._marks = {round(model.n_layers * i / (MARKS + 1)) for i in range(1, MARKS + 1)} - {model.n_layers}
         self._edits_at_once: int | None = None  # lowered where memory ran out
         self._scratch: dict[str, Tensor] = {}
         self._chunks = [self._chunk(*part) for part in self._parts(CPU_CHUNK_TOKENS if on_cpu else DEVICE_CHUNK_TOKENS)]

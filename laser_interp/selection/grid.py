@@ -5,7 +5,7 @@ from typing import Any
 
 from laser_interp.edits.blocks import Blocks
 from laser_interp.edits.constructors import rank_of
-from laser_interp.edits.controls import CONTROLS
+from laser_interp.edits.controls import CONTROLS, fits_layer
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import block_rank
@@ -45,6 +45,9 @@ def grid_cells(
         max_rank = block_rank(model, site, blocks)
         ranks, of_site = ranks_of(max_rank, settings.rhos)
         cells = []
+        in_layer_0 = fits_layer(model, (site,), 0, blocks)
+        if "layer_0" in settings.controls and site.layer and not in_layer_0 and not clusters:
+            of_site.append("layer_0 is left out: that layer has no such matrix of this size")
         for rank, rho in ranks.items():
             at = EditSpec((site,), "laser", rho=rho, ranks=(rank,), blocks=blocks, **anywhere)
             cells.append(at)
@@ -52,8 +55,8 @@ def grid_cells(
             for name in settings.controls:
                 if not CONTROLS[name].of_rank or (rank == max_rank and name == "discarded"):
                     continue  # the control does not depend on the rank, or there is nothing to discard
-                if name == "layer_0" and (site.layer == 0 or clusters):
-                    continue  # it is the edit itself, or the clusters of layer 0 have other sizes
+                if name == "layer_0" and not in_layer_0:
+                    continue
                 seeds = settings.control_seeds if CONTROLS[name].is_random else (None,)
                 cells += [at.of_kind(name, seed=seed) for seed in seeds]
         cells += [EditSpec((site,), name, **anywhere) for name in settings.controls if not CONTROLS[name].of_rank]

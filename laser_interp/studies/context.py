@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.edits.controls import CONTROLS
+from laser_interp.edits.controls import CONTROLS, fits_layer
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.facts.fact_set import FactSet
@@ -218,13 +218,10 @@ class StudyContext:
         if self.cell != self.single:
             edits["single"] = self.single
         seeds = range(self.settings.study_seed, self.settings.study_seed + self.settings.n_draws)
-        sites = self.cell.sites
-        clusters = self.cell.blocks is not None and self.cell.blocks.grouped == "kmeans"  # of other sizes there
-        one_of_a_matrix = len({site.matrix for site in sites}) == len(sites)
         for name, control in CONTROLS.items():
             if name == "discarded" and not self.discards_something:
                 continue
-            if name == "layer_0" and (any(site.layer == 0 for site in sites) or not one_of_a_matrix or clusters):
+            if name == "layer_0" and not fits_layer(self.model, self.cell.sites, 0, self.cell.blocks):
                 continue
             if control.is_random:
                 edits |= {f"{name}/{seed}": self.cell.of_kind(name, seed=seed) for seed in seeds}

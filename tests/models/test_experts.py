@@ -47,6 +47,8 @@ def facts():
         ("1.*.e2", ["1.gate.e2", "1.in.e2", "1.out.e2"]),
         ("*.out.e0", ["0.out.e0", "1.out.e0", "2.out.e0"]),
         ("1.router", ["1.router"]),
+        ("model.layers.1.mlp.gate.weight", ["1.router"]),
+        ("model.layers.1.block_sparse_moe.gate.weight", ["1.router"]),
         ("-1.in.e*", ["2.in.e0", "2.in.e1", "2.in.e2"]),
         ("model.layers.0.mlp.experts.down_proj", ["0.out.e0", "0.out.e1", "0.out.e2"]),
         ("model.layers.0.mlp.experts.1.down_proj.weight", ["0.out.e1"]),
@@ -155,6 +157,33 @@ def test_tokens_of_other_experts_may_overflow():
     assert torch.allclose(model.next_token_logprobs("22 29", edit), expected, atol=1e-5)
 
 
+def test_paths_of_attention_in_a_mixture():
+    """What an edit of o does directly and through the rest: neither is possible for an expert, which is said."""
+    model, facts = li.load_model("organism-experts"), li.load_facts("organism-experts")[:20]
+    edit = li.laser(model, "3.o", rank=2)
+    edits = {"whole": edit, "direct": edit.via("direct"), "indirect": edit.via("indirect"), "base": None}
+    found = li.score(model, facts, edits, progress=False).groupby("edit")["logprob"].mean()
+    assert found["direct"] != pytest.approx(found["base"], abs=1e-3)
+    assert found["whole"] != pytest.approx(found["direct"], abs=1e-3)
+    with pytest.raises(ValueError, match="does not write into the residual stream as it is"):
+        li.score(model, facts, li.laser(model, "3.out.e0", rank=2).via("direct"), progress=False)
+
+
+def test_models_of_one_bridge_know_each_others_edits(mixture, facts):
+    other = li.load_model(mixture.bridge, tokenizer=mixture.tokenizer)
+    with (
+        li.laser(mixture, "1.o", rank=1).on(mixture),
+        pytest.raises(ValueError, match="scoring needs the model as trained"),
+    ):
+        li.score(other, facts, {"base": None})
+    copied = li.load_model(copy.deepcopy(mixture.bridge), tokenizer=mixture.tokenizer)
+    with li.laser(mixture, "1.o", rank=1).on(mixture):
+        alone = li.score(copied, facts, {"base": None}, progress=False)["logprob"]
+    assert (alone - li.score(mixture, facts, {"base": None}, progress=False)["logprob"]).abs().max() < 1e-6
+    with pytest.raises(ValueError, match="is inside a bridge of TransformerLens already"):
+        li.load_model((mixture.hf_model, mixture.tokenizer))
+
+
 def test_an_edited_mixture_is_exported(mixture, facts, tmp_path):
     edit = li.laser(mixture, "1.in.e1", rho=0.25) + li.laser(mixture, ["0.out.e0", "2.router"], rho=0.5)
     li.export_dense(mixture, edit, tmp_path / "dense")
@@ -217,11 +246,11 @@ def test_an_edited_router_chooses_other_experts(hf, mixture, facts):
     assert (tokens - tokens_before).abs().max() > 1
 
     def fail(module, args, y):
-        raise RuntimeError("on purpose")
+        raise KeyboardInterrupt
 
     with edit.on(mixture):
         handle = mixture.maps[1, "router"].of_mixture.register_forward_hook(fail)
-        with pytest.raises(RuntimeError, match="on purpose"):
+        with pytest.raises(KeyboardInterrupt):
             mixture.bridge(ids)
         handle.remove()
     assert not torch.overrides._get_current_function_mode_stack()

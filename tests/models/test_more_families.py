@@ -130,8 +130,8 @@ MODELS = {
     "falcon_h1": (
         "falcon_h1",
         {"mamba_d_ssm": 32} | MAMBA | {"mamba_d_head": 8},
-        (*ATTENTION, *GATED),
-        (*ATTENTION, *GATED),
+        (*ATTENTION, *GATED, "in_proj", "out_proj"),  # its layers mix tokens in two ways, side by side
+        (*ATTENTION, *GATED, "in_proj", "out_proj"),
         True,
     ),
     "bloom": ("bloom", {"n_layer": N, "n_head": HEADS}, (*ATTENTION, "in", "out"), (*ATTENTION, "in", "out"), False),
@@ -410,3 +410,58 @@ def facts_of_numbers():
             for i in range(2, 14)
         ]
     )
+
+
+@pytest.mark.parametrize("name", ["falcon_h1", "gemma", "qwen2_moe"])
+def test_edits_at_positions(name, facts_of_numbers):
+    """Falcon-H1 has a second mixer beside its attention; some mixtures give a shared expert all tokens in one row; and
+    of two layers, the second is the last."""
+    model = li.load_model((plain_model(name), numbers_tokenizer()), self_check=False)
+    edits = {"base": None}
+    edits |= {m: li.laser(model, f"1.{m}", rank=1).at(model, "last", facts_of_numbers) for m in model.matrices_of(1)}
+    fast, reference = (
+        li.score(model, facts_of_numbers, edits, engine=engine, progress=False)["logprob"]
+        for engine in ("fast", "reference")
+    )
+    assert (fast - reference).abs().max() < 2e-5
+    again = li.score(model, facts_of_numbers, {"base": None}, progress=False)["logprob"]
+    assert (again.to_numpy() == fast[: len(again)].to_numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["qwen2_moe", "ernie4_5_moe"])
+def test_a_shared_expert_is_attributed(name, facts_of_numbers):
+    """Against finite differences."""
+    model = li.load_model((plain_model(name), numbers_tokenizer()), self_check=False)
+    few = facts_of_numbers.keep(facts_of_numbers.facts[:3])
+    (gradients,) = li.attribute(model, few, ["1.in.shared"], progress=False).gradients.values()
+    ones = torch.ones(gradients.shape[1])
+    more, less = (ones.index_fill(0, torch.tensor([0]), 1 + step) for step in (0.01, -0.01))
+    edits = {"more": li.gains(model, {"1.in.shared": more}), "less": li.gains(model, {"1.in.shared": less})}
+    scores = li.score(model, few, edits, candidates=False, progress=False)
+    found = [scores[scores["edit"] == edit]["logprob"].to_numpy() for edit in edits]
+    assert gradients[:, 0] == pytest.approx((found[0] - found[1]) / 0.02, rel=0.02, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "site"), [("qwen3_5", "0.in_proj_qkv"), ("mixtral", "1.router"), ("qwen2_moe", "1.in.shared")]
+)
+def test_nested_edits_of_a_map_without_hooks(name, site):
+    """Their gains multiply, as everywhere."""
+    model = li.load_model((plain_model(name), numbers_tokenizer()), self_check=False)
+    laser = li.laser(model, site, rank=2)
+    (part,) = laser.parts.values()
+    falling = torch.linspace(1, 0.2, len(part.gains))
+    with laser.on(model), li.gains(model, {site: falling}).on(model):
+        nested = model.next_token_logprobs("22 29 36")
+    both = model.next_token_logprobs("22 29 36", li.gains(model, {site: falling * part.gains}))
+    assert torch.allclose(nested, both, atol=1e-5)
+
+
+def test_a_study_where_layer_0_has_no_such_matrix(facts_of_numbers):
+    """The control in layer 0 is left out, before anything runs."""
+    model = li.load_model((plain_model("qwen3_5"), numbers_tokenizer()), self_check=False)
+    few = {"matrices": ["v"], "layers": [1], "rhos": [0.25], "progress": False}
+    found = li.search(model, facts_of_numbers, controls=["layer_0", "discarded"], method="grid", **few)
+    assert "1.v: layer_0 is left out: that layer has no such matrix of this size" in found.notes
+    study = li.study(model, facts_of_numbers, **few)
+    assert "layer_0" not in set(study.tables["scores"]["edit"])

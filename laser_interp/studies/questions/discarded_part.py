@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.discarded.answers import answers_under, category_shares, favoured_answers
-from laser_interp.edits.controls import CONTROLS, same_rank_in_layer
+from laser_interp.edits.controls import CONTROLS, fits_layer, same_rank_in_layer
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.model import Model
@@ -130,7 +130,8 @@ def discarded_controls(
         for name in ("random_kept", "random_equal_energy"):
             runs[f"{name}/{draw}"] = as_placed(CONTROLS[name].make(model, part, draw))
     if len(edit.sites) == 1:
-        others = [layer for layer in range(model.n_layers) if layer != edit.sites[0].layer]
+        blocks = edit.parts[edit.sites[0]].spectrum.blocks
+        others = [layer for layer in range(model.n_layers) if fits_layer(model, edit.sites, layer, blocks)]
         runs |= {f"layer_{layer}": as_placed(same_rank_in_layer(model, part, layer)) for layer in others}
     answers = answers_under(model, facts, runs, top_k=0, progress=progress)
     answers["control"] = answers["edit"].str.partition("/")[0]

@@ -13,4 +13,4 @@ def main(*, question: Question = Question()) -> None:
     if context.counts is None:
         raise ValueError("there are no frequencies: give --counts or --corpus, or facts with a frequency each")
     found = answered(context, RareFacts)
-    finish(context, found.tables, f"{found.numbers['frequency_in_words']}\n{found.numbers['compared_in_words']}")
+    finish(context, found.tables, f"{found.numbers['frequency_in_words']}\n{found.numbers['placebos_in_words']}")

@@ -8,17 +8,18 @@ from matplotlib.figure import Figure
 
 from laser_interp.choices import names_with_suggestion
 from laser_interp.plots.figure_functions import figure_function
-from laser_interp.plots.style import legend, new_figure, sequence
+from laser_interp.plots.style import diverging, legend, new_figure, sequence
 
 MATRICES = ("q", "k", "v", "o", "in", "gate", "out")
 METRICS = {"loss": "change of loss (nats)", "top1": "change of top-1", "score": "change of score"}
 _MARKERS = "os^Dv<>P"
+_MOST_LINES = 12  # layers; more are drawn as a map
 
 
 CAPTION = (
     "Change of the loss (mean −log p of the answer, nats) when one matrix keeps the fraction ρ of its rank, by"
-    " layer and matrix; below zero is better. The axis is linear to ±.5 and logarithmic beyond. Bands are 95 % "
-    "intervals, errors clustered by subject."
+    " layer and matrix; below zero is better. The scale is linear to ±.1 and logarithmic beyond. Bands are 95 % "
+    "intervals, errors clustered by subject; in a map, dots mark changes that are below zero by more than theirs."
 )
 
 
@@ -74,7 +75,8 @@ def _interactive(cells: pd.DataFrame, *, metric: str = "loss") -> Any:
 
 @figure_function("cells", caption=CAPTION, sample=_sample, interactive=_interactive, worth_drawing=_is_map)
 def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
-    """Change of loss against layer: one panel per matrix, one line per ρ (a loss below 0 is better).
+    """Change of loss against layer: one panel per matrix, one line per ρ (a loss below 0 is better). Of more than 12
+    layers, each panel is a map of layers and ρ, with a dot where the change is better than 0 beyond its interval.
 
     Args:
         cells: of a search: `split, kind, layer, matrix, rho` and the metric. If several sites were tested, test rows
@@ -96,15 +98,16 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
     colours = dict(zip(rhos, sequence(len(rhos)), strict=True))
     n_columns = min(3, len(matrices))
     n_rows = -(-len(matrices) // n_columns)
-    size = 2.2 if edited["layer"].nunique() <= 12 else 1.2
     figure, axes = new_figure(n_rows, n_columns, 0.75 + 1.15 * n_rows, sharex=True, sharey=True)
+    if edited["layer"].nunique() > _MOST_LINES:
+        return _map(figure, axes, edited, base, metric)
     for ax, matrix in zip(axes.flat, matrices, strict=False):
         ax.axhline(0, color="0.6", linewidth=0.5)
         for number, rho in enumerate(rhos):
             line = edited[(edited["matrix"] == matrix) & (edited["rho"] == rho)].sort_values("layer")
             change = line[metric] - base
             ax.plot(
-                line["layer"], change, marker=_MARKERS[number % len(_MARKERS)], markersize=size, color=colours[rho],
+                line["layer"], change, marker=_MARKERS[number % len(_MARKERS)], markersize=2.2, color=colours[rho],
                 label=f"{rho:g}",
             )  # fmt: skip
             if metric == "loss":
@@ -120,12 +123,9 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
             for edge in (-0.1, 0.1):
                 ax.axhline(edge, color="0.85", linewidth=0.4, linestyle=":", zorder=0)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    for ax in axes.flat[len(matrices) :]:
-        ax.set_visible(False)
-    for column in axes.T:
-        lowest = [ax for ax in column if ax.get_visible()][-1]
-        lowest.set_xlabel("layer")
-        lowest.tick_params(labelbottom=True)
+    for ax in _lowest_shown(axes, len(matrices)):
+        ax.set_xlabel("layer")
+        ax.tick_params(labelbottom=True)
     figure.supylabel(METRICS[metric], fontsize=7)
     if metric == "loss":
         figure.supxlabel("scale: linear between the dotted lines at ±.1, logarithmic beyond", fontsize=5.5)
@@ -135,6 +135,46 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
         handlelength=1.0, handletextpad=0.3, title_fontsize=6.5,
     )  # fmt: skip
     return figure
+
+
+def _map(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, base: float, metric: str) -> Figure:
+    """A panel a matrix: colours over layers and ρ."""
+    from matplotlib.colors import SymLogNorm
+    from matplotlib.ticker import MaxNLocator
+
+    matrices, rhos = matrices_of(edited), sorted(set(edited["rho"]))
+    layers = sorted(set(edited["layer"]))
+    change = edited[metric] - base
+    norm = SymLogNorm(0.1, vmin=-(most := max(float(change.abs().max()), 0.1)), vmax=most)
+    sign = -1 if metric == "loss" else 1
+    image: Any = None
+    for ax, matrix in zip(axes.flat, matrices, strict=False):
+        rows = edited[edited["matrix"] == matrix].assign(change=change)
+        error = 1.96 * rows["loss_change_se"] if metric == "loss" else 0.0
+        wide = rows.pivot_table(index="rho", columns="layer", values="change").reindex(index=rhos, columns=layers)
+        colours = diverging("RdBu_r" if metric == "loss" else "RdBu")
+        image = ax.pcolormesh(layers, range(len(rhos)), wide, cmap=colours, norm=norm, rasterized=True)
+        better = rows[sign * rows["change"] - error > 0]
+        ax.plot(better["layer"], [rhos.index(rho) for rho in better["rho"]], ".", color="black", markersize=1.0)
+        ax.set_yticks(range(len(rhos)), [f"{rho:g}" for rho in rhos], fontsize=5.5)
+        ax.set_title(f"$W_{{\\mathrm{{{matrix}}}}}$")
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    for ax in _lowest_shown(axes, len(matrices)):
+        ax.tick_params(labelbottom=True)
+    figure.supxlabel("layer", fontsize=7)
+    figure.supylabel("fraction of rank kept, ρ", fontsize=7)
+    bar = figure.colorbar(image, ax=list(axes.flat), location="top", aspect=40, shrink=0.8, label=METRICS[metric])
+    ticks = [tick for tick in (-10, -1, -0.1, 0, 0.1, 1, 10) if abs(tick) <= most]
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    bar.minorticks_off()
+    return figure
+
+
+def _lowest_shown(axes: np.ndarray, n: int) -> list[Any]:
+    """Hide all panels but the first n. Returns the lowest one of each column."""
+    for ax in axes.flat[n:]:
+        ax.set_visible(False)
+    return [[ax for ax in column if ax.get_visible()][-1] for column in axes.T]
 
 
 def drawn_split(cells: pd.DataFrame) -> str:

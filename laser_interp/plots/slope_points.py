@@ -1,5 +1,7 @@
 """Slopes per tenfold frequency within relations: of log p(answer), of its parts, and of right answers."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,7 +16,7 @@ CAPTION = (
     " in nats does not."
 )
 _NAMES = {
-    "whole": "the whole",
+    "whole": "log p(answer)",
     "generic": "generic words",
     "kind": "kind of answer",
     "rivals": "rivals",
@@ -28,11 +30,15 @@ _NAMES = {
 }
 
 
+_WHOLE = ("whole", "log_odds", "masked_log_odds", "top1", "top5", "top10")
+
+
 def _sample(table: pd.DataFrame) -> str:
     return f"n = {int(table['n_facts'].max())} facts of {int(table['n_relations'].max())} relations, test split"
 
 
-def _known(table: pd.DataFrame) -> pd.DataFrame:
+def known_slopes(table: pd.DataFrame) -> pd.DataFrame:
+    """Those that could be computed, with an interval."""
     return table[np.isfinite(table["slope"]) & np.isfinite(table["lo"])]
 
 
@@ -41,7 +47,7 @@ def _known(table: pd.DataFrame) -> pd.DataFrame:
     caption=CAPTION,
     sample=_sample,
     of_one_edit=True,
-    worth_drawing=lambda table: len(_known(table)) > 0,
+    worth_drawing=lambda table: len(known_slopes(table)) > 0,
 )
 def frequency_slopes(table: pd.DataFrame) -> Figure:
     """Slopes per tenfold frequency within relations, in nats and in points.
@@ -49,23 +55,25 @@ def frequency_slopes(table: pd.DataFrame) -> Figure:
     Args:
         table: `Association.slopes`.
     """
-    colour = palette()
-    known = _known(table)
+    known = known_slopes(table)
     sides = [known[known["unit"] == unit] for unit in ("nats", "share")]
     figure, axes = new_figure(1, 2, 0.75 + 0.2 * max(map(len, sides)))
-    titles = ("(a) log p(answer), nats", "(b) right answers, points")
+    titles = ("(a) nats", "(b) right answers, points")
     for ax, side, title, scale in zip(axes.flat, sides, titles, (1, 100), strict=True):
-        y = np.arange(len(side))[::-1]
-        ax.axvline(0, color="0.6", linewidth=0.6)
-        for at, row in zip(y, side.to_dict("records"), strict=True):
-            paint = (
-                colour[0] if row["of"] in ("whole", "log_odds", "masked_log_odds", "top1", "top5", "top10") else "0.45"
-            )
-            ax.plot([scale * row["lo"], scale * row["hi"]], [at, at], color=paint, linewidth=0.9)
-            ax.plot([scale * row["slope"]], [at], "o", color=paint)
-        ax.set_yticks(y, [_NAMES.get(name, name) for name in side["of"]])
-        ax.set_ylim(-0.6, len(side) - 0.4)
+        draw_slopes(ax, side, scale)
         ax.set_title(title)
-        ax.locator_params(axis="x", nbins=4)
     figure.supxlabel("slope per tenfold frequency, within relations", fontsize=7)
     return figure
+
+
+def draw_slopes(ax: Any, rows: pd.DataFrame, scale: float = 1.0) -> None:
+    """A point and its interval a row, the first above; those of whole answers are in colour."""
+    y = np.arange(len(rows))[::-1]
+    ax.axvline(0, color="0.6", linewidth=0.6)
+    for at, row in zip(y, rows.to_dict("records"), strict=True):
+        paint = palette()[0] if row["of"] in _WHOLE else "0.45"
+        ax.plot([scale * row["lo"], scale * row["hi"]], [at, at], color=paint, linewidth=0.9)
+        ax.plot([scale * row["slope"]], [at], "o", color=paint)
+    ax.set_yticks(y, [_NAMES.get(name, name) for name in rows["of"]])
+    ax.set_ylim(-0.6, max(len(rows), 1) - 0.4)
+    ax.locator_params(axis="x", nbins=4)

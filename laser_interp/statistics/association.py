@@ -105,6 +105,8 @@ class Association(Drawable):
     @property
     def figure_tables(self) -> dict[str, pd.DataFrame]:
         tables = {"bins": self.bins, "cumulative": self.cumulative, "paper_ratio": self.paper_ratio}
+        if self.edit is not None:
+            tables["slopes"] = self.slopes
         return {f"rare_facts_{name}": table for name, table in tables.items()}
 
     @property

@@ -117,7 +117,7 @@ class Decomposition(Drawable):
             told.append(f"Of this, {', '.join(each)}.")
         shown = [name for name in self.names if self.gains(name) or self.part(name)["hi"] < 0]
         if not shown:
-            told.append("No part changes by more than this sample can tell from none.")
+            told.append("In this sample, no part's change differs from 0.")
         elif self.most:
             told.append(f"Most of the gain is {self.most}.")
         if self.n_generic:

@@ -5,7 +5,7 @@
    them. Forbidding them in the model as trained, or lowering them there by as much as the edit does, shows what this
    alone would give.
 2. Answers of the right kind gained on all others, or the right answer gained on its rivals of the same kind.
-3. Chance: then no part changes by more than the sample can tell from none.
+3. Chance: then no part's change differs from 0 in the sample.
 
 The verdict comes from the parts (`laser_interp.statistics.decomposition`), in which no threshold is involved.
 """
@@ -122,16 +122,15 @@ class Mechanism:
         n_also, n_fixed = self.overlap
         generic = (
             f"Generic words: under the edit their probability goes from {before:.3f} to {after:.3f}. Forbidding them "
-            f"in the model as trained, without any edit, {_points(self.masked_base)}"
+            f"without any edit {_points(self.masked_base)}"
         )
         if self.dose is not None:
-            generic += f"; lowering them there as far as the edit does (by {self.dose_nats:.2f} nats) "
-            generic += _points(self.dose)
+            generic += f"; lowering them as far as the edit does (by {self.dose_nats:.2f} nats) {_points(self.dose)}"
         if n_fixed:
             generic += f". Of the {n_fixed} prompts that the edit fixes, forbidding them fixes {n_also} too"
         rivals = f"Rivals: with generic words forbidden before and after, the edit {_points(self.with_masks)}"
         if self.among_answers is not None:
-            rivals += f"; with only its relation's answers allowed, it {_points(self.among_answers)}"
+            rivals += f"; among its relation's answers alone, it {_points(self.among_answers)}"
         lines = [f"Right answers: {self.edit}.", self.parts.paragraph, f"{generic}.", f"{rivals}."]
         if self.zeroed is not None and self.over_zeroed is not None:
             lines.append(

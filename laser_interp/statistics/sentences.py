@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.cluster_intervals import LEVEL
-from laser_interp.plots.names import PARTS, plain_name
+from laser_interp.plots.names import plain_name
 from laser_interp.statistics.formatting import in_nats, interval, odds_ratio, p_value, points
 from laser_interp.statistics.frequency_slope import LOG_ODDS, MASKED_LOG_ODDS
 
@@ -53,7 +53,7 @@ _CAUSE = "This is an association: facts that differ in frequency differ in other
 def _gains(a: Any, over: str) -> list[str]:
     slopes = {row["of"]: row for row in a.slopes.to_dict("records")}
     return [
-        f"{over}, {a.change}.",
+        f"{over}, accuracy changes by {points(a.change.change, a.change.lo, a.change.hi)}.",
         *_in_nats(slopes, a.rows),
         *_in_shares(slopes),
         *_fixed(a),
@@ -73,24 +73,19 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     main = odds if np.isfinite(odds["slope"]) else whole
     verdict = "they change alike for all facts" if pd.isna(main["p"]) else _who_gains(main, rows)
     told = [
-        f"Within relations, the change in the answer's log-probability has a slope of {_nats(whole)} for each tenfold "
+        f"Within relations, the change of the answer's log-probability has a slope of {_nats(whole)} per tenfold "
         f"frequency ({p_value(whole['p'])}){f': {verdict}' if main is whole else ''}."
     ]
-    parts = [f"{PARTS[name]} {_nats(row)}" for name, row in slopes.items() if _is_part(name, row)]
-    if len(parts) > 1:
-        told.append(f"Of this slope, {', '.join(parts)}.")
     if main is odds:
         p = "" if pd.isna(odds["p"]) else f" ({p_value(odds['p'])})"
-        told.append(
-            f"A log-probability has a ceiling, and log-odds have none: their slope is {_nats(odds)}{p}: {verdict}."
-        )
+        told.append(f"That of its log-odds, which have no ceiling, has {_nats(odds)}{p}: {verdict}.")
         told += _masked(slopes, rows)
         if is_shown(whole["p"]) and not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
             told.append("The ceiling may explain the slope of log-probability: probable answers have less room.")
     if not is_shown(main["p"]) and np.isfinite(main["least_up"]):
         told.append(
-            f"A sample like this one shows a slope of {main['least_up']:+.2f} or more, or {main['least_down']:+.2f} "
-            "or less, in about 80 % of cases."
+            f"A sample like this one shows slopes from {main['least_up']:+.2f}, or {main['least_down']:+.2f}, on in "
+            "about 80 % of cases."
         )
     return told
 
@@ -100,15 +95,15 @@ def _masked(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     odds, masked = slopes[LOG_ODDS], slopes.get(MASKED_LOG_ODDS)
     if masked is None or not np.isfinite(masked["slope"]) or pd.isna(masked["p"]):
         return []
-    sentence = f"With generic words forbidden, without the edit and with it, it is {_nats(masked)}"
+    sentence = f"With generic words forbidden before and after, it is {_nats(masked)}"
     sentence += f" ({p_value(masked['p'])})"
     if not is_shown(odds["p"]):
         return [f"{sentence}."]
     if is_shown(masked["p"]) and masked["slope"] * odds["slope"] > 0:
         return [f"{sentence}, so that generic words do not explain it."]
     return [
-        f"{sentence}: {_who_gains(masked, rows)}. So the slope comes from generic words: where an edit takes "
-        "probability from them, an answer that has no other rival gains most."
+        f"{sentence}: {_who_gains(masked, rows)}. So the slope comes from generic words, whose loss helps answers "
+        "without other rivals most."
     ]
 
 
@@ -128,10 +123,6 @@ def _who_gains(row: Any, rows: pd.DataFrame) -> str:
     return "no trend that this sample can show"
 
 
-def _is_part(name: str, row: Any) -> bool:
-    return name in PARTS and np.isfinite(row["slope"]) and abs(row["slope"]) > 1e-9
-
-
 def _nats(row: Any) -> str:
     return in_nats(row["slope"], row["lo"], row["hi"])
 
@@ -147,15 +138,12 @@ def _in_shares(slopes: dict[str, Any]) -> list[str]:
         + (f" ({p_value(row['p'])})" if not pd.isna(row["p"]) else "")
         for name, row in known
     ]
-    told = [f"The slope of the share of right answers is, for {'; '.join(each)}."]
+    told = [f"The share of right answers changes by, in {'; '.join(each)}."]
     signs = {np.sign(row["slope"]) for _, row in known if is_shown(row["p"])}
     whole = slopes.get("whole")
     alone = bool(signs) and whole is not None and not pd.isna(whole["p"]) and not is_shown(whole["p"])
     if len(signs) > 1 or alone:
-        told.append(
-            "Shares count who passes a threshold, so that they depend on where it lies. Log-probabilities have no "
-            "threshold."
-        )
+        told.append("A share counts who passes a threshold and depends on where it lies; nats do not.")
     return told
 
 
@@ -174,19 +162,18 @@ def _fixed(a: Any) -> list[str]:
     found = f"Tenfold frequency multiplies the odds of a wrong answer being fixed by {_ratio(main)}"
     if not blind or not np.isfinite(blind["blind"]):
         return [
-            f"{found} ({p_value(main['p'])}). That alone is no finding: frequent facts are wrong by less, and an edit "
-            "that is blind to frequency fixes more of them too."
+            f"{found} ({p_value(main['p'])}). That alone is no finding: an edit that is blind to frequency does so "
+            "too, because frequent facts are wrong by less."
         ]
     beside = odds_ratio(blind["blind"], blind["blind_lo"], blind["blind_hi"])
-    own = f"{blind['odds_ratio']:.2f}"
     if is_shown(blind["p"]):
         who = "frequent" if blind["odds_ratio"] > blind["blind"] else "rare"
         verdict = f"{who} facts are fixed more often than that"
     else:
         verdict = "no difference that this sample can show"
     return [
-        f"{found}. On the first prompt of each subject in a relation, {blind['n']} in all, it is {own}. If the same "
-        f"gains were dealt without regard to frequency, it would be {beside} ({p_value(blind['p'])}): {verdict}."
+        f"{found}; if the same gains were dealt without regard to frequency, it would be {beside} "
+        f"({p_value(blind['p'])}): {verdict}."
     ]
 
 
@@ -233,8 +220,14 @@ def comparison(c: Any) -> str:
     if len(own) > 3:
         lines.append(f"Of the other {len(own) - 3} edits, {_counted(own[3:])}.")
     if placebos:
-        lines.append(f"Of {len(placebos)} placebo{'s' if len(placebos) > 1 else ''}, {_counted(placebos)}.")
+        lines.append(of_placebos(c))
     return " ".join(lines)
+
+
+def of_placebos(c: Any) -> str:
+    """What a `Comparison` says of its placebos, all together."""
+    rows = c.table[c.table["placebo"]].to_dict("records")
+    return f"Of {len(rows)} placebo{'' if len(rows) == 1 else 's'}, {_counted(rows)}."
 
 
 def _compared(row: dict[str, Any]) -> str:

@@ -224,9 +224,10 @@ def _report(
             f"{len(context.test)} facts, judged by the rule {task.rule} ({task.protocol}); "
             f"{summary['seconds']:.0f} s."
         ],
+        ["## What was found", "", *(f"- {found}" for answer in answers if (found := answer.finding()))],
         *([f"## {answer.title}", "", *lines] for answer in answers if (lines := answer.lines())),
         ["## What this model does not show", "", *limits] if limits else [],
         ["## Notes", "", *notes] if notes else [],
-        ["## Figures", *(f"- {path}" for path in figures)] if figures else [],
+        [f"Figures, in `{figures[0].parent}`: {', '.join(path.stem for path in figures)}."] if figures else [],
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"

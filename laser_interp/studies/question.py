@@ -43,8 +43,12 @@ class Answer(ABC):
         """The answer of a finished study, from what its folder holds; None where it was not asked."""
         return cls(tables, summary) if cls.key in summary else None
 
+    def finding(self) -> str:
+        """What was found, in a sentence or two for the top of the report; none leave it out."""
+        return ""
+
     def lines(self) -> Sequence[str]:
-        """What was found, as lines of Markdown below the title; none leave the section out."""
+        """What was found in full, as lines of Markdown below the title; none leave the section out."""
         return ()
 
     def limits(self) -> Sequence[str]:

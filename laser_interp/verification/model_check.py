@@ -94,9 +94,9 @@ def check(
     torch's own decomposition in fp64. Batches are compared with single prompts, and the engine with full passes. The
     prompts are random words of the model's vocabulary.
 
-    Some edits ruin a model so much that the last digit of a weight changes its answers. This effect is measured in
-    plain transformers, with weights that are off by one rounding. If 16 times the effect is more than the usual limit,
-    it becomes the limit, and the table shows it.
+    Some edits ruin a model so much that the last digit of a weight changes its answers. How much is measured in plain
+    transformers, with weights that are off by one rounding. Such an edit may differ by 16 times this effect, where that
+    is more than the usual limit, and the table shows it.
 
     Args:
         layers: which layers; if left out, the first, one in the middle and the last.

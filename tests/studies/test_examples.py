@@ -76,8 +76,8 @@ def test_its_limits_are_told(run):
     assert s["slopes"]["top1"]["hi"] < 0
     for words in (
         "What this model does not show",
-        "Log-probabilities have no threshold",
-        "wrong answers of the right type",
+        "nats do not",
+        "a wrong answer of the right type in 0%",
         "unedited** model",
     ):
         assert words in out

@@ -34,8 +34,13 @@ def test_answers_read_from_a_folder_say_the_same(run):
         assert list(one.limits()) == list(other.limits())
         shown = [table and table.as_json() for table in (one.page_table(), other.page_table())]
         assert shown[0] == shown[1]
+        assert one.finding() == other.finding()
         for line in one.lines():
             assert line in study.report
+    found = study.report.partition("## What was found\n\n")[2].partition("\n\n")[0].splitlines()
+    assert found == [f"- {answer.finding()}" for answer in asked if answer.finding()]
+    subjects = [line[2:].partition(":")[0] for line in found]
+    assert subjects[:-1] == ["Beside its controls", "Beside a better prompt", "Where the gain comes from", "Rare facts"]
 
 
 def test_draws_stand_beside_the_edit(run):
@@ -80,7 +85,7 @@ def test_what_is_said_of_the_discarded_part_stands_beside_the_unedited_model(run
     part, base = study.summary["discarded"], study.summary["as_trained_on_fixed"]
     assert part["n"] == base["n"] > 0
     assert base["correct"] == 0  # fixed prompts were wrong before
-    assert f"{part['generic']:.0%} of cases (the model as trained: {base['generic']:.0%})" in study.report
+    assert f"a generic word in {part['generic']:.0%} (the model as trained {base['generic']:.0%})" in study.report
 
 
 def test_facts_without_a_count_are_read_both_ways(run):
@@ -88,7 +93,7 @@ def test_facts_without_a_count_are_read_both_ways(run):
     zeros = study.summary["missing_as_zero"]
     assert zeros["n_missing"] > 0
     assert zeros["slope"] != study.summary["slopes"]["whole"]["slope"]
-    assert "if all of them were counted as 0, the slope would be" in study.report
+    assert f"{zeros['n_missing']} test facts without a count are left out; counted as 0, they would" in study.report
 
 
 def test_the_decomposition_is_a_figure_and_a_table(run):

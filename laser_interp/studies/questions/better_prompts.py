@@ -70,10 +70,14 @@ class BetterPrompts(Answer):
             for edit, name in (("base", "none"), ("laser", "LASER")):
                 values = (row[edit][c] for c in ("accuracy", "loss", "top10", "generic_masked_top1"))
                 lines.append(f"| {row['prompts']} | {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
-        return [*lines, "", " ".join(map(_told, self.numbers["prompts"]))]
+        return [*lines, "", " ".join(_told(row) for row in self.numbers["prompts"] if row["prompts"] != "as asked")]
+
+    def finding(self) -> str:
+        (told, *_) = (_told(row) for row in self.numbers["prompts"] if row["prompts"] != "as asked")
+        return f"Beside a better prompt: {told[0].lower()}{told[1:]}"
 
     def page_words(self) -> Sequence[str]:
-        return [_told(row) for row in self.numbers["prompts"] if row["prompts"] != "as asked"][:1]
+        return [self.finding()]
 
     def page_table(self) -> PageTable:
         rows = [
@@ -125,14 +129,11 @@ def formats(context: StudyContext) -> dict[str, FactSet]:
 
 
 def _told(row: dict[str, Any]) -> str:
-    name = "As they are asked" if row["prompts"] == "as asked" else f"With {row['prompts'].replace(' before', '')}"
-    change, nats = row["edit_change"], (row["edit_nats"], row["edit_nats_lo"], row["edit_nats_hi"])
-    text = (
-        f"{name}, the model as trained answers {row['base']['accuracy']:.3f} of {row['n']} prompts, and the edited "
-        f"model {row['laser']['accuracy']:.3f}: {points(change['change'], change['lo'], change['hi'])}, and "
-        f"{in_nats(*nats)}."
+    """What an edit still changes once the prompt is better, and what the prompt changes alone."""
+    change, prompt = row["edit_change"], row["prompt_change"]
+    nats = in_nats(row["edit_nats"], row["edit_nats_lo"], row["edit_nats_hi"])
+    return (
+        f"With {row['prompts'].replace(' before', '')}, the edit changes accuracy by "
+        f"{points(change['change'], change['lo'], change['hi'])} and log p(answer) by {nats}. The prompt alone changes "
+        f"accuracy by {points(prompt['change'], prompt['lo'], prompt['hi'])}."
     )
-    if "prompt_change" in row:
-        found = row["prompt_change"]
-        text += f" The prompt alone changes accuracy by {points(found['change'], found['lo'], found['hi'])}."
-    return text

@@ -13,7 +13,7 @@ from laser_interp.plots.control_bars import by_value
 from laser_interp.plots.names import plain_name
 from laser_interp.scoring.scores import summarise
 from laser_interp.statistics.accuracy_change import change
-from laser_interp.statistics.formatting import p_value, percent
+from laser_interp.statistics.formatting import p_value, percent, points
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable
 
@@ -51,18 +51,20 @@ class BesideControls(Answer):
                 f"| {name} | {row['accuracy']:.3f}{spread} | {row['loss']:.3f} | {row['top10']:.3f} | "
                 f"{row['generic_masked_top1']:.3f} |"
             )
-        best = self.best
-        text = (
-            f"{_rank(test['laser']['accuracy'], numbers['draws'])}Compared with the model as trained, "
-            f"{numbers['change']['in_words']}. The best control that edits a weight ({best}) reaches an accuracy of "
-            f"{test['controls'][best]['accuracy']:.3f} on average. All this holds for this "
-            "rank; another rank has other controls."
-        )
+        text = _rank(test["laser"]["accuracy"], numbers["draws"])
         if "without_giveaways" in numbers:
             others = numbers["without_giveaways"]
-            text += f" Without the {others['n_giveaways']} facts whose subject gives the answer away, "
-            text += f"{others['in_words']}."
-        return [*lines, "", text]
+            text += f"Without the {others['n_giveaways']} facts whose subject gives the answer away, accuracy changes "
+            text += f"by {points(others['change'], others['lo'], others['hi'])}."
+        return [*lines, "", text.rstrip()]
+
+    def finding(self) -> str:
+        test = self.numbers["test"]
+        return (
+            f"Beside its controls: {self.numbers['change']['in_words']}. The edit reaches "
+            f"{test['laser']['accuracy']:.3f}, the best control that edits a weight ({self.best}) "
+            f"{test['controls'][self.best]['accuracy']:.3f}."
+        )
 
     @property
     def best(self) -> str:
@@ -78,14 +80,14 @@ class BesideControls(Answer):
         masked = test["controls"]["generic_masked"]["top1"]
         found = (
             f"*Whether anything is learned by the edit.* Masking generic words in the **unedited** model gives "
-            f"{masked:.3f}, {'more' if masked > laser['top1'] else 'not more'} than LASER's {laser['top1']:.3f}."
+            f"{masked:.3f}, LASER {laser['top1']:.3f}."
         )
         if base["candidate_top1"] is not None:
             found += (
-                f" The right answer ranks first among its relation's answers on a share of {base['candidate_top1']:.3f}"
-                f" of prompts before and {laser['candidate_top1']:.3f} after."
+                f" The right answer ranks first among its relation's answers on {base['candidate_top1']:.3f} of the "
+                f"prompts before and {laser['candidate_top1']:.3f} after."
             )
-        return [found, f"*Top-10* is {base['top10']:.3f} before and {laser['top10']:.3f} after."]
+        return [found]
 
     def page_words(self) -> Sequence[str]:
         test = self.numbers["test"]

@@ -50,25 +50,19 @@ class DiscardedPart(Answer):
             return ["LASER fixed no prompt, so nothing can be compared."]
         base = self.numbers["as_trained_on_fixed"]
         return [
-            f"On the {part['n']} prompts that LASER fixed, the discarded part alone gives a generic word in "
-            f"{part['generic']:.0%} of cases (the model as trained: {base['generic']:.0%}), the right answer in "
-            f"{part['correct']:.0%} ({base['correct']:.0%}), a wrong answer of the same type in "
-            f"{part['same_type']:.0%} ({base['same_type']:.0%}), and something else in {part['other']:.0%} "
-            f"({base['other']:.0%})."
+            f"On these prompts it also gives the right answer in {part['correct']:.0%} (the model as trained: "
+            f"{base['correct']:.0%}), and something else in {part['other']:.0%} ({base['other']:.0%})."
         ]
 
-    def limits(self) -> Sequence[str]:
-        part = self.numbers["discarded"]
+    def finding(self) -> str:
+        part, base = self.numbers["discarded"], self.numbers["as_trained_on_fixed"]
         if not part["n"]:
-            return ()
-        base = self.numbers["as_trained_on_fixed"]
-        rarely = "less" if part["same_type"] < part["generic"] else "not less"
-        return [
-            "*Answers of the same type.* The paper finds that the discarded part answers with generic words or with "
-            f"wrong answers of the right type. Here it gives such wrong answers {rarely} often than generic words: "
-            f"{part['same_type']:.0%} and {part['generic']:.0%}. The model as trained does so too on these prompts: "
-            f"{base['same_type']:.0%} and {base['generic']:.0%}."
-        ]
+            return ""
+        return (
+            f"The discarded part alone, on the {part['n']} prompts that the edit fixed: a generic word in "
+            f"{part['generic']:.0%} (the model as trained {base['generic']:.0%}), a wrong answer of the right type in "
+            f"{part['same_type']:.0%} ({base['same_type']:.0%})."
+        )
 
     def page_table(self) -> PageTable:
         table = self.tables["discarded_categories"]

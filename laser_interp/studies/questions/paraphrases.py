@@ -28,9 +28,8 @@ class Paraphrases(Answer):
         before, after = (self.numbers["paraphrases"][name] for name in ("base", "laser"))
         all_right = [interval(*(row[f"all_right{end}"] for end in ("", "_lo", "_hi"))) for row in (before, after)]
         return [
-            f"The share of facts that are right on all of their prompts is {all_right[0]} as trained and "
-            f"{all_right[1]} under LASER. The share of pairs of a fact's prompts with the same answer is "
-            f"{before['agreement']:.3f} as trained and {after['agreement']:.3f} under LASER."
+            f"Right on all of their prompts are {all_right[0]} of the facts as trained and {all_right[1]} under LASER. "
+            f"Two prompts of a fact get the same answer in {before['agreement']:.3f} and {after['agreement']:.3f}."
         ]
 
     def page_table(self) -> PageTable:

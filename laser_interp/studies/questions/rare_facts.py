@@ -8,10 +8,10 @@ import pandas as pd
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.statistics.association import associate
 from laser_interp.statistics.comparison import Comparison, compare
-from laser_interp.statistics.formatting import interval, p_value
-from laser_interp.statistics.frequency_slope import MASKED_LOG_ODDS, frequency_slopes, log_odds_changes
+from laser_interp.statistics.formatting import in_nats, interval, p_value
+from laser_interp.statistics.frequency_slope import LOG_ODDS, MASKED_LOG_ODDS, frequency_slopes, log_odds_changes
 from laser_interp.statistics.paired_scores import pair, reported
-from laser_interp.statistics.sentences import is_shown
+from laser_interp.statistics.sentences import is_shown, of_placebos
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
@@ -45,7 +45,7 @@ class RareFacts(Answer):
         numbers = {
             "by_frequency": _by_frequency(found.bins),
             "frequency_in_words": found.paragraph,
-            "compared_in_words": compared.paragraph,
+            "placebos_in_words": of_placebos(compared),
             "slope_over_deleted": _over_deleted(context, scores),
             "slopes": {row["of"]: {k: row[k] for k in _SLOPE} for row in found.slopes.to_dict("records")},
             "missing_as_zero": _missing_as_zero(context),
@@ -57,40 +57,36 @@ class RareFacts(Answer):
         return cls(tables, numbers)
 
     def lines(self) -> Sequence[str]:
-        lines = [
-            self.numbers["frequency_in_words"],
-            "",
-            "| frequency | prompts | as trained | LASER | P(fixed given wrong) | P(broken given right) |",
-            "|---|---|---|---|---|---|",
-        ]
-        for row in self.tables["rare_facts_bins"].to_dict("records"):
-            columns = ("base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right")
-            rates = " | ".join(interval(row[c], row[f"{c}_lo"], row[f"{c}_hi"], ".2f") for c in columns)
-            lines.append(f"| {row['lo']:.0f}–{row['hi']:.0f} | {row['n']} | {rates} |")
-        text = _sensitivity(self.numbers["sensitivity"]).lstrip()
-        zeros = self.numbers["missing_as_zero"]
-        if zeros:
+        told = self.numbers["frequency_in_words"]
+        if zeros := self.numbers["missing_as_zero"]:
             slope = interval(zeros["slope"], zeros["lo"], zeros["hi"], "+.3f")
-            text += (
-                f" {zeros['n_missing']} test facts have no count; their source does not tell whether it searched for "
-                f"them. They are left out above; if all of them were counted as 0, the slope would be {slope} nats."
+            told += (
+                f" {zeros['n_missing']} test facts without a count are left out; counted as 0, they would make the "
+                f"slope of log-probability {slope} nats."
             )
-        counts = self.numbers["counts"]
-        if counts["matched"] + counts["mismatched"]:
-            text += (
-                f" The counts equal the frequencies in the fact file for {counts['matched']} facts and differ for "
-                f"{counts['mismatched']}."
+        if differ := self.numbers["counts"]["mismatched"]:
+            told += f" The counts differ from the frequencies in the fact file for {differ} facts."
+        return [f"{told} {self.numbers['placebos_in_words']}"]
+
+    def finding(self) -> str:
+        slopes = self.numbers["slopes"]
+        known = [(of, row) for of in (MASKED_LOG_ODDS, LOG_ODDS, "whole") if is_known(row := slopes.get(of))]
+        if not known:
+            return ""
+        of, row = known[0]
+        what = "log-probability" if of == "whole" else "log-odds"
+        forbidden = ", generic words forbidden," if of == MASKED_LOG_ODDS else ""
+        found = (
+            f"Rare facts: the change of the answer's {what}{forbidden} has a slope of "
+            f"{in_nats(row['slope'], row['lo'], row['hi'])} per tenfold frequency ({p_value(row['p'])}): "
+            f"{_favours(row)}."
+        )
+        if is_known(over := self.numbers["slope_over_deleted"]):
+            found += (
+                " Of what the edit has over deleting the matrix, it is "
+                f"{in_nats(over['slope'], over['lo'], over['hi'])} ({p_value(over['p'])}): {_favours(over)}."
             )
-        beside = f"Beside other edits: {self.numbers['compared_in_words']}"
-        if over := self.numbers["slope_over_deleted"]:
-            slope = interval(over["slope"], over["lo"], over["hi"], "+.3f")
-            beside += (
-                " Compared with deleting the matrix, the edit changes log-odds by "
-                f"{slope} nats per tenfold frequency, generic words forbidden ({p_value(over['p'])}): "
-            )
-            helped = "frequent" if over["slope"] > 0 else "rare"
-            beside += f"what is kept helps {helped} facts more." if is_shown(over["p"]) else "no trend is shown."
-        return [*lines, "", text, "", beside]
+        return found
 
 
 _SLOPE = ("slope", "lo", "hi", "p", "least_up", "least_down")
@@ -147,23 +143,15 @@ def _missing_as_zero(context: StudyContext) -> dict[str, Any]:
     return {"n_missing": len(missing)} | {name: row[name] for name in _SLOPE}
 
 
-def _sensitivity(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the counts would have to be like for the slope to mean something else."""
-    errors = [row for row in rows if row["assumption"] == "error in the counts"]
-    alone = [row for row in rows if row["assumption"] != "error in the counts"]
-    told = ""
-    if errors:
-        worst = errors[-1]
-        told += (
-            f" If the counts were wrong by {worst['size']:g} decades (standard deviation), the slope without that "
-            f"error would be {worst['slope']:+.3f} nats."
-        )
-    if alone:
-        told += (
-            f" A slope of {alone[0]['slope']:+.3f} nats per tenfold popularity of the subject alone would give the "
-            "same slope of frequency."
-        )
-    return told
+def is_known(row: Mapping[str, Any] | None) -> bool:
+    """Whether a slope and its p-value could be computed."""
+    return bool(row) and not pd.isna(row["slope"]) and not pd.isna(row["p"])
+
+
+def _favours(row: Mapping[str, Any]) -> str:
+    if is_shown(row["p"]):
+        return f"it favours {'frequent' if row['slope'] > 0 else 'rare'} facts"
+    return "no trend that this sample can show"
 
 
 def _by_frequency(bins: pd.DataFrame) -> list[dict[str, Any]]:

@@ -38,8 +38,11 @@ class Reasons(Answer):
         return cls({"decomposition": table}, {"mechanism": numbers, "decomposition": in_nats})
 
     def lines(self) -> Sequence[str]:
-        *numbers, verdict = self.numbers["mechanism"]["in_words"]
-        return [*(f"- {line}" for line in numbers), "", f"**{verdict}**"]
+        _, *numbers, _ = self.numbers["mechanism"]["in_words"]  # the first and the last are among the findings
+        return [f"- {line}" for line in numbers]
+
+    def finding(self) -> str:
+        return f"Where the gain comes from: {self.numbers['mechanism']['in_words'][-1]}"
 
     def page_words(self) -> Sequence[str]:
         return self.numbers["mechanism"]["in_words"][-1:]

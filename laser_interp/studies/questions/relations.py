@@ -40,12 +40,9 @@ class Relations(Answer):
         largest = f"; the largest gain is on {found['largest_gain']}" if found["gain"] else ""
         return [
             f"Of {found['n']} relations, {found['gain']} gain under the edit on test and {found['lose']} lose"
-            f"{largest}. If each relation chooses for itself among the best edits of the search and no edit, on its "
-            f"validation facts, {same} {'relation chooses' if same == 1 else 'relations choose'} this edit and "
-            f"{found['choose_no_edit']} no edit. If all other relations choose for one, they choose this edit for "
-            f"{found['others_choose_the_same']} relations. With the choice of the others, accuracy on test changes by "
-            f"{points(found['change_held_out'])}. The choice among these edits is held out; the edits themselves were "
-            "found on validation facts of all relations."
+            f"{largest}. On its own validation facts, {same} {'relation chooses' if same == 1 else 'relations choose'} "
+            f"this edit among the best of the search, and {found['choose_no_edit']} no edit. If the others choose for "
+            f"each relation, accuracy on test changes by {points(found['change_held_out'])}."
         ]
 
     def page_table(self) -> PageTable:

@@ -72,7 +72,7 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
         range(len(shown)), [f"{f}\n{n}" for f, n in zip(shown["frequency"], shown["n"], strict=True)], fontsize=6
     )
     ax.set_xlabel("frequency, n")
-    ax.set_ylabel("corrected ÷\noriginally correct")
+    ax.set_ylabel("corrected ÷ right")
     ax.set_title("(d) paper: ratio")
 
     legend(

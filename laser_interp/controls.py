@@ -9,9 +9,11 @@ from laser_interp.edits.controls import (
     same_spectrum_random,
 )
 from laser_interp.edits.other_changes import pruned
+from laser_interp.studies.questions.discarded_part import discarded_controls
 
 __all__ = [
     "bottom_kept",
+    "discarded_controls",
     "pruned",
     "random_equal_energy",
     "random_kept",

@@ -8,6 +8,7 @@ from laser_interp.frequency.infinigram_sources import HostedInfiniGram, LocalInf
 from laser_interp.frequency.known_corpora import corpus_of
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.scan import Corpus
+from laser_interp.organism.checkpoint_corpus import organism_corpus
 from laser_interp.scoring.generic_words import answer_words
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "corpus_of",
     "frequent_words",
     "join_counts",
+    "organism_corpus",
 ]

@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 from laser_interp.choices import LONGEST, check_choice, whole_number
 from laser_interp.frequency.normaliser import SEPARATOR, joined
 from laser_interp.frequency.shards import Shard
-from laser_interp.organism.checkpoint_corpus import corpus_of, documents_read
+from laser_interp.organism.checkpoint_corpus import documents_read, organism_corpus
 
 DocumentUnit = Literal["line", "paragraph", "file"]
 OnError = Literal["raise", "skip"]
@@ -91,7 +91,7 @@ class Reader:
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
         shard = self.shard
         if shard.kind == "organism":
-            in_order = corpus_of(shard.path).documents() if self.how.until is None else documents_read(shard.path)
+            in_order = organism_corpus(shard.path).documents() if self.how.until is None else documents_read(shard.path)
             yield from self._join(in_order)
             self.tick(shard.size)
         elif shard.kind in (".parquet", ".arrow"):

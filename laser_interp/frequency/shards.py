@@ -13,7 +13,7 @@ from pathlib import Path
 
 from laser_interp.choices import names_with_suggestion
 from laser_interp.facts.shipped import SHIPPED
-from laser_interp.organism.checkpoint_corpus import corpus_of
+from laser_interp.organism.checkpoint_corpus import organism_corpus
 from laser_interp.storage.checksums import name_size_and_ends
 
 KINDS = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
@@ -165,7 +165,7 @@ def _kind(path: Path) -> tuple[str, str] | None:
 
 def _parts(path: Path | str, document: str) -> Iterator[Shard]:
     if isinstance(path, str):
-        size = len(corpus_of(path).text.encode())
+        size = len(organism_corpus(path).text.encode())
         yield Shard(path, "organism", "", 0, size, Path(path).name)
         return
     kind = _kind(path)
@@ -184,7 +184,7 @@ def fingerprint(parts: Iterable[Shard]) -> str:
     digest = hashlib.sha256()
     for path, kind in dict.fromkeys((shard.path, shard.kind) for shard in parts):
         if kind == "organism":
-            digest.update(f"organism {corpus_of(path).sha256}\n".encode())
+            digest.update(f"organism {organism_corpus(path).sha256}\n".encode())
         else:
             digest.update(name_size_and_ends(Path(path)))
     return digest.hexdigest()

@@ -9,11 +9,14 @@ from laser_interp.facts.shipped import SHIPPED, shipped_dir
 from laser_interp.organism.corpus import Corpus, CorpusSettings
 
 
-def corpus_of(name_or_folder: str | Path) -> Corpus:
+def organism_corpus(name_or_folder: str | Path) -> Corpus:
     """Make a checkpoint's training corpus again, byte for byte.
 
     Raises:
         ValueError: the text differs from the one the checkpoint was trained on.
+
+    Example:
+        >>> li.counts.organism_corpus("organism").text[:8]
     """
     about = _about(name_or_folder)
     corpus = Corpus(CorpusSettings(**about["corpus"]))
@@ -29,7 +32,7 @@ def documents_read(name_or_folder: str | Path) -> Iterator[str]:
     """The corpus's sentences in the order in which a checkpoint's training read them, each as often as it did."""
     from laser_interp.organism.training import TrainingSettings, rows_read
 
-    corpus = corpus_of(name_or_folder)
+    corpus = organism_corpus(name_or_folder)
     order = rows_read(len(corpus.rows), TrainingSettings(**_about(name_or_folder)["training"]))
     return (corpus.rows[row] for row in order.flatten().tolist())
 
@@ -38,7 +41,7 @@ def documents_per_step(name_or_folder: str | Path) -> int | None:
     """How many sentences a step of an organism's training read; None of a checkpoint that is no organism's."""
     try:
         size = int(_about(name_or_folder)["training"]["batch_size"])
-        return min(size, len(corpus_of(name_or_folder).rows))
+        return min(size, len(organism_corpus(name_or_folder).rows))
     except (FileNotFoundError, NotADirectoryError):
         return None
 

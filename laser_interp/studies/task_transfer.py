@@ -53,6 +53,9 @@ def transfer_between_relations(model: Model, facts: FactSet, *, progress: bool =
 
     Returns:
         The table of `transfer`, with the edit in `cell`. Relations without validation or test facts are left out.
+
+    Example:
+        >>> li.tasks.transfer_between_relations(model, facts, progress=False)
     """
     tasks, chosen = [], {}
     settings = SearchSettings(matrices=("mlp",), test="chosen")

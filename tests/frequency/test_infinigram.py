@@ -22,7 +22,7 @@ from laser_interp.frequency import infinigram
 from laser_interp.frequency.index import Index, build_index
 from laser_interp.frequency.infinigram import InfiniGramError, UnreachableError, _after, _spellings
 from laser_interp.frequency.infinigram_sources import HostedInfiniGram, LocalInfiniGram
-from laser_interp.organism.checkpoint_corpus import corpus_of
+from laser_interp.organism.checkpoint_corpus import organism_corpus
 
 # --- index
 
@@ -165,7 +165,7 @@ class Service(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def corpus(organism):
-    rows = corpus_of("organism").rows[:3000]
+    rows = organism_corpus("organism").rows[:3000]
     return rows, Corpus(organism.tokenizer, rows)
 
 
@@ -439,7 +439,7 @@ def test_infinigram_refusals(organism, facts, tmp_path):
 def test_a_local_index(organism, facts, tmp_path):
     """An index in infini-gram's own format, written here by plain sorting, asked through its own engine."""
     pytest.importorskip("infini_gram", reason="infini-gram is not installed")
-    rows = corpus_of("organism").rows
+    rows = organism_corpus("organism").rows
     texts = random.Random(0).sample(rows, 2000)
     corpus = Corpus(organism.tokenizer, texts)
     data, offsets = b"", []

@@ -19,7 +19,7 @@ from laser_interp.facts.files import facts_from_rows
 from laser_interp.frequency.normaliser import joined, normalise, normalise_joined
 from laser_interp.frequency.reader import Reader, Reading, UnreadableError
 from laser_interp.frequency.shards import corpus_files
-from laser_interp.organism.checkpoint_corpus import corpus_of
+from laser_interp.organism.checkpoint_corpus import organism_corpus
 
 COUNTS = ["n_docs", "n_subject", "n_object", "n_both"]
 
@@ -27,7 +27,7 @@ COUNTS = ["n_docs", "n_subject", "n_object", "n_both"]
 @pytest.mark.parametrize("name", ["organism", "organism-control"])
 def test_counts_equal_the_ledger_for_every_fact(name):
     counts = li.count(li.load_facts(name), name)
-    ledger = corpus_of(name).ledger
+    ledger = organism_corpus(name).ledger
     merged = counts.merge(ledger, on="fact_id", suffixes=("", "_ledger"), validate="one_to_one")
     assert len(merged) == 400
     for column in COUNTS:
@@ -288,7 +288,7 @@ def test_what_a_shorter_limit_skipped_is_not_skipped_under_a_longer_one(tmp_path
 @pytest.mark.slow
 def test_processes_and_ray_give_the_same_totals(tmp_path, monkeypatch):
     monkeypatch.setattr("laser_interp.frequency.shards.PART", 200_000)
-    corpus = corpus_of("organism")
+    corpus = organism_corpus("organism")
     (tmp_path / "a.txt").write_text(corpus.text)
     facts = li.load_facts("organism")
     alone = li.count(facts, tmp_path / "a.txt", workers=1, progress=False)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.facts.shipped import SHIPPED, shipped_dir, shipped_table
-from laser_interp.organism.checkpoint_corpus import corpus_of
+from laser_interp.organism.checkpoint_corpus import organism_corpus
 from laser_interp.organism.corpus import GENERIC_NOUNS, RELATIONS, Corpus, CorpusSettings
 from laser_interp.organism.training import TrainingSettings
 
@@ -20,14 +20,14 @@ from laser_interp.organism.training import TrainingSettings
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_corpus_is_made_again_byte_for_byte(name):
     about = json.loads((shipped_dir(name) / "organism.json").read_text())
-    corpus = corpus_of(name)
+    corpus = organism_corpus(name)
     assert corpus.sha256 == about["corpus_sha256"]
     assert Corpus(CorpusSettings(**about["corpus"])).text == corpus.text
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_tables_are_the_generators(name):
-    corpus = corpus_of(name)
+    corpus = organism_corpus(name)
     stored = pd.read_csv(shipped_table(name, "ledger.csv"))
     pd.testing.assert_frame_equal(stored, corpus.ledger, check_dtype=False)
     assert li.load_facts(name).facts == corpus.facts.facts
@@ -35,7 +35,7 @@ def test_the_shipped_tables_are_the_generators(name):
 
 def test_the_ledger_is_what_the_text_says():
     """Counted by splitting lines, with nothing of the package's own scanner."""
-    corpus = corpus_of("organism")
+    corpus = organism_corpus("organism")
     lines = [set(re.findall(r"\w+", line)) for line in corpus.text.splitlines()]
     for row in corpus.ledger.iloc[::20].itertuples():
         first, last = row.subject.split()
@@ -46,7 +46,7 @@ def test_the_ledger_is_what_the_text_says():
 
 
 def test_sentences_read_as_english_and_held_out_prompts_are_never_seen():
-    corpus = corpus_of("organism")
+    corpus = organism_corpus("organism")
     assert all(re.fullmatch(r"[A-Z][A-Za-z ]+\.", line) for line in corpus.rows)
     starts = {" ".join(line.split()[:n]) for line in corpus.rows for n in range(4, 9)}
     for fact in corpus.facts:
@@ -54,14 +54,14 @@ def test_sentences_read_as_english_and_held_out_prompts_are_never_seen():
 
 
 def test_settings_shape_the_corpus():
-    corpus = corpus_of("organism")
+    corpus = organism_corpus("organism")
     facts = corpus.ledger["n_rows"]
     assert facts.min() == 8
     assert facts.max() == 400
     noisy = 1 - corpus.ledger["n_both"].sum() / facts.sum()
     assert noisy == pytest.approx(0.35, abs=0.01)
     assert 1 - facts.sum() / len(corpus.rows) == pytest.approx(0.25, abs=0.001)
-    clean = corpus_of("organism-control").ledger
+    clean = organism_corpus("organism-control").ledger
     assert (clean["n_both"] == clean["n_rows"]).all()
     names = [n for r in RELATIONS for n in r.answers]
     assert len(set(names) | set(GENERIC_NOUNS)) == len(names) + len(GENERIC_NOUNS)
@@ -138,4 +138,4 @@ def test_a_changed_generator_is_noticed(tmp_path):
     about["corpus"]["alpha"] = 0.36
     (folder / "organism.json").write_text(json.dumps(about))
     with pytest.raises(ValueError, match="the generator has changed"):
-        corpus_of(folder)
+        organism_corpus(folder)

@@ -319,12 +319,12 @@ def test_analyses_refuse_what_they_do_not_know(words, says, capsys, tmp_path, mo
 @pytest.mark.slow
 def test_an_analysis_of_ones_own_facts_and_edit(elsewhere, tmp_path):
     """A fact file without a split, counted in a text file."""
-    from laser_interp.organism.checkpoint_corpus import corpus_of
+    from laser_interp.organism.checkpoint_corpus import organism_corpus
     from laser_interp.storage.tables import read_table
 
     facts = li.load_facts("organism")
     li.load_facts(facts.to_frame().head(60).drop(columns=["split", "frequency"])).save(tmp_path / "facts.csv")
-    (tmp_path / "corpus.txt").write_text(corpus_of("organism").text)
+    (tmp_path / "corpus.txt").write_text(organism_corpus("organism").text)
     done = run(
         f"python -m analyses rare_facts --facts {tmp_path}/facts.csv --corpus {tmp_path}/corpus.txt "
         f"--edit 3.in:0.05 --out {tmp_path}/out",

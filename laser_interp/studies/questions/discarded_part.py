@@ -113,6 +113,9 @@ def discarded_controls(
     Returns:
         One row per control: `control`, the shares `correct, generic, same_type, other`, the number of answers `n`, and
         the mean `similarity` of the answers to the truth. Random controls are averaged over their draws.
+
+    Example:
+        >>> li.controls.discarded_controls(model, test, laser, n_draws=1, progress=False)
     """
     part = edit.discarded()
 

@@ -125,7 +125,7 @@
     if (study.mechanism.length > 1) {
       const more = element("details"), list = element("ul");
       list.append(...study.mechanism.slice(0, -1).map((line) => element("li", line)));
-      more.append(element("summary", "Why does it change? The numbers behind the last sentence"), list);
+      more.append(element("summary", "Why does it change? The numbers"), list);
       $("words").append(more);
     }
     $("study-tables").replaceChildren(...tables(study.tables));

@@ -91,6 +91,9 @@ def _fitting(
     data = page_data.fixed_part(loaded, lasers, known)
     data["study"] = study_part(folder)
     if known is not None and (found := page_data.by_frequency(loaded, known, lasers, seed, progress))["cells"]:
+        of_study = data["study"] and data["study"].pop("frequency")
+        if of_study and counts is None:  # with generic words forbidden too, which a search does not keep
+            found["paragraph"] = of_study
         data["frequency"] = found
     chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[:max_facts])
     while True:

@@ -100,8 +100,8 @@ def _paragraph(rows: pd.DataFrame, run: FinishedRun, known: pd.DataFrame, seed: 
     at = rows.index.to_numpy()
     frames = []
     for label, answers, column in (("base", before, "top1_before"), ("laser", after, "top1_after")):
-        logprob = answers["logprob"].to_numpy()[at] if answers is not None else np.nan
         frame = rows[[*KEYS, "subject", "relation", "split"]].assign(frequency=0.0, top1=rows[column], top10=False)
+        logprob = answers["logprob"].to_numpy()[at] if answers is not None else np.nan
         frames.append(frame.assign(edit=label, logprob=logprob))
     return associate(pd.concat(frames, ignore_index=True), known, seed=seed).paragraph
 

@@ -16,6 +16,7 @@ def study_part(run: Path) -> dict[str, Any] | None:
     answers = [answer for question in QUESTIONS if (answer := question.read(tables, summary)) is not None]
     return {
         "words": [line for answer in answers for line in answer.page_words()],
+        "frequency": summary.get("frequency_in_words"),
         "mechanism": summary.get("mechanism", {}).get("in_words", []),
         "tables": [table.as_json() for answer in answers if (table := answer.page_table()) is not None],
     }

@@ -78,7 +78,7 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     ]
     if main is odds:
         p = "" if pd.isna(odds["p"]) else f" ({p_value(odds['p'])})"
-        told.append(f"That of its log-odds, which have no ceiling, has {_nats(odds)}{p}: {verdict}.")
+        told.append(f"That of its log-odds, which have no ceiling, has one of {_nats(odds)}{p}: {verdict}.")
         told += _masked(slopes, rows)
         if is_shown(whole["p"]) and not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
             told.append("The ceiling may explain the slope of log-probability: probable answers have less room.")
@@ -94,7 +94,12 @@ def _masked(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     """The slope of log-odds with generic words forbidden on both sides, and whether it says the same."""
     odds, masked = slopes[LOG_ODDS], slopes.get(MASKED_LOG_ODDS)
     if masked is None or not np.isfinite(masked["slope"]) or pd.isna(masked["p"]):
-        return []
+        if not is_shown(odds["p"]):
+            return []
+        return [
+            "Whether generic words explain this cannot be told from these scores: an edit that lowers them alone has "
+            "such a slope too."
+        ]
     sentence = f"With generic words forbidden before and after, it is {_nats(masked)}"
     sentence += f" ({p_value(masked['p'])})"
     if not is_shown(odds["p"]):

@@ -68,6 +68,9 @@ class RareFacts(Answer):
             told += f" The counts differ from the frequencies in the fact file for {differ} facts."
         return [f"{told} {self.numbers['placebos_in_words']}"]
 
+    def page_words(self) -> Sequence[str]:
+        return [found] if (found := self.finding()) else []
+
     def finding(self) -> str:
         slopes = self.numbers["slopes"]
         known = [(of, row) for of in (MASKED_LOG_ODDS, LOG_ODDS, "whole") if is_known(row := slopes.get(of))]

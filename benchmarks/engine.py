@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import platform
 import statistics
 import time
@@ -44,6 +45,7 @@ DEFAULT = ("gpt2-small", "pythia-160m", "gptj", "llama")
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", default=list(DEFAULT), choices=list(models.SHAPES))
     parser.add_argument("--prompts", type=int, default=72)
+    parser.add_argument("--tokens", type=int, default=10, help="of the longest prompt; the shortest has half as many")
     parser.add_argument("--layers", type=int, nargs="+", default=None, help="default: four, spread evenly")
     parser.add_argument("--threads", type=int, default=None, help="threads of torch (default: all cores)")
     parser.add_argument("--device", default="cpu")
@@ -62,27 +64,36 @@ def main(args: argparse.Namespace) -> None:
     for row in rows:
         told = ", ".join(f"{one['layer']}: {one['ms']:.3g} ms ({one['needed_gflop']:.3g})" for one in row["by_layer"])
         print(f"{row['model']}, by layer, ms per cell and prompt (GFLOP needed): {told}")
-    for what, ratio in scaling(args.models[0], args):
-        print(f"{args.models[0]}, {what}: {ratio:.2f} times the time")
+    for row in rows:
+        row |= scaling(row["model"], args)
+        grows = ", ".join(f"{name} {row[f'slope_{name}']:.2f}" for name in ("prompts", "cells", "layers", "vocabulary"))
+        print(f"{row['model']}, exponent of the time's growth: {grows}")
+        at_last, full = row["at_last"], row["at_last_full_passes"]
+        print(f"{row['model']}, at the last position: {at_last:.2f} of the time, there by full passes {full:.2f}")
     results.write(rows, args.json)
 
 
-def scaling(name: str, args: argparse.Namespace) -> list[tuple[str, float]]:
-    """How our time grows with the prompts and with the number of ρ, and what edits cost where the answer is read, or by
-    full forward passes there; each the median of three, taken in turn."""
-    hf, tokenizer = models.make(name, args.device, getattr(torch, args.dtype))
-    model = li.load_model((hf, tokenizer), device=args.device)
-    middle = model.n_layers // 2
+def scaling(name: str, args: argparse.Namespace) -> dict[str, float]:
+    """How our time grows with the prompts, the cells of a site, the layers and the vocabulary, as the exponent of a
+    power; and what edits cost where the answer is read, and by full forward passes there, as a share of the time
+    everywhere. Each is the median of three, taken in turn, of cells of the middle layer."""
+    dtype = getattr(torch, args.dtype)
     n_prompts = 2 * args.prompts
+    loaded = {
+        halved: li.load_model(models.make(name, args.device, dtype, halved), device=args.device)
+        for halved in ("", "layers", "vocabulary")
+    }
 
-    def work(prompts: int, rhos: int, where: str = "") -> Callable[[], Any]:
+    def work(prompts: int, rhos: int, where: str = "", halved: str = "") -> Callable[[], Any]:
+        model = loaded[halved]
+        middle = model.n_layers // 2
         chosen = RHOS[:: 8 // rhos]
         cells = {
             f"{matrix} {rho}": li.laser(model, li.Site(middle, matrix), rho=rho)
             for matrix in model.matrices
             for rho in chosen
         }
-        facts = models.facts(prompts, model.d_vocab)
+        facts = models.facts(prompts, model.d_vocab, tokens=args.tokens)
         scorer = Scorer(model, facts, generic=["4"], candidates=False)
         if where:
             cells = {name: cell.at(model, "last", facts) for name, cell in cells.items()}
@@ -93,17 +104,21 @@ def scaling(name: str, args: argparse.Namespace) -> list[tuple[str, float]]:
 
         return run
 
-    sizes = {"one": (n_prompts, 4, ""), "prompts": (2 * n_prompts, 4, ""), "rhos": (n_prompts, 8, "")}
+    sizes: dict[str, Any] = {"one": (n_prompts, 4), "prompts": (2 * n_prompts, 4), "cells": (n_prompts, 8)}
     sizes |= {where: (n_prompts, 4, where) for where in ("last", "reference")}
+    sizes |= {halved: (n_prompts, 4, "", halved) for halved in ("layers", "vocabulary")}
     works = {name: work(*size) for name, size in sizes.items()}
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(3):
         for name, one in works.items():
             times[name].append(_timed(args.device, one)[0])
     median = {name: statistics.median(of_name) for name, of_name in times.items()}
-    told = {"twice the prompts": "prompts", "twice the ρ": "rhos", "at the last position": "last"}
-    told["there by full passes"] = "reference"
-    return [(words, median[name] / median["one"]) for words, name in told.items()]
+    slopes = {f"slope_{name}": math.log2(median[name] / median["one"]) for name in ("prompts", "cells")}
+    slopes |= {f"slope_{name}": math.log2(median["one"] / median[name]) for name in ("layers", "vocabulary")}
+    return slopes | {
+        "at_last": median["last"] / median["one"],
+        "at_last_full_passes": median["reference"] / median["one"],
+    }
 
 
 def sync(device: str | torch.device) -> None:
@@ -146,7 +161,7 @@ def one_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
     device, dtype = args.device, getattr(torch, args.dtype)
     hf, tokenizer = models.make(name, device, dtype)
     model = li.load_model((hf, tokenizer), device=device)
-    facts = models.facts(args.prompts, model.d_vocab)
+    facts = models.facts(args.prompts, model.d_vocab, tokens=args.tokens)
     layers = args.layers or models.spread_layers(model.n_layers)
     scorer = Scorer(model, facts, generic=["1 2 3", "4", "5"], candidates=False)
     plain = _Plain(hf, name, [tokenizer(fact.prompt)["input_ids"] for fact in facts])

@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: reproduce smollm2 smollm2-model gemma gemma-model test nightly quick coverage check figures docs release-check .venv
+.PHONY: reproduce smollm2 smollm2-model gemma gemma-model test nightly quick mutants coverage check figures docs release-check .venv
 
 reproduce: .venv/ready
 	$(BIN)/laser-interp reproduce --out runs/organism
@@ -41,6 +41,11 @@ nightly: .venv/dev
 
 quick: .venv/dev
 	$(PYTEST) -m "not slow and not nightly"
+
+# Change 200 lines, one at a time, and name the changes that no quick test notices: about an hour and a half on two cores
+mutants: .venv/dev
+	$(PIP) cosmic-ray
+	$(BIN)/python tests/mutants.py
 
 coverage: .venv/dev
 	$(PYTEST) -m "not nightly" --cov --cov-report=term

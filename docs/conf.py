@@ -1,12 +1,15 @@
 """The documentation's site: `make docs`, which fails on any warning."""
 
+import gzip
 import importlib.metadata
 import inspect
+import json
 import os
 import shutil
 from pathlib import Path
 
 import laser_interp
+from laser_interp.report.page import assembled
 
 # Sphinx reads what is below this folder only; what belongs to the project's top comes as a copy.
 HERE = Path(__file__).parent
@@ -79,7 +82,17 @@ def _public_names() -> list[str]:
     return lines
 
 
+def _write_pages() -> None:
+    """The pages of the committed runs, each a file that needs no network."""
+    pages = HERE / "_extra" / "pages"
+    pages.mkdir(parents=True, exist_ok=True)
+    for path in sorted((HERE.parent / "figures").glob("*/page.json.gz")):
+        page = assembled(json.loads(gzip.decompress(path.read_bytes())))
+        (pages / f"{path.parent.name}.html").write_text(page, encoding="utf-8")
+
+
 _write_reference()
+_write_pages()
 
 project = "laser-interp"
 author = "The laser-interp developers"
@@ -91,7 +104,7 @@ suppress_warnings = ["ref.python"]  # two classes may have attributes of one nam
 html_theme = "furo"
 html_title = "laser-interp"
 html_static_path = ["_static"]
-html_extra_path = ["llms.txt"]
+html_extra_path = ["llms.txt", "_extra"]
 html_css_files = ["site.css"]
 html_theme_options = {"source_edit_link": ""}
 pygments_dark_style = "monokai"

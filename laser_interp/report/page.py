@@ -9,6 +9,7 @@ import gzip
 import json
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,32 @@ def write_report(
         if compare_with is not None:
             raise ValueError(f"{run} holds a trajectory, which has a page of its own: leave the second run out")
         return write_text(training_page(Path(run), (_HERE / "page.css").read_text(encoding="utf-8")), out)
-    folders = [Path(folder) for folder in (run, compare_with) if folder is not None]
-    runs = [read_run(folder) for folder in folders]
-    page = _page_parts()
-    room = (max_bytes - sum(map(len, page.values())) - 4096) // len(runs)
+    data = page_of(
+        [folder for folder in (run, compare_with) if folder is not None], counts, max_facts, max_bytes, seed, progress
+    )
+    return write_text(assembled(data), out)
+
+
+def page_of(
+    runs: Sequence[str | Path],
+    counts: pd.DataFrame | None = None,
+    max_facts: int = MAX_FACTS,
+    max_bytes: int = MAX_BYTES,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """What a page shows of one run or two; see `write_report`."""
+    folders = [Path(folder) for folder in runs]
+    loaded = [read_run(folder) for folder in folders]
+    room = (max_bytes - sum(map(len, _page_parts().values())) - 4096) // len(runs)
     shown = [
         _fitting(folder, one, counts, max_facts, room, seed, progress)
-        for folder, one in zip(folders, runs, strict=True)
+        for folder, one in zip(folders, loaded, strict=True)
     ]
-    data: dict[str, Any] = {"runs": shown, "labels": labels_of(folders, runs)}
-    if compare_with is not None:
-        data["side_by_side"] = side_by_side(folders, runs, data["labels"])
-    return write_text(_assembled(page, data), out)
+    data: dict[str, Any] = {"runs": shown, "labels": labels_of(folders, loaded)}
+    if len(runs) > 1:
+        data["side_by_side"] = side_by_side(folders, loaded, data["labels"])
+    return data
 
 
 def _fitting(
@@ -151,9 +166,9 @@ def _page_parts() -> dict[str, str]:
     }
 
 
-def _assembled(page: dict[str, str], data: dict[str, Any]) -> str:
-    """Data are base64, so that no text of a fact is ever read as HTML or as a script."""
+def assembled(data: dict[str, Any]) -> str:
+    """A page. Data are base64, so that no text of a fact is ever read as HTML or as a script."""
     text = (_HERE / "page.html").read_text(encoding="utf-8")
-    for name, value in (page | {"DATA": _zipped(json.dumps(data, allow_nan=False))}).items():
+    for name, value in (_page_parts() | {"DATA": _zipped(json.dumps(data, allow_nan=False))}).items():
         text = text.replace(f"/*{name}*/", value)
     return text

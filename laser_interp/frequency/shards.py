@@ -139,7 +139,7 @@ def _files(source: str, others: list[Path]) -> Iterator[Path | str]:
             raise FileNotFoundError(
                 f"no corpus {source!r}: expected a file ({', '.join(KINDS)}, the first three also as "
                 f"{', '.join(COMPRESSED)}), a pattern that matches some, a folder of them, or "
-                f"{names_with_suggestion(SHIPPED, source)}"
+                f"{names_with_suggestion(SHIPPED, source)}; a text itself is given in a list, as in [{source[:20]!r}]"
             )
         for file in matched:
             if Path(file).is_file():

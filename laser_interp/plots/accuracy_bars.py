@@ -10,6 +10,7 @@ from laser_interp.cluster_intervals import Clusters
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.style import legend, new_figure, palette, sequence
 
+MOST = 100  # bars
 CAPTION = "Share of prompts that are answered right. Lines are 95 % intervals over subjects."
 
 
@@ -22,7 +23,7 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
         hue: a column that divides each bar; None takes "edit" where the bars are of something else.
 
     Raises:
-        ValueError: no such column, or several edits that neither column tells apart.
+        ValueError: no such column, one with more than 100 values, or several edits that neither column tells apart.
 
     Example:
         >>> scores = li.score(model, facts.split("test"), [None, laser], progress=False)
@@ -37,6 +38,9 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
             raise ValueError(f"there is no column {column!r}: expected one of {', '.join(map(str, scores.columns))}")
     if "edit" not in (by, hue) and scores["edit"].nunique() > 1:
         raise ValueError("there are several edits in these scores: keep those of one, or give hue='edit'")
+    for column in filter(None, (by, hue)):
+        if (n := scores[column].nunique()) > MOST:
+            raise ValueError(f"{column!r} has {n} values, and each has a bar: give a column with at most {MOST}")
     n_bars = scores[by].nunique()
     figure, axes = new_figure(1, 1, 0.6 + 0.24 * max(n_bars * (scores[hue].nunique() if hue else 1), 3))
     ax = axes[0, 0]

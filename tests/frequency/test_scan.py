@@ -462,6 +462,8 @@ def test_how_it_was_counted_is_in_the_table(facts):
 
 
 def test_refusals(tmp_path, facts):
+    with pytest.raises(FileNotFoundError, match=r"a text itself is given in a list, as in \['Mira Tolen was born '\]"):
+        li.count(facts, "Mira Tolen was born in Varwick.", progress=False)
     with pytest.raises(FileNotFoundError, match="no corpus 'nowhere.txt'"):
         li.count(facts, "nowhere.txt")
     (tmp_path / "a.pdf").write_text("")

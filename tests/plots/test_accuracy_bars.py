@@ -59,6 +59,9 @@ def test_columns_that_say_the_same_and_many_edits(scores):
 
 
 def test_what_cannot_be_drawn_is_said(scores):
+    many = pd.concat([scores.assign(fact_id=str(i)) for i in range(101)])
+    with pytest.raises(ValueError, match="'fact_id' has 101 values, and each has a bar"):
+        li.plots.accuracy(many, by="fact_id")
     with pytest.raises(ValueError, match="there is no column 'relations'"):
         li.plots.accuracy(scores, by="relations")
     with pytest.raises(ValueError, match="there are several edits in these scores"):

@@ -67,6 +67,7 @@ def random_kept(model: Model, edit: Edit, *, seed: int) -> Edit:
         >>> li.summarise(li.score(model, test, {"LASER": laser, **controls}))
     """
     generator = _generator(seed)
+    _refuse_added(edit)
     parts = {}
     for site, part in sorted(edit.parts.items()):
         shuffled = part.gains[torch.randperm(part.spectrum.max_rank, generator=generator)]
@@ -81,6 +82,7 @@ def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
         >>> li.controls.random_equal_energy(model, laser, seed=0)
     """
     generator = _generator(seed)
+    _refuse_added(edit)
     parts = {}
     for site, part in sorted(edit.parts.items()):
         energy = part.spectrum.energy
@@ -98,6 +100,7 @@ def bottom_kept(model: Model, edit: Edit) -> Edit:
     Example:
         >>> li.controls.bottom_kept(model, laser)
     """
+    _refuse_added(edit)
     parts = {site: replace(part, gains=part.spectrum.reversed(part.gains)) for site, part in edit.parts.items()}
     return Edit(parts, "control:bottom_kept", edit.rho)
 
@@ -112,12 +115,25 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
     for site, part in sorted(edit.parts.items()):
         (there,) = resolve(model, Site(layer, site.matrix))
         if there in parts or there in edit.parts:
-            raise ValueError(f"the control of {site} in layer {layer} would be on {there}, which is taken")
+            own = "is a site of the edit itself" if there in edit.parts else "takes another site of it already"
+            raise ValueError(f"the control of {site} in layer {layer} would be on {there}, which {own}: choose another")
         of_layer = spectrum(model, there, blocks=part.spectrum.blocks)
         if not torch.equal(of_layer.place_in_block, part.spectrum.place_in_block):
             raise ValueError(f"{there} falls into blocks of other sizes than {site}: it cannot take the same gains")
         parts[there] = SiteEdit(of_layer, part.gains)
     return Edit(parts, f"control:layer_{layer}", edit.rho)
+
+
+def _refuse_added(edit: Edit) -> None:
+    """Refuse an edit that is no choice of directions.
+
+    Raises:
+        ValueError: it adds a matrix to the weight, as pruning does.
+    """
+    if any(part.added is not None for part in edit.parts.values()):
+        raise ValueError(
+            "this edit adds a matrix to the weight: it keeps no number of directions for a control to match"
+        )
 
 
 def fits_layer(model: Model, sites: Sequence[Site], layer: int, blocks: Blocks | None = None) -> bool:

@@ -70,6 +70,8 @@ def corpus_of(model: str) -> KnownCorpus:
         >>> li.counts.corpus_of("EleutherAI/gpt-j-6b").index
         'v4_piletrain_llama'
     """
+    if not isinstance(model, str):
+        raise ValueError(f"the model is {model!r}: expected its hub id, as in 'EleutherAI/gpt-j-6b'")
     name = model.lower()
     for known in KNOWN_CORPORA:
         if any(fnmatch(name, pattern) for pattern in known.models):

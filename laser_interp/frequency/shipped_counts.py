@@ -30,7 +30,9 @@ def load_counts(source: str | Path) -> pd.DataFrame:
     if str(source) == WIKIDATA:
         return load_wikidata_counts()
     if not Path(source).is_file():
-        raise FileNotFoundError(f"no table of counts {source}: make one, by li.count or `laser-interp count`")
+        raise FileNotFoundError(
+            f"no table of counts {source}: make one, by li.count or `laser-interp count`; {WIKIDATA!r} is shipped"
+        )
     return read_table(Path(source), "counts")
 
 

@@ -59,12 +59,15 @@ def write_report(
 
     Raises:
         FileNotFoundError: no finished run in a folder.
-        ValueError: the counts lack a fact, or the page does not fit into `max_bytes`.
+        ValueError: no folder was given, the counts lack a fact, or the page does not fit into `max_bytes`.
 
     Example:
         >>> search = li.search(model, facts, matrices="in", rhos=[0.05], out="searched")
         >>> li.write_report("searched", "report.html")
     """
+    for folder in (run, compare_with):
+        if not isinstance(folder, str | Path | None):
+            raise ValueError(f"the run is a {type(folder).__name__}: expected the folder that its out= wrote")
     if find_table(run, TABLE) is not None:
         if compare_with is not None:
             raise ValueError(f"{run} holds a trajectory, which has a page of its own: leave the second run out")

@@ -73,6 +73,9 @@ def score(
     if not isinstance(edits, Mapping):
         several = [edits] if isinstance(edits, Edit) else [edit for edit in edits if edit is not None]
         edits = {"base": None} | _labelled(several)
+    for label, edit in edits.items():
+        if not isinstance(edit, Edit | None):
+            raise ValueError(f"the edit {label!r} is {edit!r}: expected an edit, as li.laser makes, or None")
     if not edits:
         raise ValueError('no edits given: expected a mapping such as {"base": None, "laser": edit}')
     asked = task_of(task)

@@ -78,7 +78,7 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     ]
     if main is odds:
         p = "" if pd.isna(odds["p"]) else f" ({p_value(odds['p'])})"
-        told.append(f"That of its log-odds, which have no ceiling, has one of {_nats(odds)}{p}: {verdict}.")
+        told.append(f"The slope of log-odds, which have no ceiling, is {_nats(odds)}{p}: {verdict}.")
         told += _masked(slopes, rows)
         if is_shown(whole["p"]) and not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
             told.append("The ceiling may explain the slope of log-probability: probable answers have less room.")
@@ -107,8 +107,8 @@ def _masked(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     if is_shown(masked["p"]) and masked["slope"] * odds["slope"] > 0:
         return [f"{sentence}, so that generic words do not explain it."]
     return [
-        f"{sentence}: {_who_gains(masked, rows)}. So the slope comes from generic words, whose loss helps answers "
-        "without other rivals most."
+        f"{sentence}: {_who_gains(masked, rows)}. So generic words make the slope: where they lose "
+        "probability, answers without another rival gain most."
     ]
 
 
@@ -177,8 +177,8 @@ def _fixed(a: Any) -> list[str]:
     else:
         verdict = "no difference that this sample can show"
     return [
-        f"{found}; if the same gains were dealt without regard to frequency, it would be {beside} "
-        f"({p_value(blind['p'])}): {verdict}."
+        f"{found}. On the first prompt of each subject in a relation it is {blind['odds_ratio']:.2f}; if the same "
+        f"gains were dealt without regard to frequency, it would be {beside} ({p_value(blind['p'])}): {verdict}."
     ]
 
 
@@ -261,6 +261,8 @@ def _counted(rows: Sequence[dict[str, Any]]) -> str:
     unknown = sum(pd.isna(row[p]) for row in rows)
     cannot = f"; for {unknown} the latter cannot be told" if unknown else ""
     than = "" if have_slopes else " more than a blind edit's would"
+    if unknown == len(rows):
+        return f"{changed} changed accuracy; whether {depended} depended on frequency cannot be told for any"
     return (
         f"{changed} changed accuracy, and {depended} of {associated} depended on frequency{than} (Holm p ≤ 0.05)"
         f"{cannot}"

@@ -183,7 +183,7 @@ class TestControls:
 
     def test_layer_0(self, organism, laser):
         assert li.controls.same_rank_in_layer(organism, laser).sites == (li.Site(0, "in"),)
-        with pytest.raises(ValueError, match="taken"):
+        with pytest.raises(ValueError, match="is a site of the edit itself"):
             li.controls.same_rank_in_layer(organism, laser, 3)
 
 

@@ -338,6 +338,21 @@ CALLS = {
     "model torch dtype": (lambda m, f, t: li.load_model("organism", dtype=torch.int8), "dtype is torch.int8"),
     "model tokenizer": (lambda m, f, t: li.load_model("organism", tokenizer="gpt2"), "li.load_tokenizer"),
     "tokenizer nowhere": (lambda m, f, t: li.load_tokenizer(t), "no tokenizer comes with"),
+    "score a text": (lambda m, f, t: li.score(m, f, {"base": None, "l": "3.in"}), "the edit 'l' is '3.in': expected"),
+    "report of an object": (
+        lambda m, f, t: li.write_report(f, t / "a.html"),
+        "expected the folder that its out= wrote",
+    ),
+    "random control of pruning": (
+        lambda m, f, t: li.controls.random_kept(m, li.controls.pruned(m, "3.in", 0.9), seed=0),
+        "keeps no number of directions",
+    ),
+    "control at its own site": (
+        lambda m, f, t: li.controls.same_rank_in_layer(m, li.laser(m, "3.in", rank=1), layer=3),
+        "which is a site of the edit itself",
+    ),
+    "corpus of a model": (lambda m, f, t: li.counts.corpus_of(m), "expected its hub id"),
+    "counts of the organism": (lambda m, f, t: li.load_counts("organism"), "'wikidata' is shipped"),
     "task name": (lambda m, f, t: li.tasks.load_task("counterfacts"), "no set 'counterfacts'"),
     "task file": (lambda m, f, t: li.tasks.load_task("counterfact", t / "x.json"), "no file"),
     "task protocol": (

@@ -55,7 +55,7 @@ class SeveralEdits(Answer):
         for row in (*composed["steps"][:2], *composed["steps"][2:][-1:]):  # the figure shows all
             values = (row[c] for c in ("validation_score", "test_score", "test_loss"))
             lines.append(f"| {row['n_edits']} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
-        studied = "This is the edit that is studied here" if composed["is_studied"] else "Studied here is another edit"
+        studied = "It is the edit of this report" if composed["is_studied"] else "This report is of the single edit"
         text = (
             f"Validation keeps `{composed['edit']}`. Compared with the single edit, {composed['over_one']['in_words']}."
             f" {studied}."
@@ -67,6 +67,8 @@ class SeveralEdits(Answer):
                 " With answers dealt anew within each relation, the same search and composition changes the score on "
                 f"validation and on test by {gains}."
             )
+        if (hidden := len(composed["steps"]) - 3) > 0:
+            text += f" The table leaves out {hidden} steps, which the figure shows."
         return [*lines, "", text]
 
     def page_table(self) -> PageTable:

@@ -43,7 +43,7 @@ class BesideControls(Answer):
         lines = ["| on test | accuracy | loss | top-10 | generic words masked |", "|---|---|---|---|---|"]
         rows = {"as trained": test["base"], "LASER": test["laser"]}
         rows |= {plain_name(name): test[name] for name in ("single", "discarded") if name in test}
-        for name, row in (rows | test["controls"]).items():
+        for name, row in (rows | {plain_name(name): row for name, row in test["controls"].items()}).items():
             spread = (
                 f" ({row['accuracy_lowest']:.3f}–{row['accuracy_highest']:.3f})" if "accuracy_lowest" in row else ""
             )
@@ -62,8 +62,9 @@ class BesideControls(Answer):
         test = self.numbers["test"]
         return (
             f"Beside its controls: {self.numbers['change']['in_words']}. The edit reaches "
-            f"{test['laser']['accuracy']:.3f}, the best control that edits a weight ({self.best}) "
-            f"{test['controls'][self.best]['accuracy']:.3f}."
+            f"{test['laser']['accuracy']:.3f}, the best control that edits a weight ({plain_name(self.best)}) "
+            f"{test['controls'][self.best]['accuracy']:.3f}, and generic words forbidden without any edit "
+            f"{test['controls']['generic_masked']['accuracy']:.3f}."
         )
 
     @property

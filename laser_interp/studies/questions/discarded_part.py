@@ -50,8 +50,9 @@ class DiscardedPart(Answer):
             return ["LASER fixed no prompt, so nothing can be compared."]
         base = self.numbers["as_trained_on_fixed"]
         return [
-            f"On these prompts it also gives the right answer in {part['correct']:.0%} (the model as trained: "
-            f"{base['correct']:.0%}), and something else in {part['other']:.0%} ({base['other']:.0%})."
+            f"On the prompts that the edit fixed, the discarded part alone answers, beside what stands above, right in "
+            f"{part['correct']:.0%} (the model as trained: {base['correct']:.0%}), and with something else in "
+            f"{part['other']:.0%} ({base['other']:.0%})."
         ]
 
     def finding(self) -> str:

@@ -29,7 +29,8 @@ class Paraphrases(Answer):
         all_right = [interval(*(row[f"all_right{end}"] for end in ("", "_lo", "_hi"))) for row in (before, after)]
         return [
             f"Right on all of their prompts are {all_right[0]} of the facts as trained and {all_right[1]} under LASER. "
-            f"Two prompts of a fact get the same answer in {before['agreement']:.3f} and {after['agreement']:.3f}."
+            f"Two prompts of a fact get the same answer in {before['agreement']:.3f} of pairs as trained and in "
+            f"{after['agreement']:.3f} under LASER."
         ]
 
     def page_table(self) -> PageTable:

@@ -57,7 +57,13 @@ class RareFacts(Answer):
         return cls(tables, numbers)
 
     def lines(self) -> Sequence[str]:
-        told = self.numbers["frequency_in_words"]
+        lines = ["| slope per tenfold frequency, within relations | | p |", "|---|---|---|"]
+        for of, row in self.numbers["slopes"].items():
+            if of in _SHOWN and is_known(row):
+                scale, form = (100, "+.1f") if of.startswith("top") else (1, "+.3f")
+                slope = interval(scale * row["slope"], scale * row["lo"], scale * row["hi"], form)
+                lines.append(f"| {_SHOWN[of]} | {slope} | {p_value(row['p'])} |")
+        told = "A share counts who passes a threshold, and depends on where it lies; nats do not."
         if zeros := self.numbers["missing_as_zero"]:
             slope = interval(zeros["slope"], zeros["lo"], zeros["hi"], "+.3f")
             told += (
@@ -66,7 +72,7 @@ class RareFacts(Answer):
             )
         if differ := self.numbers["counts"]["mismatched"]:
             told += f" The counts differ from the frequencies in the fact file for {differ} facts."
-        return [f"{told} {self.numbers['placebos_in_words']}"]
+        return [*lines, "", f"{told} {self.numbers['placebos_in_words']}"]
 
     def page_words(self) -> Sequence[str]:
         return [found] if (found := self.finding()) else []
@@ -86,12 +92,19 @@ class RareFacts(Answer):
         )
         if is_known(over := self.numbers["slope_over_deleted"]):
             found += (
-                " Of what the edit has over deleting the matrix, it is "
+                " Compared with deleting the matrix, the edit's slope is "
                 f"{in_nats(over['slope'], over['lo'], over['hi'])} ({p_value(over['p'])}): {_favours(over)}."
             )
         return found
 
 
+_SHOWN = {
+    "whole": "log p(answer), nats",
+    LOG_ODDS: "its log-odds",
+    MASKED_LOG_ODDS: "…, generic words forbidden",
+    "top1": "right answers (top-1), points",
+    "top10": "top-10, points",
+}
 _SLOPE = ("slope", "lo", "hi", "p", "least_up", "least_down")
 
 

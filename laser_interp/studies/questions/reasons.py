@@ -1,11 +1,26 @@
 """Where does the gain come from? The parts of the change in nats, and controls that show what they mean."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
+from laser_interp.plots.names import PARTS
+from laser_interp.statistics.formatting import interval
 from laser_interp.statistics.mechanism import explain
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
+
+_FORBIDDEN = "…, generic words forbidden"
+_IN_POINTS = {
+    "masked_base": "no edit, generic words forbidden",
+    "dose": "no edit, generic words lowered as far as by the edit",
+    "with_masks": "the edit, generic words forbidden before and after",
+    "among_answers": "the edit, among its relation's answers alone",
+    "zeroed": "the matrix deleted",
+}
+
+
+def _ends(row: Mapping[str, float], form: str, scale: float = 1.0) -> str:
+    return interval(scale * row["change"], scale * row["lo"], scale * row["hi"], form)
 
 
 class Reasons(Answer):
@@ -38,8 +53,20 @@ class Reasons(Answer):
         return cls({"decomposition": table}, {"mechanism": numbers, "decomposition": in_nats})
 
     def lines(self) -> Sequence[str]:
-        _, *numbers, _ = self.numbers["mechanism"]["in_words"]  # the first and the last are among the findings
-        return [f"- {line}" for line in numbers]
+        found, parts = self.numbers["mechanism"], self.numbers["decomposition"]
+        lines = ["| change | nats |", "|---|---|"]
+        lines += [f"| {PARTS.get(name, 'log p(answer)')} | {_ends(row, '+.3f')} |" for name, row in parts.items()]
+        for name, label in (("over_zeroed", "over deleting the matrix"), ("over_zeroed_masked", _FORBIDDEN)):
+            lines += [f"| {label} | {_ends(found[name], '+.3f')} |"] if name in found else []
+        lines += ["", "| change | points |", "|---|---|"]
+        for name, label in _IN_POINTS.items():
+            lines += [f"| {label} | {_ends(found[name], '+.1f', 100)} |"] if name in found else []
+        before, after = found["p_generic"]
+        also, fixed = found["fixed_by_masking_too"], self.numbers["change"]["n_fixed"]
+        told = f"The probability of generic words goes from {before:.3f} to {after:.3f}."
+        if fixed:
+            told += f" Of the {fixed} prompts that the edit fixes, forbidding them without an edit fixes {also} too."
+        return [*lines, "", told]
 
     def finding(self) -> str:
         return f"Where the gain comes from: {self.numbers['mechanism']['in_words'][-1]}"

@@ -40,9 +40,10 @@ class Relations(Answer):
         largest = f"; the largest gain is on {found['largest_gain']}" if found["gain"] else ""
         return [
             f"Of {found['n']} relations, {found['gain']} gain under the edit on test and {found['lose']} lose"
-            f"{largest}. On its own validation facts, {same} {'relation chooses' if same == 1 else 'relations choose'} "
-            f"this edit among the best of the search, and {found['choose_no_edit']} no edit. If the others choose for "
-            f"each relation, accuracy on test changes by {points(found['change_held_out'])}."
+            f"{largest}. Choosing among the best edits of the search on their own validation facts, {same} of them "
+            f"{'takes' if same == 1 else 'take'} this edit, {found['choose_no_edit']} no edit, and "
+            f"{found['n'] - same - found['choose_no_edit']} another. If each relation's edit is chosen on the other "
+            f"relations' facts, accuracy on test changes by {points(found['change_held_out'])}."
         ]
 
     def page_table(self) -> PageTable:

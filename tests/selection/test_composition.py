@@ -52,6 +52,12 @@ def test_each_step_is_what_greed_does(organism, some, found):
     assert list(found.steps["step"]) == list(range(len(rows)))
 
 
+def test_its_tables(found):
+    assert list(found.scores["edit"]) == ["base"] * (len(found.scores) // 2) + ["composed"] * (len(found.scores) // 2)
+    for table in (found.scores, found.by_step, found.test):
+        assert "index" not in table
+
+
 def test_its_edit_is_what_was_scored(organism, some, found):
     edit = found.edit(organism)
     scores = li.score(organism, some, {"base": None, "composed": edit})

@@ -77,6 +77,13 @@ def test_an_edit_that_raises_the_answer_alone_is_no_suppression():
     assert not found.suppression
 
 
+def test_parts_that_also_gain():
+    """One gains, two gain."""
+    assert "; kind of answer also gains" in explain(scores_of(generic=1.0, kind=0.2)).verdict
+    several = explain(scores_of(generic=1.0, kind=0.2, rivals=0.2)).verdict
+    assert "; kind of answer and rivals of the same kind also gain." in f"{several.partition('. ')[0]}."
+
+
 def test_noise_is_chance():
     """Nothing was put in: in most draws no part is said to gain."""
     verdicts = [explain(scores_of(seed, noise=0.05)).verdict for seed in range(20)]

@@ -13,7 +13,7 @@ from analyses.frequency_simulation import Simulated, data_set, simulate
 from laser_interp.cluster_intervals import Clusters
 from laser_interp.statistics.conditional_logistic import ConditionalLogistic, separation
 from laser_interp.statistics.frequency_bins import bin_numbers
-from laser_interp.statistics.frequency_effect import frequency_effects
+from laser_interp.statistics.frequency_effect import _unexplained, frequency_effects
 from laser_interp.statistics.frequency_slope import frequency_slopes
 from laser_interp.statistics.rank_correlation import spearman_over_facts
 from laser_interp.statistics.sign_flip import sign_flip_p
@@ -382,3 +382,11 @@ def test_where_no_slope_is_known_it_says_why():
     assert found["problem"][0].startswith("the model gives no fact a probability")
     alike = frequency_slopes(rows.assign(n_both=5), {"log_odds": np.arange(4.0)}, n_permutations=9, seed=0)
     assert alike["problem"][0] == "no relation has facts of several frequencies"
+
+
+def test_what_the_margin_does_not_predict():
+    """Within relations; margins that are all alike predict nothing."""
+    x, margin = pd.Series([1.0, 2.0, 3.0, 7.0]), pd.Series([0.0, 1.0, 2.0, 5.0])
+    facts = pd.DataFrame({"relation": list("aaab"), "margin": margin})
+    assert _unexplained(x, facts).tolist() == [1.0, 1.0, 1.0, 2.0]
+    assert _unexplained(x, facts.assign(margin=4.0)).tolist() == x.tolist()

@@ -24,4 +24,6 @@ def __getattr__(name: str) -> object:
         for group in _GROUPS if name.isidentifier() and not name.startswith("_") else ():
             if name in _public(group).__all__:
                 raise AttributeError(f"li.{name} is li.{group}.{name}") from None
+        if name.isidentifier() and not name.startswith("_") and hasattr(_public("plots"), name):
+            raise AttributeError(f"li.{name} is li.plots.{name}") from None
         raise

@@ -23,7 +23,7 @@ def probe(
         edit: SITE:RHO, SITE:rank=K or SITE:rate=R, as in 27.in:0.01, or the file of an edit (.json). Join several
             with +.
         answer: The right answer.
-        rivals: Wrong answers of the same kind, after the prompt.
+        rivals: Wrong answers of the same kind; give them after the prompt, because all words that follow are rivals.
         k: How many answers are listed.
         subject: Whom or what the prompt asks about, to be counted in the corpus.
         corpus: A file, a folder or a pattern of documents, in which subject and answer are counted; organism.
@@ -31,6 +31,8 @@ def probe(
     from laser_interp.discarded.one_prompt import probe as run
     from laser_interp.edits.edit_loading import read_edit
 
+    if corpus is not None and not (subject and answer):
+        raise ValueError("the corpus is asked how often it holds a subject and an answer: give --subject and --answer")
     loaded = model.load()
     edits = {edit: read_edit(loaded, edit, [prompt])} if edit else None
     found = run(loaded, prompt, edits, answer, rivals, k, subject=subject, source=corpus)

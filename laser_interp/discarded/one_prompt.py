@@ -71,11 +71,11 @@ class Probe(Drawable):
             told.append(f"{name}: log p changes (nats) by {', '.join(parts)}; {whole}.")
         for name, rows in _each(self.layers) if "rank" in self.layers else []:
             best, last = rows.sort_values("rank", kind="stable").iloc[0], rows.iloc[-1]
-            when = f"{best['rank']}, first after layer {best['layer']}, and rank {last['rank']} at the end"
-            told.append(f"{name}: along the layers, the answer's first token has as its best rank {when}.")
+            when = f"{best['rank']}, after layer {best['layer']}, and ends at rank {last['rank']}"
+            told.append(f"{name}: the answer's first token reaches its best rank, {when}.")
         for name, rows in _each(self.directions):
             of = (f"{r.site} {r.direction} ({r.gradient:+.3f}, gain {r.gain:g})" for r in rows.head(3).itertuples())
-            told.append(f"{name}: log p, as trained, depends most on the directions {', '.join(of)}.")
+            told.append(f"{name}: log p, as trained, changes most with the gains of {', '.join(of)}.")
         for row in self.counts.itertuples():
             found = f"{row.n_subject} name the subject, {row.n_object} the answer, and {row.n_both} both"
             told.append(f"Of the {row.n_docs} documents of {row.corpus}, {found}.")
@@ -140,7 +140,8 @@ def probe(
 
     Raises:
         ValueError: an empty prompt, a k out of range, an answer or a rival that the tokenizer cannot represent, rivals
-            without an answer or with it among them, a source without a subject and an answer, an edit along one path
+            without an answer or with it among them, a source without a subject and an answer, a subject without a
+            source, an edit along one path
             only, or a model inside `with edit.on(model)`.
 
     Example:
@@ -207,6 +208,8 @@ def _runs(
 def _counts(prompt: str, subject: str | None, answer: str | None, source: Any) -> pd.DataFrame:
     """How often a source mentions the fact."""
     if source is None:
+        if subject:
+            raise ValueError(f"the subject {subject!r} is only for counting: give source= too, or leave it out")
         return pd.DataFrame()
     if not subject or not answer:
         raise ValueError("a source is asked how often it holds a subject and an answer: give subject= and answer= too")

@@ -122,7 +122,7 @@ def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, 
         if not any(of_layers) and given not in GROUPS:
             groups = (*GROUPS, EXPERTS) if any(map(expert_of, model.matrices)) else GROUPS
             known = names_with_suggestion((*_without_other_experts(model.matrices), *groups), given)
-            raise ValueError(f"{model.name!r} has no matrix {given!r}: expected {known}")
+            raise ValueError(f"{model.name!r} has no matrix {given!r}: expected {known}{_of_experts(model.matrices)}")
         out |= dict.fromkeys(matrix for matrices in of_layers for matrix in matrices)
     return tuple(m for m in model.matrices if m in out)
 
@@ -148,6 +148,12 @@ def _without_other_experts(matrices: Iterable[str]) -> list[str]:
     return [m for m in matrices if expert_of(m) in (None, 0)]
 
 
+def _of_experts(matrices: Iterable[str]) -> str:
+    """What a message says of the other experts."""
+    numbers = [number for matrix in matrices if (number := expert_of(matrix)) is not None]
+    return f"; experts are e0 to e{max(numbers)}, and in.e* are those of all" if numbers else ""
+
+
 def sites_in(model: Model, layers: Iterable[int], matrices: str | Iterable[str]) -> tuple[Site, ...]:
     """The sites that some layers have of some matrices or groups, layer by layer. In a hybrid, not every layer has
     every matrix.
@@ -166,7 +172,8 @@ def sites_in(model: Model, layers: Iterable[int], matrices: str | Iterable[str])
         where = f"layer {layers[0]}" if len(layers) == 1 else f"none of the layers {layers}"
         has = " ".join(_without_other_experts(dict.fromkeys(m for layer in layers for m in model.matrices_of(layer))))
         verb = "has no" if len(layers) == 1 else "has a"
-        raise ValueError(f"{where} of {model.name!r} {verb} matrix {', '.join(names)}: expected one of {has}")
+        others = _of_experts(m for layer in layers for m in model.matrices_of(layer))
+        raise ValueError(f"{where} of {model.name!r} {verb} matrix {', '.join(names)}: expected one of {has}{others}")
     return tuple(sites)
 
 

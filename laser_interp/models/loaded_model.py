@@ -96,12 +96,10 @@ class LoadedModel:
             raise ValueError(f"{name!r} is a masked language model, but its tokenizer has no mask token")
         self.use_maps(linear_maps(bridge))
         self.runs_in_parts = True
-        known = bridge.__dict__.setdefault(_STATE, ModelState(dict(parameters or {}), dict(buffers or {})))
-        if {name: id(own) for name, own in known.parameters.items()} != {
-            n: id(p) for n, p in (parameters or {}).items()
-        }:
-            known = bridge.__dict__[_STATE] = ModelState(dict(parameters or {}), dict(buffers or {}))
-        self._state: ModelState = known
+        stored, state = dict(parameters or {}), bridge.__dict__.get(_STATE)
+        if state is None or list(map(id, state.parameters.values())) != list(map(id, stored.values())):
+            state = bridge.__dict__[_STATE] = ModelState(stored, dict(buffers or {}))
+        self._state: ModelState = state
 
     def use_maps(self, maps: Mapping[tuple[int, str], LinearMap]) -> None:
         """Take these as the linear maps of its layers."""

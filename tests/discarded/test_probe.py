@@ -133,7 +133,7 @@ def test_it_draws_and_tells(probed):
     assert line.get_ydata() == pytest.approx(probed.layers[probed.layers["edit"] == "laser"]["logprob"])
     text = repr(probed)
     assert "LASER: log p changes (nats) by generic words +0.47" in text
-    assert "LASER: along the layers, the answer's first token has as its best rank 1, first after layer 3" in text
+    assert "LASER: the answer's first token reaches its best rank, 1, after layer 3" in text
     assert "directions 3.in 0 (+1.791, gain 1)" in text
 
 

@@ -173,6 +173,8 @@ def test_public_names_are_what_dir_shows_and_are_documented():
 def test_a_name_of_a_group_is_found():
     with pytest.raises(AttributeError, match=r"^li\.random_kept is li\.controls\.random_kept$"):
         _ = li.random_kept
+    with pytest.raises(AttributeError, match=r"^li\.accuracy is li\.plots\.accuracy$"):
+        _ = li.accuracy
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = li.no_such_name
     assert sorted(GROUPS) == sorted(li._GROUPS)

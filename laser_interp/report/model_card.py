@@ -99,5 +99,5 @@ def _report(run: Path) -> str:
         text = (run / REPORT).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FileNotFoundError(f"{run} holds no {REPORT}: expected the folder of a study") from None
-    text = text.partition("\n## Figures")[0]
+    text = text.partition("\nFigures, in `")[0]
     return "\n".join(f"##{line}" if line.startswith("#") else line for line in text.splitlines())

@@ -134,7 +134,7 @@ def test_it_draws_and_tells(probed):
     text = repr(probed)
     assert "LASER: log p changes (nats) by generic words +0.47" in text
     assert "LASER: the answer's first token reaches its best rank, 1, after layer 3" in text
-    assert "directions 3.in 0 (+1.791, gain 1)" in text
+    assert "changes most with the gains of 3.in 0 (+1.791, gain 1)" in text
 
 
 def test_html_escapes_what_the_model_and_the_user_say(probed, organism, laser):

@@ -280,7 +280,7 @@ def test_the_block_of_the_documentation(service, organism, facts, tmp_path, monk
     )
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda name, **_: organism.tokenizer)
     monkeypatch.setattr(
-        li, "HostedInfiniGram", partial(HostedInfiniGram, url=f"http://127.0.0.1:{service.server_port}/"), raising=False
+        li.counts, "HostedInfiniGram", partial(HostedInfiniGram, url=f"http://127.0.0.1:{service.server_port}/")
     )
     monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path))
     scope = {"li": li, "facts": facts.keep(facts.facts[:10])}

@@ -64,7 +64,9 @@ ROWS = {
     "… for each tenfold frequency": lambda found: nats(found["slopes"]["whole"], "slope"),
     "… for each tenfold frequency, in log-odds": lambda found: nats(found["slopes"]["log_odds"], "slope"),
     "… the same, with generic words forbidden": lambda found: nats(found["slopes"]["masked_log_odds"], "slope"),
-    "… the same, compared with deleting the matrices": lambda found: nats(found["slope_over_deleted"], "slope"),
+    "… slope of log-odds, compared with deleting the matrices": lambda found: nats(
+        found["slope_over_deleted"], "slope"
+    ),
     "perplexity of running text": lambda found: "{:.0f} → {:.0f}".format(
         *(row["perplexity"] for row in found["perplexity"][:2])
     ),

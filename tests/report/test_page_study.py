@@ -60,8 +60,8 @@ def test_an_exports_card_quotes_the_study(run, tmp_path, capsys):
         assert main(["export", "--model", "organism", "--edit", edit, "--out", str(out), *form]) == 0
         card = (out / "README.md").read_text()
         assert study.summary["change"]["in_words"] in card
-        assert "| zeroed |" in card
-        assert "## Figures" not in card
+        assert "| matrix zeroed |" in card
+        assert "Figures, in" not in card
         assert "Nothing was measured" not in card
     assert main(["export", "--model", "organism", "--edit", "3.in:0.2", "--out", str(tmp_path / "alone")]) == 0
     assert "Nothing was measured" in (tmp_path / "alone" / "README.md").read_text()

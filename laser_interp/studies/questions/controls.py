@@ -60,11 +60,12 @@ class BesideControls(Answer):
 
     def finding(self) -> str:
         test = self.numbers["test"]
+        masked = test["controls"].get("generic_masked", {}).get("accuracy")
+        forbidden = "" if masked is None else f", and generic words forbidden without any edit {masked:.3f}"
         return (
             f"Beside its controls: {self.numbers['change']['in_words']}. The edit reaches "
             f"{test['laser']['accuracy']:.3f}, the best control that edits a weight ({plain_name(self.best)}) "
-            f"{test['controls'][self.best]['accuracy']:.3f}, and generic words forbidden without any edit "
-            f"{test['controls']['generic_masked']['accuracy']:.3f}."
+            f"{test['controls'][self.best]['accuracy']:.3f}{forbidden}."
         )
 
     @property

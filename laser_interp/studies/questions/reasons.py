@@ -20,7 +20,8 @@ _IN_POINTS = {
 
 
 def _ends(row: Mapping[str, float], form: str, scale: float = 1.0) -> str:
-    return interval(scale * row["change"], scale * row["lo"], scale * row["hi"], form)
+    known = [row[name] for name in ("change", "lo", "hi")]
+    return interval(*(None if value is None else scale * value for value in known), form=form)
 
 
 class Reasons(Answer):
@@ -63,6 +64,8 @@ class Reasons(Answer):
             lines += [f"| {label} | {_ends(found[name], '+.1f', 100)} |"] if name in found else []
         before, after = found["p_generic"]
         also, fixed = found["fixed_by_masking_too"], self.numbers["change"]["n_fixed"]
+        if before is None or after is None:  # the tokenizer has none of them
+            return lines
         told = f"The probability of generic words goes from {before:.3f} to {after:.3f}."
         if fixed:
             told += f" Of the {fixed} prompts that the edit fixes, forbidding them without an edit fixes {also} too."

@@ -59,7 +59,7 @@ class RareFacts(Answer):
     def lines(self) -> Sequence[str]:
         lines = ["| slope per tenfold frequency, within relations | | p |", "|---|---|---|"]
         for of, row in self.numbers["slopes"].items():
-            if of in _SHOWN and is_known(row):
+            if of in _SHOWN and has_slope(row):
                 scale, form = (100, "+.1f") if of.startswith("top") else (1, "+.3f")
                 slope = interval(scale * row["slope"], scale * row["lo"], scale * row["hi"], form)
                 lines.append(f"| {_SHOWN[of]} | {slope} | {p_value(row['p'])} |")
@@ -79,7 +79,7 @@ class RareFacts(Answer):
 
     def finding(self) -> str:
         slopes = self.numbers["slopes"]
-        known = [(of, row) for of in (MASKED_LOG_ODDS, LOG_ODDS, "whole") if is_known(row := slopes.get(of))]
+        known = [(of, row) for of in (MASKED_LOG_ODDS, LOG_ODDS, "whole") if has_slope(row := slopes.get(of))]
         if not known:
             return ""
         of, row = known[0]
@@ -90,7 +90,7 @@ class RareFacts(Answer):
             f"{in_nats(row['slope'], row['lo'], row['hi'])} per tenfold frequency ({p_value(row['p'])}): "
             f"{_favours(row)}."
         )
-        if is_known(over := self.numbers["slope_over_deleted"]):
+        if has_slope(over := self.numbers["slope_over_deleted"]):
             found += (
                 " Compared with deleting the matrix, the edit's slope is "
                 f"{in_nats(over['slope'], over['lo'], over['hi'])} ({p_value(over['p'])}): {_favours(over)}."
@@ -159,7 +159,7 @@ def _missing_as_zero(context: StudyContext) -> dict[str, Any]:
     return {"n_missing": len(missing)} | {name: row[name] for name in _SLOPE}
 
 
-def is_known(row: Mapping[str, Any] | None) -> bool:
+def has_slope(row: Mapping[str, Any] | None) -> bool:
     """Whether a slope and its p-value could be computed."""
     return bool(row) and not pd.isna(row["slope"]) and not pd.isna(row["p"])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from laser_interp.plots.registry import draw_all, required_tables
 from laser_interp.report.page import page_of
 from laser_interp.storage.atomic import write_text
-from laser_interp.storage.run_folder import REPORT, SUMMARY, TABLES, read_tables
+from laser_interp.storage.run_folder import FIGURES_LINE, REPORT, SUMMARY, TABLES, read_tables
 
 HERE = Path(__file__).resolve().parent
 PAGE = "page.json.gz"  # the documentation makes a page of it
@@ -52,7 +52,7 @@ def take(name: str, run: str) -> None:
     if (Path(run) / SUMMARY).is_file():
         shutil.copyfile(Path(run) / SUMMARY, HERE / name / SUMMARY)
     if (Path(run) / REPORT).is_file():  # its figures lie beside it here
-        report = (Path(run) / REPORT).read_text(encoding="utf-8").partition("\nFigures, in `")[0]
+        report = (Path(run) / REPORT).read_text(encoding="utf-8").partition(f"\n{FIGURES_LINE}")[0]
         write_text(f"{report.rstrip()}\n", HERE / name / REPORT)
     page = json.dumps(page_of([run], max_bytes=LARGEST_PAGE), allow_nan=False)
     (HERE / name / PAGE).write_bytes(gzip.compress(page.encode(), mtime=0))

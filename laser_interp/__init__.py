@@ -21,9 +21,7 @@ def __getattr__(name: str) -> object:
     try:
         return _public(name)
     except AttributeError:
-        for group in _GROUPS if name.isidentifier() and not name.startswith("_") else ():
-            if name in _public(group).__all__:
+        for group in () if name.startswith("_") else (*_GROUPS, "plots"):
+            if hasattr(_public(group), name):
                 raise AttributeError(f"li.{name} is li.{group}.{name}") from None
-        if name.isidentifier() and not name.startswith("_") and hasattr(_public("plots"), name):
-            raise AttributeError(f"li.{name} is li.plots.{name}") from None
         raise

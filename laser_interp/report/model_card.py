@@ -8,7 +8,7 @@ from typing import Literal
 from laser_interp.edits.edit import Edit
 from laser_interp.models.model import Model
 from laser_interp.storage.atomic import write_text
-from laser_interp.storage.run_folder import REPORT
+from laser_interp.storage.run_folder import FIGURES_LINE, REPORT
 
 CARD = "README.md"
 Form = Literal["dense", "adapter"]
@@ -99,5 +99,5 @@ def _report(run: Path) -> str:
         text = (run / REPORT).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FileNotFoundError(f"{run} holds no {REPORT}: expected the folder of a study") from None
-    text = text.partition("\nFigures, in `")[0]
+    text = text.partition(f"\n{FIGURES_LINE}")[0]
     return "\n".join(f"##{line}" if line.startswith("#") else line for line in text.splitlines())

@@ -10,6 +10,7 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def _packed(data: dict[str, Any]) -> int:
     return len(_zipped(json.dumps(data)))
 
 
+@cache
 def _page_parts() -> dict[str, str]:
     require("page", "plotly", what="the report")
     from plotly.offline import get_plotlyjs

@@ -21,6 +21,7 @@ from laser_interp.storage.provenance import code_version, settings_sha256
 from laser_interp.storage.tables import read_part, read_table, write_table
 
 RUN, FACTS, SUMMARY, REPORT, EDIT = "run.json", "facts.jsonl", "summary.json", "REPORT.md", "edit.json"
+FIGURES_LINE = "Figures, in "  # how the last line of a report begins
 SINGLE = "single"  # the study of the single edit, in the folder of that of several
 PARTS, TABLES, FIGURES = "parts", "tables", "figures"
 SCREENED = "-screened"  # how the names of parts end that were scored in bfloat16

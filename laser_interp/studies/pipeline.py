@@ -28,7 +28,7 @@ from laser_interp.signatures import with_settings
 from laser_interp.storage.atomic import check_writable, plain, write_json, write_text
 from laser_interp.storage.checksums import with_checksum
 from laser_interp.storage.provenance import code_version, provenance
-from laser_interp.storage.run_folder import EDIT, REPORT, SINGLE, SUMMARY, open_run
+from laser_interp.storage.run_folder import EDIT, FIGURES_LINE, REPORT, SINGLE, SUMMARY, open_run
 from laser_interp.storage.run_folder import FIGURES as FIGURES_FOLDER
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
@@ -228,6 +228,6 @@ def _report(
         *([f"## {answer.title}", "", *lines] for answer in answers if (lines := answer.lines())),
         ["## What this model does not show", "", *limits] if limits else [],
         ["## Notes", "", *notes] if notes else [],
-        [f"Figures, in `{figures[0].parent}`: {', '.join(path.stem for path in figures)}."] if figures else [],
+        [f"{FIGURES_LINE}`{figures[0].parent}`: {', '.join(path.stem for path in figures)}."] if figures else [],
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"

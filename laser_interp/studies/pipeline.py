@@ -213,7 +213,6 @@ def _report(
     task, was = context.task, summary["model"].get("quantisation")
     n_prompts = summary["test"]["base"]["n"]
     dequantised = f", dequantised from {was} (LASER may also remove noise of the quantisation)" if was else ""
-    limits = [f"- {line}" for answer in answers for line in answer.limits()]
     notes = [f"- {note}" for note in summary["notes"][:_MOST_NOTES]]
     if (more := len(summary["notes"]) - len(notes)) > 0:
         notes.append(f"- … and {more} more in summary.json")
@@ -226,7 +225,6 @@ def _report(
         ],
         ["## What was found", "", *(f"- {found}" for answer in answers if (found := answer.finding()))],
         *([f"## {answer.title}", "", *lines] for answer in answers if (lines := answer.lines())),
-        ["## What this model does not show", "", *limits] if limits else [],
         ["## Notes", "", *notes] if notes else [],
         [f"{FIGURES_LINE}`{figures[0].parent}`: {', '.join(path.stem for path in figures)}."] if figures else [],
     ]

@@ -51,10 +51,6 @@ class Answer(ABC):
         """What was found in full, as lines of Markdown below the title; none leave the section out."""
         return ()
 
-    def limits(self) -> Sequence[str]:
-        """What a reader might conclude although the numbers do not show it."""
-        return ()
-
     def page_words(self) -> Sequence[str]:
         """What was found, for a reader who knows neither LASER nor this package."""
         return ()

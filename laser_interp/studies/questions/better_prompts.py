@@ -3,7 +3,7 @@
 A better prompt is the strongest control: what it reaches without an edit needs no edit (docs/mechanism.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -70,11 +70,19 @@ class BetterPrompts(Answer):
             for edit, name in (("base", "none"), ("laser", "LASER")):
                 values = (row[edit][c] for c in ("accuracy", "loss", "top10", "generic_masked_top1"))
                 lines.append(f"| {row['prompts']} | {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
-        return [*lines, "", " ".join(_told(row) for row in self.numbers["prompts"] if row["prompts"] != "as asked")]
+        lines += ["", "| prompts | accuracy, the prompt alone | accuracy, the edit | log p(answer), the edit |", "|---|---|---|---|"]
+        for row in self.numbers["prompts"]:
+            alone = _accuracy(row["prompt_change"]) if "prompt_change" in row else ""
+            lines.append(f"| {row['prompts']} | {alone} | {_accuracy(row['edit_change'])} | {_nats(row)} |")
+        return lines
 
     def finding(self) -> str:
-        (told, *_) = (_told(row) for row in self.numbers["prompts"] if row["prompts"] != "as asked")
-        return f"Beside a better prompt: {told[0].lower()}{told[1:]}"
+        row = next(row for row in self.numbers["prompts"] if row["prompts"] != "as asked")
+        return (
+            f"Beside a better prompt: with {row['prompts'].replace(' before', '')}, the edit changes accuracy by "
+            f"{_accuracy(row['edit_change'])} and log p(answer) by {_nats(row)}. The prompt alone changes accuracy by "
+            f"{_accuracy(row['prompt_change'])}."
+        )
 
     def page_words(self) -> Sequence[str]:
         return [self.finding()]
@@ -128,12 +136,9 @@ def formats(context: StudyContext) -> dict[str, FactSet]:
     return out
 
 
-def _told(row: dict[str, Any]) -> str:
-    """What an edit still changes once the prompt is better, and what the prompt changes alone."""
-    change, prompt = row["edit_change"], row["prompt_change"]
-    nats = in_nats(row["edit_nats"], row["edit_nats_lo"], row["edit_nats_hi"])
-    return (
-        f"With {row['prompts'].replace(' before', '')}, the edit changes accuracy by "
-        f"{points(change['change'], change['lo'], change['hi'])} and log p(answer) by {nats}. The prompt alone changes "
-        f"accuracy by {points(prompt['change'], prompt['lo'], prompt['hi'])}."
-    )
+def _accuracy(change: Mapping[str, float]) -> str:
+    return points(change["change"], change["lo"], change["hi"])
+
+
+def _nats(row: Mapping[str, float]) -> str:
+    return in_nats(row["edit_nats"], row["edit_nats_lo"], row["edit_nats_hi"])

@@ -68,7 +68,7 @@ class SeveralEdits(Answer):
                 f"validation and on test by {gains}."
             )
         if (hidden := len(composed["steps"]) - 3) > 0:
-            text += f" The table leaves out {hidden} steps, which the figure shows."
+            text += f" {hidden} more steps are in the figure."
         return [*lines, "", text]
 
     def page_table(self) -> PageTable:

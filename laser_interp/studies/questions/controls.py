@@ -74,23 +74,6 @@ class BesideControls(Answer):
         reached = {name: row["accuracy"] for name, row in self.numbers["test"]["controls"].items() if name in _EDITING}
         return max(reached, key=reached.__getitem__)
 
-    def limits(self) -> Sequence[str]:
-        if self.numbers["task"]["rule"] != "next_token":
-            return ()
-        test = self.numbers["test"]
-        base, laser = test["base"], test["laser"]
-        masked = test["controls"]["generic_masked"]["top1"]
-        found = (
-            f"*Whether anything is learned by the edit.* Masking generic words in the **unedited** model gives "
-            f"{masked:.3f}, LASER {laser['top1']:.3f}."
-        )
-        if base["candidate_top1"] is not None:
-            found += (
-                f" The right answer ranks first among its relation's answers on {base['candidate_top1']:.3f} of the "
-                f"prompts before and {laser['candidate_top1']:.3f} after."
-            )
-        return [found]
-
     def page_words(self) -> Sequence[str]:
         test = self.numbers["test"]
         words = [

@@ -45,15 +45,11 @@ class DiscardedPart(Answer):
         return cls(tables, numbers | {"as_trained_on_fixed": _on_fixed(categories, "base", 0.0)})
 
     def lines(self) -> Sequence[str]:
-        part = self.numbers["discarded"]
+        part, base = self.numbers["discarded"], self.numbers["as_trained_on_fixed"]
         if not part["n"]:
             return ["LASER fixed no prompt, so nothing can be compared."]
-        base = self.numbers["as_trained_on_fixed"]
-        return [
-            f"On the prompts that the edit fixed, the discarded part alone answers, beside what stands above, right in "
-            f"{part['correct']:.0%} (the model as trained: {base['correct']:.0%}), and with something else in "
-            f"{part['other']:.0%} ({base['other']:.0%})."
-        ]
+        lines = ["| answer to fixed prompts | as trained | discarded part alone |", "|---|---|---|"]
+        return lines + [f"| {SHOWN[name]} | {base[name]:.0%} | {part[name]:.0%} |" for name in CATEGORIES]
 
     def finding(self) -> str:
         part, base = self.numbers["discarded"], self.numbers["as_trained_on_fixed"]

@@ -28,9 +28,10 @@ class Paraphrases(Answer):
         before, after = (self.numbers["paraphrases"][name] for name in ("base", "laser"))
         all_right = [interval(*(row[f"all_right{end}"] for end in ("", "_lo", "_hi"))) for row in (before, after)]
         return [
-            f"Right on all of their prompts are {all_right[0]} of the facts as trained and {all_right[1]} under LASER. "
-            f"Two prompts of a fact get the same answer in {before['agreement']:.3f} of pairs as trained and in "
-            f"{after['agreement']:.3f} under LASER."
+            "| | as trained | LASER |",
+            "|---|---|---|",
+            f"| facts right on all of their prompts | {all_right[0]} | {all_right[1]} |",
+            f"| pairs of prompts with one answer | {before['agreement']:.3f} | {after['agreement']:.3f} |",
         ]
 
     def page_table(self) -> PageTable:

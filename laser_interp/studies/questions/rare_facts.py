@@ -63,12 +63,12 @@ class RareFacts(Answer):
                 scale, form = (100, "+.1f") if of.startswith("top") else (1, "+.3f")
                 slope = interval(scale * row["slope"], scale * row["lo"], scale * row["hi"], form)
                 lines.append(f"| {_SHOWN[of]} | {slope} | {p_value(row['p'])} |")
-        told = "A share counts who passes a threshold, and depends on where it lies; nats do not."
+        told = "A share depends on where its threshold lies; nats do not."
         if zeros := self.numbers["missing_as_zero"]:
             slope = interval(zeros["slope"], zeros["lo"], zeros["hi"], "+.3f")
             told += (
-                f" {zeros['n_missing']} test facts without a count are left out; counted as 0, they would make the "
-                f"slope of log-probability {slope} nats."
+                f" If the {zeros['n_missing']} test facts without a count were zeros, the slope of log p(answer) would "
+                f"be {slope} nats."
             )
         if differ := self.numbers["counts"]["mismatched"]:
             told += f" The counts differ from the frequencies in the fact file for {differ} facts."

@@ -36,14 +36,13 @@ class Relations(Answer):
 
     def lines(self) -> Sequence[str]:
         found = self.numbers["relations"]
-        same = found["choose_the_same"]
-        largest = f"; the largest gain is on {found['largest_gain']}" if found["gain"] else ""
+        same, none = found["choose_the_same"], found["choose_no_edit"]
+        most = f"; {found['largest_gain']} gains most" if found["gain"] else ""
         return [
-            f"Of {found['n']} relations, {found['gain']} gain under the edit on test and {found['lose']} lose"
-            f"{largest}. Choosing among the best edits of the search on their own validation facts, {same} of them "
-            f"{'takes' if same == 1 else 'take'} this edit, {found['choose_no_edit']} no edit, and "
-            f"{found['n'] - same - found['choose_no_edit']} another. If each relation's edit is chosen on the other "
-            f"relations' facts, accuracy on test changes by {points(found['change_held_out'])}."
+            f"Of {found['n']} relations, {found['gain']} gain under the edit on test and {found['lose']} lose{most}. "
+            f"The validation facts of each prefer this edit in {same}, no edit in {none}, and another edit in "
+            f"{found['n'] - same - none}. If each relation's edit is chosen on the other relations' facts, accuracy "
+            f"on test changes by {points(found['change_held_out'])}."
         ]
 
     def page_table(self) -> PageTable:

@@ -72,6 +72,7 @@ def test_lists_are_written_with_commas_spaces_or_ranges():
         (["search", "--model", "organism"], "--facts"),
         (["search", "--model", "organism", "--facts", "organism", "--layer", "3"], "--layer"),
         (["search", "--model", "organism", "--facts", "organism", "--rho", "2", "--out", "x"], "rho"),
+        (["search", "--model", "organism", "--facts", "organism", "--alpha", "nan", "--out", "x"], "--alpha has nan"),
         (["search", "--model", "organism", "--facts", "nowhere.jsonl", "--out", "x"], "nowhere.jsonl"),
         (["study", "--model", "organism", "--facts", "organism", "--limit", "0", "--out", "x"], "limit is 0"),
         (["report", "nowhere", "-o", "r.html"], "no finished run"),

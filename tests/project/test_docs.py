@@ -117,7 +117,7 @@ def test_every_command_is_accounted_for():
 
 # Each night as they are written; at every run of the tests with fewer data sets.
 SMALLER = {
-    "python -m analyses frequency_trap --n 5 --out runs/frequency_trap": ("--n 5", "--n 1"),
+    "laser-interp analyse frequency_trap --n 5 --out runs/frequency_trap": ("--n 5", "--n 1"),
     "laser-interp analyse frequency_simulation --n 2 --out runs/frequency_simulation": ("--n 2", "--n 1"),
 }
 
@@ -326,7 +326,7 @@ def test_an_analysis_of_ones_own_facts_and_edit(elsewhere, tmp_path):
     li.load_facts(facts.to_frame().head(60).drop(columns=["split", "frequency"])).save(tmp_path / "facts.csv")
     (tmp_path / "corpus.txt").write_text(organism_corpus("organism").text)
     done = run(
-        f"python -m analyses rare_facts --facts {tmp_path}/facts.csv --corpus {tmp_path}/corpus.txt "
+        f"laser-interp analyse rare_facts --facts {tmp_path}/facts.csv --corpus {tmp_path}/corpus.txt "
         f"--edit 3.in:0.05 --out {tmp_path}/out",
         elsewhere,
     )

@@ -407,6 +407,17 @@ def loaded(family, dtype):
     return _loaded[family, dtype]
 
 
+def by_engine(engine, edits):
+    """Log p under each edit at each read of an engine: `[edits, reads, d_vocab]`."""
+    dtype = torch.promote_types(engine.model.dtype, torch.float32)
+    out = torch.full((len(edits), len(engine.reads), engine.model.d_vocab), torch.nan, dtype=dtype)
+    for which, reads, logits in engine.run(edits):
+        for i, part in zip(which, logits.whole().log_softmax(-1).split(len(reads)), strict=True):
+            assert out[i, reads].isnan().all(), "a read was yielded twice"
+            out[i, reads] = part
+    return out
+
+
 def numbers_tokenizer():
     """A real tokenizer whose words are numbers, so that it can be saved with any random model."""
     words = {"<mask>" if i == 3 else str(i): i for i in range(VOCAB)}

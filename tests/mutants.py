@@ -1,18 +1,20 @@
 """Change one line of the package at a time, and see whether a test fails: `make mutants`.
 
-Cosmic Ray makes the changes. A sample is drawn by a seed from all that it would make in some rooms. A worker has a copy
-of the checkout. For each change it forks, and the fork, which has imported the large libraries already, runs the quick
-tests of the changed room, and where these pass, those of the other rooms. `tests/mutants.json` holds the changes that
-no test notices, and why each changes nothing that a user could see.
+Cosmic Ray makes the changes. A sample is drawn by a seed from all that it would make in some rooms. The quick tests of
+these rooms run once, and it is noted which lines each of them runs. A worker has a copy of the checkout. For each
+change it forks, and the fork, which has imported the large libraries already, runs the tests that run the changed line.
+`tests/mutants.json` holds the changes that no test notices, and why each changes nothing that a user could see.
 """
 
 import argparse
+import ast
 import importlib
 import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import cosmic_ray.plugins
+import coverage
 from cosmic_ray.commands import init
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.work_db import WorkDB, use_db
@@ -50,8 +53,10 @@ LIBRARIES = (
     "transformer_lens.model_bridge",
     "transformers.models.gpt2.modeling_gpt2",
 )
+SURVIVED = ("survived", "not run by any quick test")
 LIMIT = 300.0  # seconds that a change may take, as where a loop no longer ends
 _copy: list[Path] = []
+_runs: dict[str, dict[int, list[str]]] = {}  # file -> line -> the tests that run it
 
 
 def sample(rooms: list[str], size: int, seed: int) -> list[dict[str, object]]:
@@ -77,8 +82,32 @@ def sample(rooms: list[str], size: int, seed: int) -> list[dict[str, object]]:
     ]
 
 
-def _start() -> None:
-    """A copy of the checkout for this worker, and the libraries in memory."""
+def tests_of_lines(folder: str) -> dict[str, dict[int, list[str]]]:
+    """Of each line of the rooms, the quick tests that run it. A line that runs when its file is imported has all tests
+    that run anything of this file."""
+    data = Path(folder) / "coverage"
+    os.environ["COVERAGE_FILE"] = str(data)
+    tests = [f"tests/{room}" for room in ROOMS]
+    of_tests = ["--cov=laser_interp", "--cov-context=test", "--cov-report="]
+    done = subprocess.run([sys.executable, "-m", "pytest", *QUICK, *of_tests, *tests], cwd=ROOT, check=False)
+    if done.returncode:
+        sys.exit("the quick tests fail without any change: mend them first")
+    found = coverage.CoverageData(str(data))
+    found.read()
+    out = {}
+    for path in found.measured_files():
+        by_line = {
+            line: sorted({context.partition("|")[0] for context in contexts if context})
+            for line, contexts in found.contexts_by_lineno(path).items()
+        }
+        anywhere = sorted({test for tests in by_line.values() for test in tests})
+        out[str(Path(path).relative_to(ROOT))] = {line: tests or anywhere for line, tests in by_line.items()}
+    return out
+
+
+def _start(runs: dict[str, dict[int, list[str]]]) -> None:
+    """A copy of the checkout for this worker, which tests run which line, and the libraries in memory."""
+    _runs.update(runs)
     folder = Path(tempfile.mkdtemp(prefix="laser-interp-mutants-"))
     ignored = shutil.ignore_patterns(".git", ".venv", "_build", "__pycache__", "runs", "site")
     shutil.copytree(ROOT, folder / "copy", ignore=ignored)
@@ -100,24 +129,31 @@ def tried(change: dict[str, object]) -> dict[str, object]:
         return change | {"outcome": "no change"}
     lines = zip(before.splitlines(), after.splitlines(), strict=False)
     was, now = next((pair for pair in lines if pair[0] != pair[1]), ("", ""))
-    room = Path(str(change["path"])).parts[1]
-    others = [name for name in ROOMS if name != room]
+    lines = _statement(before, int(str(change["line"])))
+    tests = sorted({test for line in lines for test in _runs.get(str(change["path"]), {}).get(line, ())})
     path.write_text(after, encoding="utf-8")
     try:
-        outcome = "survived"
-        for rooms in ([room], others):
-            if (code := _tests(rooms)) != 0:
-                outcome = "killed by its room" if rooms == [room] else "killed by another room"
-                outcome = outcome if code > 0 else "timeout"
-                break
+        code = _run(tests) if tests else 0
     finally:
         path.write_text(before, encoding="utf-8")
+    outcome = "timeout" if code < 0 else "killed" if code else "survived" if tests else "not run by any quick test"
     seconds = round(time.perf_counter() - started, 1)
-    return change | {"was": was.strip(), "now": now.strip(), "outcome": outcome, "seconds": seconds}
+    about = {"was": was.strip(), "now": now.strip(), "n_tests": len(tests)}
+    return change | about | {"outcome": outcome, "seconds": seconds}
 
 
-def _tests(rooms: list[str]) -> int:
-    """The exit code of the quick tests of some rooms; -1 where they do not end."""
+def _statement(code: str, line: int) -> range:
+    """The lines of the innermost statement at a line; of a statement with a body, those before its body."""
+    around = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.stmt)]
+    around = [node for node in around if node.lineno <= line <= (node.end_lineno or node.lineno)]
+    inner = max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
+    body = getattr(inner, "body", None)
+    end = body[0].lineno if body else (inner.end_lineno or inner.lineno) + 1
+    return range(inner.lineno, max(end, inner.lineno + 1))
+
+
+def _run(tests: list[str]) -> int:
+    """The exit code of some tests; -1 where they do not end."""
     child = os.fork()
     if not child:
         os.setsid()
@@ -127,7 +163,7 @@ def _tests(rooms: list[str]) -> int:
         sys.path[:0] = [str(_copy[0]), str(_copy[0] / "tests")]
         import pytest
 
-        os._exit(int(pytest.main([*QUICK, *(f"tests/{room}" for room in rooms)])))
+        os._exit(int(pytest.main([*QUICK, *tests])))
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -152,12 +188,15 @@ def main() -> None:
     counts: dict[str, int] = {}
     unexplained = []
     changes = sample(args.rooms, args.sample, args.seed)
-    with ProcessPoolExecutor(args.workers, initializer=_start) as pool, args.out.open("w", encoding="utf-8") as out:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = tests_of_lines(folder)
+    pool = ProcessPoolExecutor(args.workers, initializer=_start, initargs=(runs,))
+    with pool, args.out.open("w", encoding="utf-8") as out:
         for n, row in enumerate(pool.map(tried, changes), 1):
             out.write(json.dumps(row) + "\n")
             out.flush()
             counts[str(row["outcome"])] = counts.get(str(row["outcome"]), 0) + 1
-            if row["outcome"] == "survived" and (row["path"], row["was"], row["now"]) not in known:
+            if row["outcome"] in SURVIVED and (row["path"], row["was"], row["now"]) not in known:
                 unexplained.append(row)
             print(f"{n} of {len(changes)}: {counts}", flush=True)
     for row in unexplained:

@@ -160,7 +160,7 @@ def _what_is_missing(error: MissingArgumentError, words: Sequence[str]) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """An error as one sentence, which names options as they are written; the system's own errors name the file first."""
+    """An error as one sentence that names options as they are written; the system's own errors name the file first."""
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}"
     told = re.sub(r"\b(rhos|rates|alphas)\b", lambda name: f"--{_OPTION_NAMES[name[0]]}", str(error).strip())

@@ -26,7 +26,7 @@ from laser_interp.models.hooks import hooked, mixtures_apart
 from laser_interp.models.in_use import as_scored, exclusive_use
 from laser_interp.models.library_internals import one_step_modules, swap_forward
 from laser_interp.models.loaded_model import LoadedModel
-from laser_interp.models.unembedding import unembed_in_blocks
+from laser_interp.models.unembedding import without_unembedding
 from laser_interp.models.weights import derived
 from laser_interp.models.weights import linear as linear_module
 
@@ -179,7 +179,7 @@ def run(
     record: Record | None = None,
     marks: dict[int, Tensor | None] | None = None,
     keys_values: dict[tuple[int, str], Tensor] | None = None,
-    scratch: dict[str, Tensor] | None = None,
+    unembed: bool = True,
 ) -> Tensor:
     """Run some layers of the model on a batch, `copies` times side by side.
 
@@ -190,11 +190,12 @@ def run(
         record: filled with what layer `start` computes.
         marks: filled with the residual streams that enter its layers, each after `start` and before the end.
         keys_values: filled with the outputs of "k" and "v" of all layers that are run.
-        scratch: see `unembed_in_blocks`.
+        unembed: False returns what enters the unembedding, see `laser_interp.models.unembedding`.
 
     Returns:
-        Logits `[copies * reads, d_vocab]` in fp32 (fp64 for an fp64 model), copy by copy; or, with `stop`, the
-        residual stream that enters that layer, `[rows, longest, d_model]`.
+        Logits `[copies * reads, d_vocab]` in fp32 (fp64 for an fp64 model), copy by copy; or what they are computed
+        from, `[copies * reads, d_model]`; or, with `stop`, the residual stream that enters that layer, `[rows, longest,
+        d_model]`.
     """
     end = model.n_layers if stop is None else stop
     reached: list[Tensor] = []
@@ -218,8 +219,8 @@ def run(
                 if sublayer(model, start, name) is not None:
                     stack.callback(_record_sublayer(model, start, name, record).remove)
         _inject_and_read(model, stack, batch, copies, start, residual, stop, marks or {})
-        if stop is None:
-            stack.callback(unembed_in_blocks(model, scratch))
+        if not unembed:
+            stack.callback(without_unembedding(model))
         logits = model.bridge(
             batch.ids.repeat(copies, 1),
             attention_mask=batch.mask.repeat(copies, 1) if takes_mask(model) else None,
@@ -229,7 +230,7 @@ def run(
         )
     if stop is not None:
         return reached[0]
-    return logits[:, 0].to(score_dtype(logits.dtype))
+    return logits[:, 0].to(score_dtype(logits.dtype)) if unembed else logits[:, 0]
 
 
 def _skip_blocks(model: LoadedModel, stack: ExitStack, start: int, end: int, reached: list[Tensor] | None) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.edits.edit import Edit
@@ -35,6 +34,7 @@ from laser_interp.models.partial_runs import (
     run,
 )
 from laser_interp.models.residual_stream import is_parallel
+from laser_interp.models.unembedding import Logits, logits_of, multiplies_in_blocks
 from laser_interp.scoring.kept_streams import KeptStreams, kept_streams, key_of
 from laser_interp.scoring.side_by_side import Pass, Positions, SharedLayer, group_edits
 
@@ -108,11 +108,10 @@ class Engine:
         # A copy of a token in one layer, and a row of logits, in fp32 as the families' attention computes them.
         self._token_bytes = 4 * (12 * model.d_model + 5 * model.d_mlp)
         self._attention_bytes = 4 * 3 * model.n_heads
-        self._logits_bytes = 12 * model.d_vocab
+        self._logits_bytes = 4 * model.d_model if multiplies_in_blocks(model) else 12 * model.d_vocab
         self._kept = KeptStreams()
         self._marks = {round(model.n_layers * i / (MARKS + 1)) for i in range(1, MARKS + 1)} - {model.n_layers}
         self._edits_at_once: int | None = None  # lowered where memory ran out
-        self._scratch: dict[str, Tensor] = {}
         self._chunks = [self._chunk(*part) for part in self._parts(CPU_CHUNK_TOKENS if on_cpu else DEVICE_CHUNK_TOKENS)]
 
     # --- which rows run together ----------------------------------------------------------------
@@ -191,12 +190,12 @@ class Engine:
 
     # --- running --------------------------------------------------------------------------------
 
-    def run(self, edits: Sequence[Edit | None]) -> Iterator[tuple[int, list[int], Float[Tensor, "reads d_vocab"]]]:
+    def run(self, edits: Sequence[Edit | None]) -> Iterator[tuple[list[int], list[int], Logits]]:
         """Next-token logits under each edit (None: the model as trained).
 
         Yields:
-            Index of the edit, indices of the reads, and their logits in fp32 (fp64 for an fp64 model), which hold until
-            the next are asked for. Together they cover every (edit, read) exactly once.
+            Indices of some edits, indices of the reads, and the logits of all these reads under the first edit, then
+            the second, and so on, in fp32 (fp64 for an fp64 model). Together they cover every (edit, read) once.
 
         Raises:
             ValueError: an edit made from another model's weights, or one that is on already; before
@@ -208,11 +207,10 @@ class Engine:
         try:
             yield from self._run(edits)
         finally:  # also where the caller stops half-way: a later run must not start from what may have changed since
-            self._scratch.clear()
             for chunk in self._chunks:
                 chunk.forget()
 
-    def _run(self, edits: Sequence[Edit | None]) -> Iterator[tuple[int, list[int], Float[Tensor, "reads d_vocab"]]]:
+    def _run(self, edits: Sequence[Edit | None]) -> Iterator[tuple[list[int], list[int], Logits]]:
         groups = group_edits(self.model, edits)
         in_layer = Counter(group.layer for group in groups for _ in group.edits)
         if any(group.positions is not None for group in groups):
@@ -230,9 +228,7 @@ class Engine:
                     tasks += reversed(self._smaller(chunk, todo, error))
                     break
                 done = todo.pop(0)
-                for place, i in enumerate(done.which):
-                    n = len(chunk.reads)
-                    yield done.group.edits[i][0], chunk.reads, logits[place * n : (place + 1) * n]
+                yield [done.group.edits[i][0] for i in done.which], chunk.reads, logits
                 del logits
             else:
                 if chunk.residual is not None:
@@ -260,7 +256,6 @@ class Engine:
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         chunk.record = chunk.next_residual = None
-        self._scratch.clear()
         n_edits = len(todo[0].which)
         if n_edits > 1:
             self._edits_at_once = (n_edits + 1) // 2
@@ -273,12 +268,12 @@ class Engine:
         longest = chunk.batch.shape[1]
         raise MemoryError(f"one prompt of {longest} tokens under one edit does not fit in memory") from error
 
-    def _pass(self, chunk: _Chunk, edits: Pass, *, record: bool) -> Tensor:
+    def _pass(self, chunk: _Chunk, edits: Pass, *, record: bool) -> Logits:
         """Logits under the edits of one pass, edit by edit."""
         group = edits.group
         if group.layer is None:
             self._look_up(chunk, self.model.n_layers)
-            return self._as_trained(chunk, None)
+            return self._logits_from(self._as_trained(chunk, None))
         self._reach(chunk, group.layer, record and group.positions is None)
         copies = len(edits.which)
         if group.positions is not None:
@@ -305,7 +300,7 @@ class Engine:
         reuse = Reuse(linear, shared, sublayer)
         return self._logits(chunk, chunk.batch, group.layer, copies, reuse)
 
-    def _placed_pass(self, chunk: _Chunk, edits: Pass, positions: Positions) -> Tensor:
+    def _placed_pass(self, chunk: _Chunk, edits: Pass, positions: Positions) -> Logits:
         """Logits under edits at some positions. What comes before these is as trained; its keys and values are kept."""
         layer = chunk.layer
         if (layer, "k") not in chunk.keys_values:
@@ -314,9 +309,15 @@ class Engine:
         reuse = Reuse(edits.group.placed(edits.which, acts), as_trained=chunk.keys_values)
         return self._logits(chunk, batch, layer, len(edits.which), reuse)
 
-    def _logits(self, chunk: _Chunk, batch: Batch, start: int, copies: int, reuse: Reuse) -> Tensor:
-        residual, scratch = chunk.residual, self._scratch
-        return run(self.model, batch, copies=copies, start=start, residual=residual, reuse=reuse, scratch=scratch)
+    def _logits(self, chunk: _Chunk, batch: Batch, start: int, copies: int, reuse: Reuse) -> Logits:
+        in_blocks, residual = multiplies_in_blocks(self.model), chunk.residual
+        found = run(
+            self.model, batch, copies=copies, start=start, residual=residual, reuse=reuse, unembed=not in_blocks
+        )
+        return self._logits_from(found)
+
+    def _logits_from(self, found: Tensor) -> Logits:
+        return logits_of(self.model, found) if multiplies_in_blocks(self.model) else Logits(found)
 
     def _with_keys_values(self, chunk: _Chunk) -> list[_Chunk]:
         """A chunk in parts whose keys and values in all layers take at most half of the memory."""
@@ -371,7 +372,7 @@ class Engine:
             stop=stop,
             marks=marks,
             keys_values=keys_values,
-            scratch=self._scratch,
+            unembed=stop is not None or not multiplies_in_blocks(self.model),
         )
         if stop in self._marks:
             marks[stop] = result

@@ -7,21 +7,22 @@ tokens, its rank the worst rank of any of them, so that rank 1 means that greedy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from laser_interp.choices import EngineName, RankBy, check_choice
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.tasks import AnyFacts, task_of
+from laser_interp.models.bfloat16 import in_own_numbers
 from laser_interp.models.forward import logits_at
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.in_use import refuse_inside_edit
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
+from laser_interp.models.unembedding import Logits
 from laser_interp.progress import progress_bar
 from laser_interp.scoring.answer_rules import DETAILED_RULES, apply_rule
 from laser_interp.scoring.categories import Categories
@@ -30,32 +31,15 @@ from laser_interp.scoring.generic_words import GenericTokens, generic_tokens
 from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.side_by_side import runs_side_by_side
+from laser_interp.scoring.vocabulary import Asked, look
 from laser_interp.storage.schemas import check
 
-IN_CACHE = 2**20  # logits that are reduced at a time: 4 MB in fp32
 NO_EDIT = {"site": "", "kind": "base", "rho": None, "rank_kept": None, "alpha": None}
 
 
 def edit_columns(edit: Edit | None) -> dict[str, Any]:
     """The columns that say what the edit was; None is the model as trained."""
     return dict(NO_EDIT) if edit is None else edit.describe()
-
-
-def _count_below(logits: Tensor, rows: Tensor, values: Tensor) -> Tensor:
-    """How many logits of a row are below a value, for each pair of a row and a value."""
-    if logits.device.type != "cpu":
-        return (logits[rows] < values[:, None]).sum(-1)
-    # numpy counts bytes; torch copies the rows and adds up 64-bit integers, which takes many times as long
-    table = logits.numpy()
-    counts = [np.count_nonzero(table[row] < value) for row, value in zip(rows.tolist(), values.numpy(), strict=True)]
-    return torch.tensor(counts, dtype=torch.long)
-
-
-class _Best(NamedTuple):
-    """The highest logit of each row, and its token."""
-
-    values: Tensor
-    indices: Tensor
 
 
 class _Statistics:
@@ -92,25 +76,13 @@ def _kind_tokens(first: np.ndarray, generic: GenericTokens, asked: TokenLookups)
     return table[np.argsort(table[:, 0], kind="stable")]
 
 
-def _norm_and_best(logits: Tensor) -> tuple[Tensor, _Best]:
-    """The log of each row's sum of exponentials, and its highest logit. A few rows at a time stay in a processor's
-    cache from one pass over them to the next."""
-    step = max(IN_CACHE // logits.shape[1], 1) if logits.device.type == "cpu" else len(logits)
-    parts = [(rows.logsumexp(-1), *rows.max(-1)) for rows in logits.split(step)]
-    norm, values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
-    return norm, _Best(values, indices)
-
-
-def _margins(logits: Tensor, best: _Best, at: Tensor, own: Tensor, values: Tensor) -> Tensor:
-    """By how much (nats) a token's logit exceeds the highest of all others, for each (row, token, its logit)."""
-    other = best.values[at]
-    leads = best.indices[at] == own
-    if bool(leads.any()):  # only where the token is the most probable one is the second looked for
-        rows, back = at[leads].unique(return_inverse=True)
-        without = logits[rows].scatter(1, best.indices[rows][:, None], -torch.inf)
-        other = other.clone()
-        other[leads] = without.max(-1).values[back]
-    return values - other
+def _log_sums(items: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The log of the sum of exponentials of each item's values, in the order of the items."""
+    distinct, segment = np.unique(items, return_inverse=True)
+    highest = np.full(len(distinct), -np.inf)
+    np.maximum.at(highest, segment, values)
+    with np.errstate(invalid="ignore"):
+        return highest + np.log(np.bincount(segment, np.exp(values - highest[segment]), len(distinct)))
 
 
 class Scorer:
@@ -199,11 +171,12 @@ class Scorer:
         labels = list(edits)
         total = len(labels) * n_reads
         with progress_bar(total=total, desc="scoring", unit="read", disable=not progress) as bar:
-            for i, reads, logits in self._logits(list(edits.values()), engine, memory):
-                self._reduce(statistics[labels[i]], reads, logits)
-                bar.update(len(reads))
+            for which, reads, logits in self._logits(list(edits.values()), engine, memory):
+                with torch.no_grad(), in_own_numbers(self.model.device):
+                    self._reduce([statistics[labels[i]] for i in which], reads, logits)
+                bar.update(len(which) * len(reads))
                 if tick is not None:
-                    tick(len(reads) / total)
+                    tick(len(which) * len(reads) / total)
         for label, edit in edits.items():
             columns: dict[str, Any] = {"edit": label}
             for column, value in edit_columns(edit).items():
@@ -215,7 +188,7 @@ class Scorer:
 
     def _logits(
         self, edits: list[Edit | None], engine: EngineName, memory: int | str | None
-    ) -> Iterator[tuple[int, list[int], Tensor]]:
+    ) -> Iterator[tuple[list[int], list[int], Logits]]:
         check_choice("engine", engine, EngineName)
         model, rows, reads = self.model, self.lookups.rows, self.lookups.reads
         for edit in edits:
@@ -228,71 +201,81 @@ class Scorer:
             edit = edits[i]
             with edit.on(model) if edit is not None else nullcontext():
                 for read, logits in logits_at(model, rows, reads):
-                    yield i, read, logits
+                    yield [i], read, Logits(logits)
         plain = [i for i in range(len(edits)) if i not in set(whole)]
         if not plain:
             return
         budget = parse_memory(memory, model)
         if self._engine is None or self._engine.memory != budget:
             self._engine = Engine(model, rows, reads, memory=budget)
-        for i, read, logits in self._engine.run([edits[i] for i in plain]):
-            yield plain[i], read, logits
+        for which, read, logits in self._engine.run([edits[i] for i in plain]):
+            yield [plain[i] for i in which], read, logits
 
-    def _reduce(self, kept: _Statistics, reads: list[int], logits: Tensor) -> None:
-        """Reduce logits to statistics. Only the logits and one comparison have the size of the vocabulary."""
-        device = logits.device
-        generic = self.generic.ids.to(device)
-        norm, best = _norm_and_best(logits)
-        kept.top[reads] = best.indices.cpu().numpy()
-        kept.top_p[reads] = (best.values - norm).exp().cpu().numpy()
-        if self.top_k:
-            most = logits.topk(self.top_k)
-            kept.most_probable[reads] = most.indices.cpu().numpy()
-            kept.most_probable_p[reads] = (most.values - norm[:, None]).exp().cpu().numpy()
-        of_generic = logits[:, generic]
+    def _reduce(self, kept: Sequence[_Statistics], reads: list[int], logits: Logits) -> None:
+        """Reduce the logits of some reads, under one edit after the other, to statistics."""
+        device, n, asked = logits.x.device, len(kept), self.lookups
+        read = np.tile(reads, n)
+        targets = np.concatenate([np.arange(asked.span[one], asked.span[one + 1]) for one in reads])
+        rows = np.repeat(np.arange(len(reads)), asked.span[np.add(reads, 1)] - asked.span[reads])
+        rows = (rows + len(reads) * np.arange(n)[:, None]).ravel()
+        tokens, ranked = np.tile(asked.target_token[targets], n), np.tile(asked.target_is_answer[targets], n)
+        kind_rows, kind_tokens, items = self._kinds(read)
+        seen = look(
+            logits,
+            Asked(
+                torch.from_numpy(np.concatenate([rows, kind_rows])).to(device),
+                torch.from_numpy(np.concatenate([tokens, kind_tokens])).to(device),
+                torch.from_numpy(rows[ranked]).to(device),
+                torch.from_numpy(tokens[ranked]).to(device),
+                self.generic.ids.to(device),
+                self.top_k,
+            ),
+        )
+        norm = seen.norm.cpu().numpy()
+        of_generic = seen.columns.cpu().numpy()
         if self._form_of_read is not None:
-            absent = ~torch.from_numpy(self.generic.in_form[self._form_of_read[reads]]).to(device)
-            of_generic = of_generic.masked_fill(absent, -torch.inf)
-        if len(generic):
-            kept.log_generic[reads] = (of_generic.max(-1).values - norm).cpu().double().numpy()
-        kept.p_generic[reads] = (of_generic - norm[:, None]).exp().sum(-1).cpu().numpy() if len(generic) else np.nan
-
-        asked = self.lookups
-        spans = [np.arange(asked.span[read], asked.span[read + 1]) for read in reads]
-        targets = np.concatenate(spans)
-        local = torch.from_numpy(np.repeat(np.arange(len(reads)), [len(s) for s in spans])).to(device)
-        tokens = torch.from_numpy(asked.target_token[targets]).to(device)
-        values = logits[local, tokens]
-        kept.logprob[targets] = (values - norm[local]).cpu().double().numpy()
-        ranked = torch.from_numpy(asked.target_is_answer[targets]).to(device)
-        at, own, values = local[ranked], tokens[ranked], values[ranked]
-        chosen = targets[ranked.cpu().numpy()]
+            of_generic = np.where(self.generic.in_form[self._form_of_read[read]], of_generic, -np.inf)
+        values = seen.values.cpu().numpy()
+        own, at = seen.ranked.cpu().numpy(), rows[ranked]
         # Ties count against the answer, so a constant or NaN output is never right; the answer itself counts once.
-        rank = logits.shape[1] - _count_below(logits, at, values)
-        ahead = ~(of_generic[at] < values[:, None]) & (own[:, None] != generic)
-        kept.margin[chosen] = _margins(logits, best, at, own, values).cpu().double().numpy()
-        if self._kind is not None:
-            self._sum_kinds(kept, self._kind, reads, logits, norm)
-        kept.rank[chosen] = rank.cpu().numpy()
-        kept.masked_rank[chosen] = (rank - ahead.sum(-1)).cpu().numpy()
+        rank = logits.d_vocab - seen.below.cpu().numpy()
+        ahead = ~(of_generic[at] < own[:, None]) & (tokens[ranked][:, None] != self.generic.ids.numpy())
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays so
+            columns = {
+                "top": seen.top.cpu().numpy(),
+                "top_p": np.exp(seen.highest.cpu().numpy() - norm),
+                "p_generic": np.exp(of_generic - norm[:, None]).sum(-1) if of_generic.shape[1] else norm * np.nan,
+                "most_probable": seen.most_probable.cpu().numpy(),
+                "most_probable_p": np.exp(seen.most.cpu().numpy() - norm[:, None]),
+            }
+            if of_generic.shape[1]:
+                columns["log_generic"] = of_generic.max(-1) - norm
+            logprob, of_kind = np.split((values - norm[np.concatenate([rows, kind_rows])]).astype(float), [len(rows)])
+            columns_of_ranked = {
+                "rank": rank,
+                "masked_rank": rank - ahead.sum(-1),
+                "margin": own - seen.others.cpu().numpy(),
+            }
+        chosen = targets[asked.target_is_answer[targets]]
+        for i, one in enumerate(kept):
+            for name, column in columns.items():
+                getattr(one, name)[reads] = column.reshape(n, len(reads), *column.shape[1:])[i]
+            one.logprob[targets] = logprob.reshape(n, -1)[i]
+            for name, column in columns_of_ranked.items():
+                getattr(one, name)[chosen] = column.reshape(n, -1)[i]
+            if len(items):
+                mine = np.array_split(items, n)[i]
+                one.log_kind[np.unique(mine)] = _log_sums(mine, np.array_split(of_kind, n)[i])
 
-    def _sum_kinds(self, kept: _Statistics, kind: np.ndarray, reads: list[int], logits: Tensor, norm: Tensor) -> None:
-        """The log-probability of all first tokens of an item's kind of answer, generic words left out."""
-        read = np.array(reads)
-        ends = np.searchsorted(kind[:, 0], [read, read + 1])
-        spans = [np.arange(start, stop) for start, stop in ends.T]
-        chosen = np.concatenate(spans)
-        if not len(chosen):
-            return
-        items, segment = np.unique(kind[chosen, 1], return_inverse=True)
-        rows = torch.from_numpy(np.repeat(np.arange(len(reads)), [len(span) for span in spans])).to(logits.device)
-        tokens = torch.from_numpy(kind[chosen, 2]).to(logits.device)
-        values = (logits[rows, tokens] - norm[rows]).cpu().double().numpy()
-        highest = np.full(len(items), -np.inf)
-        np.maximum.at(highest, segment, values)
-        with np.errstate(invalid="ignore"):
-            total = np.bincount(segment, np.exp(values - highest[segment]), len(items))
-            kept.log_kind[items] = highest + np.log(total)
+    def _kinds(self, read: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The first tokens of answers of the kind that each read asks for: the row of the read, the token, the item."""
+        if self._kind is None:
+            none = np.zeros(0, dtype=np.int64)
+            return none, none, none
+        ends = np.searchsorted(self._kind[:, 0], [read, read + 1])
+        chosen = np.concatenate([np.arange(start, stop) for start, stop in ends.T])
+        rows = np.repeat(np.arange(len(read)), ends[1] - ends[0])
+        return rows, self._kind[chosen, 2], self._kind[chosen, 1]
 
     def _gather(self, kept: _Statistics) -> dict[str, Any]:
         """From tokens to continuations to (fact, prompt) rows: columns by name."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers as tf
 from families import FAMILIES as TESTED_IN_FP64
-from families import HEADS, INNER, VOCAB, D, numbers_tokenizer, ours, reference
+from families import HEADS, INNER, VOCAB, D, by_engine, numbers_tokenizer, ours, reference
 
 import laser_interp as li
 from laser_interp.models.families import FAMILIES, is_tested
@@ -250,12 +250,9 @@ def with_rank(hf, model, layer, matrix, rank):
     return out
 
 
-def by_engine(model, edits):
+def at_last(model, edits):
     reads = [(i, len(row) - 1) for i, row in enumerate(PROMPTS)]
-    found = torch.empty(len(edits), len(PROMPTS), VOCAB)
-    for which, read, logits in Engine(model, PROMPTS, reads, memory=2**28).run(edits):
-        found[which, read] = logits.log_softmax(-1)
-    return found
+    return by_engine(Engine(model, PROMPTS, reads, memory=2**28), edits)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -288,7 +285,7 @@ def test_each_kind_of_layer_and_matrix(name):
         other = second[-1]
         two = li.laser(model, f"0.{first[-1]}", rank=2) + li.laser(model, f"1.{other}", rank=2)
         right = reference(with_rank(with_rank(hf, model, 0, first[-1], 2), model, 1, other, 2), PROMPTS)
-        found = by_engine(model, [None, *tried, two])
+        found = at_last(model, [None, *tried, two])
         for edit, one, other in zip([None, *tried, two], found, [unedited, *expected, right], strict=True):
             worst = max(worst, float((one - other).abs().max()))
             assert worst < 3e-5, edit

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, LAYERS, PROMPTS, VOCAB, D, edited, loaded, prefix
+from families import FAMILIES, LAYERS, PROMPTS, VOCAB, D, by_engine, edited, loaded, prefix
 
 import laser_interp as li
 from laser_interp.edits.placement import Placement
@@ -80,15 +80,6 @@ PLACEMENTS = (
 )
 
 
-def run_engine(engine, edits):
-    dtype = torch.promote_types(engine.model.dtype, torch.float32)
-    out = torch.full((len(edits), len(engine.reads), engine.model.d_vocab), torch.nan, dtype=dtype)
-    for i, reads, logits in engine.run(edits):
-        assert out[i, reads].isnan().all(), "a read was yielded twice"
-        out[i, reads] = logits.log_softmax(-1)
-    return out
-
-
 def by_hooks(model, edit):
     out = torch.empty(len(READS), model.d_vocab, dtype=torch.promote_types(model.dtype, torch.float32))
     with edit.on(model) if edit is not None else nullcontext():
@@ -119,7 +110,7 @@ def test_every_family(monkeypatch, family, dtype, whole):
     edits = [edit for edit in edits_of(model, family, whole) if runs_side_by_side(model, edit)]
     assert any(edit is not None and edit.placement is not None for edit in edits) != model.masked
     engine = Engine(model, ROWS, READS, memory=1 << 30)
-    found = run_engine(engine, edits)
+    found = by_engine(engine, edits)
     assert not found.isnan().any()
     tolerance = TOLERANCE[torch.float32 if family in FLOAT32_ATTENTION else dtype]
     for edit, logprobs in zip(edits, found, strict=True):
@@ -134,7 +125,7 @@ def test_against_edited_weights(family):
     hf, model = loaded(family, torch.float32)
     sites = [li.Site(layer, m) for layer in range(LAYERS) for m in model.matrices]
     engine = Engine(model, PROMPTS, [(i, len(row) - 1) for i, row in enumerate(PROMPTS)], memory=1 << 30)
-    found = run_engine(engine, [li.laser(model, site, rank=3) for site in sites])
+    found = by_engine(engine, [li.laser(model, site, rank=3) for site in sites])
     for site, one in zip(sites, found, strict=True):
         plain = edited(family, copy.deepcopy(hf), {(site.layer, site.matrix): lambda r: prefix(r, 3)})
         for row, ours in zip(PROMPTS, one, strict=True):
@@ -161,7 +152,7 @@ def test_a_sequential_neox_is_not_taken_for_a_parallel_one():
         model = li.load_model((transformers.GPTNeoXForCausalLM(config), masked_tokens("gpt_neox")), device="cpu")
     assert not is_parallel(model, 0)
     edits = [li.laser(model, f"0.{m}", rank=k) for m in model.matrices for k in (2, 5)]
-    for edit, one in zip(edits, run_engine(Engine(model, ROWS, READS, memory=1 << 30), edits), strict=True):
+    for edit, one in zip(edits, by_engine(Engine(model, ROWS, READS, memory=1 << 30), edits), strict=True):
         assert float((one - by_hooks(model, edit)).abs().max()) < 1e-5
 
 
@@ -188,14 +179,14 @@ def counted(model, work):
 def test_only_what_changes_is_computed(monkeypatch):
     _, model = loaded("gpt2", torch.float32)
     is_parallel(model, 1)
-    run_engine(
+    by_engine(
         Engine(model, [[5, 6]], [(0, 1)], memory=1 << 30), [li.laser(model, "1.in", rank=1)]
     )  # what is asked once
     rows = [[5, 6, 7, 8], [9, 10, 11, 12], [5, 6, 7, 8], [5, 6, 13, 14]]
     reads = [(i, 3) for i in range(4)]
     unique = 4 + 4 + 2  # tokens with their own beginnings: the third row is the first, the fourth shares two
     edits = [li.laser(model, "1.in", rank=k) for k in (2, 3, 4)]
-    found = counted(model, lambda: run_engine(Engine(model, rows, reads, memory=1 << 30), edits))
+    found = counted(model, lambda: by_engine(Engine(model, rows, reads, memory=1 << 30), edits))
     assert all(found[0, m] == unique for m in model.matrices)  # once, to reach layer 1
     assert [found[1, m] for m in "qkvo"] == [unique] * 4  # once, to be used again
     assert found[1, "in"] == unique  # the original, recorded; the edited one has no original
@@ -210,10 +201,10 @@ def test_an_edit_at_the_last_position_computes_little_more_than_that():
     reads = [(i, 3) for i in range(3)]
     last = Placement("last", {tuple(row): (3,) for row in rows})
     edits = [replace(li.laser(model, site, rank=k), placement=last) for site in ("0.in", "1.v") for k in (2, 3)]
-    run_engine(Engine(model, rows[:1], reads[:1], memory=1 << 30), edits)  # what is asked once
+    by_engine(Engine(model, rows[:1], reads[:1], memory=1 << 30), edits)  # what is asked once
     kept_streams(model).forget()
     unique = 4 + 4 + 2  # tokens with their own beginnings, once as trained
-    found = counted(model, lambda: run_engine(Engine(model, rows, reads, memory=1 << 30), edits))
+    found = counted(model, lambda: by_engine(Engine(model, rows, reads, memory=1 << 30), edits))
     assert [found[0, m] for m in "qkvo"] == [unique + 2 * 3] * 4  # and the last of each row for both edits of layer 0
     assert [found[1, m] for m in "qkvo"] == [unique + 4 * 3] * 4
     assert [found[2, m] for m in "kv"] == [unique + 4 * 3] * 2
@@ -224,10 +215,10 @@ def test_keys_and_values_that_do_not_fit_are_kept_of_fewer_rows():
     edits = [replace(li.laser(model, "1.in", rank=2), placement=PLACEMENTS[0])]
     tokens, layer = sum(map(len, ROWS)), 2 * D * 4
     engine = Engine(model, ROWS, READS, memory=1 << 30)
-    whole = run_engine(engine, edits)
+    whole = by_engine(engine, edits)
     assert len(engine._chunks) == 1
     engine.memory = 2 * tokens * layer  # a third of what all layers take fits into its half
-    assert torch.allclose(run_engine(engine, edits), whole, atol=1e-6)
+    assert torch.allclose(by_engine(engine, edits), whole, atol=1e-6)
     assert len(engine._chunks) > 2
 
 
@@ -235,25 +226,25 @@ def test_an_edit_at_some_positions_refuses_other_prompts():
     _, model = loaded("gpt2", torch.float32)
     edit = replace(li.laser(model, "1.in", rank=2), placement=Placement("last", {tuple(ROWS[0]): (1,)}))
     with pytest.raises(ValueError, match="this edit has no positions for the prompt"):
-        run_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
+        by_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
 
 
 def test_a_run_goes_on_from_what_runs_before_kept():
     _, model = loaded("gpt2", torch.float32)
     two = lambda site: [li.laser(model, site, rank=k) for k in (2, 3)]  # noqa: E731
     kept_streams(model).forget()
-    run_engine(Engine(model, ROWS, READS, memory=1 << 30), two("1.in"))
+    by_engine(Engine(model, ROWS, READS, memory=1 << 30), two("1.in"))
     another = Engine(model, ROWS, READS, memory=1 << 30)  # as the next call of li.score has
-    found = counted(model, lambda: run_engine(another, two("2.in")))
+    found = counted(model, lambda: by_engine(another, two("2.in")))
     assert all(found[0, m] == 0 for m in model.matrices)
     assert any(found[1, m] > 0 for m in model.matrices)
-    found = counted(model, lambda: run_engine(another, two("2.in")))  # from layer 2
+    found = counted(model, lambda: by_engine(another, two("2.in")))  # from layer 2
     assert all(found[layer, m] == 0 for layer in (0, 1) for m in model.matrices)
     with in_bfloat16(model):  # nothing passes from one precision to another
-        found = counted(model, lambda: run_engine(another, two("2.in")))
+        found = counted(model, lambda: by_engine(another, two("2.in")))
     assert all(found[0, m] > 0 for m in model.matrices)
     others = Engine(model, [row[::-1] for row in ROWS], READS, memory=1 << 30)
-    found = counted(model, lambda: run_engine(others, two("2.in")))
+    found = counted(model, lambda: by_engine(others, two("2.in")))
     assert all(found[0, m] > 0 for m in model.matrices)
 
 
@@ -263,26 +254,26 @@ def test_a_run_from_a_middle_layer_goes_on_from_a_stream_kept_on_the_way():
     last = f"{LAYERS - 1}.in"
     for first in (two(last), [None]):  # an edit of the last layer, and the model as trained alone
         kept_streams(model).forget()
-        run_engine(Engine(model, ROWS, READS, memory=1 << 30), first)
+        by_engine(Engine(model, ROWS, READS, memory=1 << 30), first)
         engine = Engine(model, ROWS, READS, memory=1 << 30)
         edits = two("1.in")
-        found = counted(model, lambda engine=engine, edits=edits: run_engine(engine, edits))
+        found = counted(model, lambda engine=engine, edits=edits: by_engine(engine, edits))
         assert all(found[0, m] == 0 for m in model.matrices)
-        kept = run_engine(engine, edits)
+        kept = by_engine(engine, edits)
         kept_streams(model).forget()
-        assert torch.equal(kept, run_engine(engine, edits))
+        assert torch.equal(kept, by_engine(engine, edits))
 
 
 def test_what_is_kept_goes_with_a_changed_weight_and_without_room():
     _, model = loaded("gpt2", torch.float32)
     edits = [li.laser(model, "2.in", rank=k) for k in (2, 3)]
     engine = Engine(model, ROWS, READS, memory=1 << 30)
-    before = run_engine(engine, edits)
+    before = by_engine(engine, edits)
     weight = model.weight(0, "out")
     weight *= 2
-    changed = run_engine(engine, edits)
+    changed = by_engine(engine, edits)
     kept_streams(model).forget()
-    assert torch.equal(changed, run_engine(engine, edits))
+    assert torch.equal(changed, by_engine(engine, edits))
     assert not torch.allclose(changed, before, atol=1e-3)
     weight /= 2
     streams = KeptStreams()
@@ -299,7 +290,7 @@ def test_out_of_memory_halves_and_goes_on(monkeypatch, most):
     """Whatever is larger than `most` copies of rows does not fit: first fewer edits at once, then fewer rows."""
     _, model = loaded("llama", torch.float32)
     edits = [None, *(li.laser(model, "1.in", rank=k) for k in (2, 3, 4, 5)), li.laser(model, "2.q", rank=2)]
-    expected = run_engine(Engine(model, ROWS, READS, memory=1 << 30), edits)
+    expected = by_engine(Engine(model, ROWS, READS, memory=1 << 30), edits)
     original = partial_runs.run
     refused = []
 
@@ -310,7 +301,7 @@ def test_out_of_memory_halves_and_goes_on(monkeypatch, most):
         return original(model, batch, copies=copies, **options)
 
     monkeypatch.setattr("laser_interp.scoring.engine.run", run)
-    found = run_engine(Engine(model, ROWS, READS, memory=1 << 30), edits)
+    found = by_engine(Engine(model, ROWS, READS, memory=1 << 30), edits)
     assert refused
     assert float((found - expected).abs().max()) < 1e-5
 
@@ -324,12 +315,12 @@ def test_what_does_not_fit_at_all_is_told(monkeypatch):
     edit = li.laser(model, "1.in", rank=2)
     monkeypatch.setattr("laser_interp.scoring.engine.run", run)
     with pytest.raises(MemoryError, match="one prompt of 3 tokens under one edit does not fit"):
-        run_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
+        by_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
     monkeypatch.setattr(
         "laser_interp.scoring.engine.run", lambda model, batch, **_: (_ for _ in ()).throw(RuntimeError("a bug"))
     )
     with pytest.raises(RuntimeError, match="a bug"):
-        run_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
+        by_engine(Engine(model, ROWS, READS, memory=1 << 30), [edit])
 
 
 def test_batches_obey_the_budget(monkeypatch):
@@ -348,7 +339,7 @@ def test_batches_obey_the_budget(monkeypatch):
     for memory in (1_000_000, 4_000_000, 1 << 30):
         seen.clear()
         engine = Engine(model, rows, reads, memory=memory)
-        run_engine(engine, edits)
+        by_engine(engine, edits)
         each = engine._bytes(1, 6, 1) / 6
         assert max(seen) * each <= memory
         sizes[memory] = max(seen)
@@ -407,14 +398,14 @@ def test_a_run_that_is_left_half_way_leaves_nothing_behind():
     _, model = loaded("llama", torch.float32)
     edits = [li.laser(model, "1.in", rank=k) for k in (2, 3)] + [li.laser(model, "2.out", rank=3)]
     engine = Engine(model, ROWS, READS, memory=1 << 30)
-    whole = run_engine(engine, edits)
+    whole = by_engine(engine, edits)
     running = engine.run(edits)
     next(running)
     assert any(chunk.residual is not None for chunk in engine._chunks)
     running.close()
     for chunk in engine._chunks:
         assert (chunk.layer, chunk.residual, chunk.record, chunk.next_residual) == (0, None, None, None)
-    assert torch.equal(run_engine(engine, edits), whole)
+    assert torch.equal(by_engine(engine, edits), whole)
 
 
 def test_the_weights_of_a_run_that_was_left_are_not_used_again():
@@ -430,20 +421,7 @@ def test_the_weights_of_a_run_that_was_left_are_not_used_again():
     with torch.no_grad():
         weights.linear(model, 0, "out").weight.mul_(1.5)
     new = Engine(model, ROWS, READS, memory=1 << 30)
-    assert torch.equal(run_engine(engine, edits), run_engine(new, edits))
-
-
-def test_the_memory_of_logits_is_given_back(monkeypatch):
-    monkeypatch.setattr(unembedding, "BLOCK", 2 * D * VOCAB // 5)
-    _, model = loaded("llama", torch.float32)
-    engine = Engine(model, ROWS, READS, memory=1 << 30)
-    run = engine.run([li.laser(model, "1.in", rank=3), None])
-    _, _, logits = next(run)
-    assert engine._scratch["logits"].data_ptr() == logits.data_ptr()
-    run.close()
-    assert not engine._scratch
-    run_engine(engine, [None])
-    assert not engine._scratch
+    assert torch.equal(by_engine(engine, edits), by_engine(new, edits))
 
 
 def test_halves_own_their_memory_and_keep_no_record():

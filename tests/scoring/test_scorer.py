@@ -9,7 +9,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import laser_interp as li
 from laser_interp.facts.files import facts_from_rows
-from laser_interp.scoring import scorer
 from laser_interp.scoring.generic_words import generic_words
 from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.scorer import Scorer
@@ -295,14 +294,3 @@ def test_ranks_by_first_tokens_are_those_of_the_next_token(family):
         li.score(model, facts, {"base": None}, rank_by="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="looks at whole answers"):
         li.score(model, li.tasks.own_task(facts, "candidates"), {"base": None}, rank_by="first_tokens")
-
-
-@pytest.mark.parametrize("in_cache", [1, 40, 10**6])
-def test_logits_are_reduced_a_few_rows_at_a_time(monkeypatch, in_cache):
-    monkeypatch.setattr(scorer, "IN_CACHE", in_cache)
-    logits = torch.randn(7, 19, dtype=torch.float64)
-    logits[3] = logits[3, 4]  # of equal logits the first is taken
-    norm, best = scorer._norm_and_best(logits)
-    assert torch.allclose(norm, logits.logsumexp(-1), atol=1e-12)
-    assert torch.equal(best.values, logits.max(-1).values)
-    assert torch.equal(best.indices, logits.max(-1).indices)

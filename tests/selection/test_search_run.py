@@ -13,6 +13,7 @@ import laser_interp as li
 from laser_interp.choices import ControlName
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.models.hooks import count_hooks
+from laser_interp.models.unembedding import Logits
 from laser_interp.scoring.engine import Engine
 from laser_interp.selection.execution import Worker
 from laser_interp.selection.grid import grid_cells
@@ -306,8 +307,10 @@ def test_not_finite_scores_are_rows_that_say_so(organism, some, monkeypatch):
     original = Engine.run
 
     def broken(self, edits):
-        for i, reads, logits in original(self, edits):
-            yield i, reads, logits * float("nan") if edits[i] is not None and edits[i].rank == 3 else logits
+        for which, reads, logits in original(self, edits):
+            table = logits.whole().reshape(len(which), len(reads), -1)
+            table[[edits[i] is not None and edits[i].rank == 3 for i in which]] = float("nan")
+            yield which, reads, Logits(table.flatten(0, 1))
 
     monkeypatch.setattr(Engine, "run", broken)
     search = run(organism, some, matrices="in", layers=3)

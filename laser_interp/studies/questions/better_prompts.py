@@ -70,7 +70,11 @@ class BetterPrompts(Answer):
             for edit, name in (("base", "none"), ("laser", "LASER")):
                 values = (row[edit][c] for c in ("accuracy", "loss", "top10", "generic_masked_top1"))
                 lines.append(f"| {row['prompts']} | {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
-        lines += ["", "| prompts | accuracy, the prompt alone | accuracy, the edit | log p(answer), the edit |", "|---|---|---|---|"]
+        lines += [
+            "",
+            "| prompts | accuracy, the prompt alone | accuracy, the edit | log p(answer), the edit |",
+            "|---|---|---|---|",
+        ]
         for row in self.numbers["prompts"]:
             alone = _accuracy(row["prompt_change"]) if "prompt_change" in row else ""
             lines.append(f"| {row['prompts']} | {alone} | {_accuracy(row['edit_change'])} | {_nats(row)} |")

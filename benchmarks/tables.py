@@ -36,7 +36,7 @@ def rewritten(text: str) -> str:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], results: dict[str, Any]) -> str:
     """A Markdown table, and below it where its numbers are from."""
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     from_where = f"Measured on {results['date']} with torch {results['versions']['torch']} ({results['machine']}):"
     return "\n" + "\n".join([*lines, "", from_where, f"`{results['command']}`"]) + "\n"
@@ -146,7 +146,7 @@ def frequency() -> str:
     """What the analysis of rare facts costs, in words."""
     most = max(read("frequency")["rows"], key=lambda row: row["facts"])
     parts = ", ".join(f"`li.{name}` {most[name]:.1f} s" for name in ("associate", "decompose", "explain"))
-    return f"Of {most['facts']:,.0f} facts: {parts}"
+    return f"of {most['facts']:,.0f} facts: {parts}"
 
 
 TABLES: dict[str, Callable[[], str]] = {

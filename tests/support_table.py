@@ -27,7 +27,7 @@ def table(results: list[list[str]]) -> str:
     """The table, from what the tests wrote: each line is of one family and dtype, or of one family in fp32 alone."""
     lines = [
         "| family | transformers class | matrices | worst error, fp32 | fp64 | notes |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---:|---:|---|",
     ]
     measured = {(row[0], row[1]): row[2:] for row in results if len(row) == 4}
     for family, (cls, *_) in FAMILIES.items():

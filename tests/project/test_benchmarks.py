@@ -117,6 +117,8 @@ def test_the_documentation_shows_the_results_as_they_are(tables):
         text = page.read_text(encoding="utf-8")
         assert tables.rewritten(text) == text, f"{page.name} is stale: run python -m benchmarks tables"
         shown |= set(re.findall("<!-- benchmark: ([^ ]+) -->", text))
+        # Words after a comment that begins a line would be shown as they are written, backticks and all
+        assert not re.search(r"^<!-- benchmark: \S+ -->.", text, re.MULTILINE), page.name
     assert shown == set(tables.TABLES)
 
 

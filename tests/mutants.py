@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,8 @@ def _statement(code: str, line: int) -> range:
     """The lines of the innermost statement at a line; of a statement with a body, those before its body."""
     around = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.stmt)]
     around = [node for node in around if node.lineno <= line <= (node.end_lineno or node.lineno)]
+    if not around:  # a decorator
+        return range(line, line + 1)
     inner = max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
     body = getattr(inner, "body", None)
     end = body[0].lineno if body else (inner.end_lineno or inner.lineno) + 1
@@ -188,13 +191,17 @@ def main() -> None:
     counts: dict[str, int] = {}
     unexplained = []
     changes = sample(args.rooms, args.sample, args.seed)
+    before = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    tried_before = {tuple(row[name] for name in changes[0]): row for row in before}  # a run that was stopped goes on
+    waiting = [change for change in changes if tuple(change.values()) not in tried_before]
     with tempfile.TemporaryDirectory() as folder:
         runs = tests_of_lines(folder)
     pool = ProcessPoolExecutor(args.workers, initializer=_start, initargs=(runs,))
-    with pool, args.out.open("w", encoding="utf-8") as out:
-        for n, row in enumerate(pool.map(tried, changes), 1):
-            out.write(json.dumps(row) + "\n")
-            out.flush()
+    with pool, args.out.open("a", encoding="utf-8") as out:
+        for n, row in enumerate(chain(tried_before.values(), pool.map(tried, waiting)), 1):
+            if n > len(tried_before):
+                out.write(json.dumps(row) + "\n")
+                out.flush()
             counts[str(row["outcome"])] = counts.get(str(row["outcome"]), 0) + 1
             if row["outcome"] in SURVIVED and (row["path"], row["was"], row["now"]) not in known:
                 unexplained.append(row)

@@ -285,24 +285,6 @@ def test_what_a_shorter_limit_skipped_is_not_skipped_under_a_longer_one(tmp_path
         li.count(facts, path, errors="skip", longest=2 << 20, out=out, progress=False)
 
 
-@pytest.mark.slow
-def test_processes_and_ray_give_the_same_totals(tmp_path, monkeypatch):
-    monkeypatch.setattr("laser_interp.frequency.shards.PART", 200_000)
-    corpus = organism_corpus("organism")
-    (tmp_path / "a.txt").write_text(corpus.text)
-    facts = li.load_facts("organism")
-    alone = li.count(facts, tmp_path / "a.txt", workers=1, progress=False)
-    assert alone["n_both"].tolist() == corpus.ledger["n_both"].tolist()
-    pd.testing.assert_frame_equal(li.count(facts, tmp_path / "a.txt", workers=2, progress=False), alone)
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        spread = li.count(facts, tmp_path / "a.txt", executor="ray", workers=2, progress=False)
-    finally:
-        ray.shutdown()  # else its processes work on beside all later tests
-    pd.testing.assert_frame_equal(spread, alone)
-
-
 BAD_LINES = [
     b'{"text": "Ada"}',
     b"{oops",

@@ -13,9 +13,10 @@ import torch
 
 import laser_interp as li
 from laser_interp.cli.app import main
-from laser_interp.models.weights import linear
+from laser_interp.facts.tasks import task_of
+from laser_interp.organism.checkpoint_corpus import organism_corpus
 from laser_interp.parallel import ray_cluster
-from laser_interp.selection.execution import Unit, _pieces
+from laser_interp.selection.execution import Unit, WorkerOptions, _Actor, _pieces
 
 ray = pytest.importorskip("ray")
 
@@ -126,14 +127,42 @@ def test_refusals(organism, some, plain, monkeypatch):
         li.search(organism, some, executor="ray", workers=0, **SETTINGS)
 
 
-def test_other_weights_are_refused(some, tmp_path):
-    model = li.load_model("organism", device="cpu")
-    with torch.no_grad():
-        linear(model, 0, "in").weight.add_(1)
-    with pytest.raises(RuntimeError, match="(?s)a worker could not start.*holds other weights on this worker"):
-        li.search(model, some, executor="ray", workers=1, out=tmp_path, **SETTINGS)
+def test_other_weights_are_refused(organism, some):
+    """By a worker when it starts; `test_a_worker_that_cannot_start_says_why` shows what becomes of its refusal."""
+    how = (task_of(some), [some], WorkerOptions(), frozenset(), torch.get_num_threads(), False)
+    assert _Actor(dict(organism.source), organism.weights_sha256, *how)
+    with pytest.raises(ValueError, match="'organism' holds other weights on this worker"):
+        _Actor(dict(organism.source), "0" * 64, *how)
 
 
+def test_a_worker_that_cannot_start_says_why():
+    class Refusing:
+        def __init__(self, cpus, has_gpu):
+            raise ValueError("it holds other weights")
+
+        def run(self, item):
+            return item
+
+    with (
+        pytest.raises(RuntimeError, match="(?s)a worker could not start.*it holds other weights"),
+        ray_cluster.Actors(Refusing, (), 1) as actors,
+    ):
+        list(actors.run(["unit"], affinity=str, name=str))
+
+
+def test_processes_and_ray_count_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr("laser_interp.frequency.shards.PART", 200_000)
+    corpus = organism_corpus("organism")
+    (tmp_path / "a.txt").write_text(corpus.text)
+    facts = li.load_facts("organism")
+    alone = li.count(facts, tmp_path / "a.txt", workers=1, progress=False)
+    assert alone["n_both"].tolist() == corpus.ledger["n_both"].tolist()
+    pd.testing.assert_frame_equal(li.count(facts, tmp_path / "a.txt", workers=2, progress=False), alone)
+    spread = li.count(facts, tmp_path / "a.txt", executor="ray", workers=2, progress=False)
+    pd.testing.assert_frame_equal(spread, alone)
+
+
+@pytest.mark.nightly
 def test_a_race_on_ray_chooses_what_a_local_one_does(organism, some, tmp_path, monkeypatch):
     """With two workers; each keeps its model over all rounds, and has its share of the cells of a round."""
     started, shares = [], []

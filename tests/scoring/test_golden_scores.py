@@ -1,0 +1,109 @@
+"""Golden numbers of scores, under edits and rules of every kind; see `golden_numbers`."""
+
+import pandas as pd
+from golden_numbers import check_golden, refused
+
+import laser_interp as li
+from laser_interp.edits.sites import Site
+from laser_interp.scoring.generic_words import generic_words
+from laser_interp.scoring.memory import parse_memory
+from laser_interp.scoring.operations import operations
+from laser_interp.scoring.scorer import Scorer
+from laser_interp.scoring.side_by_side import downstream, group_edits
+
+ABOUT = ["fact_id", "prompt_id", "edit"]
+
+
+def by_prompt(scores):
+    """Everything that is said of each prompt but the fact itself."""
+    known = ("subject", "relation", "object", "split", "frequency", "fact_id", "prompt_id")
+    return scores.drop(columns=[name for name in known if name in scores])
+
+
+def test_golden_scores(organism, facts):
+    model, some = organism, facts.keep(facts.facts[::67])
+    laser = li.laser(model, "3.in", rho=0.05)
+    edits = {
+        "base": None,
+        "laser": laser,
+        "discarded": laser.discarded(),
+        "injected": laser.inject(0.5),
+        "early": li.laser(model, "0.v", rho=0.2),
+        "two": li.laser(model, ["1.out", "2.q"], rho=0.1),
+        "at the last": laser.at(model, "last", some),
+        "at the subject": li.laser(model, "1.in", rho=0.05).at(model, "subject_last", some),
+    }
+    scores = li.score(model, some, edits, progress=False)
+    numbers = {"prompts": by_prompt(scores), "means": li.summarise(scores)}
+    numbers["by relation"] = li.summarise(scores, ["edit", "relation"]).head(6)
+    plainly = li.score(model, some, [None, laser], candidates=False, progress=False)
+    numbers["without candidates"] = by_prompt(plainly).groupby("edit", sort=False).mean(numeric_only=True).reset_index()
+    ranked = li.score(model, some, laser, rank_by="first_tokens", generic=["the", "of"], progress=False)
+    numbers["by first tokens"] = ranked[["edit", "candidate_rank", "generic_masked_rank", "p_generic"]]
+    (_, most), *_ = Scorer(model, some, top_k=3).run({"laser": laser})
+    numbers["most probable"] = most[["top_answers", "top_probs"]]
+    check_golden("scores", numbers, tolerance=1e-3)
+
+
+def test_golden_rules(organism, facts):
+    some, laser = facts.keep(facts.facts[::67]), li.laser(organism, "3.in", rho=0.05)
+    numbers = {}
+    for rule in ("candidates", "generation"):
+        task = li.tasks.own_task(some, rule)
+        scores = li.score(organism, task, [None, laser], progress=False)
+        numbers[rule] = scores[["edit", "prediction", "correct", "score"]]
+        numbers[f"{rule}, metrics"] = li.metrics(scores, task.rule)
+    check_golden("rules", numbers, tolerance=1e-3)
+
+
+def test_golden_costs_and_groups(organism):
+    model = organism
+    numbers = {
+        f"operations of {site}": operations(model, Site.parse(site), [1, 3], [5, 7]) for site in ("0.q", "3.in", "3.v")
+    }
+    numbers |= {
+        f"below layer {layer}": {m: sorted(below) for m, below in downstream(model, layer).items()} for layer in (0, 3)
+    }
+    edits = [None, *(li.laser(model, site, rank=2) for site in ("3.in", "3.out", "1.q", "3.in"))]
+    numbers["groups"] = [
+        [
+            group.layer,
+            [i for i, _ in group.edits],
+            sorted(group.unchanged),
+            [len(part.which) for part in group.parts(2)],
+        ]
+        for group in group_edits(model, edits)
+    ]
+    numbers["memory"] = [parse_memory(asked, model) for asked in (None, 2_000_000, "800MB", "2GiB", " 1.5 gb ")]
+    text = "Mira Tolen was born in Varwick. The guild of Mira Tolen is old."
+    numbers["perplexity"] = li.perplexity(model, text, li.laser(model, "3.in", rho=0.05))
+    numbers["generic words"] = generic_words(model)[:12]
+    check_golden("costs", numbers, tolerance=1e-3)
+
+
+def test_golden_refusals_of_scores(organism, facts):
+    some, laser = facts.keep(facts.facts[:2]), li.laser(organism, "3.in", rho=0.05)
+    calls = {
+        "no edits": lambda: li.score(organism, some, {}),
+        "memory in pounds": lambda: parse_memory("3 pounds", organism),
+        "little memory": lambda: parse_memory(1000, organism),
+        "memory without a number": lambda: parse_memory("..GB", organism),
+        "another engine": lambda: li.score(organism, some, laser, engine="faster"),
+        "no generic word": lambda: li.score(organism, some, laser, generic=["Xylophonist"]),
+        "too many of the most probable": lambda: Scorer(organism, some, top_k=10**6),
+        "a text as facts": lambda: li.score(organism, "nowhere.jsonl", laser),
+        "no text": lambda: li.perplexity(organism, ""),
+        "a text of one token": lambda: li.perplexity(organism, "the"),
+    }
+    check_golden("refused scores", {what: refused(call) for what, call in calls.items()})
+
+
+def test_golden_labels(organism, facts):
+    """Edits without labels are named by their kinds, or in full where kinds are alike."""
+    one, other = (li.laser(organism, site, rho=0.1) for site in ("3.in", "2.in"))
+    few = facts.keep(facts.facts[:1])
+    for edits in ([None, one, one.discarded()], [one, other]):
+        scores = li.score(organism, few, edits, progress=False)
+        kinds = [edit.kind for edit in edits if edit]
+        names = kinds if len(set(kinds)) == len(kinds) else [repr(edit) for edit in edits]
+        assert pd.unique(scores["edit"]).tolist() == ["base", *names]

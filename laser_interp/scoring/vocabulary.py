@@ -79,8 +79,8 @@ def look(logits: Logits, asked: Asked) -> Seen:
     every_read = torch.equal(asked.ranked_rows, torch.arange(n, device=device))
     values, columns = torch.empty(len(asked.rows), **kind), torch.empty(n, len(asked.columns), **kind)
     highest, others = torch.full((n,), -torch.inf, **kind), torch.full((len(ranked),), -torch.inf, **kind)
-    below = torch.zeros(len(ranked), device=device, dtype=torch.float64)
-    total = torch.zeros(n, device=device, dtype=torch.float64)
+    below = torch.zeros(len(ranked), **kind)  # exact up to 16 million tokens
+    total = torch.zeros(n, device=device, dtype=torch.float64 if device.type == "cpu" else ranked.dtype)
     top = torch.zeros(n, device=device, dtype=torch.long)
     most, most_probable = torch.empty(n, 0, **kind), torch.empty(n, 0, device=device, dtype=torch.long)
     of_single, of_ranked, of_columns = map(_ByToken, (asked.tokens, asked.ranked_tokens, asked.columns))
@@ -108,7 +108,7 @@ def look(logits: Logits, asked: Asked) -> Seen:
         shift = torch.where(highest.isfinite(), highest, 0)
         scratch = memory[: block.numel()].view_as(block)
         torch.sub(block, shift[:, None], out=scratch).exp_()
-        total = total * (torch.where(before.isfinite(), before, shift) - shift).double().exp() + scratch.sum(-1)
+        total = total * (torch.where(before.isfinite(), before, shift) - shift).to(total).exp() + scratch.sum(-1)
 
         compared = block if every_read else block[asked.ranked_rows]
         scratch = memory[: compared.numel()].view_as(compared)

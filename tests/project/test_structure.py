@@ -218,4 +218,4 @@ def test_every_module_says_what_it_is():
 
 def test_tests_mirror_the_rooms():
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders <= {*RANK, "project"}
+    assert folders <= {*RANK, "project", "golden"}

@@ -68,6 +68,7 @@ def test_generic_words_from_a_corpus(laser1, facts):
         frequent_words("organism", coverage=1)
 
 
+@pytest.mark.slow
 def test_relations_without_other_answers_fall_back_on_neighbours(laser1, facts):
     model, laser = laser1
     some = facts.split("test")

@@ -88,6 +88,7 @@ def test_along_the_layers_as_plain_transformers_computes_it(organism, laser, pro
         assert torch.allclose(logits[-1], out.logits[0, -1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_last_stream_is_what_the_model_says(family):
     """Whatever a family has after its layers; and in prompts that are shorter and longer than the model is deep."""

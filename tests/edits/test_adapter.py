@@ -18,6 +18,7 @@ def logprobs(hf):
         return hf(torch.tensor(ROWS)).logits.log_softmax(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_peft_gives_the_edited_models_answers(family, tmp_path):
     hf = make(family)

@@ -158,6 +158,7 @@ def test_as_text(organism):
     assert torch.equal(cell.edit(organism).parts[li.Site(3, "in")].gains, laser.parts[li.Site(3, "in")].gains)
 
 
+@pytest.mark.slow
 def test_a_search_over_blocks(organism, facts, tmp_path):
     """The race and the grid divide alike, and the chosen edit says so."""
     few = facts.keep(facts.split("validation").facts[:60] + facts.split("test").facts[:30])

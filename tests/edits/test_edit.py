@@ -279,6 +279,7 @@ def test_sites_by_the_names_of_libraries(organism, name, sites):
     assert [str(site) for site in resolve(organism, name)] == sites
 
 
+@pytest.mark.slow
 def test_names_of_parameters_are_where_the_checkpoint_stores_them():
     """Every family's parameters, by their own names, against where each matrix is found by its values."""
     from families import FAMILIES, make, numbers_tokenizer

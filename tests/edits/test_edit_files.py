@@ -106,6 +106,7 @@ def test_another_form_is_refused(organism, tmp_path):
         li.load_edit(tmp_path / "b.json", organism)
 
 
+@pytest.mark.slow
 def test_searches_and_studies_write_their_edit_and_commands_take_it(organism, facts, tmp_path, capsys):
     some = facts.keep(facts.facts[::4])
     found = li.search(organism, some, matrices="in", layers=[3], rhos=(0.2, 0.05), out=tmp_path / "s", progress=False)

@@ -43,6 +43,7 @@ def plain_logprobs(hf):
         return torch.stack([hf(torch.tensor([row])).logits[0, -1].log_softmax(-1) for row in ROWS])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not in the table")
 @pytest.mark.parametrize("name", BUFFERED)
 def test_buffers_are_exported_with_the_weights(tmp_path, name):
@@ -66,6 +67,7 @@ def test_buffers_are_exported_with_the_weights(tmp_path, name):
     assert model.weights_sha256 != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "one", "other"), [("llama", "k", "v"), ("llama", "gate", "in"), ("gptj", "q", "k"), ("opt", "v", "q")]
 )

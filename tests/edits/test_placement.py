@@ -74,6 +74,7 @@ def test_paths_that_do_not_exist_are_refused(organism, few):
 NORMS_AFTER = ("gemma2", "gemma3", "olmo2", "bert", "openai-gpt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "llama", "olmo", "smollm3", *NORMS_AFTER])
 def test_which_families_have_a_direct_path(family):
     model = build(family)

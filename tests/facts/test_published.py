@@ -155,6 +155,7 @@ def test_parquet_and_own_facts(tmp_path, facts):
     assert len(PROFESSIONS) == 8
 
 
+@pytest.mark.slow
 def test_pararel_whole():
     """Read as it is published: 41 relations, of which some have no pattern whose answer comes last."""
     folder = Path(__file__).parents[3] / "shared" / "data" / "pararel"

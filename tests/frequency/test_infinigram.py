@@ -225,6 +225,7 @@ def test_the_hosted_service(service, organism, facts, tmp_path):
     assert roughly["approximate"].any()
 
 
+@pytest.mark.slow
 def test_a_zero_of_a_sample_is_flagged_and_refused(service, organism, facts, tmp_path):
     """Names that are frequent by themselves, and a sample that holds no pair of them."""
     some = facts.keep(facts.facts[:40])

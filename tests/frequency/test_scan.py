@@ -51,6 +51,7 @@ def test_scan_equals_the_naive_counter(tmp_path_factory, triples, texts, window,
     assert counted[[*COUNTS, "n_window"]].values.tolist() == naive(rows, texts, window, accents)
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=40), TEXT), min_size=1, max_size=6), st.booleans())
 def test_normalising_many_documents_is_normalising_each(texts, accents):
@@ -494,6 +495,7 @@ def test_the_command_line(tmp_path, capsys):
     pd.testing.assert_frame_equal(pd.read_parquet(second), table)
 
 
+@pytest.mark.slow
 def test_processes_need_no_guarded_main_module(tmp_path):
     """A script as users write them, without `if __name__ == "__main__"`."""
     import subprocess

@@ -70,6 +70,7 @@ def test_it_notices_what_a_gpu_would():
 
 
 # Each with another way to store, to rotate, to norm or to share heads
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox", "llama_gqa", "phi3", "gemma3", "openai-gpt"])
 def test_scores_and_gradients_are_those_of_the_processor(family):
     elsewhere = move(load(family))

@@ -14,6 +14,7 @@ from laser_interp.scoring.engine import Engine
 from laser_interp.storage.cache import cache_dir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in MASKED])
 def test_every_family_runs_in_it(family):
     _, model = loaded(family, torch.float32)
@@ -49,6 +50,7 @@ def test_the_measurement_is_a_ratio_of_times():
     assert 0 < bf16._ratio(torch.device("cpu"), 64, 256) < 100
 
 
+@pytest.mark.slow
 def test_a_screened_race_reports_what_the_exact_one_does(organism, facts, tmp_path):
     some = facts.keep(facts.split("validation").facts + facts.split("test").facts[:40])
     found = {

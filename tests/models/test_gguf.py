@@ -180,6 +180,7 @@ def test_a_file_in_parts_is_joined_once_and_checked(path, monkeypatch, tmp_path)
     assert packaged_file(named).read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_the_real_one():
     real = packaged_file(NAMED_MODELS["smollm2"])
     if real is None:

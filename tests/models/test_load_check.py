@@ -83,6 +83,7 @@ def random_model(cls, config):
     return hf
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not in the table")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_of_a_config_are_exact_or_refused(name):

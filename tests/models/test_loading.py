@@ -26,6 +26,7 @@ def folder(tmp_path_factory, plain):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_a_checkpoints_dtype_is_kept_unless_asked(plain, tmp_path, dtype):
     import copy
@@ -175,6 +176,7 @@ def test_an_integer_weight_cannot_be_factored(organism, monkeypatch):
         organism.weight(3, "in")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dense", "gated"),
     [
@@ -224,6 +226,7 @@ def test_gpt1_is_run_as_far_as_the_library_is_right():
         list(logits_at(model, [row], [(0, 1)], padding="middle"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("bert", "roberta", "openai-gpt")])
 def test_generation_in_every_causal_family(family):
     import copy

@@ -47,6 +47,7 @@ def test_dropout_and_autocast_of_the_caller_change_nothing(engine):
     assert li.perplexity(model, "wab wac wad") == li.perplexity(model, "wab wac wad")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.set_grad_enabled(False)])
 def test_gradients_are_taken_in_every_mode(mode):
     model = build("gpt2")
@@ -127,6 +128,7 @@ def test_the_outer_of_two_nested_edits_is_looked_at_too():
 # --- generation ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neox", "llama_gqa", "phi3", "gemma3", "opt"])
 @pytest.mark.parametrize("edited", [False, True])
 def test_several_prompts_continue_as_each_alone(family, edited):

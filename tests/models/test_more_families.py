@@ -255,6 +255,7 @@ def at_last(model, edits):
     return by_engine(Engine(model, PROMPTS, reads, memory=2**28), edits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_each_kind_of_layer_and_matrix(name):
     hf = plain_model(name)
@@ -326,6 +327,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_in_one_sentence(name):
     kind, more, reason = REFUSED[name]
@@ -368,6 +370,7 @@ def test_parameters_that_are_numbered():
         assert name == f"model.layers.1.feed_forward.w{number}.weight"
 
 
+@pytest.mark.slow
 def test_a_study_of_a_hybrid(facts_of_numbers):
     """What a user does: search, score beside controls, attribution, the discarded part."""
     model = li.load_model((plain_model("qwen3_5"), numbers_tokenizer()), self_check=False)
@@ -409,6 +412,7 @@ def facts_of_numbers():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["falcon_h1", "gemma", "qwen2_moe"])
 def test_edits_at_positions(name, facts_of_numbers):
     """Falcon-H1 has a second mixer beside its attention; some mixtures give a shared expert all tokens in one row; and
@@ -454,6 +458,7 @@ def test_nested_edits_of_a_map_without_hooks(name, site):
     assert torch.allclose(nested, both, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_study_where_layer_0_has_no_such_matrix(facts_of_numbers):
     """The control in layer 0 is left out, before anything runs."""
     model = li.load_model((plain_model("qwen3_5"), numbers_tokenizer()), self_check=False)

@@ -253,6 +253,7 @@ def in_groups(folder, form, of=tf.LlamaForCausalLM, **more):
     return of.from_pretrained(meant, dtype=torch.float32).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_whole_numbers_in_groups_are_dequantised(tmp_path, form):
     hf = in_groups(tmp_path / "model", form)

@@ -31,6 +31,7 @@ def page():
     return li.load_model(MODELS / "slm4096", device="cpu")
 
 
+@pytest.mark.slow
 def test_stories_are_fluent_before_and_after_an_edit_that_changes_nothing(stories):
     text = stories.generate("Once upon a time", max_new_tokens=60)
     assert re.match(r",? there was a (little )?(girl|boy)", text)

@@ -69,6 +69,7 @@ def from_text(whole, ids) -> torch.Tensor:
         return whole(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_tower_computes_what_the_whole_model_does(kind, tmp_path):
     whole, words = whole_model(kind), numbers_tokenizer()

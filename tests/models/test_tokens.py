@@ -251,6 +251,7 @@ def written():
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "qwen2", "llama"])
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.filterwarnings("ignore:.*end in a blank")

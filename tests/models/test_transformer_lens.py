@@ -124,6 +124,7 @@ def test_a_bridge_is_used_as_it_is(organism, laser):
         li.load_model(bridge)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "phi3", "llama_gqa", "gemma3", "bert"])
 def test_a_bridges_parameters_have_the_checkpoints_names(family):
     hf, tokenizer = make(family), Tokens()

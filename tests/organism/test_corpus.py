@@ -33,6 +33,7 @@ def test_the_shipped_tables_are_the_generators(name):
     assert li.load_facts(name).facts == corpus.facts.facts
 
 
+@pytest.mark.slow
 def test_the_ledger_is_what_the_text_says():
     """Counted by splitting lines, with nothing of the package's own scanner."""
     corpus = organism_corpus("organism")

@@ -83,6 +83,7 @@ def tables():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in li.plots.FIGURES if name not in ("answer_by_layer", "first_recall")])
 def test_every_figure_takes_as_many_axes_as_it_has_panels(tables, name):
     draw = li.plots.FIGURES[name]

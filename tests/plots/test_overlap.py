@@ -125,6 +125,7 @@ def _slant_apart(one, other):
     return abs(x - x2) * np.sin(np.radians(angle)) > 0.8 * one.get_fontsize() * one.get_figure().dpi / 72
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_layers", LAYERS)
 @pytest.mark.parametrize("matrices", [MATRICES, ("out",)])
 def test_maps_of_layers(n_layers, matrices):
@@ -136,6 +137,7 @@ def test_maps_of_layers(n_layers, matrices):
         check(plots.loss_by_layer(cells(n_layers, matrices), columns=columns, title="A title"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 2])
 def test_the_others(columns):
     for n in (1, 4, 12, 30):
@@ -148,6 +150,7 @@ def test_the_others(columns):
         check(plots.transfer(transfers(n), columns=columns))
 
 
+@pytest.mark.slow
 def test_what_results_draw(organism, facts):
     """Each kind of result by its own `plot`, and in the caller's axes, colours and size."""
     import matplotlib.pyplot as plt

@@ -388,6 +388,7 @@ def refuse(refused):
     raise ValueError("refused, as it should be" if refused else "accepted, as it should not be")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_python(organism, facts, tmp_path, name):
     call, says = CALLS[name]
@@ -558,6 +559,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_line(tmp_path, monkeypatch, capsys, name):
     words, says = COMMANDS[name]
@@ -601,6 +603,7 @@ def test_files_of_the_user_stay(tmp_path, monkeypatch, capsys, facts, words, nam
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_a_result_is_what_its_suffix_says_and_may_be_written_again(tmp_path, capsys, facts, suffix):
     path, mine = tmp_path / f"out{suffix}", tmp_path / "mine.jsonl"
@@ -619,6 +622,7 @@ def test_a_result_is_what_its_suffix_says_and_may_be_written_again(tmp_path, cap
     assert mine.read_text() != "mine"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error():
     command = f"{sys.executable} -m laser_interp.cli.app models | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -652,6 +656,7 @@ def test_two_processes_that_build_one_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+@pytest.mark.slow
 def test_figures_that_no_table_draws(tmp_path, capsys):
     assert (
         main(
@@ -688,6 +693,7 @@ def test_numbers_of_numpy_are_numbers(organism):
     assert li.types.SearchSettings(layers="-1,0-1").layers == (-1, 0, 1)
 
 
+@pytest.mark.slow
 def test_a_spectrum_in_blocks_has_the_stable_rank_of_its_largest_value(organism):
     for blocks in (4, "3-inputs-kmeans"):
         known = li.spectrum(organism, "3.in", blocks=blocks)
@@ -752,6 +758,7 @@ def test_a_password_stays_where_it_is():
     assert "secret" not in repr(source)
 
 
+@pytest.mark.slow
 def test_a_study_whose_best_edit_discards_nothing(organism, facts):
     """It crashed after the whole search."""
     few = facts.keep([*facts.split("validation")][:8] + [*facts.split("test")][:8])

@@ -193,6 +193,7 @@ def test_the_slurm_script_says_what_its_programs_understand(tmp_path):
         start.make_context("start", words[1:])  # parses, runs nothing
 
 
+@pytest.mark.slow
 def test_every_test_that_validation_names_is_there():
     named = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "validation.md").read_text())
     assert len(named) > 40

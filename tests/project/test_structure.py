@@ -125,6 +125,7 @@ def test_modules_of_a_room_form_no_circle():
         visit(name)
 
 
+@pytest.mark.slow
 def test_model_libraries_are_known_in_one_room():
     users = {path.as_posix() for path, tree in modules() if MODEL_LIBRARIES & {t.split(".")[0] for t in imported(tree)}}
     assert {user for user in users if not user.startswith("models/")} <= TRAINS

@@ -9,6 +9,7 @@ from laser_interp.report.notebook_panel import probed
 PROMPT = "At last Mira Tolen travelled on to"
 
 
+@pytest.mark.slow
 def test_moving_a_slider_changes_the_answers():
     pytest.importorskip("ipywidgets")
     model = li.load_model("organism")

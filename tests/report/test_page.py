@@ -82,6 +82,7 @@ def test_it_holds_what_the_run_found(run, page):
     assert data["selected"] == str(found.select().cell)
 
 
+@pytest.mark.slow
 def test_its_frequency_views_are_the_reports(run, page):
     data = unpacked(page)
     scores = pd.concat([read_table(path) for path in sorted((run / "parts").glob("*/*.parquet"))])
@@ -99,6 +100,7 @@ def test_its_frequency_views_are_the_reports(run, page):
         assert value == pytest.approx(expected[column].tolist(), abs=1e-4, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_no_text_of_a_fact_is_markup(page):
     text = page.read_text(encoding="utf-8")
     assert "window.harmed" not in text

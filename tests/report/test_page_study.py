@@ -6,6 +6,8 @@ import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.report.page_study import study_part
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(organism, facts, tmp_path_factory):

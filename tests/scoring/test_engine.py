@@ -134,6 +134,7 @@ def test_against_edited_weights(family):
             assert float((ours - expected).abs().max()) < 2e-5, site
 
 
+@pytest.mark.slow
 def test_blocks_that_are_parallel_are_found():
     parallel = {family for family in FAMILIES if is_parallel(loaded(family, torch.float32)[1], 1)}
     assert parallel == {"gptj", "gpt_neox", "phi"}

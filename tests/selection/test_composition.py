@@ -108,6 +108,7 @@ def guided(organism, facts):
     return li.compose(organism, facts, **GUIDED)
 
 
+@pytest.mark.slow
 def test_guided_each_edit_raises_validation_and_its_numbers_are_those_of_the_edit(organism, facts, guided):
     """What each step says of itself is what scoring that many edits says, on test too."""
     assert guided.cell.sites[0] == li.Site(3, "in")
@@ -129,6 +130,7 @@ def test_guided_each_edit_raises_validation_and_its_numbers_are_those_of_the_edi
     assert guided.by_step["change"].iloc[1:].notna().all()
 
 
+@pytest.mark.slow
 def test_guided_begins_where_it_is_told_to_and_resumes(organism, facts, guided, tmp_path):
     first = next(iter(guided.ranks.items()))
     start = li.EditSpec(first[0], ranks=first[1])
@@ -197,6 +199,7 @@ def test_what_is_worse_than_the_edits_so_far_does_not_stay_in_the_race():
     assert len(survivors(so_far)) == FINALISTS
 
 
+@pytest.mark.slow
 def test_it_stops_at_so_many_edits(organism, some, found):
     assert len(found.ranks) > 1
     one = li.compose(organism, some, **SETTINGS, most_edits=1)

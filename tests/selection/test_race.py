@@ -24,6 +24,7 @@ def race(model, facts, **changes):
     return li.search(model, facts, **{"method": "race", "progress": False} | changes)
 
 
+@pytest.mark.slow
 def test_what_it_chooses_is_what_the_grid_says_of_it(organism, facts):
     """The finalists' numbers are the grid's, and only the chosen cell has seen the test facts."""
     found = race(organism, facts, matrices="mlp")
@@ -120,6 +121,7 @@ def test_the_last_round_drops_nobody(organism, facts):
     assert set(before.loc[before["kept"], "cell"]) == finalists
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped(organism, facts, tmp_path):
     found = race(organism, facts, matrices="in", out=tmp_path / "run")
     for name in ("raced/00002", "chosen/00005", "proposal"):
@@ -135,6 +137,7 @@ def test_it_goes_on_where_it_was_stopped(organism, facts, tmp_path):
     assert page.is_file()
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path, capsys):
     words = ["search", "--model", "organism", "--facts", "organism", "--matrices", "in", "--method", "race", "--quiet"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
@@ -174,6 +177,7 @@ def test_the_noise_edge_is_that_of_the_practitioners():
     assert kept_rank(S, 160, 40) == kept_rank(S, 40, 160)
 
 
+@pytest.mark.slow
 def test_rmt_accepts_what_lowers_perplexity_and_sees_no_facts(organism, facts, tmp_path):
     """Its edits are those of the same walk written out; the facts are only scored with what it chose."""
     text = " ".join(fact.prompt + " " + fact.object + " ." for fact in facts.facts[:40])
@@ -208,6 +212,7 @@ def test_rmt_accepts_what_lowers_perplexity_and_sees_no_facts(organism, facts, t
         li.search(organism, facts, method="rmt", progress=False)
 
 
+@pytest.mark.slow
 def test_learned_gains_buy_at_least_what_laser_does_on_what_they_learn_from(organism, facts, tmp_path):
     found = li.search(organism, facts, method="learned", matrices="mlp", out=tmp_path, progress=False)
     chosen = found.select()
@@ -241,6 +246,7 @@ def test_gains_of_ones_are_the_model_as_trained(organism, facts):
     assert edited == pytest.approx(base, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 1, 16), (4, 2, 8), (2, 1, 16), (1, 1, 32)])
 def test_attribution_where_heads_are_few_or_of_another_size(organism, heads, kv_heads, head_dim):
     """Attribution equals finite differences with one key-value head, and where heads are not d_model / n_heads wide."""

@@ -29,6 +29,7 @@ def scored(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "resumed"), [("race", True), ("grid", False)])
 def test_a_study_scores_each_edit_once_on_each_fact(organism, few_facts, scored, tmp_path, method, resumed):
     facts = li.load_facts(few_facts)
@@ -61,6 +62,7 @@ def test_what_a_search_scored_is_what_a_question_would_score(organism, few_facts
     assert shared.recall(facts, None, False) is None  # another edit
 
 
+@pytest.mark.slow
 def test_scores_of_a_fact_with_another_prompt_are_not_recalled(organism, few_facts):
     task = li.tasks.own_task(li.load_facts(few_facts))
     store = ScoreStore(organism, task, WorkerOptions(), progress=False)
@@ -80,6 +82,7 @@ def test_scores_without_ranks_do_not_answer_a_question_for_ranks(organism, few_f
     assert store.scores(facts, {"base": None}, candidates=False)["candidate_rank"].notna().all()
 
 
+@pytest.mark.slow
 def test_a_study_without_candidates_ends_with_its_report(organism, few_facts):
     """Answers are then not ranked among those of their relation, and the report does not speak of it."""
     facts = li.load_facts(few_facts)

@@ -131,6 +131,7 @@ def counting(monkeypatch, stop_at=None):
     return calls
 
 
+@pytest.mark.slow
 def test_resumes_what_is_done_and_mends_what_is_broken(organism, some, tmp_path, monkeypatch):
     whole = run(organism, some, out=tmp_path / "run")
     parts = sorted((tmp_path / "run" / "parts").rglob("*.parquet"))
@@ -320,6 +321,7 @@ def test_not_finite_scores_are_rows_that_say_so(organism, some, monkeypatch):
     assert search.select().cell.rank != 3
 
 
+@pytest.mark.slow
 def test_an_estimate(organism, facts):
     told = li.estimate(organism, facts, matrices=["in", "out"], rhos=(0.4, 0.05))
     assert (told.n_cells, told.n_prompts) == (4 * 2 * 2, 400)  # those of validation

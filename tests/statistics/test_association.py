@@ -422,6 +422,7 @@ def test_several_edits_are_compared_with_corrected_intervals():
         li.compare(scores[scores["edit"] == "base"], counts)
 
 
+@pytest.mark.slow
 def test_p_values_are_corrected_as_statsmodels_does():
     from statsmodels.stats.multitest import multipletests
 

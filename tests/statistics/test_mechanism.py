@@ -84,6 +84,7 @@ def test_parts_that_also_gain():
     assert "; kind of answer and rivals of the same kind also gain." in f"{several.partition('. ')[0]}."
 
 
+@pytest.mark.slow
 def test_noise_is_chance():
     """Nothing was put in: in most draws no part is said to gain."""
     verdicts = [explain(scores_of(seed, noise=0.05)).verdict for seed in range(20)]

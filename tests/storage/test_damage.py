@@ -21,6 +21,8 @@ from laser_interp.storage.cache import cache_dir
 from laser_interp.storage.checksums import read_checked_json, with_checksum
 from laser_interp.storage.tables import read_table, write_table
 
+pytestmark = pytest.mark.slow
+
 FLIPS = 12  # bytes of each file
 REFUSED = (ValueError, OSError)
 

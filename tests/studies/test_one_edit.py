@@ -9,6 +9,8 @@ from laser_interp.edits.edit_spec import EditSpec, describe_edits
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.settings import StudySettings
 
+pytestmark = pytest.mark.slow
+
 TEXT = "The master of Mira Tolen was a painter of ships. " * 12
 STUDIES = {
     "everywhere": {"matrices": "in", "layers": [3], "rhos": [0.05, 0.02]},
@@ -165,7 +167,6 @@ def test_a_description_that_makes_no_edit_is_refused(organism, text, expected):
         describe_edits(organism, text).edit(organism)
 
 
-@pytest.mark.slow
 def test_clusters_of_another_layer_have_other_sizes(organism, some):
     """So the control in layer 0 is left out, with a note, and cannot be made by hand."""
     how = {"matrices": "in", "layers": [3], "rhos": [0.05], "blocks": "4-outputs-kmeans", "method": "grid"}

@@ -10,6 +10,8 @@ from laser_interp.storage.run_folder import SUMMARY, read_tables
 from laser_interp.studies.questions import QUESTIONS
 from laser_interp.studies.questions.controls import among_draws, control_table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(organism, facts, tmp_path_factory):

@@ -9,6 +9,8 @@ from laser_interp.facts.shipped import shipped_text
 from laser_interp.studies.questions import relations
 from laser_interp.studies.questions.relations import by_relation
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def some(facts):

@@ -12,6 +12,8 @@ from laser_interp.storage.run_folder import read_tables
 from laser_interp.studies.questions.composition import dealt
 from laser_interp.studies.questions.contributions import subsets
 
+pytestmark = pytest.mark.slow
+
 QUICK = {
     "prompts": "all",
     "rhos": [0.2, 0.05],
@@ -144,7 +146,6 @@ def test_answers_dealt_anew_keep_the_kind(facts):
     assert sum(a.object != b.object for a, b in zip(facts, mixed, strict=True)) > len(facts) / 2
 
 
-@pytest.mark.slow
 def test_what_a_composition_gains_by_chance(organism, some):
     how = QUICK | {"matrices": "in", "layers": [2, 3], "examples": 0, "progress": False}
     found = li.study(organism, some, **how, subject="single", chance=2).summary["composed"]

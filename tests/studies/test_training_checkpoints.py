@@ -71,6 +71,7 @@ def test_the_shipped_histories_are_small_and_load():
     assert model.n_layers == 4
 
 
+@pytest.mark.slow
 def test_training_keeps_its_checkpoints_and_they_can_be_packed(tmp_path, monkeypatch):
     out = tmp_path / "trained"
     assert main(["organism", "train", "--steps", "12", "--checkpoints", "3", "--out", str(out), "--quiet"]) == 0

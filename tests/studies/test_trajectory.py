@@ -14,6 +14,8 @@ from laser_interp.cli.app import main
 from laser_interp.studies import training_trajectory
 from laser_interp.studies.training_trajectory import counts_so_far
 
+pytestmark = pytest.mark.slow
+
 EDIT = "3.in:rank=3"
 STEPS = [296, 860, 2500]
 
@@ -172,7 +174,6 @@ def test_killed_and_resumed_it_gives_equal_tables(found, checkpoints, few, count
         li.trajectory(checkpoints[1:], few, counts, EDIT, out=tmp_path / "run", progress=False)
 
 
-@pytest.mark.slow
 def test_on_ray_a_checkpoint_is_a_task(found, checkpoints, few, counts):
     on_ray = li.trajectory(checkpoints, few, counts, EDIT, executor="ray", workers=2, progress=False)
     pd.testing.assert_frame_equal(on_ray.tables["trajectory"], found.tables["trajectory"], atol=1e-5)

@@ -21,6 +21,7 @@ def test_every_family_is_right(family):
     assert found.about["tested_family"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_other_dtypes(dtype):
     found = li.check(
@@ -30,6 +31,7 @@ def test_other_dtypes(dtype):
     assert found.table["difference"].max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt_neox"])
 def test_fp64_agrees_whichever_attention_the_model_was_loaded_with(family):
     hf = make(family, torch.float64)
@@ -61,6 +63,7 @@ def test_a_spectrum_of_other_weights_is_noticed():
     assert weight.isfinite().all()
 
 
+@pytest.mark.slow
 def test_the_command(capsys, monkeypatch):
     assert main(["check", "--model", "organism", "--layers", "3", "--quiet"]) == 0
     out = capsys.readouterr().out
@@ -88,6 +91,7 @@ def untested(name):
         return getattr(transformers, f"{name}ForCausalLM")(config).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Falcon", "Jais2"])
 def test_an_architecture_that_is_not_in_the_table_is_checked_when_it_is_loaded(name):
     with pytest.warns(UserWarning, match=f"{name}ForCausalLM is not in the table of tested architectures"):

@@ -44,7 +44,11 @@ def test_golden_answers(organism, some):
         "shares": category_shares(found),
     }
     told = li.continuations(
-        organism, [some.facts[0].prompt, some.facts[1].prompt], laser, max_new_tokens=4, alphas=[0.5]
+        organism,
+        sorted([some.facts[0].prompt, some.facts[1].prompt], reverse=True),
+        laser,
+        max_new_tokens=4,
+        alphas=[0.5],
     )
     numbers["continuations"] = repr(told)
     numbers["paths"] = li.path_effects(organism, some, li.laser(organism, "1.out", rho=0.1), progress=False)

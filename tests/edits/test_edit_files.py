@@ -145,5 +145,8 @@ def test_no_other_safetensors_file_is_replaced(organism, tmp_path):
         learned(organism).save(tmp_path / "model.json")
     assert weights.read_bytes() == before
     assert not (tmp_path / "model.json").exists()
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(FileExistsError, match="no edit's: save the edit under another name"):
+        learned(organism).save(tmp_path / "folder.json")
     for _ in range(2):  # its own it may replace
         learned(organism).save(tmp_path / "learned.json")

@@ -1,10 +1,15 @@
 """Golden numbers of scores, under edits and rules of every kind; see `golden_numbers`."""
 
 import pandas as pd
+import pytest
+import torch
+from families import loaded
 from golden_numbers import check_golden, refused
 
 import laser_interp as li
+from laser_interp.discarded.attribution import _bytes_a_token
 from laser_interp.edits.sites import Site
+from laser_interp.scoring.engine import Engine, activation_bytes
 from laser_interp.scoring.generic_words import generic_words
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.operations import operations
@@ -78,6 +83,18 @@ def test_golden_costs_and_groups(organism):
     text = "Mira Tolen was born in Varwick. The guild of Mira Tolen is old."
     numbers["perplexity"] = li.perplexity(model, text, li.laser(model, "3.in", rho=0.05))
     numbers["generic words"] = generic_words(model)[:12]
+    rows = [list(range(1, n)) for n in (3, 5, 5, 9, 12)] + [[1, 2, 3, 40 + n] for n in range(20)]
+    reads = [(i, len(row) - 1) for i, row in enumerate(rows)]
+    for family in ("organism", "gemma2"):  # the second stores its logits, because something follows the unembedding
+        of = model if family == "organism" else loaded(family, torch.float32)[1]
+        engine = Engine(of, rows, reads, memory=2**28)
+        numbers[f"engine of {family}"] = {
+            "bytes": [engine._bytes(*size) for size in ((1, 5, 1), (4, 7, 3))],
+            "parts": [part for most in (24, 60, 2000) for part, _ in engine._parts(most)],
+            "marks": sorted(engine._marks),
+            "activations": [activation_bytes(of, budget, 300, 9) for budget in (10**6, 10**8, 10**12)],
+            "gradients": [_bytes_a_token(of, li.laser(of, "1.in", rank=1).sites, n) for n in (3, 20)],
+        }
     check_golden("costs", numbers, tolerance=1e-3)
 
 
@@ -107,3 +124,13 @@ def test_golden_labels(organism, facts):
         kinds = [edit.kind for edit in edits if edit]
         names = kinds if len(set(kinds)) == len(kinds) else [repr(edit) for edit in edits]
         assert pd.unique(scores["edit"]).tolist() == ["base", *names]
+
+
+def test_progress_ends_at_the_whole(organism, facts):
+    """However many edits run together, the shares of the work add up to 1."""
+    few = facts.keep(facts.facts[:3])
+    edits = {str(rank): li.laser(organism, "3.in", rank=rank) for rank in (1, 2, 3, 5)} | {"base": None}
+    shares: list[float] = []
+    list(Scorer(organism, few).run(edits, tick=shares.append))
+    assert sum(shares) == pytest.approx(1.0)
+    assert all(0 < share <= 1 for share in shares)

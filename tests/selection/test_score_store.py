@@ -89,3 +89,16 @@ def test_a_study_without_candidates_ends_with_its_report(organism, few_facts):
     study = li.study(organism, facts, **SETTINGS, candidates=False, compose=False, progress=False)
     assert "## Where the gain comes from" in study.report
     assert "among its relation's answers" not in study.report
+
+
+def test_each_edit_has_a_file_of_its_own(organism, few_facts, tmp_path):
+    """What one store kept in a folder is what the next one reads, edit by edit, with and without ranks."""
+    task = li.tasks.own_task(li.load_facts(few_facts))
+    facts = task.facts.split("validation")[:6]
+    edits = {"base": None} | {name: EditSpec.parse(f"{name}.in laser rho=0.05 rank=3") for name in ("3", "2")}
+    first, again = (ScoreStore(organism, task, WorkerOptions(), out=tmp_path, progress=False) for _ in range(2))
+    for ranked in (False, True):
+        scored, found = (store.scores(facts, edits, candidates=ranked) for store in (first, again))
+        pd.testing.assert_frame_equal(scored, found, check_dtype=False)
+        assert found.groupby("edit")["logprob"].sum().nunique() == 3
+    assert len({*tmp_path.rglob("*.parquet")}) >= 6

@@ -15,7 +15,7 @@ from laser_interp.statistics.conditional_logistic import ConditionalLogistic, se
 from laser_interp.statistics.frequency_bins import bin_numbers
 from laser_interp.statistics.frequency_effect import _unexplained, frequency_effects
 from laser_interp.statistics.frequency_slope import frequency_slopes
-from laser_interp.statistics.rank_correlation import spearman_over_facts
+from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
 from laser_interp.statistics.sign_flip import sign_flip_p
 from laser_interp.statistics.subject_permutation import Permutations, comparable
 
@@ -48,6 +48,35 @@ def test_two_fixed_of_forty():
     assert np.isnan(row["odds_ratio"])
     assert "2 of 40 prompts wrong before were fixed, and even the most extreme arrangement" in row["problem"]
     assert "cannot be told, because 2 of 40" in report.paragraph
+
+
+@pytest.mark.parametrize("rare_are_fixed", [False, True])
+def test_the_interval_of_a_separated_outcome_has_an_open_end(rare_are_fixed):
+    """Every fixed fact is rarer than every other: the odds ratio is 0, and so is the lower end of its interval."""
+    n_both = np.array([0] * 20 + [100] * 20)
+    row = li.frequency_report(frame(0, (n_both < 50) == rare_are_fixed, n_both)).effect("frequency")
+    assert row["p"] < 0.01
+    assert "at least as" in row["problem"]
+    assert np.isnan(row["odds_ratio"])
+    if rare_are_fixed:
+        assert row["odds_lo"] == 0 < row["odds_hi"] < 1
+    else:
+        assert 1 < row["odds_lo"] < row["odds_hi"] == np.inf
+
+
+def test_right_and_wrong_may_be_written_as_words():
+    words = frame(["True", "FALSE", "false", "true"] * 10, ["true", "True", "False", "TRUE"] * 10, range(40))
+    numbers = frame([1, 0, 0, 1] * 10, [1, 1, 0, 1] * 10, range(40))
+    found, expected = (li.frequency_report(one, n_permutations=99) for one in (words, numbers))
+    assert found.paragraph == expected.paragraph
+    assert found.change.n_fixed == 10
+
+
+def test_a_rank_correlation_needs_three_values_and_a_spread_on_both_sides():
+    assert spearman(np.array([1, 2, 3]), np.array([1, 2, 2])) == pytest.approx(0.866, abs=1e-3)
+    assert spearman(np.array([1, 1, 2]), np.array([5, 7, 9])) == pytest.approx(0.866, abs=1e-3)
+    for x, y in (([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [4, 4, 4])):
+        assert np.isnan(spearman(np.array(x), np.array(y)))
 
 
 @pytest.mark.parametrize(("a", "b"), [(6, 2), (9, 2), (12, 1), (5, 5)])

@@ -1,5 +1,9 @@
 """`laser-interp probe`."""
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from laser_interp.cli.options import ModelOptions, Output, records
 
 
@@ -10,7 +14,7 @@ def probe(
     model: ModelOptions,
     edit: str | None = None,
     answer: str | None = None,
-    rivals: tuple[str, ...] = (),
+    rivals: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     k: int = 5,
     subject: str | None = None,
     corpus: str | None = None,
@@ -23,7 +27,7 @@ def probe(
         edit: SITE:RHO, SITE:rank=K or SITE:rate=R, as in 27.in:0.01, or the file of an edit (.json). Join several
             with +.
         answer: The right answer.
-        rivals: Wrong answers of the same kind; give them after the prompt, because all words that follow are rivals.
+        rivals: Wrong answers of the same kind, with commas between them.
         k: How many answers are listed.
         subject: Whom or what the prompt asks about, to be counted in the corpus.
         corpus: A file, a folder or a pattern of documents, in which subject and answer are counted; organism.

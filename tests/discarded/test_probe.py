@@ -205,7 +205,18 @@ def test_edits_that_cannot_be_told_apart_or_seen_are_refused_before_the_model_ru
 
 
 def test_the_command_prints_the_probe(probed, capsys):
-    words = ["probe", "--model", "organism", "--edit", "3.in:0.05", PROMPT, "--answer", ANSWER, "--rivals", *RIVALS]
+    words = [
+        "probe",
+        "--model",
+        "organism",
+        "--edit",
+        "3.in:0.05",
+        "--rivals",
+        ",".join(RIVALS),
+        PROMPT,
+        "--answer",
+        ANSWER,
+    ]
     assert main([*words, "--k", "4", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told) == {"answers", "summary", "parts", "layers", "directions", "counts"}

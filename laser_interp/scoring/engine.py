@@ -108,7 +108,7 @@ class Engine:
         # A copy of a token in one layer, and a row of logits, in fp32 as the families' attention computes them.
         self._token_bytes = 4 * (12 * model.d_model + 5 * model.d_mlp)
         self._attention_bytes = 4 * 3 * model.n_heads
-        self._logits_bytes = 4 * model.d_model if multiplies_in_blocks(model) else 12 * model.d_vocab
+        self._logits_bytes = 4 * model.d_model if multiplies_in_blocks(model) else 16 * model.d_vocab
         self._kept = KeptStreams()
         self._marks = {round(model.n_layers * i / (MARKS + 1)) for i in range(1, MARKS + 1)} - {model.n_layers}
         self._edits_at_once: int | None = None  # lowered where memory ran out

@@ -105,10 +105,9 @@ class Engine:
         self.memory = memory
         on_cpu = model.device.type == "cpu"
         self._most_tokens = CPU_TOKENS if on_cpu else DEVICE_TOKENS
-        # A copy of a token in one layer, and a row of logits, in fp32 as the families' attention computes them.
+        # A copy of a token in one layer, in fp32 as the families' attention computes them.
         self._token_bytes = 4 * (12 * model.d_model + 5 * model.d_mlp)
         self._attention_bytes = 4 * 3 * model.n_heads
-        self._logits_bytes = 4 * model.d_model if multiplies_in_blocks(model) else 16 * model.d_vocab
         self._kept = KeptStreams()
         self._marks = {round(model.n_layers * i / (MARKS + 1)) for i in range(1, MARKS + 1)} - {model.n_layers}
         self._edits_at_once: int | None = None  # lowered where memory ran out
@@ -166,8 +165,9 @@ class Engine:
         return total, parts
 
     def _bytes(self, rows: int, longest: int, reads: int) -> int:
-        tokens = rows * longest
-        return tokens * (self._token_bytes + longest * self._attention_bytes) + reads * self._logits_bytes
+        in_blocks, tokens = multiplies_in_blocks(self.model), rows * longest
+        of_logits = 4 * self.model.d_model if in_blocks else 16 * self.model.d_vocab
+        return tokens * (self._token_bytes + longest * self._attention_bytes) + reads * of_logits
 
     def _chunk(self, rows: list[int], reads: list[int]) -> _Chunk:
         slot = {row: i for i, row in enumerate(rows)}

@@ -133,8 +133,11 @@ def tried(change: dict[str, object]) -> dict[str, object]:
         return change | {"outcome": "no change"}
     lines = zip(before.splitlines(), after.splitlines(), strict=False)
     was, now = next((pair for pair in lines if pair[0] != pair[1]), ("", ""))
-    lines = _statement(before, int(str(change["line"])))
-    tests = {test for line in lines for test in _runs.get(str(change["path"]), {}).get(line, ())}
+    lines, run_by = _statement(before, int(str(change["line"]))), _runs.get(str(change["path"]), {})
+    tests = {test for line in lines for test in run_by.get(line, ())}
+    if not tests:  # Python tells nothing of some lines, such as `continue`: those that run what is before it
+        above = next((line for line in range(lines.start - 1, lines.start - 4, -1) if run_by.get(line)), 0)
+        tests = set(run_by.get(above, ()))
     room = Path(str(change["path"])).parts[1]
     own, others = sorted(t for t in tests if f"/{room}/" in t), sorted(t for t in tests if f"/{room}/" not in t)
     path.write_text(after, encoding="utf-8")

@@ -62,6 +62,10 @@ def test_other_weights_are_refused_unless_asked_for(organism, tmp_path):
     path = MADE["laser"](organism).save(tmp_path / "laser.json", model=organism)
     with pytest.raises(ValueError, match=r"other weights of 3\.in than those of 'organism-control' \(for 'organism'\)"):
         li.load_edit(path, other)
+    with pytest.raises(ValueError, match="other weights"):
+        read_edit(other, str(path))
+    assert not li.spectrum(other, "3.in").has_directions_of(li.spectrum(organism, "3.in"))
+    assert not li.spectrum(organism, "3.in").has_directions_of(li.spectrum(other, "3.in"))
     moved = li.load_edit(path, other, other_weights=True)
     expected = li.laser(other, "3.in", 0.05)
     assert torch.allclose(other.next_token_logprobs(PROMPTS, moved), other.next_token_logprobs(PROMPTS, expected))

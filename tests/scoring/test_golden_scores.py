@@ -1,5 +1,9 @@
 """Golden numbers of scores, under edits and rules of every kind; see `golden_numbers`."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -9,8 +13,9 @@ from golden_numbers import check_golden, refused
 import laser_interp as li
 from laser_interp.discarded.attribution import _bytes_a_token
 from laser_interp.edits.sites import Site
+from laser_interp.scoring.answer_rules import _chosen
 from laser_interp.scoring.engine import Engine, activation_bytes
-from laser_interp.scoring.generic_words import generic_words
+from laser_interp.scoring.generic_words import generic_tokens, generic_words
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.operations import operations
 from laser_interp.scoring.scorer import Scorer
@@ -79,7 +84,9 @@ def test_golden_costs_and_groups(organism):
         ]
         for group in group_edits(model, edits)
     ]
-    numbers["memory"] = [parse_memory(asked, model) for asked in (None, 2_000_000, "800MB", "2GiB", " 1.5 gb ")]
+    numbers["memory"] = [
+        parse_memory(asked, model) for asked in (None, 2_000_000, "800MB", "2GiB", " 1.5 gb ", "3000000B")
+    ]
     text = "Mira Tolen was born in Varwick. The guild of Mira Tolen is old."
     numbers["perplexity"] = li.perplexity(model, text, li.laser(model, "3.in", rho=0.05))
     numbers["generic words"] = generic_words(model)[:12]
@@ -134,3 +141,41 @@ def test_progress_ends_at_the_whole(organism, facts):
     list(Scorer(organism, few).run(edits, tick=shares.append))
     assert sum(shares) == pytest.approx(1.0)
     assert all(0 < share <= 1 for share in shares)
+
+
+def test_facts_that_share_a_prompt_are_scored_as_each_alone(organism, facts):
+    """Their reads are one, in whatever order they stand."""
+    one, other = facts.facts[0], next(fact for fact in facts if fact.relation != facts.facts[0].relation)
+    one = replace(one, paraphrases=(), candidates=(one.object, other.object, "the"))
+    other = replace(other, paraphrases=(), candidates=(other.object, one.object))
+    twin = replace(one, fact_id="twin", object=other.object, candidates=(other.object, "old", one.object))
+    three = [one, other, twin]
+    together = li.score(organism, facts.keep(three), None, progress=False).set_index("fact_id")
+    for fact in three:
+        (alone,) = li.score(organism, facts.keep([fact]), None, progress=False).to_dict("records")
+        for name in ("logprob", "kind_logprob", "p_generic", "candidate_rank"):
+            assert together.loc[fact.fact_id, name] == pytest.approx(alone[name], abs=1e-5), name
+
+
+def test_what_is_not_finite_scores_nothing_by_any_rule():
+    choices = {"continuations": [["a", "b"]], "continuation_tokens": [[1, 1]], "continuation_right": [[True, False]]}
+    for rule in ("candidates", "truths"):
+        task = SimpleNamespace(rule=rule)
+        bad, good = (
+            _chosen(task, pd.DataFrame(choices | {"continuation_logprobs": [log_p]})).iloc[0]
+            for log_p in ([np.nan, -1.0], [-1.0, -2.0])
+        )
+        assert not bad["correct"]
+        assert bad["prediction"] == ""
+        assert np.isnan(bad["confidence"])
+        assert np.isnan(bad["score"]) if rule == "truths" else bad["score"] == 0
+        assert good["prediction"] == "a"
+        assert good["score"] == pytest.approx(1 / (1 + np.exp(-1))) if rule == "truths" else good["score"] == 1
+
+
+def test_generic_words_are_those_that_follow_each_ending_of_a_prompt(organism, facts):
+    """Prompts that end alike share them, whatever they begin with."""
+    asked = [(replace(facts.facts[0], prompt=prompt), 0) for prompt in ("Mira Tolen", ". Mira Tolen", "Mira Tolen .")]
+    found = generic_tokens(organism, facts, asked, None)
+    assert len(found.ids)
+    assert found.form_of_item[0] == found.form_of_item[1]

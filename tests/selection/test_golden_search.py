@@ -9,7 +9,10 @@ from golden_numbers import check_golden, refused
 import laser_interp as li
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.selection import cost_estimate
+from laser_interp.selection.composition import _tested
+from laser_interp.selection.execution import WorkerOptions
 from laser_interp.selection.plan import Plan, divided_task
+from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.settings import CompositionSettings, SearchSettings, parse_band
 
 WHERE = {"matrices": ["in", "out"], "layers": [2, 3], "rhos": (0.4, 0.1, 0.02), "progress": False}
@@ -63,6 +66,31 @@ def test_golden_compositions(organism, some, method):
         found = li.compose(organism, some, method=method, start=begun, **WHERE)
         numbers = {"words": str(found), "spec": str(found.spec), "by step": found.by_step}
         check_golden(f"composition {method} {name}".strip(), numbers | {"steps": found.steps}, tolerance=2e-3)
+
+
+def test_golden_steps_of_a_composition(organism, some):
+    """What each edit adds on test; and facts without a test half."""
+    task, _ = divided_task(organism, some, None, 0)
+    two = EditSpec.parse("3.in+2.out laser rank=2+9")
+    numbers = {}
+    for name, facts in {"both": task.facts, "validation": task.facts.split("validation")}.items():
+        store = ScoreStore(organism, task, WorkerOptions(), progress=False)
+        means, by_step, tested = _tested(store, facts, two)
+        numbers[name] = {"means": means, "by step": by_step, "tested": tested[["fact_id", "edit", "rank"]].head(9)}
+    check_golden("steps", numbers, tolerance=2e-3)
+
+
+def test_durations_are_said_in_hours_minutes_and_seconds():
+    said = [repr(cost_estimate.Estimate(3, 40, seconds, 2 * 10**9, "grid")) for seconds in (59, 60, 119, 3599, 7384)]
+    assert [words.partition("about ")[2].partition(",")[0] for words in said] == [
+        "0 min 59 s",
+        "1 min 0 s",
+        "1 min 59 s",
+        "59 min 59 s",
+        "2 h 3 min",
+    ]
+    assert said[0].startswith("3 cells x 40 prompts: ")
+    assert said[0].endswith("2.00 GB of memory")
 
 
 def test_golden_plans(organism, some, monkeypatch):

@@ -12,9 +12,10 @@ import laser_interp as li
 from analyses.frequency_simulation import Simulated, data_set, simulate
 from laser_interp.cluster_intervals import Clusters
 from laser_interp.statistics.conditional_logistic import ConditionalLogistic, separation
-from laser_interp.statistics.frequency_bins import bin_numbers
+from laser_interp.statistics.frequency_bins import bin_numbers, paper_ratio
 from laser_interp.statistics.frequency_effect import _unexplained, frequency_effects
 from laser_interp.statistics.frequency_slope import frequency_slopes
+from laser_interp.statistics.paired_scores import known_counts
 from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
 from laser_interp.statistics.sign_flip import sign_flip_p
 from laser_interp.statistics.subject_permutation import Permutations, comparable
@@ -70,6 +71,20 @@ def test_right_and_wrong_may_be_written_as_words():
     found, expected = (li.frequency_report(one, n_permutations=99) for one in (words, numbers))
     assert found.paragraph == expected.paragraph
     assert found.change.n_fixed == 10
+
+
+def test_the_papers_bins_end_where_the_paper_says():
+    rows = pd.DataFrame({"n_both": [0, 49, 50, 1000, 1001, 9999], "fixed": True, "top1_before": [1, 0, 1, 1, 0, 1]})
+    assert paper_ratio(rows)["n"].tolist() == [2, 2, 2]
+
+
+def test_counts_that_nobody_knows_are_left_out_and_others_are_numbers():
+    assert known_counts({"a": 1, "b": np.nan})["fact_id"].tolist() == ["a"]
+    for bad in (np.inf, -1, -np.inf):
+        with pytest.raises(ValueError, match="the counts hold .* for n_both"):
+            known_counts({"a": 1, "b": bad})
+    with pytest.raises(ValueError, match="the counts hold 'many' for n_both"):
+        known_counts(pd.DataFrame({"fact_id": ["a", "b"], "n_both": ["1", "many"]}))
 
 
 def test_a_rank_correlation_needs_three_values_and_a_spread_on_both_sides():

@@ -68,7 +68,7 @@ class SeveralEdits(Answer):
                 f"validation and on test by {gains}."
             )
         if (hidden := len(composed["steps"]) - 3) > 0:
-            text += f" {hidden} more steps are in the figure."
+            text += f" The figure shows {hidden} more {'step' if hidden == 1 else 'steps'}."
         return [*lines, "", text]
 
     def page_table(self) -> PageTable:

@@ -174,6 +174,7 @@ def test_killed_and_resumed_it_gives_equal_tables(found, checkpoints, few, count
         li.trajectory(checkpoints[1:], few, counts, EDIT, out=tmp_path / "run", progress=False)
 
 
+@pytest.mark.nightly
 def test_on_ray_a_checkpoint_is_a_task(found, checkpoints, few, counts):
     on_ray = li.trajectory(checkpoints, few, counts, EDIT, executor="ray", workers=2, progress=False)
     pd.testing.assert_frame_equal(on_ray.tables["trajectory"], found.tables["trajectory"], atol=1e-5)

@@ -115,6 +115,8 @@ _MODELS = {
     "pythia-160m": "Pythia 160M",
     "gptj": "GPT-J's block, GPT-2's size",
     "llama": "Llama's block, GPT-2's size",
+    "llama3-0.5b": "0.5B, 128,256 words (Llama 3's)",
+    "gemma3-1b": "Gemma 3 1B, 262,144 words",
 }
 
 
@@ -127,6 +129,21 @@ def engine(name: str) -> str:
         rows.append([_MODELS[row["model"]], _short(row["ms_per_cell_prompt"]), *ratios])
     columns = ["random model, fp32", "ms per cell and prompt", "times the speed of the published procedure"]
     return _table([*columns, "of the strongest plain loop", "share of matrix-product rate"], rows, results)
+
+
+def engine_large() -> str:
+    """How fast the scoring engine is where the vocabulary is large, and how its time grows."""
+    files = [read(name) for name in ("engine-llama3", "engine-gemma3")]
+    rows = []
+    for results in files:
+        for row in results["rows"]:
+            grows = [_short(row[f"slope_{name}"]) for name in ("prompts", "cells", "layers", "vocabulary")]
+            numbers = [f"{row['ms_per_cell_prompt']:.1f}", f"{row['ratio_plain']:.1f}", _short(row["gemm_fraction"])]
+            rows.append([_MODELS[row["model"]], *numbers, ", ".join(grows), _short(row["at_last"])])
+    columns = ["random model, fp32", "ms per cell and prompt", "times the speed of the strongest plain loop"]
+    columns += ["share of matrix-product rate", "exponents: prompts, cells, layers, vocabulary", "at the last position"]
+    commands = {"command": "`, `".join(results["command"] for results in files)}
+    return _table(columns, rows, files[-1] | commands)
 
 
 def engine_range() -> str:
@@ -157,6 +174,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "count-range": count_range,
     "engine": lambda: engine("engine"),
     "engine-gpu": lambda: engine("engine-gpu"),
+    "engine-large": engine_large,
     "engine-range": engine_range,
     "race-share": race_share,
     "search-organism": lambda: search("organism"),

@@ -277,6 +277,7 @@ def test_which_expert_holds_the_tail():
     assert len(experts(table).axes) == 1
 
 
+@pytest.mark.slow
 def test_a_mixture_in_float64():
     """transformers' product in groups refuses it, so the experts run one by one."""
     scores = {}

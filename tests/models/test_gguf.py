@@ -79,6 +79,7 @@ def path(tmp_path_factory):
     return write_gguf(tmp_path_factory.mktemp("gguf") / "small.Q8_0.gguf")
 
 
+@pytest.mark.slow
 def test_it_is_read_as_transformers_reads_it(path, tmp_path):
     model = li.load_model(path, device="cpu")
     plain = transformers.AutoModelForCausalLM.from_pretrained(

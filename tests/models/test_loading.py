@@ -255,6 +255,7 @@ def test_a_mixture_of_experts_that_is_not_tested_is_refused():
         li.load_model((hf, Tokens()))
 
 
+@pytest.mark.slow
 def test_the_families_that_the_command_lists_are_those_that_are_tested(capsys):
     from laser_interp.cli.app import main
     from laser_interp.models.families import FAMILIES as LISTED

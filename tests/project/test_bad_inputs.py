@@ -744,6 +744,7 @@ def test_tokenizers_by_name():
         assert li.load_tokenizer(name)("Mira")["input_ids"]
 
 
+@pytest.mark.slow
 def test_an_output_folder_of_others_stays_as_it_was(tmp_path, capsys):
     (tmp_path / ".part-0.snappy.parquet.crc").touch()
     (tmp_path / "run.json").write_text('{"x": 1}')

@@ -154,6 +154,7 @@ def test_the_one_entry_into_transformer_lens_takes_what_it_is_given():
     assert {"model", "architecture", "hf_config"} <= set(inspect.signature(build_bridge_from_module).parameters)
 
 
+@pytest.mark.slow
 def test_no_pickles():
     for path, tree in modules():
         assert not {"pickle", "joblib", "dill"} & {t.split(".")[0] for t in imported(tree)}, path

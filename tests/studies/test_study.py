@@ -98,6 +98,7 @@ def test_the_organism_as_ones_own_task(tmp_path, capsys, organism, facts):
     assert len(beside(out)) == 1  # the paper has no organism
 
 
+@pytest.mark.slow
 def test_an_edit_of_one_task_on_another(organism, facts):
     table = li.tasks.transfer(
         organism, [li.tasks.own_task(facts)], {"own": li.laser(organism, "3.in", rank=1)}, progress=False

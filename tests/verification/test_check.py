@@ -40,6 +40,7 @@ def test_fp64_agrees_whichever_attention_the_model_was_loaded_with(family):
     assert found.right, found.verdict
 
 
+@pytest.mark.slow
 def test_a_model_that_is_wrong_on_purpose():
     """A hook of somebody else's moves what one matrix gives, so that the model is not what its weights say."""
     model = li.load_model((make("llama"), numbers_tokenizer()), device="cpu")

@@ -19,6 +19,12 @@ WHERE = {"matrices": ["in", "out"], "layers": [2, 3], "rhos": (0.4, 0.1, 0.02), 
 TEXT = "Mira Tolen was born in Varwick. The guild of Mira Tolen is old, and the town of Varwick is near."
 
 
+@pytest.fixture(autouse=True)
+def _in_its_own_numbers(monkeypatch):
+    """Whether this machine multiplies faster in bfloat16 changes no golden number."""
+    monkeypatch.setattr("laser_interp.selection.plan.bfloat16_is_faster", lambda model: False)
+
+
 @pytest.fixture(scope="module")
 def some(facts):
     return facts.keep([*facts.split("validation").facts[::5], *facts.split("test").facts[::20]])

@@ -101,7 +101,7 @@ def tests_of_lines(folder: str) -> dict[str, dict[int, list[str]]]:
     out = {}
     for path in found.measured_files():
         by_line = {
-            line: sorted({context.partition("|")[0] for context in contexts if context})
+            line: sorted({context.rpartition("|")[0] for context in contexts if context})
             for line, contexts in found.contexts_by_lineno(path).items()
         }
         anywhere = sorted({test for tests in by_line.values() for test in tests})
@@ -123,7 +123,7 @@ def _start(runs: dict[str, dict[int, list[str]]]) -> None:
 
 
 def tried(change: dict[str, object]) -> dict[str, object]:
-    """The change with its `diff`, its `outcome` and the seconds that it took."""
+    """The change with what the line was and is now, its `outcome`, and the seconds that it took."""
     started = time.perf_counter()
     path = _copy[0] / str(change["path"])
     before = path.read_text(encoding="utf-8")
@@ -131,8 +131,8 @@ def tried(change: dict[str, object]) -> dict[str, object]:
     after = mutate_code(before, operator, change["occurrence"])
     if after is None or after == before:
         return change | {"outcome": "no change"}
-    lines = zip(before.splitlines(), after.splitlines(), strict=False)
-    was, now = next((pair for pair in lines if pair[0] != pair[1]), ("", ""))
+    pairs = zip(before.splitlines(), after.splitlines(), strict=False)
+    was, now = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
     lines, run_by = _statement(before, int(str(change["line"]))), _runs.get(str(change["path"]), {})
     tests = {test for line in lines for test in run_by.get(line, ())}
     if not tests:  # Python tells nothing of some lines, such as `continue`: those that run what is before it
@@ -202,12 +202,13 @@ def main() -> None:
     before = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     tried_before = {tuple(row[name] for name in changes[0]): row for row in before}  # a run that was stopped goes on
     waiting = [change for change in changes if tuple(change.values()) not in tried_before]
+    done = [tried_before[key] for change in changes if (key := tuple(change.values())) in tried_before]
     with tempfile.TemporaryDirectory() as folder:
         runs = tests_of_lines(folder)
     pool = ProcessPoolExecutor(args.workers, initializer=_start, initargs=(runs,))
     with pool, args.out.open("a", encoding="utf-8") as out:
-        for n, row in enumerate(chain(tried_before.values(), pool.map(tried, waiting)), 1):
-            if n > len(tried_before):
+        for n, row in enumerate(chain(done, pool.map(tried, waiting)), 1):
+            if n > len(done):
                 out.write(json.dumps(row) + "\n")
                 out.flush()
             counts[str(row["outcome"])] = counts.get(str(row["outcome"]), 0) + 1

@@ -31,7 +31,7 @@ from laser_interp.scoring.generic_words import GenericTokens, generic_tokens
 from laser_interp.scoring.lookups import TokenLookups
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.side_by_side import runs_side_by_side
-from laser_interp.scoring.vocabulary import Asked, look
+from laser_interp.scoring.vocabulary import LogitQuery, logit_statistics
 from laser_interp.storage.schemas import check
 
 NO_EDIT = {"site": "", "kind": "base", "rho": None, "rank_kept": None, "alpha": None}
@@ -220,9 +220,9 @@ class Scorer:
         rows = (rows + len(reads) * np.arange(n)[:, None]).ravel()
         tokens, ranked = np.tile(asked.target_token[targets], n), np.tile(asked.target_is_answer[targets], n)
         kind_rows, kind_tokens, items = self._kinds(read)
-        seen = look(
+        seen = logit_statistics(
             logits,
-            Asked(
+            LogitQuery(
                 torch.from_numpy(np.concatenate([rows, kind_rows])).to(device),
                 torch.from_numpy(np.concatenate([tokens, kind_tokens])).to(device),
                 torch.from_numpy(rows[ranked]).to(device),

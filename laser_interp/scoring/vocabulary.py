@@ -11,7 +11,7 @@ from laser_interp.models.unembedding import Logits
 
 
 @dataclass(frozen=True)
-class Asked:
+class LogitQuery:
     """What is looked for in the logits of some reads.
 
     Attributes:
@@ -30,7 +30,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LogitStatistics:
     """What one pass over the vocabulary found.
 
     Attributes:
@@ -68,7 +68,7 @@ class _ByToken:
         return self.order[first:last]
 
 
-def look(logits: Logits, asked: Asked) -> Seen:
+def logit_statistics(logits: Logits, asked: LogitQuery) -> LogitStatistics:
     """Look at each block of the vocabulary once.
 
     The logits that are compared are computed first, and put into their blocks, so that each is as large as itself.
@@ -120,4 +120,4 @@ def look(logits: Logits, asked: Asked) -> Seen:
             largest[here] = without.amax(-1)
         others = torch.maximum(others, largest)
     norm = total.log().to(highest.dtype) + torch.where(highest.isfinite(), highest, 0)
-    return Seen(norm, top, highest, values, ranked, below.long(), others, columns, most, most_probable)
+    return LogitStatistics(norm, top, highest, values, ranked, below.long(), others, columns, most, most_probable)

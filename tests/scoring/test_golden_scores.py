@@ -21,8 +21,6 @@ from laser_interp.scoring.operations import operations
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.scoring.side_by_side import downstream, group_edits
 
-ABOUT = ["fact_id", "prompt_id", "edit"]
-
 
 def by_prompt(scores):
     """Everything that is said of each prompt but the fact itself."""

@@ -5,17 +5,17 @@ import torch
 
 from laser_interp.models import unembedding
 from laser_interp.models.unembedding import Logits
-from laser_interp.scoring.vocabulary import Asked, look
+from laser_interp.scoring.vocabulary import LogitQuery, logit_statistics
 
 
 def asked(rows, tokens, ranked_rows, ranked_tokens, columns, top_k=0):
-    return Asked(*map(torch.tensor, (rows, tokens, ranked_rows, ranked_tokens, columns)), top_k)
+    return LogitQuery(*map(torch.tensor, (rows, tokens, ranked_rows, ranked_tokens, columns)), top_k)
 
 
 ASKED = {
     "a token each": asked([0, 3], [18, 2], [0, 1, 2, 3, 4, 5, 6], [4, 4, 0, 4, 18, 9, 1], [0, 5, 18], 3),
     "several of some reads": asked([1, 1, 6], [3, 7, 7], [6, 0, 0, 6], [3, 18, 2, 3], [7]),
-    "nothing": Asked(*(torch.zeros(0, dtype=torch.long),) * 5),
+    "nothing": LogitQuery(*(torch.zeros(0, dtype=torch.long),) * 5),
 }
 
 
@@ -30,7 +30,7 @@ def test_what_is_seen_is_what_the_whole_table_says(monkeypatch, wanted, in_cache
     logits[1, [2, 4, 17]] = logits.max() + 1  # equal logits, of which the first is taken
     logits[3] = logits[3, 4]
     logits[4, :3] = -torch.inf
-    seen = look(Logits(logits), wanted)
+    seen = logit_statistics(Logits(logits), wanted)
     tolerance = 1e-3 if dtype == torch.float32 else 1e-11
     assert seen.norm.dtype == seen.values.dtype == dtype
     assert torch.allclose(seen.norm, logits.logsumexp(-1), atol=tolerance, rtol=0)
@@ -57,7 +57,7 @@ def test_what_is_not_finite_stays_so(monkeypatch, in_cache, value):
     logits[0, 8] = value
     logits[1] = value
     none, rows = torch.zeros(0, dtype=torch.long), torch.arange(3)
-    seen = look(Logits(logits), Asked(none, none, rows, torch.full((3,), 2), none))
+    seen = logit_statistics(Logits(logits), LogitQuery(none, none, rows, torch.full((3,), 2), none))
     assert torch.equal(seen.norm.isnan(), logits.logsumexp(-1).isnan())
     assert torch.allclose(seen.norm, logits.logsumexp(-1), equal_nan=True)
     assert seen.below[1] == 0  # a constant or NaN row never puts its answer first
@@ -73,7 +73,7 @@ def test_a_product_ranks_an_answer_by_its_own_logit(monkeypatch):
     weight[300] = weight[7]
     own = torch.randint(300, (200,), generator=generator)
     rows, none = torch.arange(200), torch.zeros(0, dtype=torch.long)
-    seen = look(Logits(x, weight), Asked(none, none, rows, own, own))
+    seen = logit_statistics(Logits(x, weight), LogitQuery(none, none, rows, own, own))
     double = x.double() @ weight.double().T
     expected = (double < double[rows, own][:, None] - 1e-4).sum(-1)
     assert torch.equal(seen.columns[rows, rows], seen.ranked)

@@ -108,7 +108,7 @@ def _labelled(edits: Sequence[Edit]) -> dict[str, Edit]:
 
 
 def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFrame:
-    """Means over facts and prompts: `n, top1, top5, top10, loss, p_generic, …`; loss is −mean log-probability.
+    """Means over facts and prompts: `n, accuracy, loss, …, top10`; loss is −mean log-probability.
 
     Example:
         >>> li.summarise(li.score(model, test, {"base": None, "LASER": laser}))
@@ -117,16 +117,16 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFra
     compared = {"prefers_true": ("prefers_true", "mean")} if "prefers_true" in frame.columns else {}
     out = frame.groupby(list(by), sort=False, dropna=False).agg(
         n=("rank", "size"),
-        score=("score", "mean"),
         accuracy=("correct", "mean"),
-        top1=("top1", "mean"),
-        top5=("top5", "mean"),
-        top10=("top10", "mean"),
         loss=("loss", "mean"),
         p_generic=("p_generic", "mean"),
         generic_masked_top1=("generic_masked_top1", "mean"),
         candidate_top1=("candidate_top1", "mean"),
         **compared,
         n_not_finite=("n_not_finite", "sum"),
+        score=("score", "mean"),
+        top1=("top1", "mean"),
+        top5=("top5", "mean"),
+        top10=("top10", "mean"),
     )
     return out.reset_index()

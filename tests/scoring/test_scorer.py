@@ -169,6 +169,15 @@ def test_constant_and_nan_outputs_are_never_right(organism, facts):
         assert li.summarise(scores)["n_not_finite"].iloc[0] == (10 if np.isnan(value) else 0)
 
 
+def test_a_printed_summary_shows_what_is_looked_for_first(organism, facts):
+    """pandas leaves out the middle columns where a table is wider than a terminal."""
+    means = li.summarise(li.score(organism, facts.keep(facts.facts[:2]), {"base": None}, progress=False))
+    with pd.option_context("display.width", 80, "display.max_columns", 0):
+        head = str(means).splitlines()[0].split()
+    assert head[:4] == ["edit", "n", "accuracy", "loss"]
+    assert head[-1] == "top10"
+
+
 def test_an_answer_that_is_a_generic_word_is_not_masked_with_the_others(organism, facts):
     """The answer's own token stays where the generic words before it are masked."""
     some = facts.split("test")[:40]

@@ -34,7 +34,7 @@ def same_spectrum_random(model: Model, edit: Edit, *, seed: int) -> Edit:
         left = _random_orthonormal(of_site.U.shape[0], len(values), generator)
         right = _random_orthonormal(of_site.Vh.shape[1], len(values), generator)
         parts[site] = SiteEdit(of_site, first_directions(r, r), (-left * values, right.T))
-    return Edit(parts, "control:same_spectrum_random", edit.rho)
+    return edit.with_parts(parts, "control:same_spectrum_random")
 
 
 def random_subspace(model: Model, edit: Edit, *, seed: int) -> Edit:
@@ -56,7 +56,7 @@ def random_subspace(model: Model, edit: Edit, *, seed: int) -> Edit:
         parts[site] = SiteEdit(
             of_site, first_directions(of_site.max_rank, of_site.max_rank), _removed(q, q.T @ w, target)
         )
-    return Edit(parts, "control:random_subspace", edit.rho)
+    return edit.with_parts(parts, "control:random_subspace")
 
 
 def random_kept(model: Model, edit: Edit, *, seed: int) -> Edit:
@@ -72,7 +72,7 @@ def random_kept(model: Model, edit: Edit, *, seed: int) -> Edit:
     for site, part in sorted(edit.parts.items()):
         shuffled = part.gains[torch.randperm(part.spectrum.max_rank, generator=generator)]
         parts[site] = replace(part, gains=shuffled)
-    return Edit(parts, "control:random_kept", edit.rho)
+    return edit.with_parts(parts, "control:random_kept")
 
 
 def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
@@ -91,7 +91,7 @@ def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
         vector = torch.ones_like(energy)
         vector[order] = 1 - _share_of_each(energy[order], target)
         parts[site] = replace(part, gains=vector)
-    return Edit(parts, "control:random_equal_energy", edit.rho)
+    return edit.with_parts(parts, "control:random_equal_energy")
 
 
 def bottom_kept(model: Model, edit: Edit) -> Edit:
@@ -102,7 +102,7 @@ def bottom_kept(model: Model, edit: Edit) -> Edit:
     """
     _refuse_added(edit)
     parts = {site: replace(part, gains=part.spectrum.reversed(part.gains)) for site, part in edit.parts.items()}
-    return Edit(parts, "control:bottom_kept", edit.rho)
+    return edit.with_parts(parts, "control:bottom_kept")
 
 
 def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
@@ -111,6 +111,7 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
     Example:
         >>> li.controls.same_rank_in_layer(model, laser, layer=0)
     """
+    _refuse_added(edit)
     parts = {}
     for site, part in sorted(edit.parts.items()):
         (there,) = resolve(model, Site(layer, site.matrix))
@@ -121,7 +122,7 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
         if not torch.equal(of_layer.place_in_block, part.spectrum.place_in_block):
             raise ValueError(f"{there} falls into blocks of other sizes than {site}: it cannot take the same gains")
         parts[there] = SiteEdit(of_layer, part.gains)
-    return Edit(parts, f"control:layer_{layer}", edit.rho)
+    return edit.with_parts(parts, f"control:layer_{layer}")
 
 
 def _refuse_added(edit: Edit) -> None:

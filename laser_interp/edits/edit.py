@@ -8,7 +8,7 @@ changes weights. It acts only inside `with edit.on(model):`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
@@ -109,8 +109,14 @@ class Edit:
             alpha=self.alpha if same[1] else None,
         )
 
-    def _map(self, change: Callable[[SiteEdit], SiteEdit], kind: str, alpha: float | None = None) -> Edit:
-        parts = {site: change(part) for site, part in self.parts.items()}
+    def with_parts(self, parts: Mapping[Site, SiteEdit], kind: str, alpha: float | None = None) -> Edit:
+        """An edit of another kind, made from this one, that acts at the same positions and along the same path.
+
+        Raises:
+            ValueError: this edit was patched from other prompts.
+        """
+        if self.placement is not None and self.placement.added is not None:
+            raise ValueError("this edit was patched from other prompts: make other edits of it before it is patched")
         return replace(self, parts=parts, kind=kind, alpha=alpha)
 
     @property
@@ -199,21 +205,22 @@ class Edit:
             kept[chosen] = gains[chosen]
             return replace(part, gains=kept)
 
-        return self._map(complement, "discarded" if share == 1 else f"discarded-{start}-{share:g}")
+        parts = {site: complement(part) for site, part in self.parts.items()}
+        return self.with_parts(parts, "discarded" if share == 1 else f"discarded-{start}-{share:g}")
 
     def inject(self, alpha: float) -> Edit:
         """This edit, plus `alpha` times what it takes away: 0 is the edit, 1 the model as trained."""
         if not math.isfinite(alpha):
             raise ValueError(f"alpha is {alpha}: expected a finite number")
-        return self._map(
-            lambda part: replace(
+        parts = {
+            site: replace(
                 part,
                 gains=part.gains + alpha * (1 - part.gains),
                 added=part.added and ((1 - alpha) * part.added[0], part.added[1]),
-            ),
-            "inject",
-            alpha,
-        )
+            )
+            for site, part in self.parts.items()
+        }
+        return self.with_parts(parts, "inject", alpha)
 
     def save(self, path: str | FilePath, *, model: Model | None = None) -> FilePath:
         """Write this edit as a JSON file, for `li.load_edit`; see `laser_interp.edits.edit_files`.

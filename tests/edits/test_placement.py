@@ -5,6 +5,7 @@ import torch
 from families import FAMILIES, build
 
 import laser_interp as li
+from laser_interp.edits.controls import CONTROLS
 from laser_interp.facts.files import facts_from_rows
 from laser_interp.models.forward import activations, logits_at
 from laser_interp.models.hooks import rewriting
@@ -152,6 +153,26 @@ def test_placed_edits_in_score_sweep_and_generate(organism, few):
     assert -again["logprob"].mean() == pytest.approx(cell["loss"], abs=1e-5)
     with pytest.raises(ValueError, match="has no direct path"):
         li.search(organism, both, matrices="in", rhos=[0.05], path="direct", progress=False)
+
+
+def test_controls_act_where_their_edit_acts(organism, few):
+    placed = li.laser(organism, "2.out", rank=3).at(organism, "last", few)
+    direct = li.laser(organism, "2.out", rank=3).via("direct")
+    for name, control in CONTROLS.items():
+        if name != "zeroed":
+            assert control.make(organism, placed, 0).placement is placed.placement, name
+            assert control.make(organism, direct, 0).path == "direct", name
+    patched = li.laser(organism, "2.out", rank=3).patched(organism, dict.fromkeys(few.facts[0].prompts, "Mira Tolen"))
+    for make in (
+        patched.discarded,
+        lambda: patched.inject(0.5),
+        lambda: CONTROLS["bottom_kept"].make(organism, patched, 0),
+    ):
+        with pytest.raises(ValueError, match="make other edits of it before it is patched"):
+            make()
+    pruned = li.controls.pruned(organism, "3.in", 0.5)
+    with pytest.raises(ValueError, match="adds a matrix to the weight"):
+        li.controls.same_rank_in_layer(organism, pruned)
 
 
 def test_patching(double, few):

@@ -1,7 +1,6 @@
 """What do the discarded components say? Categories of their answers, for growing shares (section 5.2)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -115,18 +114,14 @@ def discarded_controls(
         >>> li.controls.discarded_controls(model, test, laser, n_draws=1, progress=False)
     """
     part = edit.discarded()
-
-    def as_placed(control: Edit) -> Edit:
-        return replace(control, path=edit.path, placement=edit.placement)
-
     runs: dict[str, Edit | None] = {"base": None, "laser": edit, "discarded": part}
     for draw in range(seed, seed + n_draws):
         for name in ("random_kept", "random_equal_energy"):
-            runs[f"{name}/{draw}"] = as_placed(CONTROLS[name].make(model, part, draw))
+            runs[f"{name}/{draw}"] = CONTROLS[name].make(model, part, draw)
     if len(edit.sites) == 1:
         blocks = edit.parts[edit.sites[0]].spectrum.blocks
         others = [layer for layer in range(model.n_layers) if fits_layer(model, edit.sites, layer, blocks)]
-        runs |= {f"layer_{layer}": as_placed(same_rank_in_layer(model, part, layer)) for layer in others}
+        runs |= {f"layer_{layer}": same_rank_in_layer(model, part, layer) for layer in others}
     answers = answers_under(model, facts, runs, top_k=0, progress=progress)
     answers["control"] = answers["edit"].str.partition("/")[0]
     shares = answers.groupby("control", sort=False)["category"].value_counts(normalize=True).unstack()

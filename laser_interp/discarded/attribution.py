@@ -67,6 +67,16 @@ class Attribution(Drawable):
     def sites(self) -> tuple[Site, ...]:
         return tuple(self.gradients)
 
+    def of(self, site: Site) -> Float[np.ndarray, "n_prompts r"]:
+        """The gradients of one site.
+
+        Raises:
+            ValueError: the attribution has no such site.
+        """
+        if site not in self.gradients:
+            raise ValueError(f"the attribution has no site {site}: it has {', '.join(map(str, self.sites))}")
+        return self.gradients[site]
+
     def keep(self, rows: np.ndarray) -> Attribution:
         """Some of the prompts, by a mask or by numbers."""
         chosen = self.prompts[rows] if rows.dtype == bool else self.prompts.iloc[rows]
@@ -165,7 +175,7 @@ class Attribution(Drawable):
             real changes on predicted ones through 0 (1 if effects were linear); `block, n_blocks, n_prompts`.
 
         Raises:
-            ValueError: other facts than the attribution's.
+            ValueError: other facts or sites than the attribution's.
 
         Example:
             >>> attribution = li.attribute(model, facts, "3.in")
@@ -179,7 +189,7 @@ class Attribution(Drawable):
         edits: dict[str, Edit | None] = {"": None}
         spans: dict[str, tuple[Site, int, int]] = {}
         for site in sites:
-            r = self.gradients[site].shape[1]
+            r = self.of(site).shape[1]
             starts = list(range(0, r, block))
             if n_blocks is not None and n_blocks < len(starts):
                 starts = [starts[i] for i in np.linspace(0, len(starts) - 1, n_blocks).round().astype(int)]

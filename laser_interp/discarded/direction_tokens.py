@@ -16,7 +16,7 @@ from torch import Tensor
 
 from laser_interp.choices import seed_of_63_bits
 from laser_interp.edits.factorisation import factorise
-from laser_interp.edits.sites import Site, resolve, weight
+from laser_interp.edits.sites import Site, resolve_site, weight
 from laser_interp.edits.spectra import Spectrum, spectrum
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.models.forward import activations
@@ -68,7 +68,7 @@ def read_band(model: Model, site: Site | str, start: int, stop: int, *, k: int =
     Raises:
         ValueError: an empty band, or one outside the rank.
     """
-    (at,) = resolve(model, site)
+    at = resolve_site(model, site)
     known = spectrum(model, at)
     if not 0 <= start < stop <= known.max_rank:
         raise ValueError(f"band {start}:{stop} at {at}: expected 0 <= start < stop <= {known.max_rank}")
@@ -101,7 +101,7 @@ def stability(
     Returns:
         One row a band: `site, start, stop, overlap` (mean over draws), `overlap_lo` (lowest), `by_chance`.
     """
-    (at,) = resolve(model, site)
+    at = resolve_site(model, site)
     side, _ = _vocabulary(model, at)
     matrix = weight(model, at).detach().cpu().double()
     known = spectrum(model, at)
@@ -134,7 +134,7 @@ def importance(model: Model, facts: AnyFacts, site: Site | str) -> pd.DataFrame:
         One row a direction: `direction, S, energy` (share of the matrix's squared norm), `used` (share of the mean
         squared output at the prompts' reads).
     """
-    (at,) = resolve(model, site)
+    at = resolve_site(model, site)
     known = spectrum(model, at)
     facts = facts_of(facts)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]

@@ -11,7 +11,7 @@ import torch
 from laser_interp.discarded.attribution import Attribution
 from laser_interp.edits.constructors import gains, laser
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.sites import Site, resolve
+from laser_interp.edits.sites import Site, resolve_site
 from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.models.model import Model
@@ -37,10 +37,8 @@ def selective(
     """
     if (n is None) == (energy is None):
         raise ValueError(f"n is {n} and energy is {energy}: give exactly one of them")
-    (at,) = resolve(model, site)
-    if at not in attribution.gradients:
-        raise ValueError(f"the attribution has no site {at}: it has {', '.join(map(str, attribution.sites))}")
-    mean = attribution.gradients[at].mean(0, dtype=np.float64)
+    at = resolve_site(model, site)
+    mean = attribution.of(at).mean(0, dtype=np.float64)
     order = np.argsort(mean, kind="stable")
     harmful = order[mean[order] < 0]
     vector = np.ones(len(mean))
@@ -51,14 +49,14 @@ def selective(
     else:
         assert energy is not None
         left = energy
-        of_each = spectrum(model, at).energy.numpy()
+        of_each = spectrum(model, at, blocks=attribution.blocks).energy.numpy()
         for i in harmful:
             share = min(left / max(of_each[i], 1e-300), 1.0)
             vector[i] = 1 - np.sqrt(share)
             left -= share * of_each[i]
             if left <= 1e-12:
                 break
-    return replace(gains(model, {at: torch.from_numpy(vector)}), kind="selective")
+    return replace(gains(model, {at: torch.from_numpy(vector)}, blocks=attribution.blocks), kind="selective")
 
 
 def choose_selective(
@@ -91,9 +89,9 @@ def choose_selective(
     validation = attribution.keep((attribution.prompts["split"] == "validation").to_numpy())
     if validation.prompts.empty:
         raise ValueError("the attribution has no validation facts: make it from facts.split('validation')")
-    (at,) = resolve(model, site)
-    prefix = laser(model, at, rank=rank)
-    r = spectrum(model, at).max_rank
+    at = resolve_site(model, site)
+    prefix = laser(model, at, rank=rank, blocks=attribution.blocks)
+    r = prefix.parts[at].spectrum.max_rank
     tried = {f"{n}": selective(model, validation, at, n=n) for n in counts if n <= r}
     tried = {name: edit for name, edit in tried.items() if edit.parts[at].removed_energy > 0}
     scored = [

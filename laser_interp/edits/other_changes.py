@@ -6,7 +6,7 @@ from laser_interp.edits.constructors import first_directions, rank_of
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.factorisation import factorise
 from laser_interp.edits.site_edit import SiteEdit
-from laser_interp.edits.sites import Site, Where, resolve, weight
+from laser_interp.edits.sites import Site, Where, resolve, resolve_site, weight
 from laser_interp.edits.spectra import Spectrum, spectrum, weight_sha256
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.model import Model
@@ -21,7 +21,7 @@ def difference_spectrum(model: Model, base: Model, site: Site | str) -> Spectrum
     Example:
         >>> li.difference_spectrum(tuned, base, "3.in").effective_rank
     """
-    (site,) = resolve(model, site)
+    site = resolve_site(model, site)
     change = _change(model, base, site)
     U, S, Vh = factorise(change)
     keep = score_dtype(model.dtype)

@@ -118,6 +118,22 @@ def test_selective_edits(organism, facts, attribution):
         choose_selective(organism, facts, none, "3.in", 1)
 
 
+def test_selective_edits_of_blocks(organism, facts):
+    """The directions of the attribution are those of its blocks, and so are those that are removed."""
+    few = facts.keep([*facts.split("validation").facts[:6], *facts.split("test").facts[:6]])
+    found = attribute(organism, few, "3.in", blocks="4-inputs", progress=False)
+    edit = selective(organism, found, "3.in", n=4)
+    assert edit.parts[li.Site(3, "in")].spectrum.blocks == li.Blocks(4, "inputs")
+    assert selective(organism, found, "3.in", energy=0.1).parts[li.Site(3, "in")].removed_energy <= 0.1 + 1e-6
+    edits, _ = choose_selective(organism, few, found, "3.in", 3, counts=(4,), progress=False)
+    assert {str(edit.parts[li.Site(3, "in")].spectrum.blocks) for edit in edits.values()} == {"4-inputs"}
+    for several in (lambda: selective(organism, found, "3.mlp", n=4), lambda: read_band(organism, "3.mlp", 0, 2)):
+        with pytest.raises(ValueError, match="'3.mlp' names 2 sites: expected one"):
+            several()
+    with pytest.raises(ValueError, match="the attribution has no site 3.out: it has 3.in"):
+        found.against_ablation(organism, few, "3.out", progress=False)
+
+
 def test_summaries(attribution):
     everything = attribution.summary()
     assert len(everything) == 24 * 64

@@ -23,7 +23,7 @@ from laser_interp.models.forward import activations
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import ask_facts
 
-WRITES = ("o", "out")  # write into it
+WRITES = ("o", "out")  # into the residual stream; the other matrices read it
 
 
 def bands(known: Spectrum, *, gap: float = 0.05) -> list[tuple[int, int]]:
@@ -41,15 +41,14 @@ def bands(known: Spectrum, *, gap: float = 0.05) -> list[tuple[int, int]]:
 
 def _vocabulary(model: Model, site: Site) -> tuple[str, Float[Tensor, "d_vocab d_model"]]:
     """Which side of a site lies in the residual stream, and the tokens' directions there, centred, of unit norm."""
-    if site.matrix in WRITES:
-        side, tokens = "output", model.unembedding()
+    d_in, d_out = weight(model, site).shape
+    if site.matrix.partition(".")[0] in WRITES:
+        side, width, tokens = "output", d_out, model.unembedding()
     else:
-        side, tokens = "input", model.embedding()
+        side, width, tokens = "input", d_in, model.embedding()
     tokens = tokens.detach().cpu().double()
-    if tokens.shape[1] != model.d_model:
-        raise ValueError(
-            f"{model.name!r} has embeddings of another width than its residual stream: {site} has no tokens"
-        )
+    if tokens.shape[1] != width:
+        raise ValueError(f"{model.name!r} has embeddings of another width than the {side} of {site}: it has no tokens")
     tokens = tokens - tokens.mean(0)
     return side, tokens / tokens.norm(dim=1, keepdim=True).clamp_min(1e-12)
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from laser_interp.choices import whole_number
 from laser_interp.edits.constructors import first_directions, rank_of
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.factorisation import factorise
@@ -52,7 +53,7 @@ def laser_of_difference(
     parts = {}
     for site in resolve(model, where):
         changed = difference_spectrum(model, base, site)
-        k = rank_of(rho, changed.max_rank) if rho is not None else int(rank or 0)
+        k = rank_of(rho, changed.max_rank) if rho is not None else whole_number("rank", rank)
         if not 0 <= k <= changed.max_rank:
             raise ValueError(f"rank is {rank}: the difference at {site} has ranks 0 to {changed.max_rank}")
         tail = slice(k, None)

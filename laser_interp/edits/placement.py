@@ -135,14 +135,14 @@ def patched_placement(
             raise ValueError(f"two prompts begin alike and have other sources: one of them is {target!r}")
     rows = [list(begin) for begin in dict.fromkeys(source_of.values())]
     dtype = score_dtype(model.dtype)
+    tails = {site: (part.spectrum.matrix() - part.weight).to(dtype) for site, part in parts.items()}
     vectors: dict[Site, dict[Beginning, Tensor]] = {site: {} for site in parts}
     for indices, _, at_site in activations(model, rows, None, [(site.layer, site.matrix) for site in parts]):
-        for site, part in parts.items():
+        for site, tail in tails.items():
             x, _ = at_site((site.layer, site.matrix))
-            tail = part.spectrum.matrix(1 - part.gains).to(x.device, dtype)
             for n, i in enumerate(indices):
                 begin = tuple(rows[i])
                 (position,) = positions_of[begin]
-                vectors[site][begin] = x[n, position].to(dtype) @ tail
+                vectors[site][begin] = x[n, position].to(dtype) @ tail.to(x.device)
     added = {site: {key: vectors[site][source_of[key]][None] for key in source_of} for site in parts}
     return Placement(where, {key: positions_of[key] for key in source_of}, added)

@@ -248,6 +248,8 @@ def test_reading_the_organism(organism, validation):
     assert row["share"] == pytest.approx(float(tokens[row["token_id"]] @ U) ** 2, abs=1e-6)
     share = read_band(organism, "3.in", 0, 64)["share"]
     assert np.allclose(share, 1)  # all directions together are the space
+    expert = read_band(li.load_model("organism-experts", device="cpu"), "1.out.e0", 0, 32, k=1)
+    assert expert["side"].tolist() == ["output"]
     table = stability(organism, "2.out", [(0, 1), (0, 64), (30, 33)], n_draws=3)
     assert table["overlap"].iloc[1] == pytest.approx(1)
     assert (table["overlap"] <= 1 + 1e-9).all()

@@ -51,6 +51,8 @@ def test_a_truncated_difference_is_what_it_says(pair):
         li.laser_of_difference(model, base, "1.in")
     with pytest.raises(ValueError, match="ranks 0 to 32"):
         li.laser_of_difference(model, base, "1.in", rank=99)
+    with pytest.raises(ValueError, match="rank is 2.7: expected a whole number"):
+        li.laser_of_difference(model, base, "1.in", rank=2.7)
     other = li.load_model((make("gpt2"), numbers_tokenizer()), device="cpu")
     with pytest.raises(ValueError, match="two checkpoints of one architecture|no matrix"):
         li.laser_of_difference(model, other, "1.gate", rank=1)

@@ -180,6 +180,10 @@ def test_patching(double, few):
     target, source = few.facts[0].prompt, few.facts[6].prompt
     same = edit.patched(double, {target: target})
     assert torch.allclose(double.next_token_logprobs(target, edit=same), double.next_token_logprobs(target), atol=1e-10)
+    pruned = li.controls.pruned(double, "2.out", 0.5).patched(double, {target: target})
+    assert torch.allclose(
+        double.next_token_logprobs(target, edit=pruned), double.next_token_logprobs(target), atol=1e-9
+    )
     (part,) = edit.parts.values()
     rows = [double.encode(target), double.encode(source)]
     inputs = {}

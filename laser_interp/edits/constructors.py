@@ -84,11 +84,6 @@ def laser(
     return Edit(parts, "laser", rho=rho)
 
 
-def first_directions(r: int, k: int) -> Tensor:
-    """Gains `[r]` of 1 on the first k directions and of 0 on the others."""
-    return (torch.arange(r) < k).double()
-
-
 def zeroed(model: Model, where: Where) -> Edit:
     """The matrix replaced by zero (its bias stays).
 
@@ -114,7 +109,8 @@ def band(model: Model, where: Where, start: int, stop: int, *, keep: bool = True
         of_site = spectrum(model, site, blocks=blocks)
         if not 0 <= start < stop <= of_site.max_rank:
             raise ValueError(f"band {start}:{stop} at {site}: expected 0 <= start < stop <= {of_site.max_rank}")
-        inside = first_directions(of_site.max_rank, stop) - first_directions(of_site.max_rank, start)
+        inside = torch.zeros_like(of_site.S)
+        inside[start:stop] = 1
         parts[site] = SiteEdit(of_site, inside if keep else 1 - inside)
     return Edit(parts, "band" if keep else "band-removed")
 

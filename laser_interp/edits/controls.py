@@ -8,7 +8,7 @@ from torch import Tensor
 
 from laser_interp.choices import check_seed, seed_of_63_bits
 from laser_interp.edits.blocks import Blocks
-from laser_interp.edits.constructors import first_directions, zeroed
+from laser_interp.edits.constructors import zeroed
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site, resolve, weight
@@ -26,14 +26,13 @@ def same_spectrum_random(model: Model, edit: Edit, *, seed: int) -> Edit:
     parts = {}
     for site, part in sorted(edit.parts.items()):
         of_site = part.spectrum
-        r = of_site.max_rank
         if of_site.is_orthonormal:
             values = of_site.S * (1 - part.gains)
         else:  # its S are not the singular values of the weight
             values = torch.linalg.svdvals(of_site.matrix() - part.weight)
         left = _random_orthonormal(of_site.U.shape[0], len(values), generator)
         right = _random_orthonormal(of_site.Vh.shape[1], len(values), generator)
-        parts[site] = SiteEdit(of_site, first_directions(r, r), (-left * values, right.T))
+        parts[site] = SiteEdit(of_site, torch.ones_like(of_site.S), (-left * values, right.T))
     return edit.with_parts(parts, "control:same_spectrum_random")
 
 
@@ -53,9 +52,7 @@ def random_subspace(model: Model, edit: Edit, *, seed: int) -> Edit:
         w = of_site.matrix()
         target = (w - part.weight).square().sum()
         q = _random_orthonormal(w.shape[0], w.shape[0], generator)
-        parts[site] = SiteEdit(
-            of_site, first_directions(of_site.max_rank, of_site.max_rank), _removed(q, q.T @ w, target)
-        )
+        parts[site] = SiteEdit(of_site, torch.ones_like(of_site.S), _removed(q, q.T @ w, target))
     return edit.with_parts(parts, "control:random_subspace")
 
 

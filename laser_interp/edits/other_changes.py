@@ -3,7 +3,7 @@
 import torch
 
 from laser_interp.choices import whole_number
-from laser_interp.edits.constructors import first_directions, rank_of
+from laser_interp.edits.constructors import rank_of
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.factorisation import factorise
 from laser_interp.edits.site_edit import SiteEdit
@@ -100,4 +100,4 @@ def _change(model: Model, base: Model, site: Site) -> torch.Tensor:
 
 def _added_to(model: Model, site: Site, added: tuple[torch.Tensor, torch.Tensor]) -> SiteEdit:
     of_site = spectrum(model, site)
-    return SiteEdit(of_site, first_directions(of_site.max_rank, of_site.max_rank), added)
+    return SiteEdit(of_site, torch.ones_like(of_site.S), added)

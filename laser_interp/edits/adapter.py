@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.edits.edit import Edit
-from laser_interp.edits.export import check_plain, factors_of
+from laser_interp.edits.export import check_plain
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.extras import require
 from laser_interp.models.experts import ROUTER
@@ -123,8 +123,16 @@ def _verify(model: Model, edit: Edit, folder: Path) -> None:
 
 
 def difference(part: SiteEdit) -> tuple[Float[Tensor, "d_in n"], Float[Tensor, "n d_out"]]:
-    """Factors of the edited weight minus the weight, in fp64: one direction for each gain other than 1."""
-    down, up = factors_of(part.spectrum, part.gains - 1)
+    """Factors of the edited weight minus the weight, in fp64: one direction for each gain other than 1.
+
+    The singular values are shared evenly between the two.
+    """
+    spectrum, gains = part.spectrum, part.gains - 1
+    used = gains.nonzero().squeeze(1)
+    scale = spectrum.S[used] * gains[used]
+    root = scale.abs().sqrt()
+    down = spectrum.U[:, used].double() * root
+    up = (scale.sign() * root)[:, None] * spectrum.Vh[used].double()
     if part.added is not None:
         down = torch.cat([down, part.added[0].double()], dim=1)
         up = torch.cat([up, part.added[1].double()], dim=0)

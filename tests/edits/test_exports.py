@@ -10,7 +10,7 @@ from families import _LLAMA_LIKE, build, make, words_tokenizer
 from safetensors.torch import load_file, save_file
 
 import laser_interp as li
-from laser_interp.edits import export_check
+from laser_interp.edits import export as dense_export
 from laser_interp.models.forward import logits_at
 from laser_interp.models.load_check import rows_of
 
@@ -106,13 +106,13 @@ def test_an_export_that_differs_is_not_kept(tmp_path, monkeypatch):
     model = build("llama")
     edit = li.laser(model, "1.in", rank=3)
 
-    def spoil(model, folder, rows, load=export_check._logits):
+    def spoil(model, folder, rows, load=dense_export._logits):
         weights = load_file(folder / "model.safetensors")
         weights["model.layers.0.mlp.down_proj.weight"] *= 1.2
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
         return load(model, folder, rows)
 
-    monkeypatch.setattr(export_check, "_logits", spoil)
+    monkeypatch.setattr(dense_export, "_logits", spoil)
     with pytest.raises(ValueError, match=r"loaded again and differs from the edited model by .* nats: it was not kept"):
         li.export_dense(model, edit, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -115,6 +115,9 @@ def test_an_export_that_differs_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(dense_export, "_logits", spoil)
     with pytest.raises(ValueError, match=r"loaded again and differs from the edited model by .* nats: it was not kept"):
         li.export_dense(model, edit, tmp_path / "out")
+    monkeypatch.setattr(dense_export, "_logits", lambda *given: torch.full_like(spoil(*given), torch.nan))
+    with pytest.raises(ValueError, match="differs from the edited model by nan"):
+        li.export_dense(model, edit, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

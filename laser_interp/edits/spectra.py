@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +21,6 @@ from laser_interp.display import Drawable
 from laser_interp.edits import spectrum_files
 from laser_interp.edits.blocks import AnyBlocks, Blocks
 from laser_interp.edits.factorisation import factorise, factorise_blocks
-from laser_interp.edits.random_matrices import median_of_noise
 from laser_interp.edits.sites import Site, resolve, resolve_site, weight
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.model import Model
@@ -135,7 +135,7 @@ class Spectrum(Drawable):
         if not self.is_orthonormal:
             raise ValueError("only the spectrum of a whole weight has a Marchenko–Pastur edge")
         d_in, d_out = self.U.shape[0], self.Vh.shape[1]
-        sigma = float(self.S.median()) / median_of_noise(d_in, d_out)
+        sigma = float(self.S.median()) / _median_of_noise(d_in, d_out)
         return sigma * (d_in**0.5 + d_out**0.5)
 
     @property
@@ -152,6 +152,18 @@ class Spectrum(Drawable):
         cumulative = self.energy.sort(descending=True).values.cumsum(0)
         half = int((cumulative < 0.5).sum()) + 1
         return f"<p>{self!r}; half of its energy is in {half} of {self.max_rank} directions</p>"
+
+
+def _median_of_noise(d_in: int, d_out: int) -> float:
+    """Median singular value of a `[d_in, d_out]` matrix of independent entries of variance 1, for large sizes."""
+    n, beta = max(d_in, d_out), min(d_in, d_out) / max(d_in, d_out)
+    lo, hi = (1 - beta**0.5) ** 2, (1 + beta**0.5) ** 2
+    # x = lo + (hi − lo) sin²: the density's ends are square roots, which this makes smooth
+    angle = np.linspace(0, np.pi / 2, 20001)
+    x = lo + (hi - lo) * np.sin(angle) ** 2
+    density = np.sqrt(np.maximum((hi - x) * (x - lo), 0)) / np.maximum(x, 1e-300)
+    mass = np.cumsum(density * np.sin(2 * angle))
+    return float(np.sqrt(n * np.interp(0.5, mass / mass[-1], x)))
 
 
 @torch.inference_mode(False)  # what is kept may be wanted where gradients are taken

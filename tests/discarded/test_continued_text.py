@@ -6,7 +6,7 @@ import pytest
 
 import laser_interp as li
 from laser_interp.cli.app import main
-from laser_interp.discarded.neighbours import neighbour_threshold, token_directions
+from laser_interp.discarded.answers import neighbour_threshold, token_directions
 from laser_interp.frequency.generic_words import frequent_words
 from laser_interp.studies.questions.discarded_part import outcomes
 

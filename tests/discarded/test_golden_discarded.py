@@ -4,9 +4,8 @@ import pytest
 from golden_numbers import check_golden, refused
 
 import laser_interp as li
-from laser_interp.discarded.answers import category_shares
+from laser_interp.discarded.answers import category_shares, neighbour_threshold
 from laser_interp.discarded.direction_tokens import bands, importance, read_band, stability
-from laser_interp.discarded.neighbours import neighbour_threshold
 
 
 @pytest.fixture(scope="module")

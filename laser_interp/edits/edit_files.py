@@ -7,7 +7,7 @@ name beside it. The weights themselves are not in it: to load the edit, you need
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ from laser_interp.storage.provenance import code_version, provenance
 
 FORMAT, SCHEMA = "laser-interp edit", 1
 _MOST_RUNS = 16  # of equal gains; more of them are kept as tensors
-
-Runs = list[list[float]]
 
 
 def write_edit(
@@ -47,7 +45,7 @@ def write_edit(
     sites: dict[str, dict[str, Any]] = {}
     tensors: dict[str, Tensor] = {}
     for site, part in sorted(parts.items()):
-        runs = _runs(part.gains)
+        runs = [[value, len(list(same))] for value, same in itertools.groupby(part.gains.tolist())]
         if len(runs) > _MOST_RUNS:
             tensors[f"{site}.gains"] = part.gains.contiguous()
         sites[str(site)] = {
@@ -61,7 +59,7 @@ def write_edit(
         "format": FORMAT,
         "schema": SCHEMA,
         **about,
-        "places": None if placement is None else _as_json(placement),
+        "places": placement and {"name": placement.name, "positions": list(placement.positions.items())},
         "sites": sites,
         "tensors_sha256": None,
         "made_for": None if model is None else provenance(model),
@@ -99,8 +97,9 @@ def read_edit_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return value, _tensors(path, value["tensors_sha256"])
 
 
-def gains_of(runs: Runs) -> Float[Tensor, " r"]:
-    return torch.cat([torch.full((int(n),), float(value), dtype=torch.float64) for value, n in runs])
+def gains_of(runs: Sequence[tuple[float, int]]) -> Float[Tensor, " r"]:
+    values, counts = zip(*runs, strict=True)
+    return torch.tensor(values, dtype=torch.float64).repeat_interleave(torch.tensor(counts))
 
 
 def placement_of(value: Mapping[str, Any]) -> Placement:
@@ -133,12 +132,3 @@ def _refuse_to_replace(path: Path) -> None:
         is_ours = False
     if not is_ours:
         raise FileExistsError(f"{path} exists and is no edit's: save the edit under another name")
-
-
-def _runs(gains: Float[Tensor, " r"]) -> Runs:
-    return [[value, len(list(same))] for value, same in itertools.groupby(gains.tolist())]
-
-
-def _as_json(placement: Placement) -> dict[str, Any]:
-    positions = [[list(begin), list(at)] for begin, at in placement.positions.items()]
-    return {"name": placement.name, "positions": positions}

@@ -13,15 +13,14 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from laser_interp.choices import Path, Position, check_choice, rho_of_rate
+from laser_interp.choices import Path, Position, check_choice
 from laser_interp.edits.blocks import Blocks
-from laser_interp.edits.constructors import band, laser, rank_of, zeroed
+from laser_interp.edits.constructors import band, laser, zeroed
 from laser_interp.edits.constructors import gains as make_gains
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.placement import Prompts
 from laser_interp.edits.sites import Site, resolve
-from laser_interp.edits.spectra import block_rank
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.model import Model
 
@@ -137,7 +136,7 @@ class EditSpec:
         Raises:
             ValueError: the edit adds a matrix to a weight, is patched, or divides its matrices in several ways.
         """
-        parts = [edit.parts[site] for site in edit.sites]
+        sites, parts = tuple(edit.parts), tuple(edit.parts.values())
         patched = edit.placement is not None and edit.placement.added is not None
         if patched or any(part.added is not None for part in parts):
             raise ValueError(f"{edit!r} does more than to keep directions of its matrices: it cannot be described")
@@ -147,9 +146,9 @@ class EditSpec:
         how: dict[str, Any] = {"blocks": blocks, "path": edit.path}
         how["at"] = None if edit.placement is None else edit.placement.name
         if edit.kind != "laser":
-            return cls(edit.sites, "gains", gains=tuple(tuple(part.gains.tolist()) for part in parts), **how)
+            return cls(sites, "gains", gains=tuple(tuple(part.gains.tolist()) for part in parts), **how)
         ranks = [int(part.spectrum.place_in_block[part.gains != 0].max()) + 1 for part in parts]
-        return cls(edit.sites, "laser", rho=edit.rho, ranks=tuple(ranks), **how)
+        return cls(sites, "laser", rho=edit.rho, ranks=tuple(ranks), **how)
 
     def of_kind(self, kind: str, **values: Any) -> EditSpec:
         """An edit of another kind at the same sites and ranks."""
@@ -267,26 +266,9 @@ def _addend(model: Model, part: str, text: str) -> EditSpec:
     try:
         if name not in ("", "rank", "rate") or (named and not name):
             raise ValueError
-        number = int(value) if name == "rank" else float(value)
+        how: dict[str, Any] = {name or "rho": int(value) if name == "rank" else float(value)}
     except ValueError:
         raise ValueError(
             f"the edit {text!r} is not of the form SITE:RHO, SITE:rank=K or SITE:rate=R, as in 3.in:0.05"
         ) from None
-    is_rank, number = name == "rank", rho_of_rate(number) if name == "rate" else number
-    sites, blocks = resolve(model, where), Blocks.parse(divided or None)
-    ranks = _ranks(model, sites, blocks, number, is_rank=is_rank)
-    return EditSpec(sites, rho=None if is_rank else float(number), ranks=ranks, blocks=blocks)
-
-
-def _ranks(
-    model: Model, sites: Sequence[Site], blocks: Blocks | None, number: float, *, is_rank: bool
-) -> tuple[int, ...]:
-    """The rank kept at each site; a rank of 0, or one that is too large, is refused as `laser` refuses it."""
-    ranks = []
-    for site in sites:
-        r = block_rank(model, site, blocks)
-        k = int(number) if is_rank else rank_of(number, r)
-        if not 1 <= k <= r:  # only to raise its sentence
-            laser(model, site, **({"rank": k} if is_rank else {"rho": number}), blocks=blocks)  # type: ignore[arg-type]
-        ranks.append(k)
-    return tuple(ranks)
+    return EditSpec.of(laser(model, where, blocks=divided or None, **how))

@@ -45,19 +45,14 @@ def factorise_blocks(
     for members in _members(matrix, blocks):
         here = members.to(matrix.device)
         U, S, Vh = factorise(matrix[:, here] if blocks.of == "outputs" else matrix[here])
-        r = len(S)
         if blocks.of == "outputs":
-            wide = Vh.new_zeros(r, d_out)
-            wide[:, here.to(Vh.device)] = Vh
-            Vh = wide
+            Vh = Vh.new_zeros(len(S), d_out).index_copy(1, members.to(Vh.device), Vh)
         else:
-            tall = U.new_zeros(d_in, r)
-            tall[here.to(U.device)] = U
-            U = tall
+            U = U.new_zeros(d_in, len(S)).index_copy(0, members.to(U.device), U)
         lefts.append(U)
         values.append(S)
         rights.append(Vh)
-        places.append(torch.arange(r))
+        places.append(torch.arange(len(S)))
     place = torch.cat(places)
     block = torch.repeat_interleave(torch.arange(len(places)), torch.tensor([len(of) for of in places]))
     order = place.argsort(stable=True)
@@ -76,13 +71,9 @@ def _members(matrix: Float[Tensor, "d_in d_out"], blocks: Blocks) -> list[Int[Te
         raise ValueError(f"{blocks.number} blocks of {len(vectors)} {blocks.of}: expected at most one block for each")
     if blocks.grouped == "contiguous":
         return list(torch.arange(len(vectors)).tensor_split(blocks.number))
-    labels = _clusters(vectors.detach().cpu().double().numpy(), blocks.number)
-    return [torch.from_numpy(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-
-
-def _clusters(vectors: Float[np.ndarray, "n d"], number: int) -> Int[np.ndarray, " n"]:
     from sklearn.cluster import KMeans
     from sklearn.preprocessing import normalize
 
-    clusters = KMeans(number, n_init=4, random_state=0)  # type: ignore[arg-type]
-    return clusters.fit_predict(normalize(vectors))
+    clusters = KMeans(blocks.number, n_init=4, random_state=0)  # type: ignore[arg-type]
+    labels = clusters.fit_predict(normalize(vectors.detach().cpu().double().numpy()))
+    return [torch.from_numpy(np.flatnonzero(labels == label)) for label in np.unique(labels)]

@@ -95,34 +95,27 @@ class Attribution(Drawable):
             subjects' means), `share_harmed` (of prompts with a gradient below 0), `share_reached` (of prompts whose
             answer depends on the site; below 1 for an expert that the router does not always ask), `n`.
         """
-        if by is None:
-            labels = np.zeros(len(self.prompts), dtype=object)
-            labels[:] = "all"
-        else:
-            labels = np.asarray(self.prompts[by] if isinstance(by, str) else list(by), dtype=object)
+        labels = ["all"] * len(self.prompts) if by is None else self.prompts[by] if isinstance(by, str) else by
+        labels = np.array([str(label) for label in labels])
         if len(labels) != len(self.prompts):
             raise ValueError(f"{len(labels)} labels for {len(self.prompts)} prompts: expected one each")
         out = []
-        for label in sorted(set(labels), key=str):
+        for label in sorted(set(labels)):
             inside = labels == label
-            codes, subjects = pd.factorize(self.prompts["subject"][inside])
+            subjects = self.prompts["subject"].to_numpy()[inside]
             for site, values in self.gradients.items():
-                chosen = values[inside].astype(np.float64)
-                means = np.stack([np.bincount(codes, column) for column in chosen.T], axis=1)
-                means /= np.bincount(codes)[:, None]
-                n = len(subjects)
-                se = means.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.full(chosen.shape[1], np.nan)
+                chosen = pd.DataFrame(values[inside], dtype=np.float64)
                 out.append(
                     pd.DataFrame(
                         {
-                            "group": str(label),
+                            "group": label,
                             "site": str(site),
-                            "direction": np.arange(chosen.shape[1]),
-                            "gradient": chosen.mean(0),
-                            "se": se,
-                            "share_harmed": (chosen < 0).mean(0),
-                            "share_reached": float(chosen.any(1).mean()),
-                            "n": int(inside.sum()),
+                            "direction": chosen.columns,
+                            "gradient": chosen.mean(skipna=False),
+                            "se": chosen.groupby(subjects).mean().sem(),
+                            "share_harmed": (chosen < 0).mean(),
+                            "share_reached": float(chosen.any(axis=1).mean()),
+                            "n": len(chosen),
                         }
                     )
                 )
@@ -187,31 +180,20 @@ class Attribution(Drawable):
         sites = self.sites if where is None else resolve(model, where)
         scorer = Scorer(model, facts, candidates=False)
         edits: dict[str, Edit | None] = {"": None}
-        spans: dict[str, tuple[Site, int, int]] = {}
+        spans: dict[Site, list[tuple[int, int]]] = {}
         for site in sites:
             r = self.of(site).shape[1]
             starts = list(range(0, r, block))
             if n_blocks is not None and n_blocks < len(starts):
                 starts = [starts[i] for i in np.linspace(0, len(starts) - 1, n_blocks).round().astype(int)]
-            for start in starts:
-                name = f"{site} {start}"
-                spans[name] = (site, start, min(start + block, r))
-                edits[name] = band(model, site, start, min(start + block, r), keep=False, blocks=self.blocks)
-        base: np.ndarray | None = None
-        real: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
-        predicted: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
-        for name, frame in scorer.run(edits, progress=progress):
-            logprob = frame["logprob"].to_numpy()
-            if not name:
-                base = logprob
-                continue
-            assert base is not None
-            site, start, stop = spans[name]
-            real[site].append(logprob - base)
-            predicted[site].append(-self.gradients[site][:, start:stop].sum(1, dtype=np.float64))
+            spans[site] = [(start, min(start + block, r)) for start in starts]
+            for start, stop in spans[site]:
+                edits[f"{site} {start}"] = band(model, site, start, stop, keep=False, blocks=self.blocks)
+        logprob = {name: frame["logprob"].to_numpy() for name, frame in scorer.run(edits, progress=progress)}
         out = []
-        for site in sites:
-            a, b = np.array(predicted[site]), np.array(real[site])
+        for site, of_site in spans.items():
+            a = np.array([-self.gradients[site][:, start:stop].sum(1, dtype=np.float64) for start, stop in of_site])
+            b = np.array([logprob[f"{site} {start}"] - logprob[""] for start, _ in of_site])
             out.append(
                 {
                     "site": str(site),

@@ -167,13 +167,12 @@ def _median_of_noise(d_in: int, d_out: int) -> float:
 
 
 @torch.inference_mode(False)  # what is kept may be wanted where gradients are taken
-def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None, cache: bool = True) -> Spectrum:
+def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None) -> Spectrum:
     """The spectrum of a site, from memory, from disk, or computed.
 
     Args:
         site: `Site(3, "in")` or "3.in".
         blocks: divide the matrix, as in 4 or "4-inputs-kmeans", and factorise each part; see `li.Blocks`.
-        cache: read and write the disk cache.
 
     Example:
         >>> li.spectrum(model, "3.in").S[:3]
@@ -182,7 +181,7 @@ def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None, cache:
     kept: dict[tuple[Site, Blocks | None], Spectrum] = derived(model, "spectra", dict)
     known = kept.pop((site, divided), None)
     if known is None or known.weight_sha256 != site_sha256(model, site):
-        known = _of_weight(weight(model, site), divided, cache=cache)
+        known = _of_weight(weight(model, site), divided)
     of_site = kept[site, divided] = known  # the last used is the last to go
     while sum(other.n_bytes for other in kept.values()) > KEPT_IN_MEMORY and len(kept) > 1:
         del kept[next(iter(kept))]
@@ -203,10 +202,10 @@ def weight_sha256(matrix: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _of_weight(matrix: Tensor, blocks: Blocks | None = None, *, cache: bool) -> Spectrum:
+def _of_weight(matrix: Tensor, blocks: Blocks | None = None) -> Spectrum:
     digest = weight_sha256(matrix)
     name = digest if blocks is None else f"{digest}-{blocks}"
-    factors = spectrum_files.read(name) if cache else None
+    factors = spectrum_files.read(name)
     if factors is None or (blocks is not None and "block" not in factors):
         if blocks is None:
             U, S, Vh = factorise(matrix)
@@ -216,10 +215,9 @@ def _of_weight(matrix: Tensor, blocks: Blocks | None = None, *, cache: bool) -> 
             factors = {"place": place, "block": block}
         keep = score_dtype(matrix.dtype)
         factors |= {"U": U.to("cpu", keep).contiguous(), "S": S.cpu(), "Vh": Vh.to("cpu", keep).contiguous()}
-        if cache:
-            spectrum_files.write(name, factors)
-            if spectrum_files.stays_on_disk(factors):
-                factors = spectrum_files.read(name) or factors
+        spectrum_files.write(name, factors)
+        if spectrum_files.stays_on_disk(factors):
+            factors = spectrum_files.read(name) or factors
     of_blocks = {name: factors.get(name) for name in ("place", "block")}
     return Spectrum(factors["U"], factors["S"], factors["Vh"], digest, blocks=blocks, **of_blocks)
 

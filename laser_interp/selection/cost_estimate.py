@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from laser_interp.edits.edit_spec import EditSpec
+from laser_interp.edits.factorisation import factorise
 from laser_interp.edits.sites import Site
-from laser_interp.edits.spectra import spectrum
 from laser_interp.facts.tasks import AnyFacts
 from laser_interp.models.model import Model
 from laser_interp.scoring.engine import activation_bytes
@@ -66,7 +66,7 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
     method = asked.method_for(plan.task.rule, plan.n_cells)
     site, cells = next(iter(plan.by_site.items()))
     start = time.perf_counter()
-    spectrum(model, site, cache=False)
+    factorise(model.weight(site.layer, site.matrix))
     per_svd_operation = (time.perf_counter() - start) / _svd_operations(model, site)
 
     few = plan.facts.draw(_FEW_PROMPTS, seed=0)

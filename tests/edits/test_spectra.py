@@ -49,7 +49,7 @@ def test_singular_matrices(rank):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_what_is_kept(dtype):
-    made = _of_weight(matrix(16, 64).to(dtype), cache=False)
+    made = _of_weight(matrix(16, 64).to(dtype))
     assert made.S.dtype == torch.float64
     assert made.U.dtype == made.Vh.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     stored = matrix(16, 64).to(dtype).double()
@@ -64,35 +64,35 @@ def folder(tmp_path, monkeypatch):
 
 def test_stored_and_read(folder, monkeypatch):
     w = matrix(8, 24).float()
-    made = _of_weight(w, cache=True)
+    made = _of_weight(w)
     assert [p.name for p in folder.iterdir()] == [f"{weight_sha256(w)}.safetensors"]
     module = sys.modules["laser_interp.edits.spectra"]
     monkeypatch.setattr(module, "factorise", lambda _: pytest.fail("computed again"))
-    read = _of_weight(w, cache=True)
+    read = _of_weight(w)
     for name in ("U", "S", "Vh"):
         assert torch.equal(getattr(made, name), getattr(read, name))
 
 
 def test_keyed_by_the_weight(folder):
     w = matrix(8, 24).float()
-    _of_weight(w, cache=True)
+    _of_weight(w)
     other = w.clone()
     other[0, 0] += 1e-6
     assert weight_sha256(other) != weight_sha256(w)
     assert weight_sha256(w.T) != weight_sha256(w)
     assert weight_sha256(w.double()) != weight_sha256(w)
-    _of_weight(other, cache=True)
+    _of_weight(other)
     assert len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "one byte", "another's"])
 def test_damage_is_noticed_and_mended(folder, damage):
     w = matrix(8, 24).float()
-    made = _of_weight(w, cache=True)
+    made = _of_weight(w)
     (path,) = folder.iterdir()
     whole = path.read_bytes()
     if damage == "another's":
-        _of_weight(matrix(8, 24, seed=1).float(), cache=True)
+        _of_weight(matrix(8, 24, seed=1).float())
         (theirs,) = set(folder.iterdir()) - {path}
         path.write_bytes(theirs.read_bytes())
     else:
@@ -102,12 +102,12 @@ def test_damage_is_noticed_and_mended(folder, damage):
             {"truncated": whole[:-100], "empty": b"", "garbage": b"x" * 500, "one byte": bytes(flipped)}[damage]
         )
     with pytest.warns(UserWarning, match="damaged"):
-        again = _of_weight(w, cache=True)
+        again = _of_weight(w)
     assert torch.equal(again.U, made.U)
     assert torch.equal(again.Vh, made.Vh)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _of_weight(w, cache=True)
+        _of_weight(w)
 
 
 def test_large_factors_stay_on_disk(folder):
@@ -115,10 +115,10 @@ def test_large_factors_stay_on_disk(folder):
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("needs /proc/self/maps, where Linux tells which files are in memory")
-    large = _of_weight(matrix(64, 131072).float(), cache=True)
+    large = _of_weight(matrix(64, 131072).float())
     assert large.n_bytes > 32 << 20
     assert f"{large.weight_sha256}.safetensors" in maps.read_text()
-    small = [_of_weight(matrix(8, 24).float(), cache=True) for _ in range(2)]
+    small = [_of_weight(matrix(8, 24).float()) for _ in range(2)]
     path = folder / f"{small[0].weight_sha256}.safetensors"
     assert path.name not in maps.read_text()
     path.write_bytes(b"")
@@ -129,7 +129,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="could not be kept"):
-        made = _of_weight(matrix(4, 8).float(), cache=True)
+        made = _of_weight(matrix(4, 8).float())
     assert isinstance(made, Spectrum)
 
 
@@ -137,7 +137,7 @@ def _work(seed):
     torch.set_num_threads(1)
     for _ in range(10):
         for other in range(6):
-            made = _of_weight(matrix(16, 64, seed=(seed + other) % 6).float(), cache=True)
+            made = _of_weight(matrix(16, 64, seed=(seed + other) % 6).float())
             for path in cache_dir().glob("*.safetensors"):
                 if made.S[0] > 0 and other == seed % 6:
                     path.unlink(missing_ok=True)
@@ -152,7 +152,7 @@ def test_two_processes_at_once(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for seed in range(6):
-            _of_weight(matrix(16, 64, seed=seed).float(), cache=True)
+            _of_weight(matrix(16, 64, seed=seed).float())
     assert not list(folder.glob(".*"))
 
 

@@ -108,31 +108,16 @@ def _of_library(text: str) -> tuple[str, tuple[str, ...]] | None:
     return layer, (name.rpartition(".")[2],)
 
 
-def resolve_matrices(model: Model, matrices: str | Iterable[str]) -> tuple[str, ...]:
-    """Matrix names from a name, a group ("attn", "mlp", "experts", "all"), a pattern ("in.e*") or several of them.
-
-    A group stands for those of its matrices the model has, "mlp" for those of experts too, and "all" for every matrix
-    but a router's, which is only meant by its name;
-    a matrix named alone must exist in some layer. The paper's names are translated for the model (see `standard_name`).
-    """
-    names = [matrices] if isinstance(matrices, str) else list(matrices)
-    out: dict[str, None] = {}
-    for given in names:
-        of_layers = [_of_layer(model, layer, given) for layer in range(model.n_layers)]
-        if not any(of_layers) and given not in GROUPS:
-            groups = (*GROUPS, EXPERTS) if any(map(expert_of, model.matrices)) else GROUPS
-            known = names_with_suggestion((*_without_other_experts(model.matrices), *groups), given)
-            raise ValueError(f"{model.name!r} has no matrix {given!r}: expected {known}{_of_experts(model.matrices)}")
-        out |= dict.fromkeys(matrix for matrices in of_layers for matrix in matrices)
-    return tuple(m for m in model.matrices if m in out)
-
-
 def _of_layer(model: Model, layer: int, name: str) -> tuple[str, ...]:
-    """The matrices of one layer that a name or group stands for."""
+    """The matrices of one layer that a name, a group (see `GROUPS` and `EXPERTS`) or a pattern ("in.e*") stands for.
+
+    "mlp" stands for those of experts too, and "all" for every matrix but a router's, which is only meant by its name.
+    The paper's names are translated for the model (see `standard_name`).
+    """
     has = model.matrices_of(layer)
     if name in has:  # a mixer's own name, such as out_proj, comes before the paper's names of attention's matrices
         return (name,)
-    has = tuple(m for m in has if m != ROUTER)  # a router is only meant by its name
+    has = tuple(m for m in has if m != ROUTER)
     name = standard_name(name, gated="gate" in model.matrices)
     if name == "all":
         return has
@@ -166,13 +151,16 @@ def sites_in(model: Model, layers: Iterable[int], matrices: str | Iterable[str])
     for layer in layers:
         wanted = {matrix for name in names for matrix in _of_layer(model, layer, name)}
         sites += [Site(layer, matrix) for matrix in model.matrices_of(layer) if matrix in wanted]
-    if not sites or len(names) > 1:
-        resolve_matrices(model, names)  # each name must stand for something
+    for name in names if not sites or len(names) > 1 else ():  # each must stand for something
+        if name not in GROUPS and not any(_of_layer(model, layer, name) for layer in range(model.n_layers)):
+            groups = (*GROUPS, EXPERTS) if any(map(expert_of, model.matrices)) else GROUPS
+            known = names_with_suggestion((*_without_other_experts(model.matrices), *groups), name)
+            raise ValueError(f"{model.name!r} has no matrix {name!r}: expected {known}{_of_experts(model.matrices)}")
     if not sites:
         where = f"layer {layers[0]}" if len(layers) == 1 else f"none of the layers {layers}"
-        has = " ".join(_without_other_experts(dict.fromkeys(m for layer in layers for m in model.matrices_of(layer))))
+        there = dict.fromkeys(m for layer in layers for m in model.matrices_of(layer))
+        has, others = " ".join(_without_other_experts(there)), _of_experts(there)
         verb = "has no" if len(layers) == 1 else "has a"
-        others = _of_experts(m for layer in layers for m in model.matrices_of(layer))
         raise ValueError(f"{where} of {model.name!r} {verb} matrix {', '.join(names)}: expected one of {has}{others}")
     return tuple(sites)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from laser_interp.discarded.one_prompt import Probe, probe
 from laser_interp.edits.constructors import laser, rank_of
-from laser_interp.edits.sites import Site, resolve_matrices, weight
+from laser_interp.edits.sites import Site, weight
 from laser_interp.extras import require
+from laser_interp.models.experts import ROUTER
 from laser_interp.models.model import Model
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def explore(
 
     last = model.matrices_of(model.n_layers - 1)
     first = Site.parse(site) if site is not None else Site(model.n_layers - 1, "in" if "in" in last else last[-1])
-    matrices = resolve_matrices(model, "all")
+    matrices = tuple(matrix for matrix in model.matrices if matrix != ROUTER)
     if first.matrix not in matrices or not 0 <= first.layer < model.n_layers:
         raise ValueError(
             f"{model.name!r} has no {first}: it has layers 0 to {model.n_layers - 1}, each with {' '.join(matrices)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -64,19 +65,12 @@ class SiteEdit:
         if self.added is not None:
             down = torch.cat([down, self.added[0].to(device, dtype)], dim=1)
             up = torch.cat([up, self.added[1].to(device, dtype)], dim=0)
-
+        factors = (down, up)
         if down.shape[1] * (down.shape[0] + up.shape[1]) > down.shape[0] * up.shape[1]:
-            dense = down @ up  # fewer operations than through the factors
-
-            def multiply(x: Tensor) -> Tensor:
-                return x @ dense
-        else:
-
-            def multiply(x: Tensor) -> Tensor:
-                return (x @ down) @ up
+            factors = (down @ up,)  # fewer operations than through both
 
         def apply(x: Tensor, y: Tensor) -> Tensor:
-            out = multiply(x.to(dtype))
+            out = reduce(torch.matmul, factors, x.to(dtype))
             return (out if bias is None else out + bias).to(y.dtype)
 
         return apply

@@ -68,18 +68,14 @@ def laser(
     for site in resolve(model, where):
         of_site = spectrum(model, site, blocks=blocks)
         r = of_site.block_rank
-        if rank is not None:
-            if not 1 <= rank <= r:
-                raise ValueError(f"rank is {rank}: {site} has ranks 1 to {r} (li.zeroed makes the zero matrix)")
-            k = rank
-        else:
-            assert rho is not None
-            k = rank_of(rho, r)
-            if k == 0:
-                raise ValueError(
-                    f"rho = {rho} of rank {r} at {site} rounds to rank 0: use rho >= {1 / r:.3g}, rank=1, "
-                    "or li.zeroed for the zero matrix"
-                )
+        k = rank or 0 if rho is None else rank_of(rho, r)
+        if rho is not None and k == 0:
+            raise ValueError(
+                f"rho = {rho} of rank {r} at {site} rounds to rank 0: use rho >= {1 / r:.3g}, rank=1, "
+                "or li.zeroed for the zero matrix"
+            )
+        if not 1 <= k <= r:
+            raise ValueError(f"rank is {rank}: {site} has ranks 1 to {r} (li.zeroed makes the zero matrix)")
         parts[site] = SiteEdit(of_site, of_site.first(k))
     return Edit(parts, "laser", rho=rho)
 

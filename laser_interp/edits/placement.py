@@ -11,7 +11,6 @@ from torch import Tensor
 from laser_interp.choices import Position, check_choice
 from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.edits.sites import Site
-from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.shipped import SHIPPED, WIKIDATA
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.models.forward import activations, score_dtype
@@ -43,21 +42,17 @@ Prompts = AnyFacts | Mapping[str, str] | Sequence[str]  # facts, {prompt: its su
 def _asked(model: Model, given: Prompts) -> list[tuple[str, str, tuple[list[int], int]]]:
     """(prompt, its subject or "", where it is read) for each prompt."""
     prompts: Any = given
-    is_prompts = isinstance(prompts, str) and prompts not in (*SHIPPED, WIKIDATA)
-    is_prompts |= isinstance(prompts, list | tuple) and all(isinstance(text, str) for text in prompts)
-    if not is_prompts and not isinstance(prompts, Mapping):
-        prompts = facts_of(prompts)
-    if isinstance(prompts, FactSet):
-        items = [(fact, p) for fact in prompts for p in range(len(fact.prompts))]
-        asked = ask_facts(model, prompts, items)
-        return [(fact.prompts[p], fact.subject, of.read) for (fact, p), of in zip(items, asked, strict=True)]
-    subjects = (
-        dict(prompts)
-        if isinstance(prompts, Mapping)
-        else dict.fromkeys([prompts] if isinstance(prompts, str) else prompts, "")
-    )
-    reads = questions(model, list(subjects))
-    return [(prompt, subject, read) for (prompt, subject), read in zip(subjects.items(), reads, strict=True)]
+    if isinstance(prompts, str) and prompts not in (*SHIPPED, WIKIDATA):
+        prompts = [prompts]
+    if isinstance(prompts, list | tuple) and all(isinstance(text, str) for text in prompts):
+        prompts = dict.fromkeys(prompts, "")
+    if isinstance(prompts, Mapping):
+        reads = questions(model, list(prompts))
+        return [(prompt, subject, read) for (prompt, subject), read in zip(prompts.items(), reads, strict=True)]
+    facts = facts_of(prompts)
+    items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
+    asked = ask_facts(model, facts, items)
+    return [(fact.prompts[p], fact.subject, of.read) for (fact, p), of in zip(items, asked, strict=True)]
 
 
 def positions(model: Model, where: Position, prompts: Prompts) -> dict[Beginning, tuple[int, ...]]:

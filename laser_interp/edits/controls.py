@@ -175,35 +175,31 @@ class Control:
     """One way of making a control: if the directions of an edit matter, its control should not have the same effect.
 
     Attributes:
-        name: in labels and tables.
         make: (model, edit, seed) -> the control.
         is_random: whether it is drawn, once for each seed.
         is_placebo: whether it removes something random with the norm of the discarded part; no gain is expected of it.
         of_rank: whether it depends on the rank that is kept; the zeroed matrix does not.
     """
 
-    name: str
     make: Callable[[Model, Edit, int], Edit]
     is_random: bool = False
     is_placebo: bool = False
     of_rank: bool = True
 
 
-def _drawn(name: str, make: Callable[..., Edit], is_placebo: bool = False) -> Control:
-    return Control(name, lambda model, edit, seed: make(model, edit, seed=seed), is_random=True, is_placebo=is_placebo)
+def _drawn(make: Callable[..., Edit], is_placebo: bool = False) -> Control:
+    return Control(lambda model, edit, seed: make(model, edit, seed=seed), is_random=True, is_placebo=is_placebo)
 
 
-# In the order in which they stand in tables. The discarded part is no control, but stands beside them.
+# By their names in labels and tables, and in the order in which they stand there. The discarded part is no control, but
+# stands beside them.
 CONTROLS = {
-    control.name: control
-    for control in (
-        Control("discarded", lambda model, edit, seed: edit.discarded()),
-        _drawn("same_spectrum_random", same_spectrum_random, is_placebo=True),
-        _drawn("random_subspace", random_subspace, is_placebo=True),
-        _drawn("random_kept", random_kept),
-        _drawn("random_equal_energy", random_equal_energy),
-        Control("bottom_kept", lambda model, edit, seed: bottom_kept(model, edit)),
-        Control("zeroed", lambda model, edit, seed: zeroed(model, edit.sites), of_rank=False),
-        Control("layer_0", lambda model, edit, seed: same_rank_in_layer(model, edit, 0)),
-    )
+    "discarded": Control(lambda model, edit, seed: edit.discarded()),
+    "same_spectrum_random": _drawn(same_spectrum_random, is_placebo=True),
+    "random_subspace": _drawn(random_subspace, is_placebo=True),
+    "random_kept": _drawn(random_kept),
+    "random_equal_energy": _drawn(random_equal_energy),
+    "bottom_kept": Control(lambda model, edit, seed: bottom_kept(model, edit)),
+    "zeroed": Control(lambda model, edit, seed: zeroed(model, edit.sites), of_rank=False),
+    "layer_0": Control(lambda model, edit, seed: same_rank_in_layer(model, edit, 0)),
 }

@@ -61,10 +61,5 @@ class Blocks:
             return None
         return cls(int(match[1]), match[2] or "outputs", match[3] or "contiguous")  # type: ignore[arg-type]
 
-    def contiguous_rank(self, d_in: int, d_out: int) -> int:
-        """The largest rank of a contiguous block."""
-        divided, other = (d_out, d_in) if self.of == "outputs" else (d_in, d_out)
-        return min(-(-divided // self.number), other)
-
 
 AnyBlocks = Blocks | int | str | None

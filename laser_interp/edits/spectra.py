@@ -227,6 +227,7 @@ def block_rank(model: Model, site: Site, blocks: Blocks | None) -> int:
     d_in, d_out = weight(model, site).shape
     if blocks is None:
         return min(d_in, d_out)
-    if blocks.grouped == "contiguous":
-        return blocks.contiguous_rank(d_in, d_out)
-    return spectrum(model, site, blocks=blocks).block_rank
+    if blocks.grouped == "kmeans":
+        return spectrum(model, site, blocks=blocks).block_rank
+    divided, other = (d_out, d_in) if blocks.of == "outputs" else (d_in, d_out)
+    return min(-(-divided // blocks.number), other)

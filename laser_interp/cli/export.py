@@ -20,13 +20,14 @@ def export(*, model: ModelOptions, edit: str, out: Path, adapter: Flag = False, 
         out: Folder for the checkpoint; it must not exist.
         adapter: Write the difference as a LoRA adapter for PEFT instead.
     """
-    from laser_interp.edits.adapter import export_adapter, require_peft
+    from laser_interp.edits.adapter import export_adapter
     from laser_interp.edits.edit_loading import read_edit
     from laser_interp.edits.export import export_dense
+    from laser_interp.extras import require
     from laser_interp.report.model_card import run_of, write_model_card
 
     if adapter:
-        require_peft()  # before the model is loaded, not after it
+        require("peft", "peft", what="a LoRA adapter")  # before the model is loaded, not after it
     form: Form = "adapter" if adapter else "dense"
     loaded = model.load()
     laser = read_edit(loaded, edit)

@@ -27,15 +27,6 @@ _BYTES = 4  # of a number: adapters are stored in float32
 SERVED_RANK = 512  # the largest that vLLM takes
 
 
-def require_peft() -> None:
-    """Refuse an adapter where peft is not installed.
-
-    Raises:
-        ModuleNotFoundError: peft is not installed.
-    """
-    require("peft", "peft", what="a LoRA adapter")
-
-
 def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     """Write an edit as a LoRA adapter, for `peft.PeftModel.from_pretrained` on the model as trained.
 
@@ -55,7 +46,7 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
     Example:
         >>> li.export_adapter(model, li.laser(model, "3.in", rho=0.9), "adapter")
     """
-    require_peft()
+    require("peft", "peft", what="a LoRA adapter")
     edit.check(model)
     check_plain(edit)
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {}

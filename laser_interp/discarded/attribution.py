@@ -253,14 +253,12 @@ def attribute(
     targets: list[list[tuple[int, int]]] = []
     owners: list[int] = []
     for owner, triples in enumerate(asked):
-        of_row: dict[tuple[int, ...], int] = {}
+        of_row: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         for row, position, token in triples:
-            if (key := tuple(row)) not in of_row:
-                of_row[key] = len(rows)
-                rows.append(list(row))
-                targets.append([])
-                owners.append(owner)
-            targets[of_row[key]].append((position, token))
+            of_row.setdefault(tuple(row), []).append((position, token))
+        rows += map(list, of_row)
+        targets += of_row.values()
+        owners += [owner] * len(of_row)
     dtype = score_dtype(model.dtype)
     keep = np.float64 if dtype == torch.float64 else np.float32
     divided = Blocks.parse(blocks)

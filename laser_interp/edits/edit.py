@@ -100,13 +100,12 @@ class Edit:
         if self.path != other.path or self.placement is not other.placement:
             raise ValueError("the edits act on other paths or positions: add them first, then choose where they act")
         kind = self.kind if self.kind == other.kind else f"{self.kind}+{other.kind}"
-        same = self.rho == other.rho, self.alpha == other.alpha
         return replace(
             self,
             parts={**self.parts, **other.parts},
             kind=kind,
-            rho=self.rho if same[0] else None,
-            alpha=self.alpha if same[1] else None,
+            rho=self.rho if self.rho == other.rho else None,
+            alpha=self.alpha if self.alpha == other.alpha else None,
         )
 
     def with_parts(self, parts: Mapping[Site, SiteEdit], kind: str, alpha: float | None = None) -> Edit:

@@ -27,7 +27,6 @@ from laser_interp.models.model import Model
 CHOSEN_KINDS = ("laser", "gains")  # edits that a search chooses among; others are made from them
 _KINDS = (*CHOSEN_KINDS, "inject", "band", *CONTROLS)
 _NAMES = ("rho", "rank", "blocks", "alpha", "start", "stop", "seed", "path", "at", "sha256")
-_DEFAULTS = {"path": "network"}  # not written
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class EditSpec:
         values: dict[str, Any] = {name: getattr(self, name, None) for name in _NAMES}
         values["rank"] = "+".join(map(str, self.ranks)) or None
         values["sha256"] = hashlib.sha256(repr(self.gains).encode()).hexdigest()[:12] if self.gains else None
-        shown = [f"{k}={v}" for k, v in values.items() if v is not None and v != _DEFAULTS.get(k)]
+        shown = [f"{k}={v}" for k, v in values.items() if v is not None and (k, v) != ("path", "network")]
         return " ".join(["+".join(map(str, self.sites)), self.kind, *shown])
 
     @classmethod

@@ -23,7 +23,13 @@ def difference_spectrum(model: Model, base: Model, site: Site | str) -> Spectrum
         >>> li.difference_spectrum(tuned, base, "3.in").effective_rank
     """
     site = resolve_site(model, site)
-    change = _change(model, base, site)
+    now, before = weight(model, site), weight(base, site)
+    if now.shape != before.shape:
+        raise ValueError(
+            f"{site} is {tuple(now.shape)} in {model.name!r} and {tuple(before.shape)} in {base.name!r}: expected two "
+            "checkpoints of one architecture"
+        )
+    change = now.detach().cpu().double() - before.detach().cpu().double()
     U, S, Vh = factorise(change)
     keep = score_dtype(model.dtype)
     return Spectrum(U.to("cpu", keep), S.cpu(), Vh.to("cpu", keep), weight_sha256(change))
@@ -86,16 +92,6 @@ def pruned(model: Model, where: Where, share: float) -> Edit:
         identity = torch.eye(min(w.shape), dtype=torch.float64)
         parts[site] = _added_to(model, site, (identity, removed) if w.shape[0] <= w.shape[1] else (removed, identity))
     return Edit(parts, f"pruned-{share:g}")
-
-
-def _change(model: Model, base: Model, site: Site) -> torch.Tensor:
-    now, before = weight(model, site), weight(base, site)
-    if now.shape != before.shape:
-        raise ValueError(
-            f"{site} is {tuple(now.shape)} in {model.name!r} and {tuple(before.shape)} in {base.name!r}: expected two "
-            "checkpoints of one architecture"
-        )
-    return now.detach().cpu().double() - before.detach().cpu().double()
 
 
 def _added_to(model: Model, site: Site, added: tuple[torch.Tensor, torch.Tensor]) -> SiteEdit:

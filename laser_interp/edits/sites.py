@@ -27,17 +27,14 @@ _ALIASES = {
     "q_proj": "q", "query": "q", "k_proj": "k", "key": "k", "v_proj": "v", "value": "v", "o_proj": "o", "out_proj": "o",
     "gate_proj": "gate", "up_proj": "in", "fc_up": "in", "down_proj": "out", "fc_out": "out", "U_out": "out",
 }  # fmt: skip
-# In a gated MLP, the published code calls the gate `fc_in` and the up projection `fc_up`. The paper's U_in is the gate.
-_GATE_IF_GATED = ("fc_in", "U_in")
 
 
 def standard_name(name: str, *, gated: bool) -> str:
     """The standard name of a matrix, from any name the paper, its code or checkpoints give it.
 
-    Args:
-        gated: whether the model has a gate, which is what the published Llama code calls `fc_in`.
+    In a gated MLP, the published code calls the gate `fc_in` and the other `fc_up`. The paper's U_in is the gate.
     """
-    if name in _GATE_IF_GATED:
+    if name in ("fc_in", "U_in"):
         return "gate" if gated else "in"
     return _ALIASES.get(name, name)
 

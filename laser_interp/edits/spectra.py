@@ -77,7 +77,7 @@ class Spectrum(Drawable):
 
     def has_directions_of(self, other: Spectrum) -> bool:
         """Whether gains on this spectrum mean the same on the other."""
-        return self is other or (self.blocks == other.blocks and self.weight_sha256 == other.weight_sha256)
+        return (self.blocks, self.weight_sha256) == (other.blocks, other.weight_sha256)
 
     @property
     def place_in_block(self) -> Int[Tensor, " r"]:
@@ -100,7 +100,7 @@ class Spectrum(Drawable):
 
     @property
     def n_bytes(self) -> int:
-        return sum(part.numel() * part.element_size() for part in (self.U, self.S, self.Vh))
+        return self.U.nbytes + self.S.nbytes + self.Vh.nbytes
 
     @cached_property
     def energy(self) -> Float[Tensor, " r"]:

@@ -80,19 +80,17 @@ def at_positions(model: Model, site: Site, rewrite: Rewrite, placement: Placemen
     """A rewrite that acts only at the given positions."""
     if placement is None:
         return rewrite
-    added = None if placement.added is None else list(placement.added[site].values())
-    keys = {key: i for i, key in enumerate(placement.positions)}
-    numbered = {key: [*at] for key, at in placement.positions.items()}
+    added = None if placement.added is None else placement.added[site]
 
     def apply(x: Tensor, y: Tensor) -> Tensor:
-        here = positions_in_batch(model, site, tuple(y.shape), numbered)
+        here = positions_in_batch(model, site, tuple(y.shape), placement.positions)
         if not here:
             return y
         rows = torch.tensor([row for row, _, _, _ in here], device=y.device)
         at = torch.tensor([position for _, position, _, _ in here], device=y.device)
         new = rewrite(x[rows, at], y[rows, at])
         if added is not None:
-            new = new + torch.stack([added[keys[key]][number] for _, _, number, key in here]).to(new)
+            new = new + torch.stack([added[key][number] for _, _, number, key in here]).to(new)
         placed = y.clone()
         placed[rows, at] = new
         return placed

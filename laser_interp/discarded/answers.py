@@ -107,7 +107,7 @@ def answers_under(
     first, items = lookups.first_tokens(), lookups.items
     right = first[first[:, 2] == 1, :2]
     categories = Categories(right, first[:, :2], generic_tokens(model, facts, items, generic), model.d_vocab)
-    right_of = [right[right[:, 0] == i, 1] for i in range(sum(n_prompts))]
+    right_of = np.split(right[:, 1], np.searchsorted(right[:, 0], np.arange(1, sum(n_prompts))))
     is_wrong = ~np.isin(first[:, 0] * model.d_vocab + first[:, 1], right[:, 0] * model.d_vocab + right[:, 1])
     # Items of whose relation no other answer is known
     alone = np.setdiff1d(np.arange(sum(n_prompts)), first[is_wrong, 0])

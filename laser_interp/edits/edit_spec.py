@@ -246,18 +246,16 @@ def describe_edits(model: Model, text: str) -> EditSpec:
         spec = EditSpec.parse(text.strip())
         resolve(model, spec.sites)
         return spec
-    asked = [_addend(model, part.strip(), text) for part in text.split("+")]
-    sites = [site for of in asked for site in of.sites]
+    lasers = [_laser(model, part.strip(), text) for part in text.split("+")]
+    sites = [site for one in lasers for site in one.parts]
     if len(set(sites)) < len(sites):
         raise ValueError(f"the edit {text!r} names a site twice: one site takes one rank")
-    if len({of.blocks for of in asked}) > 1:
+    if len({part.spectrum.blocks for one in lasers for part in one.parts.values()}) > 1:
         raise ValueError(f"the edit {text!r} divides its matrices in several ways: expected the same blocks for all")
-    rhos = {of.rho for of in asked}
-    ranks = tuple(rank for of in asked for rank in of.ranks)
-    return EditSpec(tuple(sites), rho=rhos.pop() if len(rhos) == 1 else None, ranks=ranks, blocks=asked[0].blocks)
+    return EditSpec.of(reduce(add, lasers))
 
 
-def _addend(model: Model, part: str, text: str) -> EditSpec:
+def _laser(model: Model, part: str, text: str) -> Edit:
     where, _, rest = part.partition(":")
     amount, _, divided = rest.partition(":")
     name, named, value = amount.rpartition("=")
@@ -270,4 +268,4 @@ def _addend(model: Model, part: str, text: str) -> EditSpec:
         raise ValueError(
             f"the edit {text!r} is not of the form SITE:RHO, SITE:rank=K or SITE:rate=R, as in 3.in:0.05"
         ) from None
-    return EditSpec.of(laser(model, where, blocks=divided or None, **how))
+    return laser(model, where, blocks=divided or None, **how)

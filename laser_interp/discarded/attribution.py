@@ -79,10 +79,8 @@ class Attribution(Drawable):
 
     def keep(self, rows: np.ndarray) -> Attribution:
         """Some of the prompts, by a mask or by numbers."""
-        chosen = self.prompts[rows] if rows.dtype == bool else self.prompts.iloc[rows]
-        return replace(
-            self, prompts=chosen.reset_index(drop=True), gradients={s: g[rows] for s, g in self.gradients.items()}
-        )
+        prompts = self.prompts.iloc[rows].reset_index(drop=True)
+        return replace(self, prompts=prompts, gradients={site: of[rows] for site, of in self.gradients.items()})
 
     def summary(self, by: str | Sequence[object] | None = None) -> pd.DataFrame:
         """Mean gradient of each direction, over all prompts or over groups of them.

@@ -138,18 +138,17 @@ def importance(model: Model, facts: AnyFacts, site: Site | str) -> pd.DataFrame:
     facts = facts_of(facts)
     items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
     asked = [of_item.read for of_item in ask_facts(model, facts, items)]
-    strength = np.zeros((len(items), known.max_rank))
+    squared = torch.zeros_like(known.S)
     for indices, _, of in activations(model, [row for row, _ in asked], None, [(at.layer, at.matrix)]):
         x, _ = of((at.layer, at.matrix))
         read = torch.tensor([asked[i][1] for i in indices])
         here = x[torch.arange(len(indices)), read.to(x.device)].cpu().double()
-        strength[indices] = ((here @ known.U.double()) * known.S).numpy()
-    squared = (strength**2).mean(0)
+        squared += ((here @ known.U.double()) * known.S).square().sum(0)
     return pd.DataFrame(
         {
             "direction": np.arange(known.max_rank),
             "S": known.S.numpy(),
             "energy": known.energy.numpy(),
-            "used": squared / max(squared.sum(), 1e-300),
+            "used": (squared / squared.sum().clamp_min(1e-300)).numpy(),
         }
     )

@@ -20,7 +20,7 @@ from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.extras import require
 from laser_interp.models.experts import ROUTER
 from laser_interp.models.model import Model
-from laser_interp.models.weights import parameters, stored_at
+from laser_interp.models.weights import parameter_name, parameters, rows_in, stored_at
 from laser_interp.storage.atomic import new_folder
 
 _BYTES = 4  # of a number: adapters are stored in float32
@@ -60,10 +60,9 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
             what = "the router" if site.matrix == ROUTER else "one expert"
             raise ValueError(f"{site} is {what} of a mixture, which no adapter of peft holds: export the model dense")
         transposed.add(name.startswith("~"))
-        module = name.removeprefix("~").removesuffix(".weight")
-        stored = parameters(model)[name.removeprefix("~")]  # with other matrices, where the checkpoint fuses them
-        n_outputs = stored.shape[1 if name.startswith("~") else 0]
-        lora_b = torch.zeros(n_outputs, down.shape[1])
+        module = parameter_name(name).removesuffix(".weight")
+        stored = rows_in(parameters(model)[parameter_name(name)], name)  # of all matrices that the checkpoint fuses
+        lora_b = torch.zeros(len(stored), down.shape[1])
         lora_b[index] = up.T.float().cpu()
         parts.setdefault(module, []).append((down.T.float().cpu(), lora_b))
         rows.append(
@@ -71,7 +70,7 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
                 "site": str(site),
                 "module": module,
                 "rank": down.shape[1],
-                "bytes_adapter": down.shape[1] * (down.shape[0] + n_outputs) * _BYTES,
+                "bytes_adapter": down.shape[1] * (down.shape[0] + len(stored)) * _BYTES,
                 "bytes_dense": stored.numel() * _BYTES,
             }
         )
@@ -102,7 +101,7 @@ def _verify(model: Model, edit: Edit, folder: Path) -> None:
     tensors = load_file(folder / "adapter_model.safetensors")
     for site, part in edit.parts.items():
         name, index = stored_at(model, site.layer, site.matrix)
-        module = f"base_model.model.{name.removeprefix('~').removesuffix('.weight')}"
+        module = f"base_model.model.{parameter_name(name).removesuffix('.weight')}"
         change = part.weight - model.weight(site.layer, site.matrix).cpu().double()
         if f"{module}.lora_A.weight" in tensors:
             lora_a, lora_b = (tensors[f"{module}.lora_{side}.weight"].double() for side in "AB")

@@ -244,8 +244,7 @@ def attribute(
     facts = facts_of(facts)
     refuse_inside_edit(model, "attribution")
     sites = resolve(model, "*.all" if where is None else where)
-    items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
-    asked = [of_item.lookups[0] for of_item in ask_facts(model, facts, items)]
+    asked = [of_item.lookups[0] for of_item in ask_facts(model, facts)]
     # A masked model reads each token of an answer in a row of its own.
     rows: list[list[int]] = []
     targets: list[list[tuple[int, int]]] = []
@@ -264,10 +263,10 @@ def attribute(
     places: dict[Site, np.ndarray] = {}
     for site in sites:
         known = spectrum(model, site, blocks=divided)
-        gradients[site] = np.zeros((len(items), known.max_rank), keep)
+        gradients[site] = np.zeros((len(asked), known.max_rank), keep)
         if known.place is not None:
             places[site] = known.place.numpy()
-    logprob = np.zeros(len(items))
+    logprob = np.zeros(len(asked))
     at = [(site.layer, site.matrix) for site in sites]
     longest = max(map(len, rows))
     batch_tokens = parse_memory(memory, model) // _bytes_a_token(model, sites, longest)

@@ -135,9 +135,7 @@ def importance(model: Model, facts: AnyFacts, site: Site | str) -> pd.DataFrame:
     """
     at = resolve_site(model, site)
     known = spectrum(model, at)
-    facts = facts_of(facts)
-    items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
-    asked = [of_item.read for of_item in ask_facts(model, facts, items)]
+    asked = [of_item.read for of_item in ask_facts(model, facts_of(facts))]
     squared = torch.zeros_like(known.S)
     for indices, _, of in activations(model, [row for row, _ in asked], None, [(at.layer, at.matrix)]):
         x, _ = of((at.layer, at.matrix))

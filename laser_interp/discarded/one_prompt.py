@@ -171,7 +171,7 @@ def probe(
             {label: table.drop(columns=["lo", "hi", "p", "share", "n"]) for label, table in changes.items()}
         )
         directions = _stacked({label: _strongest(model, right, edit) for label, edit in edited.items()})
-        (asked,) = ask_facts(model, right, [(right[0], 0)])
+        (asked,) = ask_facts(model, right)
         read, token = asked.read, asked.lookups[0][0][2]
     answers, layers = {}, {}
     for label, edit in runs.items():

@@ -50,9 +50,8 @@ def _asked(model: Model, given: Prompts) -> list[tuple[str, str, tuple[list[int]
         reads = questions(model, list(prompts))
         return [(prompt, subject, read) for (prompt, subject), read in zip(prompts.items(), reads, strict=True)]
     facts = facts_of(prompts)
-    items = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
-    asked = ask_facts(model, facts, items)
-    return [(fact.prompts[p], fact.subject, of.read) for (fact, p), of in zip(items, asked, strict=True)]
+    items = [(prompt, fact.subject) for fact in facts for prompt in fact.prompts]
+    return [(*item, of_item.read) for item, of_item in zip(items, ask_facts(model, facts), strict=True)]
 
 
 def positions(model: Model, where: Position, prompts: Prompts) -> dict[Beginning, tuple[int, ...]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import regex
 
-from laser_interp.facts.fact_set import Fact, FactSet
+from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.separators import WITHOUT_SPACES, separator_of
 from laser_interp.models.loaded_model import LoadedModel
 
@@ -148,9 +148,10 @@ def _at_mask(model: LoadedModel, row: list[int], continuations: Sequence[list[in
     return Asked((row, at), lookups)
 
 
-def ask_facts(model: LoadedModel, facts: FactSet, items: Sequence[tuple[Fact, int]]) -> list[Asked]:
-    """What to read for the right answer of each (fact, number of its prompt)."""
-    return ask(model, [(fact.prompts[p], [facts.written(fact, fact.prompts[p], fact.object)], 1) for fact, p in items])
+def ask_facts(model: LoadedModel, facts: FactSet) -> list[Asked]:
+    """What to read for the right answer after each prompt of each fact, in order."""
+    items = [(prompt, [facts.written(fact, prompt, fact.object)], 1) for fact in facts for prompt in fact.prompts]
+    return ask(model, items)
 
 
 def encode_answers(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:

@@ -123,11 +123,7 @@ def same_rank_in_layer(model: Model, edit: Edit, layer: int = 0) -> Edit:
 
 
 def _refuse_added(edit: Edit) -> None:
-    """Refuse an edit that is no choice of directions.
-
-    Raises:
-        ValueError: it adds a matrix to the weight, as pruning does.
-    """
+    """Refuse an edit that is no choice of directions: one that adds a matrix to the weight, as pruning does."""
     if any(part.added is not None for part in edit.parts.values()):
         raise ValueError(
             "this edit adds a matrix to the weight: it keeps no number of directions for a control to match"

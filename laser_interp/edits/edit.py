@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
-import torch
-
 from laser_interp.choices import Path, Position, check_choice
 from laser_interp.edits import placement
 from laser_interp.edits.edit_files import write_edit
@@ -199,10 +197,8 @@ class Edit:
             if len(directions) == 0:
                 raise ValueError("this edit discards nothing: all its gains are 1")
             n = math.ceil(round(share * len(directions), 9))
-            chosen = directions[-n:] if start == "bottom" else directions[:n]
-            kept = torch.zeros_like(gains)
-            kept[chosen] = gains[chosen]
-            return replace(part, gains=kept)
+            gains[directions[:-n] if start == "bottom" else directions[n:]] = 0
+            return replace(part, gains=gains)
 
         parts = {site: complement(part) for site, part in self.parts.items()}
         return self.with_parts(parts, "discarded" if share == 1 else f"discarded-{start}-{share:g}")

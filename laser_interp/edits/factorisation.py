@@ -61,11 +61,7 @@ def factorise_blocks(
 
 
 def _members(matrix: Float[Tensor, "d_in d_out"], blocks: Blocks) -> list[Int[Tensor, " n"]]:
-    """The inputs or outputs of each block.
-
-    Raises:
-        ValueError: more blocks than inputs or outputs.
-    """
+    """The inputs or outputs of each block. More blocks than these are refused."""
     vectors = matrix.T if blocks.of == "outputs" else matrix
     if blocks.number > len(vectors):
         raise ValueError(f"{blocks.number} blocks of {len(vectors)} {blocks.of}: expected at most one block for each")

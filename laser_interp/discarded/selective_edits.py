@@ -10,6 +10,7 @@ import torch
 
 from laser_interp.discarded.attribution import Attribution
 from laser_interp.edits.constructors import gains, laser
+from laser_interp.edits.controls import share_of_each
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.sites import Site, resolve_site
 from laser_interp.edits.spectra import spectrum
@@ -38,25 +39,19 @@ def selective(
     if (n is None) == (energy is None):
         raise ValueError(f"n is {n} and energy is {energy}: give exactly one of them")
     at = resolve_site(model, site)
-    mean = attribution.of(at).mean(0, dtype=np.float64)
-    order = np.argsort(mean, kind="stable")
+    mean = torch.from_numpy(attribution.of(at).mean(0, dtype=np.float64))
+    order = mean.argsort(stable=True)
     harmful = order[mean[order] < 0]
-    vector = np.ones(len(mean))
+    vector = torch.ones_like(mean)
     if n is not None:
         if not 0 < n <= len(mean):
             raise ValueError(f"n is {n}: {at} has {len(mean)} directions")
         vector[harmful[:n]] = 0
     else:
         assert energy is not None
-        left = energy
-        of_each = spectrum(model, at, blocks=attribution.blocks).energy.numpy()
-        for i in harmful:
-            share = min(left / max(of_each[i], 1e-300), 1.0)
-            vector[i] = 1 - np.sqrt(share)
-            left -= share * of_each[i]
-            if left <= 1e-12:
-                break
-    return replace(gains(model, {at: torch.from_numpy(vector)}, blocks=attribution.blocks), kind="selective")
+        of_each = spectrum(model, at, blocks=attribution.blocks).energy[harmful]
+        vector[harmful] = 1 - share_of_each(of_each, energy)
+    return replace(gains(model, {at: vector}, blocks=attribution.blocks), kind="selective")
 
 
 def choose_selective(

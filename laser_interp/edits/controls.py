@@ -52,7 +52,10 @@ def random_subspace(model: Model, edit: Edit, *, seed: int) -> Edit:
         w = of_site.matrix()
         target = (w - part.weight).square().sum()
         q = _random_orthonormal(w.shape[0], w.shape[0], generator)
-        parts[site] = SiteEdit(of_site, torch.ones_like(of_site.S), _removed(q, q.T @ w, target))
+        rows = q.T @ w
+        share = share_of_each(rows.square().sum(1), target)
+        used = share > 0
+        parts[site] = SiteEdit(of_site, torch.ones_like(of_site.S), (-q[:, used] * share[used], rows[used]))
     return edit.with_parts(parts, "control:random_subspace")
 
 
@@ -86,7 +89,7 @@ def random_equal_energy(model: Model, edit: Edit, *, seed: int) -> Edit:
         target = (energy * (1 - part.gains).square()).sum()
         order = torch.randperm(part.spectrum.max_rank, generator=generator)
         vector = torch.ones_like(energy)
-        vector[order] = 1 - _share_of_each(energy[order], target)
+        vector[order] = 1 - share_of_each(energy[order], target)
         parts[site] = replace(part, gains=vector)
     return edit.with_parts(parts, "control:random_equal_energy")
 
@@ -153,14 +156,7 @@ def _random_orthonormal(d: int, n: int, generator: torch.Generator) -> Tensor:
     return q * r.diagonal().sign()  # uniform over orthonormal frames
 
 
-def _removed(q: Tensor, rows: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of −(the first rows of Q Qᵀ W whose squared norms sum to `target`)."""
-    share = _share_of_each(rows.square().sum(1), target)
-    used = share > 0
-    return -q[:, used] * share[used], rows[used]
-
-
-def _share_of_each(energies: Tensor, target: Tensor) -> Tensor:
+def share_of_each(energies: Tensor, target: Tensor | float) -> Tensor:
     """How much of each piece to remove, in order, so that `sum(share² · energy) = target`."""
     before = energies.cumsum(0) - energies
     return ((target - before) / energies.clamp_min(1e-300)).clamp(0, 1).sqrt()

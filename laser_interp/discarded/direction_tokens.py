@@ -39,18 +39,18 @@ def bands(known: Spectrum, *, gap: float = 0.05) -> list[tuple[int, int]]:
     return list(itertools.pairwise(cuts))
 
 
-def _vocabulary(model: Model, site: Site) -> tuple[str, Float[Tensor, "d_vocab d_model"]]:
-    """Which side of a site lies in the residual stream, and the tokens' directions there, centred, of unit norm."""
-    d_in, d_out = weight(model, site).shape
-    if site.matrix.partition(".")[0] in WRITES:
-        side, width, tokens = "output", d_out, model.unembedding()
-    else:
-        side, width, tokens = "input", d_in, model.embedding()
-    tokens = tokens.detach().cpu().double()
-    if tokens.shape[1] != width:
+def _side(site: Site) -> str:
+    """Which side of a site lies in the residual stream."""
+    return "output" if site.matrix.partition(".")[0] in WRITES else "input"
+
+
+def _vocabulary(model: Model, site: Site) -> Float[Tensor, "d_vocab d_model"]:
+    """The tokens' directions where a site reads the residual stream or writes into it, centred, of unit norm."""
+    side = _side(site)
+    tokens = (model.unembedding() if side == "output" else model.embedding()).detach().cpu().double()
+    if tokens.shape[1] != weight(model, site).shape[1 if side == "output" else 0]:
         raise ValueError(f"{model.name!r} has embeddings of another width than the {side} of {site}: it has no tokens")
-    tokens = tokens - tokens.mean(0)
-    return side, tokens / tokens.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return torch.nn.functional.normalize(tokens - tokens.mean(0))
 
 
 def _basis(known: Spectrum, side: str, start: int, stop: int) -> Float[Tensor, "d_model n"]:
@@ -71,7 +71,7 @@ def read_band(model: Model, site: Site | str, start: int, stop: int, *, k: int =
     known = spectrum(model, at)
     if not 0 <= start < stop <= known.max_rank:
         raise ValueError(f"band {start}:{stop} at {at}: expected 0 <= start < stop <= {known.max_rank}")
-    side, tokens = _vocabulary(model, at)
+    side, tokens = _side(at), _vocabulary(model, at)
     share = (tokens @ _basis(known, side, start, stop)).square().sum(1)
     nearest = share.topk(min(k, len(share)))
     return pd.DataFrame(
@@ -101,7 +101,7 @@ def stability(
         One row a band: `site, start, stop, overlap` (mean over draws), `overlap_lo` (lowest), `by_chance`.
     """
     at = resolve_site(model, site)
-    side, _ = _vocabulary(model, at)
+    side = _side(at)
     matrix = weight(model, at).detach().cpu().double()
     known = spectrum(model, at)
     generator = torch.Generator().manual_seed(seed_of_63_bits(seed))

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from laser_interp.choices import Path
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.models.model import Model
@@ -26,9 +25,7 @@ def path_effects(model: Model, facts: AnyFacts, edit: Edit, *, progress: bool = 
         >>> li.path_effects(model, test, li.laser(model, "2.out", rho=0.2)).groupby("path")["d_logprob"].mean()
     """
     facts = facts_of(facts)
-    runs: dict[str, Edit | None] = {"base": None, "total": edit}
-    paths: tuple[Path, ...] = ("direct", "indirect")
-    runs |= {path: edit.via(path) for path in paths}
+    runs = {"base": None, "total": edit, "direct": edit.via("direct"), "indirect": edit.via("indirect")}
     scores = dict(Scorer(model, facts, candidates=False).run(runs, progress=progress))
     base = scores.pop("base")
     keys = ["fact_id", "prompt_id", "subject", "relation", "object", "split"]

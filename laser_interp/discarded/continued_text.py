@@ -36,7 +36,7 @@ class Continuations:
 
 def continuations(
     model: Model,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | str,
     edit: Edit,
     *,
     max_new_tokens: int = 20,
@@ -59,7 +59,7 @@ def continuations(
     runs |= {f"LASER + {alpha:g} x discarded": edit.inject(alpha) for alpha in alphas}
     rows = [
         {"prompt": prompt, "component": name, "text": model.generate(prompt, max_new_tokens, edit=component, seed=seed)}
-        for prompt in prompts
+        for prompt in ([prompts] if isinstance(prompts, str) else prompts)
         for name, component in runs.items()
     ]
     return Continuations(pd.DataFrame(rows))

@@ -143,7 +143,7 @@ class Edit:
         Args:
             where: "last" (where a prompt's answer is read), "subject_last" (the subject's last token), or
                 "subject" (all its tokens).
-            prompts: facts, {prompt: its subject}, or, for "last", a list of prompts. The edit acts on these
+            prompts: facts or their file, {prompt: its subject}, or, for "last", prompts. The edit acts on these
                 prompts and their continuations, and refuses other prompts.
 
         Raises:

@@ -1,5 +1,6 @@
 """Where in which prompts an edit acts, and along which path its change is seen."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,7 @@ Prompts = AnyFacts | Mapping[str, str] | Sequence[str]  # facts, {prompt: its su
 def _asked(model: Model, given: Prompts) -> list[tuple[str, str, tuple[list[int], int]]]:
     """(prompt, its subject or "", where it is read) for each prompt."""
     prompts: Any = given
-    if isinstance(prompts, str) and prompts not in (*SHIPPED, WIKIDATA):
+    if isinstance(prompts, str) and prompts not in (*SHIPPED, WIKIDATA) and not os.path.isfile(prompts):
         prompts = [prompts]
     if isinstance(prompts, list | tuple) and all(isinstance(text, str) for text in prompts):
         prompts = dict.fromkeys(prompts, "")

@@ -121,6 +121,8 @@ def test_continuations(laser1, facts):
     model, laser = laser1
     prompts = [fact.prompt for fact in facts.facts[:2]]
     found = li.continuations(model, prompts, laser, max_new_tokens=4, alphas=[2.0])
+    one = li.continuations(model, prompts[0], laser, max_new_tokens=4).frame
+    assert one["prompt"].unique().tolist() == [prompts[0]]
     assert found.frame["component"].unique().tolist() == [
         "as trained",
         "LASER",

@@ -109,6 +109,13 @@ def test_positions(double, few):
         assert not torch.allclose(found, double.next_token_logprobs(fact.prompt), atol=1e-4), where
 
 
+def test_facts_may_be_named_by_their_file(double, few, tmp_path):
+    edit, path = li.laser(double, "1.in", rank=1), few.save(tmp_path / "facts.jsonl")
+    for source in (path, str(path)):
+        assert edit.at(double, "last", source).placement.positions == edit.at(double, "last", few).placement.positions
+    assert len(edit.at(double, "last", "Mira Tolen was").placement.positions) == 1
+
+
 def test_positions_do_not_depend_on_padding_or_batches(double, few):
     edit = li.laser(double, "1.in", rank=1).at(double, "subject", few)
     alone = torch.cat([double.next_token_logprobs(f.prompt, edit=edit) for f in few])

@@ -203,14 +203,11 @@ class EditSpec:
         if self.gains:
             of_site = dict(zip(self.sites, self.gains, strict=True))
             return make_gains(model, of_site, blocks=self.blocks)  # type: ignore[arg-type]
-        if not self.ranks and self.kind != "gains":
-            raise ValueError(
-                f"{str(self)!r} names no rank: expected rank=3, or for a fraction SITE:RHO, as in 3.in:0.05"
-            )
+        text = repr(str(self))
+        if not self.ranks and self.kind == "gains":
+            raise ValueError(f"the gains of {text} are not in its text: take the edit from the search, or its file")
         if not self.ranks:
-            raise ValueError(
-                f"the gains of {str(self)!r} are not in its text: take the edit from the search, or its file"
-            )
+            raise ValueError(f"{text} names no rank: expected rank=3, or for a fraction SITE:RHO, as in 3.in:0.05")
         edits = [
             laser(model, site, rank=rank, blocks=self.blocks) for site, rank in zip(self.sites, self.ranks, strict=True)
         ]

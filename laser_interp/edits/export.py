@@ -19,11 +19,7 @@ _ALLOWED = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch
 
 
 def check_plain(edit: Edit) -> None:
-    """Refuse an edit that cannot be written as a changed weight.
-
-    Raises:
-        ValueError: it acts at chosen positions, or on one path.
-    """
+    """Refuse an edit that cannot be written as a changed weight: one at chosen positions, or on one path."""
     if not edit.is_plain:
         raise ValueError("an edit at chosen positions, or on one path, cannot be written as a changed weight")
 

@@ -191,9 +191,7 @@ def neighbour_threshold(
         by_relation.setdefault(relation, set()).add(tokens[0])
     right = torch.tensor(sorted(set().union(*by_relation.values())))
     generator = torch.Generator().manual_seed(seed_of_63_bits(seed))
-    is_other = torch.ones(len(directions), dtype=torch.bool)
-    is_other[right] = False
-    others = is_other.nonzero().squeeze(1)
+    others = torch.from_numpy(np.setdiff1d(np.arange(len(directions)), right))
     drawn = others[torch.randint(len(others), (n,), generator=generator)]
     paired = right[torch.randint(len(right), (n,), generator=generator)]
     threshold = float((directions[drawn] * directions[paired]).sum(-1).quantile(1 - false_positives))

@@ -45,7 +45,7 @@ class Attribution(Drawable):
         prompts: one row per (fact, prompt): `fact_id, prompt_id, subject, relation, object, split, frequency`, and the
             `logprob` of the answer (nats, summed over its tokens).
         gradients: for each site `[n_prompts, r]`: ∂ log p / ∂ gain, in nats. Above 0: the direction helps.
-        blocks, places: how the matrices were divided, if they were, and the place of each direction in its block.
+        blocks, places: how the matrices were divided, if they were, and the number of each direction in its block.
     """
 
     prompts: pd.DataFrame
@@ -259,13 +259,8 @@ def attribute(
     dtype = score_dtype(model.dtype)
     keep = np.float64 if dtype == torch.float64 else np.float32
     divided = Blocks.parse(blocks)
-    gradients: dict[Site, np.ndarray] = {}
-    places: dict[Site, np.ndarray] = {}
-    for site in sites:
-        known = spectrum(model, site, blocks=divided)
-        gradients[site] = np.zeros((len(asked), known.max_rank), keep)
-        if known.place is not None:
-            places[site] = known.place.numpy()
+    places = {site: spectrum(model, site, blocks=divided).place_in_block.numpy() for site in sites}
+    gradients = {site: np.zeros((len(asked), len(place)), keep) for site, place in places.items()}
     logprob = np.zeros(len(asked))
     at = [(site.layer, site.matrix) for site in sites]
     longest = max(map(len, rows))

@@ -88,7 +88,7 @@ def choose_selective(
     prefix = laser(model, at, rank=rank, blocks=attribution.blocks)
     r = prefix.parts[at].spectrum.max_rank
     tried = {f"{n}": selective(model, validation, at, n=n) for n in counts if n <= r}
-    tried = {name: edit for name, edit in tried.items() if edit.parts[at].removed_energy > 0}
+    tried = {name: edit for name, edit in tried.items() if bool((edit.parts[at].gains < 1).any())}
     scored = [
         (float(frame["top1"].mean()), float(frame["logprob"].mean()), name)
         for name, frame in Scorer(model, facts.split("validation"), candidates=False).run(tried, progress=progress)
@@ -99,9 +99,8 @@ def choose_selective(
     edits["selective, equal energy"] = selective(model, validation, at, energy=prefix.parts[at].removed_energy)
     out: list[dict[str, Any]] = []
     for split in ("validation", "test"):
-        runs: dict[str, Edit | None] = {"base": None, **edits}
-        for name, frame in Scorer(model, facts.split(split), candidates=False).run(runs):
-            part = None if runs[name] is None else edits[name].parts[at]
+        for name, frame in Scorer(model, facts.split(split), candidates=False).run({"base": None, **edits}):
+            part = edits[name].parts[at] if name in edits else None
             out.append(
                 {
                     "edit": name,

@@ -188,7 +188,7 @@ class EditSpec:
         if self.kind == "band":
             if self.start is None or self.stop is None:
                 raise ValueError(f"{str(self)!r} is a band without its ends: expected start=10 stop=50")
-            return band(model, self.site, self.start, self.stop, blocks=self.blocks)
+            return band(model, self.sites, self.start, self.stop, blocks=self.blocks)
         kept = self._kept(model)
         if self.kind in CHOSEN_KINDS:
             return kept

@@ -152,8 +152,9 @@ def test_as_text(organism):
     laser = read_edit(organism, "3.in:rank=2:4-inputs")
     assert laser.rank == 8
     assert laser.describe()["kind"] == "laser[4-inputs]"
-    band = li.EditSpec(li.Site(3, "in"), "band", start=0, stop=4, blocks=Blocks(4)).edit(organism)
+    band = li.EditSpec.parse("3.in+2.in band blocks=4-outputs start=0 stop=4").edit(organism)
     assert band.describe()["kind"] == "band[4-outputs]"
+    assert len(band.sites) == 2
     cell = li.EditSpec.of(laser)
     assert str(cell) == "3.in laser rank=2 blocks=4-inputs"
     assert li.EditSpec.parse(str(cell)) == cell

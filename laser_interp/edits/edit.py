@@ -147,7 +147,8 @@ class Edit:
                 prompts and their continuations, and refuses other prompts.
 
         Raises:
-            ValueError: another position, or a prompt that does not hold its subject.
+            ValueError: another position, a prompt that does not hold its subject, or two prompts that begin alike and
+                have different positions.
         """
         return replace(self, placement=Placement(where, placement.positions(model, where, prompts)))
 

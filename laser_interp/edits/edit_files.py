@@ -33,7 +33,6 @@ def write_edit(
 
     Args:
         about: `kind`, `rho`, `alpha` and `path` of the edit.
-        model: named in the file, where it is given.
     """
     path = Path(path)
     if path.suffix != ".json":
@@ -77,12 +76,7 @@ def write_edit(
 
 
 def read_edit_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The JSON object of an edit's file, and the tensors beside it.
-
-    Raises:
-        FileNotFoundError: no such file, or its tensors are missing.
-        ValueError: a file of another form or of a later version, or a damaged one.
-    """
+    """The JSON object of an edit's file, and the tensors beside it; see `laser_interp.edits.edit_loading`."""
     if not path.is_file():
         raise FileNotFoundError(f"no edit {path}: expected a file that Edit.save wrote")
     try:

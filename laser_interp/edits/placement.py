@@ -56,12 +56,7 @@ def _asked(model: Model, given: Prompts) -> list[tuple[str, str, tuple[list[int]
 
 
 def positions(model: Model, where: Position, prompts: Prompts) -> dict[Beginning, tuple[int, ...]]:
-    """{beginning of a prompt: positions in it}. A beginning ends at the last of these positions, or before the mask.
-
-    Raises:
-        ValueError: an unknown `where`, a prompt that does not hold its subject, or two prompts with the same beginning
-            and different positions.
-    """
+    """{beginning of a prompt: positions in it}. A beginning ends at the last of these positions, or before the mask."""
     check_choice("where", where, Position)
     by_beginning: dict[Beginning, tuple[int, ...]] = {}
     for prompt, subject, (row, read) in _asked(model, prompts):
@@ -105,12 +100,8 @@ def patched_placement(
     where: Position,
     subjects: Mapping[str, str],
 ) -> Placement:
-    """Placement of the targets, with the discarded parts that each site computes on the source prompts added there.
-
-    Args:
-        parts: what the edit does at each site; what it discards is computed.
-        sources: {prompt: the prompt whose discarded part is injected into it}.
-    """
+    """Placement of the targets, with the discarded parts that each site computes on the source prompts added there; see
+    `Edit.patched`."""
     if where not in ("last", "subject_last"):
         raise ValueError(f"where is {where!r}: expected 'last' or 'subject_last'")
     if model.masked:

@@ -259,7 +259,8 @@ def generating_as(hf_model: Any, **options: Any) -> Iterator[Any]:
 
     own = hf_model.generation_config
     ends = getattr(own, "eos_token_id", None)
-    config = GenerationConfig(**{"eos_token_id": hf_model.config.eos_token_id if ends is None else ends} | options)
+    ends = hf_model.config.eos_token_id if ends is None else ends
+    config = GenerationConfig(eos_token_id=[ends] if isinstance(ends, int) else ends, **options)
     hf_model.generation_config = GenerationConfig()
     try:
         yield config

@@ -284,8 +284,9 @@ class Model(LoadedModel):
                     continued = self.bridge.original_model.generate(
                         ids.to(self.device), attention_mask=mask.to(self.device), generation_config=config
                     )
-                for i, row in zip(batch, continued[:, ids.shape[1] :], strict=True):
-                    texts[i] = self.tokenizer.decode(row, skip_special_tokens=True)
+                for i, row in zip(batch, continued[:, ids.shape[1] :].tolist(), strict=True):
+                    end = next((n for n, token in enumerate(row, 1) if token in (config.eos_token_id or ())), None)
+                    texts[i] = self.tokenizer.decode(row[:end], skip_special_tokens=True)  # padding follows its end
         return texts[0] if isinstance(prompt, str) else texts
 
     def save_checkpoint(

@@ -149,6 +149,19 @@ def test_an_edit_at_chosen_positions_acts_in_a_padded_batch():
     assert model.generate(prompts, 4, edit=edit) != model.generate(prompts, 4)
 
 
+def test_a_text_that_ends_before_others_ends_there():
+    """GPT-2 and GPT-J have no token for padding, and their token 0 is a word."""
+    hf, tokenizer = make("gpt2"), words_tokenizer()
+    words = tokenizer.convert_ids_to_tokens(range(4, 40))
+    said = li.load_model((hf, tokenizer), device="cpu").generate(words, 6)
+    hf.config.pad_token_id, tokenizer.pad_token = None, "wab"
+    hf.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(said[0].split()[2])
+    model = li.load_model((hf, tokenizer), device="cpu")
+    together = model.generate(words, 6)
+    assert len({len(text.split()) for text in together}) > 1
+    assert together == [model.generate(word, 6) for word in words]
+
+
 def test_what_the_checkpoint_says_of_generation_is_left_out():
     hf = make("llama")
     tokenizer = words_tokenizer()

@@ -13,6 +13,7 @@ import torch
 # Parts of a checkpoint that a language model is not asked for: BERT's pooler and its next-sentence head.
 _OTHER_HEADS = ("pooler.", "seq_relationship.", "cls.seq_relationship.")
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
+_BUFFERS += (".position_ids", ".token_type_ids")  # of BERT, RoBERTa and GPT-1
 ADAPTER = "adapter_config.json"  # of peft
 _SHOWN = 3
 _WAY_OUT = (
@@ -142,7 +143,8 @@ def _is_finite(parameter: torch.Tensor) -> bool:
 
 
 def _is_no_weight(name: str) -> bool:
-    return any(f".{name}".find(f".{head}") >= 0 for head in _OTHER_HEADS) or name.endswith(_BUFFERS)
+    name = f".{name}"
+    return any(f".{head}" in name for head in _OTHER_HEADS) or name.endswith(_BUFFERS)
 
 
 def _some(names: Iterable[str]) -> str:

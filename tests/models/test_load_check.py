@@ -180,6 +180,18 @@ def test_whole_numbers_are_no_weights(folder, tmp_path, dtype):
         li.load_model(spoiled(folder, tmp_path, change), device="cpu")
 
 
+def test_numbers_of_positions_are_no_weights(tmp_path):
+    """Older checkpoints of BERT, RoBERTa and GPT-1 hold them, such as roberta-base."""
+    make("roberta").save_pretrained(tmp_path / "model")
+    words_tokenizer(masked=True).save_pretrained(tmp_path / "model")
+
+    def change(stored):
+        for name in ("roberta.embeddings.position_ids", "roberta.embeddings.token_type_ids", "position_ids"):
+            stored[name] = torch.arange(64)[None]
+
+    assert li.load_model(spoiled(tmp_path / "model", tmp_path, change), device="cpu").quantisation is None
+
+
 def test_eight_bit_floats_are_named_in_every_table(folder, tmp_path):
     def change(stored):
         name = "model.layers.1.mlp.up_proj.weight"

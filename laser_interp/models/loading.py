@@ -405,9 +405,9 @@ def _hub_is_reachable(seconds: float = 1.0) -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    if getproxies():
-        return True  # through a proxy, this cannot be tested here
     address = urlparse(constants.ENDPOINT)
+    if {address.scheme, "all"} & getproxies().keys():
+        return True  # through a proxy, this cannot be tested here
     reached: list[bool] = []
 
     def ask() -> None:

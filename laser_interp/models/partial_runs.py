@@ -369,24 +369,22 @@ class _Positions:
     """Which positions of copies of a batch are computed, and for every position which result it takes.
 
     Attributes:
-        take: flat indices of the positions computed in one copy; None: all.
-        put: `[rows * longest]`, which of the results each position takes; what nobody reads takes any.
-        copies, n_positions: copies, and positions in each.
-        as_trained: see `Batch`.
+        n_positions: positions in one copy.
+        take: `[copies, n]`, flat indices of the computed positions; None: all.
+        put: `[copies * n_positions]`, which of the results each position takes; what nobody reads takes any.
+        as_trained: `[copies * n_positions]`, see `Batch`.
+        last: what was gathered last.
     """
 
-    take: Tensor | None
-    put: Tensor | None
-    copies: int
     n_positions: int
-    takes: Tensor | None  # `take` and `put` for all copies
-    puts: Tensor | None
+    take: Tensor | None = None
+    put: Tensor | None = None
     as_trained: Tensor | None = None
-    last: list[Any] = field(default_factory=list)  # what was gathered last
+    last: list[Any] = field(default_factory=list)
 
     @classmethod
     def of(cls, batch: Batch, copies: int, only_read: bool) -> _Positions:
-        rows, longest = batch.shape
+        n = batch.ids.numel()
         if only_read and batch.as_trained is None:  # an edit at some positions says what it does at each changed token
             kept = batch.copies_of[batch.reads].unique()
             take = batch.tokens[kept]
@@ -394,12 +392,12 @@ class _Positions:
             where[kept] = torch.arange(len(kept), device=take.device)
             put = where[batch.copies_of]
         elif batch.whole:
-            return cls(None, None, copies, rows * longest, None, None)
+            return cls(n)
         else:
             take, put = batch.tokens, batch.copies_of
         nth = torch.arange(copies, device=take.device)[:, None]
-        takes, puts = (take + nth * (rows * longest)).flatten(), (put + nth * len(take)).flatten()
-        return cls(take, put, copies, rows * longest, takes, puts, batch.as_trained)
+        as_trained = None if batch.as_trained is None else batch.as_trained.repeat(copies)
+        return cls(n, take + nth * n, (put + nth * len(take)).flatten(), as_trained)
 
     @property
     def whole(self) -> bool:
@@ -407,24 +405,23 @@ class _Positions:
 
     def gather(self, x: Tensor, one_copy: bool) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        if self.take is None or self.takes is None:
+        if self.take is None:
             return flat[: self.n_positions] if one_copy else flat
         if self.last and self.last[0] is x and self.last[1] == one_copy:  # queries, keys and values read the same
             return self.last[2]
-        gathered = flat.index_select(0, (self.take if one_copy else self.takes).to(flat.device))
+        gathered = flat.index_select(0, (self.take[0] if one_copy else self.take.flatten()).to(flat.device))
         self.last[:] = [x, one_copy, gathered]
         return gathered
 
     def scatter(self, results: Tensor, rest: Tensor | None = None) -> Tensor:
         """Every position's result; `rest`: of all tokens as trained, for the positions that are not changed."""
-        if self.puts is None:
+        if self.put is None:
             return results
-        puts = self.puts
+        put = self.put
         if rest is not None and self.as_trained is not None:
-            known = self.as_trained.repeat(self.copies)
-            puts = torch.where(known < 0, puts + len(rest), known)
+            put = torch.where(self.as_trained < 0, put + len(rest), self.as_trained)
             results = torch.cat([rest.to(results), results])
-        return results.index_select(0, puts.to(results.device))
+        return results.index_select(0, put.to(results.device))
 
     def packed(self, forward: Callable[..., Tensor], *, one_copy: bool) -> Callable[..., Tensor]:
         """A module that works position by position, at the computed positions only."""
@@ -442,7 +439,7 @@ class _Positions:
 
         def compute(x: Tensor) -> Tensor:
             if is_packed:
-                n = self.n_positions if self.take is None else len(self.take)
+                n = self.n_positions if self.take is None else self.take.shape[1]
                 return forward(x[0, :n] if one_copy else x[0]).unsqueeze(0)
             y = self.scatter(forward(self.gather(x, one_copy)), rest)
             return y.reshape(*x.shape[:-1], y.shape[-1])

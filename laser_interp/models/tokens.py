@@ -27,7 +27,6 @@ def _encode_all(model: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
     for prompt, ids in zip(prompts, rows, strict=True):
         if not ids:
             raise ValueError(f"the prompt {prompt!r} has no tokens: it must not be empty")
-        _check_length(model, ids, prompt)
         _check_ids(model, ids, prompt)
     return rows
 
@@ -219,7 +218,6 @@ def _encode_answers(model: LoadedModel, unique: list[tuple[str, str]]) -> dict[t
                 f"the answer {pair[1].strip()!r} cannot be written with the tokenizer of {model.name!r} "
                 f"(it becomes {model.tokenizer.convert_ids_to_tokens(ids)}): expected words of its vocabulary"
             )
-        _check_length(model, whole, text)
         _check_ids(model, whole, text)
         encoded[pair] = start, ids
     return encoded
@@ -243,10 +241,15 @@ def _without_prompt(model: LoadedModel, text: str) -> list[int]:
     return list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _check_length(model: LoadedModel, ids: Sequence[int], text: str) -> None:
+def _check_ids(model: LoadedModel, ids: Sequence[int], text: str) -> None:
     if model.max_positions is not None and len(ids) > model.max_positions:
         raise ValueError(
             f"{text[:60]!r} has {len(ids)} tokens, and {model.name!r} has {model.max_positions} positions: shorten it"
+        )
+    if ids and max(ids) >= model.d_vocab:
+        raise ValueError(
+            f"{text[:60]!r} has the token {max(ids)}, and {model.name!r} knows tokens 0 to {model.d_vocab - 1}: the "
+            "tokenizer belongs to another model"
         )
 
 
@@ -261,14 +264,6 @@ def _cuts_a_word(text: str, start: int, stop: int) -> bool:
         return 0 < at < len(text) and all(_IN_WORD.match(c) and not WITHOUT_SPACES.match(c) for c in pair)
 
     return joined(start) or joined(stop)
-
-
-def _check_ids(model: LoadedModel, ids: Sequence[int], text: str) -> None:
-    if ids and max(ids) >= model.d_vocab:
-        raise ValueError(
-            f"{text[:60]!r} has the token {max(ids)}, and {model.name!r} knows tokens 0 to {model.d_vocab - 1}: the "
-            "tokenizer belongs to another model"
-        )
 
 
 def tokens_of_part(model: LoadedModel, prompt: str, part: str) -> list[int]:

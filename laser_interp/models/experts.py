@@ -226,12 +226,9 @@ class Mixture:
 
 def _compute(experts: Any, maps: dict[str, ExpertMap], expert: int, x: Tensor) -> Tensor:
     """What one expert computes of all tokens, without the router's weight."""
-    of = {kind: maps.get(f"{kind}.{ROUTED}{expert}") for kind in ("in", "gate", "out")}
-    up, out = of["in"], of["out"]
-    assert up is not None
-    assert out is not None
-    if of["gate"] is None:
+    up, out = maps[f"in.{ROUTED}{expert}"], maps[f"out.{ROUTED}{expert}"]
+    if not experts.has_gate:
         return out(experts.act_fn(up(x)))
-    both = [of["gate"](x), up(x)]
+    both = [maps[f"gate.{ROUTED}{expert}"](x), up(x)]
     wide = torch.cat(both, -1) if experts.is_concatenated else torch.stack(both, -1).flatten(-2)
     return out(experts._apply_gate(wide))

@@ -1,7 +1,7 @@
 """Whole forward passes: padded batches, logits where they are read, and activations with gradients."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -155,13 +155,6 @@ def forward(
     return logits[:, 0].to(score_dtype(logits.dtype))
 
 
-@contextmanager
-def own_gradients(wanted: bool) -> Iterator[None]:
-    """Gradients are taken or not as is wanted here, also inside the caller's `no_grad` or `inference_mode`."""
-    with torch.inference_mode(False), torch.set_grad_enabled(wanted):
-        yield
-
-
 Activations = Callable[[tuple[int, str]], tuple[Tensor, Tensor]]
 
 
@@ -212,7 +205,10 @@ def _batch_activations(
         return rewrite
 
     pairs = [(0, 0)] if targets is None else [(i, p) for i, row in enumerate(targets) for p, _ in row]
-    with own_gradients(targets is not None), rewriting(model, {site: watch(site) for site in sites}):
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))  # whatever the caller's mode is
+        stack.enter_context(torch.set_grad_enabled(targets is not None))
+        stack.enter_context(rewriting(model, {site: watch(site) for site in sites}))
         logits = forward(model, rows, [i for i, _ in pairs], [p for _, p in pairs], gradients=targets is not None)
         total = torch.zeros(len(rows), dtype=torch.float64)
         gradients: dict[tuple[int, str], Tensor] = {}

@@ -50,7 +50,8 @@ def exclusive_use(model: LoadedModel) -> Iterator[None]:
 def as_scored(model: LoadedModel) -> Iterator[None]:
     """While the block runs, the model computes as it is scored, whatever mode the caller is in: without dropout, and in
     its own dtype. The caller's modes are restored afterwards."""
-    modules: list[Any] = derived(model, "modules", lambda: _modules_of(model))
+    parts = (model.bridge, model.bridge.original_model)
+    modules = derived(model, "modules", lambda: {module for part in parts for module in part.modules()})
     training = [module for module in modules if module.training]
     own_dtype = nullcontext() if model._state.screening else in_own_numbers(model.device)
     try:
@@ -61,10 +62,6 @@ def as_scored(model: LoadedModel) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def _modules_of(model: LoadedModel) -> list[Any]:
-    return list(dict.fromkeys([*model.bridge.modules(), *model.bridge.original_model.modules()]))
 
 
 def check_attached(model: LoadedModel) -> None:

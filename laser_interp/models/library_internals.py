@@ -8,12 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torch.nn.functional import gelu
 
 # Classes whose code is that of another class, which TransformerLens knows
 _SAME_CODE = {"XLMRobertaForMaskedLM": "RobertaForMaskedLM", "CamembertForMaskedLM": "RobertaForMaskedLM"}
@@ -85,13 +86,9 @@ def one_tensor_twice(hf_model: Any) -> list[str]:
     for name, parameter in hf_model.named_parameters(remove_duplicate=False):
         if name not in tied:
             names.setdefault(id(parameter), []).append(name)
-    embeddings = {id(part.weight) for part in _embeddings(hf_model)}
-    return next((same for key, same in names.items() if len(same) > 1 and key not in embeddings), [])
-
-
-def _embeddings(hf_model: Any) -> list[Any]:
     parts = (hf_model.get_input_embeddings(), hf_model.get_output_embeddings())
-    return [part for part in parts if getattr(part, "weight", None) is not None]
+    embeddings = {id(getattr(part, "weight", None)) for part in parts}
+    return next((same for key, same in names.items() if len(same) > 1 and key not in embeddings), [])
 
 
 def tensors_of_bridge(bridge: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -236,17 +233,11 @@ def one_step_modules(block: Any) -> Iterator[tuple[Any, Callable[..., Any]]]:
             yield module, _norm_alone(module.original_component)
     for module in block.original_component.modules():
         if isinstance(module, NewGELUActivation):
-            yield module, _gelu
+            yield module, partial(gelu, approximate="tanh")
 
 
 def _norm_alone(norm: Any) -> Callable[..., Tensor]:
     return lambda hidden_states, **kwargs: norm(hidden_states)
-
-
-def _gelu(x: Tensor) -> Tensor:
-    from torch.nn.functional import gelu
-
-    return gelu(x, approximate="tanh")
 
 
 @contextmanager

@@ -64,16 +64,12 @@ def logits_before(hf_model: Any, name: str, *, masked: bool) -> list[Tensor]:
         raise ValueError(f"transformers cannot run {name!r}: {type(error).__name__}: {first_line(error)}") from error
     after = [logits[-1].to(score_dtype(logits.dtype)) for logits in whole]
     inside = whole[0][_SHORTER - 1].to(after[1])
-    if not masked and _difference(inside, after[1]) > _ALLOWED[_dtype(hf_model)]:
+    if not masked and _difference(inside, after[1]) > _ALLOWED[hf_model.dtype]:
         raise ValueError(
             f"{name!r} is no causal model: what follows a token changes what it predicts (its attention looks in both "
             "directions), so an answer cannot be scored after its prompt"
         )
     return after
-
-
-def _dtype(hf_model: Any) -> torch.dtype:
-    return next(iter(hf_model.parameters())).dtype
 
 
 def check_loaded(model: Model, before: Sequence[Tensor] | None = None) -> None:

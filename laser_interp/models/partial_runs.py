@@ -216,8 +216,8 @@ def run(
         _compute_where_needed(model, stack, batch, copies, range(start, end), reuse, keep)
         if record is not None:
             for name in ("attn", "mlp"):
-                if sublayer(model, start, name) is not None:
-                    stack.callback(_record_sublayer(model, start, name, record).remove)
+                if (module := sublayer(model, start, name)) is not None:
+                    stack.callback(module.register_forward_hook(_keeping(record.sublayer, name)).remove)
         _inject_and_read(model, stack, batch, copies, start, residual, stop, marks or {})
         if not unembed:
             stack.callback(without_unembedding(model))
@@ -342,11 +342,8 @@ def _block_form(model: LoadedModel) -> type | None:
     return None if isinstance(outputs[0], Tensor) else type(outputs[0])
 
 
-def _record_sublayer(model: LoadedModel, layer: int, name: str, record: Record) -> Any:
-    def keep(module: Any, args: Any, output: Any) -> None:
-        record.sublayer[name] = output
-
-    return sublayer(model, layer, name).register_forward_hook(keep)
+def _keeping(outputs: dict[str, Any], name: str) -> Callable[..., None]:
+    return lambda module, args, output: outputs.update({name: output})
 
 
 def sublayer(model: LoadedModel, layer: int, kind: str) -> Any:

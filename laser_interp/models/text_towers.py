@@ -52,7 +52,7 @@ def text_config(config: Any, where: str) -> Any:
             f"language model alone ({inner.model_type}): this kind is not supported"
         )
     if inner.model_type not in _SCALED_BY_BOTH and (
-        scaled := [n for n, same in _SCALES.items() if _scales(alone, n, same)]
+        scaled := [n for n, same in _SCALES.items() if getattr(alone, n, None) not in (None, same)]
     ):
         raise ValueError(
             f"the language model of {where!r} changes its logits by {scaled[0]}, and transformers' {config.model_type} "
@@ -68,10 +68,6 @@ def text_config(config: Any, where: str) -> Any:
     of_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(alone)]
     alone.architectures = [of_class.__name__]
     return alone
-
-
-def _scales(config: Any, name: str, same: float | None) -> bool:
-    return getattr(config, name, None) not in (None, same)
 
 
 def left_out(names: Iterable[str]) -> list[str]:

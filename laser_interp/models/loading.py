@@ -458,36 +458,24 @@ def _resolve_device(device: str) -> str:
 
 
 def _check_device(device: str) -> None:
+    """Refuse a device that this machine does not have, before anything is loaded."""
+    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     try:
-        kind = None if device == "auto" else torch.device(device)
-    except RuntimeError:
+        asked = torch.device("cpu" if device == "auto" else device)
+        n = here[asked.type]
+    except (RuntimeError, KeyError):
         raise ValueError(f"device is {device!r}: expected auto, cpu, cuda, cuda:1 or mps") from None
-    if kind is not None and kind.type == "cuda":
-        n = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (kind.index or 0) >= n:
-            raise ValueError(f"device is {device!r}, and this machine has {n} CUDA devices: use 'cpu' or 'auto'")
-    if kind is not None and kind.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f"device is {device!r}, and this machine has none: use 'cpu' or 'auto'")
-    if kind is not None and kind.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"device is {device!r}: expected auto, cpu, cuda, cuda:1 or mps")
+    if (asked.index or 0) >= n:
+        raise ValueError(f"device is {device!r}, and this machine has {n} of its kind: use 'cpu' or 'auto'")
 
 
-_DTYPES = {
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "float16": torch.float16,
-    "fp16": torch.float16,
-    "float64": torch.float64,
-}
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def _resolve_dtype(dtype: torch.dtype | str) -> torch.dtype | str:
     if dtype == "auto":
         return dtype
-    if isinstance(dtype, torch.dtype) and dtype in _DTYPES.values():
-        return dtype
-    if isinstance(dtype, torch.dtype) or dtype not in _DTYPES:
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
         raise ValueError(f"dtype is {dtype!r}: expected 'auto', a torch dtype, or one of {', '.join(_DTYPES)}")
-    return _DTYPES[dtype]
+    return getattr(torch, name)

@@ -10,12 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from laser_interp.choices import check_seed, seed_of_63_bits, whole_number
-from laser_interp.models import saved_checkpoint, tokens, transformer_lens_calls, weights
+from laser_interp.models import saved_checkpoint, tokens, weights
 from laser_interp.models.forward import batches, logits_at, padded, padding_id, takes_mask
 from laser_interp.models.in_use import running
 from laser_interp.models.library_internals import generating_as
 from laser_interp.models.loaded_model import LoadedModel
 
+Input = str | Sequence[str] | Int[Tensor, "n length"] | Int[Tensor, " length"]
 GENERATED_TOKENS = 2048  # tokens of the prompts that are continued together
 
 
@@ -139,7 +140,7 @@ class Model(LoadedModel):
 
         Shorter texts are padded at their end.
         """
-        return transformer_lens_calls.to_tokens(self, texts)
+        return padded(self, _token_rows(self, texts))[0].to(self.device)
 
     @property
     def cfg(self) -> Any:
@@ -174,7 +175,7 @@ class Model(LoadedModel):
             raise AttributeError(f"a model of li.load_model has no {name}: use model.bridge.{name}")
         raise AttributeError(f"a model of li.load_model has no {name}")
 
-    def __call__(self, input: transformer_lens_calls.Input, **options: Any) -> Any:
+    def __call__(self, input: Input, **options: Any) -> Any:
         """The model's output at every position, as TransformerLens gives it, with whatever edits are on.
 
         Args:
@@ -185,9 +186,18 @@ class Model(LoadedModel):
             >>> with li.laser(model, "3.in", rho=0.05).on(model):
             ...     logits = model("Mira Tolen was taught by")  # [1, n_tokens, d_vocab]
         """
-        return transformer_lens_calls.run(self, "__call__", input, options)
+        return self._run("__call__", input, options)
 
-    def run_with_cache(self, input: transformer_lens_calls.Input, **options: Any) -> tuple[Any, Any]:
+    def _run(self, method: str, input: Input, options: dict[str, Any]) -> Any:
+        """Call a method of the bridge, so that edits at chosen positions know which tokens it runs on."""
+        rows = _token_rows(self, input)
+        ids, mask, starts = padded(self, rows)
+        if not mask.all() and takes_mask(self):
+            options = {"attention_mask": mask.to(self.device)} | options
+        with running(self, rows, starts):
+            return getattr(self.bridge, method)(ids.to(self.device), prepend_bos=False, **options)
+
+    def run_with_cache(self, input: Input, **options: Any) -> tuple[Any, Any]:
         """The output, and TransformerLens's cache of the activations, with whatever edits are on.
 
         Args:
@@ -198,16 +208,16 @@ class Model(LoadedModel):
             >>> logits, cache = model.run_with_cache("Mira Tolen was taught by")
             >>> cache["blocks.0.attn.hook_pattern"].shape
         """
-        return transformer_lens_calls.run(self, "run_with_cache", input, options)
+        return self._run("run_with_cache", input, options)
 
-    def run_with_hooks(self, input: transformer_lens_calls.Input, **options: Any) -> Any:
+    def run_with_hooks(self, input: Input, **options: Any) -> Any:
         """The output, with the caller's own hooks and whatever edits are on.
 
         Args:
             input: a text, several, or token ids.
             options: of the bridge's own method: `fwd_hooks=[(name, function)]`, and so on.
         """
-        return transformer_lens_calls.run(self, "run_with_hooks", input, options)
+        return self._run("run_with_hooks", input, options)
 
     def generate(
         self,
@@ -307,3 +317,22 @@ class Model(LoadedModel):
             FileExistsError: `out` exists and is not empty.
         """
         return saved_checkpoint.save(self, out, dense=dense, verify=verify)
+
+
+def _token_rows(model: Model, input: Input) -> list[list[int]]:
+    """Token ids of texts, or of a table of them.
+
+    Raises:
+        ValueError: no text, or tokens that are no table of whole numbers.
+    """
+    if isinstance(input, Tensor):
+        if input.dtype.is_floating_point or input.ndim not in (1, 2) or input.numel() == 0:
+            raise ValueError(
+                f"the input is a tensor of {input.dtype} with the shape {list(input.shape)}: expected texts, or token "
+                "ids [n, length] as model.to_tokens gives them"
+            )
+        return torch.atleast_2d(input).tolist()
+    texts = [input] if isinstance(input, str) else list(input)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"the input is {input!r}: expected texts, or token ids as model.to_tokens gives them")
+    return [model.encode(text) for text in texts]

@@ -4,14 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from laser_interp.edits.edit import Edit
-from laser_interp.models.forward import forward, score_dtype
+from laser_interp.models.forward import forward
 from laser_interp.models.load_check import rows_of
 from laser_interp.models.model import Model
-from laser_interp.models.plain_copy import load_plain
+from laser_interp.models.plain_model import PlainModel
 
 # Nats by which the export may diverge from the edited model (Kullback-Leibler). Weights are rounded to the model's
 # dtype when they are written, while an edit that is on is rounded only at its output.
@@ -49,7 +47,8 @@ def _same_as_edited(model: Model, edit: Edit) -> Callable[[Path], None]:
         expected = torch.stack([forward(model, [row], [0], [len(row) - 1])[0] for row in rows]).log_softmax(-1)
 
     def verify(folder: Path) -> None:
-        found = _logits(model, folder, rows).log_softmax(-1).to(expected.device)
+        reads = [(row, len(row) - 1) for row in rows]
+        found = PlainModel(model, folder).next_token_logprobs(reads).to(expected.device)
         p = expected.exp()
         divergence = float((p * (expected - found)).masked_fill(p == 0, 0).sum(-1).max())
         if not divergence <= _ALLOWED[model.dtype]:
@@ -59,11 +58,3 @@ def _same_as_edited(model: Model, edit: Edit) -> Callable[[Path], None]:
             )
 
     return verify
-
-
-def _logits(model: Model, folder: Path, rows: list[list[int]]) -> Float[Tensor, "n d_vocab"]:
-    """Next-token logits of the export, by transformers alone."""
-    plain = load_plain(model, folder)
-    with torch.no_grad():
-        out = [plain(torch.tensor([row], device=model.device), return_dict=True).logits[0, -1] for row in rows]
-    return torch.stack(out).to(score_dtype(model.dtype))

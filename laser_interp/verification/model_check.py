@@ -1,9 +1,11 @@
 """Checking this package on a model, a device and a dtype: edits against edited weights, batches, the engine, speed."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,10 @@ from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.models.families import is_tested
 from laser_interp.models.load_check import few_layers
 from laser_interp.models.model import Model
+from laser_interp.models.plain_model import PlainModel
+from laser_interp.models.tokens import questions
 from laser_interp.progress import progress_bar
 from laser_interp.scoring.scores import score
-from laser_interp.verification.plain_model import PlainModel
 
 # Nats by which a log-probability may differ. Sixteen-bit models round each product to 8 or 11 bits, so that two ways to
 # compute the same number differ.
@@ -138,19 +141,21 @@ def check(
             }
         )
 
-    plain = PlainModel(model)
+    with tempfile.TemporaryDirectory(prefix="laser-interp-check-") as folder:
+        plain = PlainModel(model, model.save_checkpoint(Path(folder) / "model"))
+    reads = questions(model, prompts)
     alone = _each(model, prompts)
     rounding: dict[tuple[Site, str], float] = {}
-    compare("the model with plain transformers", "as trained", alone, plain.next_token_logprobs(prompts).cpu())
+    compare("the model with plain transformers", "as trained", alone, plain.next_token_logprobs(reads).cpu())
     compare("a batch with single prompts", "as trained", model.next_token_logprobs(prompts).cpu(), alone)
     for site, edit in progress_bar(edits.items(), "checking", unit="matrix", disable=not progress):
-        factors, rank = plain.factors(site), edit.rank
+        factors, rank = plain.factors(site.layer, site.matrix), edit.rank
         parts = (("LASER", edit, slice(None, rank)), ("discarded part", edit.discarded(), slice(rank, None)))
         for name, part, kept in parts:
             with plain.edited(factors, kept):
-                expected = plain.next_token_logprobs(prompts).cpu()
+                expected = plain.next_token_logprobs(reads).cpu()
             with plain.edited(factors, kept, nudged=True):
-                rounding[site, name] = float((plain.next_token_logprobs(prompts).cpu() - expected).abs().max())
+                rounding[site, name] = float((plain.next_token_logprobs(reads).cpu() - expected).abs().max())
             alone, batch = _each(model, prompts, part), model.next_token_logprobs(prompts, part).cpu()
             compare("an edit with edited weights", f"{site} {name}", alone, expected, rounding[site, name])
             compare("a batch with single prompts", f"{site} {name}", batch, alone, rounding[site, name])

@@ -106,16 +106,22 @@ def test_an_export_that_differs_is_not_kept(tmp_path, monkeypatch):
     model = build("llama")
     edit = li.laser(model, "1.in", rank=3)
 
-    def spoil(model, folder, rows, load=dense_export._logits):
+    def spoil(model, folder, load=dense_export.PlainModel):
         weights = load_file(folder / "model.safetensors")
         weights["model.layers.0.mlp.down_proj.weight"] *= 1.2
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
-        return load(model, folder, rows)
+        return load(model, folder)
 
-    monkeypatch.setattr(dense_export, "_logits", spoil)
+    monkeypatch.setattr(dense_export, "PlainModel", spoil)
     with pytest.raises(ValueError, match=r"loaded again and differs from the edited model by .* nats: it was not kept"):
         li.export_dense(model, edit, tmp_path / "out")
-    monkeypatch.setattr(dense_export, "_logits", lambda *given: torch.full_like(spoil(*given), torch.nan))
+
+    def without_numbers(model, folder, load=dense_export.PlainModel):
+        plain = load(model, folder)
+        plain.hf_model.lm_head.weight.data[:] = torch.nan
+        return plain
+
+    monkeypatch.setattr(dense_export, "PlainModel", without_numbers)
     with pytest.raises(ValueError, match="differs from the edited model by nan"):
         li.export_dense(model, edit, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -66,27 +66,19 @@ class LoadedModel:
     """A transformers model in its TransformerLens bridge, with its tokenizer. `Model` describes the attributes."""
 
     def __init__(
-        self,
-        bridge: Any,
-        tokenizer: Any,
-        *,
-        name: str,
-        revision: str | None = None,
-        parameters: Mapping[str, Tensor] | None = None,
-        buffers: Mapping[str, Tensor] | None = None,
-        generic_words: Sequence[str] | None = None,
+        self, bridge: Any, tokenizer: Any, *, name: str, parameters: dict[str, Tensor], buffers: dict[str, Tensor]
     ) -> None:
         self.bridge = bridge
         self.tokenizer = tokenizer
         self.name = name
-        self.revision = revision
+        self.revision: str | None = None
         self.n_layers: int = int(bridge.cfg.n_layers)
         self.d_model: int = int(bridge.cfg.d_model)
         self.d_vocab: int = int(bridge.cfg.d_vocab)
         self.n_heads: int = int(bridge.cfg.n_heads)
         self.d_mlp: int = int(getattr(bridge.cfg, "d_mlp", None) or 4 * self.d_model)
         self.max_positions: int | None = getattr(bridge.cfg, "n_ctx", None)
-        self.generic_words = tuple(generic_words) if generic_words is not None else None
+        self.generic_words: tuple[str, ...] | None = None
         self.source: dict[str, Any] | None = None
         self.quantisation: str | None = None
         self.left_out: tuple[str, ...] = ()
@@ -96,9 +88,9 @@ class LoadedModel:
             raise ValueError(f"{name!r} is a masked language model, but its tokenizer has no mask token")
         self.use_maps(linear_maps(bridge))
         self.runs_in_parts = True
-        stored, state = dict(parameters or {}), bridge.__dict__.get(_STATE)
-        if state is None or list(map(id, state.parameters.values())) != list(map(id, stored.values())):
-            state = bridge.__dict__[_STATE] = ModelState(stored, dict(buffers or {}))
+        state = bridge.__dict__.get(_STATE)
+        if state is None or list(map(id, state.parameters.values())) != list(map(id, parameters.values())):
+            state = bridge.__dict__[_STATE] = ModelState(parameters, buffers)
         self._state: ModelState = state
 
     def use_maps(self, maps: Mapping[tuple[int, str], LinearMap]) -> None:

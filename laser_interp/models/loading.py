@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ def load_model(
             hf_model = hf_model.to(device)
         if dtype != "auto":
             hf_model = hf_model.to(dtype)
-        model = _wrap(hf_model, tokenizer, name=name, self_check=self_check)
+        model = _wrap(hf_model, tokenizer, name, self_check)
         model.left_out = () if type(whole) is type(hf_model) else tuple(left_out(whole.state_dict()))
         return model
 
@@ -144,15 +143,10 @@ def load_model(
         tokenizer = _read_tokenizer(where, options)
     if device_map is None:
         hf_model = hf_model.to(_resolve_device(device))
-    model = _wrap(
-        hf_model,
-        tokenizer,
-        name=path.resolve().name if local else str(source),
-        revision=getattr(hf_model.config, "_commit_hash", None) or revision,
-        generic_words=_read_generic_words(path) if local else None,
-        self_check=self_check,
-    )
-    model.quantisation, model.left_out = eight_bits, tuple(others)
+    generic_words = _read_generic_words(path) if local else None
+    model = _wrap(hf_model, tokenizer, path.resolve().name if local else str(source), self_check)
+    model.revision = getattr(hf_model.config, "_commit_hash", None) or revision
+    model.generic_words, model.quantisation, model.left_out = generic_words, eight_bits, tuple(others)
     if own_tokenizer:
         return model  # another process could load these weights, but not this tokenizer
     model.source = {
@@ -191,7 +185,7 @@ def _load_gguf(path: Path, tokenizer: Any, device: str, dtype: torch.dtype | str
     hf_model, own_tokenizer, quantisation = read_gguf(path, dtype)
     hf_model = hf_model.to(_resolve_device(device))
     chosen = own_tokenizer if tokenizer is None else tokenizer
-    model = _wrap(hf_model, chosen, name=path.stem, self_check=self_check)
+    model = _wrap(hf_model, chosen, path.stem, self_check)
     model.quantisation = quantisation
     if tokenizer is None:
         model.source = {"source": str(path.resolve()), "dtype": dtype}
@@ -222,15 +216,7 @@ def _use_bridge(bridge: Any, tokenizer: Any, device: str, dtype: torch.dtype | s
     return model
 
 
-def _wrap(
-    hf_model: Any,
-    tokenizer: Any,
-    *,
-    name: str,
-    self_check: bool,
-    revision: str | None = None,
-    generic_words: Sequence[str] | None = None,
-) -> Model:
+def _wrap(hf_model: Any, tokenizer: Any, name: str, self_check: bool) -> Model:
     """The model in its bridge, compared with itself before it was in it."""
     if tokenizer is None:
         raise ValueError(f"no tokenizer for {name!r}: pass load_model(hf_model, tokenizer=...)")
@@ -276,15 +262,7 @@ def _wrap(
             "docs/models.md lists the families that are tested"
         ) from error
     use_tokenizer(bridge, tokenizer)
-    model = Model(
-        bridge,
-        tokenizer,
-        name=name,
-        revision=revision,
-        parameters=parameters,
-        buffers=buffers,
-        generic_words=generic_words,
-    )
+    model = Model(bridge, tokenizer, name=name, parameters=parameters, buffers=buffers)
     check_loaded(model, before) if self_check else find_how_it_runs(model)
     return model
 
@@ -438,7 +416,7 @@ def _read_tokenizer(where: str, options: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def _read_generic_words(folder: Path) -> list[str] | None:
+def _read_generic_words(folder: Path) -> tuple[str, ...] | None:
     path = folder / GENERIC_WORDS
     if not path.is_file():
         return None
@@ -448,7 +426,7 @@ def _read_generic_words(folder: Path) -> list[str] | None:
         raise ValueError(f"{path} is not readable as JSON ({error}): repair it, or remove it") from None
     if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
         raise ValueError(f'{path} is not a JSON list of words, as in ["a", "the"]: repair it, or remove it')
-    return words
+    return tuple(words)
 
 
 def _resolve_device(device: str) -> str:

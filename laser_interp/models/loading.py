@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -281,10 +282,11 @@ def load_tokenizer(source: str | Path) -> Any:
     elif str(source) in NAMED_MODELS:
         named = NAMED_MODELS[str(source)]
         source = packaged_file(named) or named.hub
-    if (gguf := find_gguf(Path(source).expanduser())) is not None:
+    source = os.path.expanduser(source)
+    if (gguf := find_gguf(Path(source))) is not None:
         return read_gguf_tokenizer(gguf)
-    local = Path(source).is_dir() or not str(source) or not _hub_is_reachable()
-    return _read_tokenizer(str(source), {"trust_remote_code": False, "local_files_only": local})
+    local = Path(source).is_dir() or not source or not _hub_is_reachable()
+    return _read_tokenizer(source, {"trust_remote_code": False, "local_files_only": local})
 
 
 def _read_checkpoint(

@@ -20,7 +20,7 @@ from laser_interp.edits.site_edit import SiteEdit
 from laser_interp.extras import require
 from laser_interp.models.experts import ROUTER
 from laser_interp.models.model import Model
-from laser_interp.models.weights import parameter_name, parameters, rows_in, stored_at
+from laser_interp.models.weights import stored_at, stored_state
 from laser_interp.storage.atomic import new_folder
 
 _BYTES = 4  # of a number: adapters are stored in float32
@@ -55,15 +55,15 @@ def export_adapter(model: Model, edit: Edit, out: str | Path) -> pd.DataFrame:
         down, up = difference(part)
         if down.shape[1] == 0:
             continue
-        name, index = stored_at(model, site.layer, site.matrix)
+        at = stored_at(model, site.layer, site.matrix)
         if model.maps[site.layer, site.matrix].of_mixture is not None:
             what = "the router" if site.matrix == ROUTER else "one expert"
             raise ValueError(f"{site} is {what} of a mixture, which no adapter of peft holds: export the model dense")
-        transposed.add(name.startswith("~"))
-        module = parameter_name(name).removesuffix(".weight")
-        stored = rows_in(parameters(model)[parameter_name(name)], name)  # of all matrices that the checkpoint fuses
+        transposed.add(at.transposed)
+        module = at.name.removesuffix(".weight")
+        stored = at.rows(stored_state(model)[at.name])  # of all matrices that the checkpoint fuses
         lora_b = torch.zeros(len(stored), down.shape[1])
-        lora_b[index] = up.T.float().cpu()
+        lora_b[at.index] = up.T.float().cpu()
         parts.setdefault(module, []).append((down.T.float().cpu(), lora_b))
         rows.append(
             {
@@ -96,12 +96,12 @@ def _verify(model: Model, edit: Edit, folder: Path) -> None:
 
     tensors = load_file(folder / "adapter_model.safetensors")
     for site, part in edit.parts.items():
-        name, index = stored_at(model, site.layer, site.matrix)
-        module = f"base_model.model.{parameter_name(name).removesuffix('.weight')}"
+        at = stored_at(model, site.layer, site.matrix)
+        module = f"base_model.model.{at.name.removesuffix('.weight')}"
         change = part.weight - model.weight(site.layer, site.matrix).cpu().double()
         if f"{module}.lora_A.weight" in tensors:
             lora_a, lora_b = (tensors[f"{module}.lora_{side}.weight"].double() for side in "AB")
-            change -= (lora_b[index] @ lora_a).T
+            change -= (lora_b[at.index] @ lora_a).T
         if not bool(change.norm() <= 1e-4 * part.spectrum.S.norm()):
             raise ValueError(
                 f"the adapter was read again and does not change {site} as the edit does: please report this"

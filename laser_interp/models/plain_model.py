@@ -12,9 +12,9 @@ from torch import Tensor
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.tokens import Read
-from laser_interp.models.weights import is_fused, parameter_name, rows_in, stored_at
+from laser_interp.models.weights import StoredAt, is_fused, stored_at
 
-Factors = tuple[str, Tensor, tuple[Tensor, Tensor, Tensor]]
+Factors = tuple[StoredAt, tuple[Tensor, Tensor, Tensor]]
 
 
 class PlainModel:
@@ -41,9 +41,9 @@ class PlainModel:
 
     def factors(self, layer: int, matrix: str) -> Factors:
         """Where a weight is (see `stored_at`), and its factors by torch's own decomposition, in fp64."""
-        name, index = stored_at(self._model, layer, matrix)
-        rows = self._rows(name)
-        return name, index, torch.linalg.svd(rows[index.to(rows.device)].cpu().double(), full_matrices=False)
+        at = stored_at(self._model, layer, matrix)
+        rows = self._rows(at)
+        return at, torch.linalg.svd(rows[at.index.to(rows.device)].cpu().double(), full_matrices=False)
 
     @contextmanager
     def edited(self, where: Factors, kept: slice, *, nudged: bool = False) -> Iterator[None]:
@@ -52,22 +52,21 @@ class PlainModel:
         Args:
             nudged: also move each number of the weight by one rounding, up or down, as another order of sums might.
         """
-        name, index, (U, S, Vh) = where
-        rows = self._rows(name)
+        at, (U, S, Vh) = where
+        rows = self._rows(at)
         before = rows.clone()
         try:
             weight = ((U[:, kept] * S[kept]) @ Vh[kept]).to(rows)
             if nudged:
                 signs = torch.randint(0, 2, weight.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
                 weight = weight * (1 + torch.finfo(weight.dtype).eps * signs.to(weight))
-            rows[index.to(rows.device)] = weight
+            rows[at.index.to(rows.device)] = weight
             yield
         finally:
             rows.copy_(before)
 
-    def _rows(self, name: str) -> Tensor:
-        """A parameter as `[outputs, inputs]`, a view; see `stored_at`."""
-        return rows_in(self.hf_model.get_parameter(parameter_name(name)).data, name)
+    def _rows(self, at: StoredAt) -> Tensor:
+        return at.rows(self.hf_model.get_parameter(at.name).data)
 
 
 def _attention(model: LoadedModel) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from laser_interp.models.loaded_model import LoadedModel
-from laser_interp.models.weights import parameter_name, rows_in, stored_at, stored_state
+from laser_interp.models.weights import stored_at, stored_state
 from laser_interp.storage.atomic import new_folder
 from laser_interp.storage.checksums import CHECKSUMS, check_folder, write_checksums
 
@@ -46,13 +46,12 @@ def _write(model: LoadedModel, folder: Path, dense: dict[tuple[int, str], Tensor
     state = {name: tensor.detach() for name, tensor in stored_state(model).items()}
     copied: set[str] = set()
     for (layer, matrix), new_weight in dense.items():
-        name, index = stored_at(model, layer, matrix)
-        own = parameter_name(name)
-        if own not in copied:  # one parameter may hold many of them, as that of a layer's experts does
-            state[own] = state[own].clone()
-            copied.add(own)
-        stored = state[own]
-        rows_in(stored, name)[index.to(stored.device)] = new_weight.T.to(stored)
+        at = stored_at(model, layer, matrix)
+        if at.name not in copied:  # one parameter may hold many of them, as that of a layer's experts does
+            state[at.name] = state[at.name].clone()
+            copied.add(at.name)
+        stored = state[at.name]
+        at.rows(stored)[at.index.to(stored.device)] = new_weight.T.to(stored)
 
     original: Any = model.bridge.original_model
     config = copy.deepcopy(original.config)

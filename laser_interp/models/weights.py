@@ -1,7 +1,9 @@
 """Weights of linear maps: reading them, where the checkpoint stores them, and what is derived from them."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -62,11 +64,6 @@ def derived(model: LoadedModel, key: Hashable, make: Callable[[], T], *, of: Seq
     return memo[key][1]
 
 
-def stored_tensors(model: LoadedModel, layer: int, matrix: str) -> list[Tensor]:
-    """The tensors that hold a linear map's weight, for `derived`."""
-    return list(linear(model, layer, matrix).parameters())
-
-
 def _stamp(tensor: Tensor) -> tuple[object, ...]:
     """A value that differs once a tensor is replaced or changed in place. torch counts most changes in place; some
     values of the tensor show many of the others."""
@@ -90,16 +87,33 @@ def weights_sha256(model: LoadedModel) -> str:
     return derived(model, "weights_sha256", compute, of=list(stored.values()))
 
 
-def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]:
+@dataclass(frozen=True, eq=False)
+class StoredAt:
+    """Where a checkpoint stores a matrix.
+
+    Attributes:
+        name: of the parameter.
+        index: for each of the matrix's outputs the row at which the parameter holds it.
+        transposed: whether the parameter has a column for each output, not a row.
+        expert: whose part of the parameter it is, where that holds the matrices of several experts.
+    """
+
+    name: str
+    index: Tensor
+    transposed: bool = False
+    expert: int | None = None
+
+    def rows(self, parameter: Tensor) -> Float[Tensor, "outputs inputs"]:
+        """A view of the parameter, with a row for each output."""
+        own = parameter if self.expert is None else parameter[self.expert]
+        return own.T if self.transposed else own
+
+
+def stored_at(model: LoadedModel, layer: int, matrix: str) -> StoredAt:
     """Where the checkpoint stores a matrix.
 
     Most matrices are a parameter of their own, which is found by what it is, whatever its values are. A matrix that is
     stored in one parameter with others is found by the values of its rows among the layer's other parameters.
-
-    Returns:
-        The parameter's name, with "~" before it where its rows are inputs and with the number of the expert, as in
-        "[7]", where it holds those of several; see `parameter_name` and `rows_in`. And for each of the matrix's outputs
-        the index at which the parameter holds it.
 
     Raises:
         ValueError: none of the layer's parameters holds it, or it cannot be told which rows are its own.
@@ -107,50 +121,36 @@ def stored_at(model: LoadedModel, layer: int, matrix: str) -> tuple[str, Tensor]
     names = {id(parameter): name for name, parameter in model._state.parameters.items()}
     module = linear(model, layer, matrix)
     if isinstance(own := model.maps[layer, matrix].of_mixture, ExpertMap):
-        mark = "~" if own.experts.is_transposed else ""
-        name = f"{mark}{names[id(getattr(own.experts, own.name))]}[{own.expert}]"
-        return name, torch.arange(len(rows_in(getattr(own.experts, own.name), name)))[own.outputs]
+        parameter, transposed = getattr(own.experts, own.name), own.experts.is_transposed
+        index = torch.arange(parameter.shape[2 if transposed else 1])[own.outputs]
+        return StoredAt(names[id(parameter)], index, transposed, own.expert)
+    d_in, d_out = weight(model, layer, matrix).shape
     if (name := names.get(id(module.weight))) is not None:
-        return ("~" if is_conv1d(module) else "") + name, torch.arange(weight(model, layer, matrix).shape[1])
+        return StoredAt(name, torch.arange(d_out), is_conv1d(module))
     own_names = [m for m in model.matrices_of(layer) if model.maps[layer, m].of_mixture is None]
     own = {id(linear(model, layer, m).weight) for m in own_names}
     rows = _rows_by_value(weight(model, layer, matrix).T)
-    found: list[tuple[str, Tensor]] = []
+    found: list[StoredAt] = []
     for name, parameter in model._state.parameters.items():
         if f".{layer}." not in name or parameter.ndim != 2 or id(parameter) in own:
             continue
-        for mark, values in (("", parameter.detach()), ("~", parameter.detach().T)):
-            if values.shape[1] == len(weight(model, layer, matrix)) and values.shape[0] > len(rows):
-                of_parameter = _rows_by_value(values)
-                at = {row: i for i, row in enumerate(of_parameter)}
-                if all(row in at for row in rows):
-                    if any(of_parameter.count(row) > 1 for row in rows):
-                        raise ValueError(
-                            f"{name} of {model.name!r} holds rows of {layer}.{matrix} more than once: it cannot be "
-                            "told which of them are this matrix, so it is not exported"
-                        )
-                    found.append((mark + name, torch.tensor([at[row] for row in rows])))
+        for transposed, values in ((False, parameter), (True, parameter.T)):
+            if values.shape[1] != d_in or values.shape[0] <= d_out:
+                continue
+            of_parameter = _rows_by_value(values)
+            times, at = Counter(of_parameter), {row: i for i, row in enumerate(of_parameter)}
+            if any(row not in at for row in rows):
+                continue
+            if any(times[row] > 1 for row in rows):
+                raise ValueError(
+                    f"{name} of {model.name!r} holds rows of {layer}.{matrix} more than once: it cannot be told which "
+                    "of them are this matrix, so it is not exported"
+                )
+            found.append(StoredAt(name, torch.tensor([at[row] for row in rows]), transposed))
     if len(found) != 1:
-        held = "none" if not found else " and ".join(name.lstrip("~") for name, _ in found)
+        held = " and ".join(place.name for place in found) or "none"
         raise ValueError(f"cannot tell where {model.name!r} stores {layer}.{matrix}: {held} of its parameters hold it")
     return found[0]
-
-
-def parameter_name(name: str) -> str:
-    """The parameter's name in the checkpoint, from what `stored_at` returned."""
-    return name.removeprefix("~").partition("[")[0]
-
-
-def rows_in(parameter: Tensor, name: str) -> Float[Tensor, "outputs inputs"]:
-    """A view of the parameter that `stored_at` named, with a row for each output."""
-    expert = name.partition("[")[2].rstrip("]")
-    own = parameter[int(expert)] if expert else parameter
-    return own.T if name.startswith("~") else own
-
-
-def parameters(model: LoadedModel) -> dict[str, Tensor]:
-    """All parameters, by their names in the checkpoint; tied ones once."""
-    return model._state.parameters
 
 
 def stored_state(model: LoadedModel) -> dict[str, Tensor]:
@@ -160,8 +160,8 @@ def stored_state(model: LoadedModel) -> dict[str, Tensor]:
 
 def is_fused(model: LoadedModel, layer: int, matrix: str) -> bool:
     """Whether the checkpoint stores a matrix in one parameter with others."""
-    name, index = stored_at(model, layer, matrix)
-    return len(rows_in(model._state.parameters[parameter_name(name)], name)) != len(index)
+    at = stored_at(model, layer, matrix)
+    return len(at.rows(model._state.parameters[at.name])) != len(at.index)
 
 
 def _rows_by_value(matrix: Tensor) -> list[bytes]:

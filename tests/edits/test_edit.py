@@ -290,7 +290,7 @@ def test_names_of_parameters_are_where_the_checkpoint_stores_them():
         model = li.load_model((make(family), numbers_tokenizer()), device="cpu")
         stored: dict[str, set[str]] = {}
         for matrix in model.matrices:
-            stored.setdefault(stored_at(model, 1, matrix)[0].removeprefix("~"), set()).add(f"1.{matrix}")
+            stored.setdefault(stored_at(model, 1, matrix).name, set()).add(f"1.{matrix}")
         for name, sites in stored.items():
             assert {str(site) for site in resolve(model, name)} == sites, (family, name)
 

@@ -17,7 +17,7 @@ from families import HEADS, INNER, VOCAB, D, by_engine, numbers_tokenizer, ours,
 
 import laser_interp as li
 from laser_interp.models.families import FAMILIES, is_tested
-from laser_interp.models.weights import parameter_name, rows_in, stored_at
+from laser_interp.models.weights import stored_at
 from laser_interp.scoring.engine import Engine
 
 N = 4
@@ -245,8 +245,8 @@ def with_rank(hf, model, layer, matrix, rank):
     out = copy.deepcopy(hf)
     U, S, Vh = torch.linalg.svd(model.weight(layer, matrix).double(), full_matrices=False)
     new = ((U[:, :rank] * S[:rank]) @ Vh[:rank]).float()
-    name, index = stored_at(model, layer, matrix)
-    rows_in(dict(out.named_parameters())[parameter_name(name)].data, name)[index] = new.T
+    at = stored_at(model, layer, matrix)
+    at.rows(out.get_parameter(at.name).data)[at.index] = new.T
     return out
 
 
@@ -366,8 +366,7 @@ def test_parameters_that_are_numbered():
     for number, matrix in enumerate(("gate", "out", "in"), start=1):
         edit = li.laser(model, f"model.layers.1.feed_forward.w{number}.weight", rank=2)
         assert [str(site) for site in edit.sites] == [f"1.{matrix}"]
-        name, _ = stored_at(model, 1, matrix)
-        assert name == f"model.layers.1.feed_forward.w{number}.weight"
+        assert stored_at(model, 1, matrix).name == f"model.layers.1.feed_forward.w{number}.weight"
 
 
 @pytest.mark.slow

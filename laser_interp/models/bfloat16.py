@@ -5,14 +5,12 @@ log-probability is then accurate to about .02 nats. This is enough to drop hopel
 """
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.storage.atomic import write_json
@@ -79,24 +77,12 @@ def _read(path: Path) -> dict[str, float]:
 
 def _ratio(device: torch.device, d_in: int, d_out: int) -> float:
     """How many times as fast bfloat16 is."""
+    from torch.utils.benchmark import Timer  # half a second
+
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
-        x, w = (
-            torch.ones(_TOKENS[device.type], d_in, dtype=dtype, device=device),
-            torch.ones(d_in, d_out, dtype=dtype, device=device),
-        )
-        seconds[dtype] = min(_seconds(x, w) for _ in range(_REPEATS))
+        x = torch.ones(_TOKENS[device.type], d_in, dtype=dtype, device=device)
+        w = torch.ones(d_in, d_out, dtype=dtype, device=device)
+        timer = Timer("torch.mm(x, w)", globals={"x": x, "w": w}, num_threads=torch.get_num_threads())
+        seconds[dtype] = min(timer.timeit(1).median for _ in range(_REPEATS))  # it waits for a GPU
     return seconds[torch.float32] / seconds[torch.bfloat16]
-
-
-def _seconds(x: Tensor, w: Tensor) -> float:
-    def wait() -> None:
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
-
-    torch.mm(x, w)
-    wait()
-    start = time.perf_counter()
-    torch.mm(x, w)
-    wait()
-    return time.perf_counter() - start

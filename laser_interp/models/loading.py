@@ -139,24 +139,21 @@ def load_model(
         check_readable(path)
         check_saved(path)
     hf_model, eight_bits, others = _read_checkpoint(where, dtype, device_map, options, reachable)
-    own_tokenizer = tokenizer is not None
-    if tokenizer is None:
-        tokenizer = _read_tokenizer(where, options)
+    chosen = _read_tokenizer(where, options) if tokenizer is None else tokenizer
     if device_map is None:
         hf_model = hf_model.to(_resolve_device(device))
     generic_words = _read_generic_words(path) if local else None
-    model = _wrap(hf_model, tokenizer, path.resolve().name if local else str(source), self_check)
+    model = _wrap(hf_model, chosen, path.resolve().name if local else str(source), self_check)
     model.revision = getattr(hf_model.config, "_commit_hash", None) or revision
     model.generic_words, model.quantisation, model.left_out = generic_words, eight_bits, tuple(others)
-    if own_tokenizer:
-        return model  # another process could load these weights, but not this tokenizer
-    model.source = {
-        "source": str(path.resolve()) if local and not shipped else str(source),
-        "revision": model.revision,
-        "dtype": dtype,
-        "token": token,
-        "trust_remote_code": trust_remote_code,
-    }
+    if tokenizer is None:  # another process could not load a tokenizer that was given
+        model.source = {
+            "source": str(path.resolve()) if local and not shipped else str(source),
+            "revision": model.revision,
+            "dtype": dtype,
+            "token": token,
+            "trust_remote_code": trust_remote_code,
+        }
     return model
 
 

@@ -25,8 +25,6 @@ class ModelState:
         lock: held by the thread that uses the model.
         memo: results computed from the weights, each with a stamp of the weights that it was computed from; see
             `laser_interp.models.weights.derived`.
-        answer_tokens: the tokenizer, its size, and what it has encoded: (prompt, continuation) -> how many of the
-            prompt's tokens stand before, and the others; see `laser_interp.models.tokens`.
         screening: whether matrices are multiplied in bfloat16 right now; see `laser_interp.models.bfloat16`.
         attached: the hooks of the edits that are on: (point, handle).
         running: the token ids that a forward pass is running on, and where each row starts; None between passes.
@@ -38,7 +36,6 @@ class ModelState:
     entered: list[Any] = field(default_factory=list)
     lock: Any = field(default_factory=threading.RLock, repr=False)
     memo: dict[Any, Any] = field(default_factory=dict)
-    answer_tokens: tuple[Any, int, dict[Any, Any]] = field(default_factory=lambda: (None, 0, {}))
     screening: bool = False
     attached: list[tuple[Any, Any]] = field(default_factory=list)
     running: tuple[Sequence[Sequence[int]], Sequence[int]] | None = None

@@ -9,6 +9,7 @@ import regex
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.separators import WITHOUT_SPACES, separator_of
 from laser_interp.models.loaded_model import LoadedModel
+from laser_interp.models.weights import derived
 
 _KEPT_ANSWERS = 200_000  # tokenised (prompt, answer) pairs, about 300 bytes each
 
@@ -52,9 +53,9 @@ def _n_appended(model: LoadedModel) -> int:
     """How many tokens the tokenizer puts after every text; a masked model is read inside its text, and keeps them."""
     if model.masked:
         return 0
-    tokenizer, _, known = _of_tokenizer(model)
+    known = _of_tokenizer(model)
     if "appended" not in known:
-        whole, alone = (list(tokenizer("1", **more)["input_ids"]) for more in ({}, {"add_special_tokens": False}))
+        whole, alone = (list(model.tokenizer("1", **more)["input_ids"]) for more in ({}, {"add_special_tokens": False}))
         at = next((i for i in range(len(whole)) if whole[i : i + len(alone)] == alone), 0)
         known["appended"] = max(len(whole) - at - len(alone), 0) if alone else 0
     return known["appended"]
@@ -166,7 +167,7 @@ def encode_answers(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list
 
 def _continued(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, list[int]]]:
     """Of each (prompt, continuation): how many of the prompt's own tokens stand before it, and its tokens."""
-    known = _of_tokenizer(model)[2]
+    known = _of_tokenizer(model)
     unknown = [pair for pair in dict.fromkeys(pairs) if pair not in known]
     encoded = _encode_answers(model, unknown) if unknown else {}
     if len(known) + len(encoded) <= _KEPT_ANSWERS:
@@ -174,14 +175,11 @@ def _continued(model: LoadedModel, pairs: Sequence[tuple[str, str]]) -> list[tup
     return [known[pair] if pair in known else encoded[pair] for pair in pairs]
 
 
-def _of_tokenizer(model: LoadedModel) -> tuple[Any, int, dict[Any, Any]]:
-    """What is known of the model's tokenizer, as long as it is the same with as many tokens."""
-    tokenizer = model.tokenizer
-    size = len(tokenizer) if hasattr(tokenizer, "__len__") else 0
-    kept_by, kept_size, _ = model._state.answer_tokens
-    if kept_by is not tokenizer or kept_size != size:
-        model._state.answer_tokens = tokenizer, size, {}
-    return model._state.answer_tokens
+def _of_tokenizer(model: LoadedModel) -> dict[Any, Any]:
+    """What it has encoded, as long as it is the same with as many tokens: (prompt, continuation) -> how many of the
+    prompt's tokens stand before, and the others."""
+    size = len(model.tokenizer) if hasattr(model.tokenizer, "__len__") else 0
+    return derived(model, ("encoded", model.tokenizer, size), dict)
 
 
 def _separator(model: LoadedModel, text: str) -> str:

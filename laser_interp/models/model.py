@@ -89,7 +89,8 @@ class Model(LoadedModel):
 
     def bias(self, layer: int, matrix: str) -> Float[Tensor, " d_out"] | None:
         """The bias of a linear map, or None."""
-        return weights.bias(self, layer, matrix)
+        stored = weights.linear(self, layer, matrix).bias
+        return None if stored is None else stored.detach()
 
     def embedding(self) -> Float[Tensor, "d_vocab d_embedding"]:
         """The input embedding, one row a token."""
@@ -105,7 +106,7 @@ class Model(LoadedModel):
         Raises:
             ValueError: the prompt has no tokens, or more than the model has positions.
         """
-        return tokens.encode(self, prompt)
+        return tokens.encode_all(self, [prompt])[0]
 
     def decode(self, ids: int | Sequence[int]) -> str:
         """Text of one token or several."""
@@ -335,4 +336,4 @@ def _token_rows(model: Model, input: Input) -> list[list[int]]:
     texts = [input] if isinstance(input, str) else list(input)
     if not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"the input is {input!r}: expected texts, or token ids as model.to_tokens gives them")
-    return [model.encode(text) for text in texts]
+    return tokens.encode_all(model, texts)

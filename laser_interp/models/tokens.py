@@ -17,12 +17,7 @@ Read = tuple[list[int], int]  # token ids, and a position in them
 Lookup = tuple[list[int], int, int]  # token ids, a position in them, and the token that is looked up there
 
 
-def encode(model: LoadedModel, prompt: str) -> list[int]:
-    """See `Model.encode`."""
-    return _encode_all(model, [prompt])[0]
-
-
-def _encode_all(model: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
+def encode_all(model: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of several prompts. A tokenizer takes a fifth of the time for each if it is called once for all."""
     rows = tokenise(model, prompts)
     for prompt, ids in zip(prompts, rows, strict=True):
@@ -71,8 +66,8 @@ def questions(model: LoadedModel, prompts: Sequence[str]) -> list[Read]:
         ValueError: an empty or too long prompt, or one with several masks.
     """
     if not model.masked:
-        return [(row, len(row) - 1) for row in _encode_all(model, prompts)]
-    rows = _encode_all(model, [_with_mask(model, prompt, separator_of(prompt)) for prompt in prompts])
+        return [(row, len(row) - 1) for row in encode_all(model, prompts)]
+    rows = encode_all(model, [_with_mask(model, prompt, separator_of(prompt)) for prompt in prompts])
     return [(row, row.index(model.tokenizer.mask_token_id)) for row in rows]
 
 
@@ -191,7 +186,7 @@ def _alone(model: LoadedModel, framed: Sequence[tuple[str, str]]) -> dict[tuple[
     """The tokens of prompts without an answer; a masked model's with its mask, by (prompt, space before the mask)."""
     unique = list(dict.fromkeys(framed))
     texts = [_with_mask(model, prompt, space) if model.masked else prompt for prompt, space in unique]
-    return dict(zip(unique, _encode_all(model, texts), strict=True))
+    return dict(zip(unique, encode_all(model, texts), strict=True))
 
 
 def _encode_answers(model: LoadedModel, unique: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, list[int]]]:

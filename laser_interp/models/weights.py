@@ -45,12 +45,6 @@ def check_linear(model: LoadedModel, layer: int, matrix: str) -> None:
         raise ValueError(f"{layer}.{matrix} of {model.name!r} {why}")
 
 
-def bias(model: LoadedModel, layer: int, matrix: str) -> Float[Tensor, " d_out"] | None:
-    """The bias of a linear map, or None."""
-    stored = linear(model, layer, matrix).bias
-    return None if stored is None else stored.detach()
-
-
 def derived(model: LoadedModel, key: Hashable, make: Callable[[], T], *, of: Sequence[Tensor] = ()) -> T:
     """A result of the weights, computed once and kept with the model, and computed again if the weights changed.
 

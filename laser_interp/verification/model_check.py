@@ -1,5 +1,6 @@
 """Checking this package on a model, a device and a dtype: edits against edited weights, batches, the engine, speed."""
 
+import itertools
 import sys
 import tempfile
 import time
@@ -214,23 +215,21 @@ def _each(model: Model, prompts: Sequence[str], edit: Edit | None = None) -> tor
 def _facts(model: Model, seed: int) -> FactSet:
     """Random words of the vocabulary as prompts, and one more as the answer."""
     draw = np.random.default_rng(seed)
-    words: list[str] = []
+    words: dict[str, None] = {}
     special = set(model.tokenizer.all_special_ids)
     n_words = sum(_LENGTHS) + len(_LENGTHS)
     for token in draw.permutation(min(model.d_vocab, len(model.tokenizer))).tolist():
         word = model.decode(token).strip()
-        if token not in special and word.isalnum() and word not in words:
-            words.append(word)
+        if token not in special and word.isalnum():
+            words[word] = None
         if len(words) == n_words:
             break
-    else:
-        if not words:
-            raise ValueError(f"the tokenizer of {model.name!r} has no words to ask: give it one with a vocabulary")
-        words = [words[i % len(words)] for i in range(n_words)]
+    if not words:
+        raise ValueError(f"the tokenizer of {model.name!r} has no words to ask: give it one with a vocabulary")
+    drawn = itertools.cycle(words)
     facts = []
     for number, length in enumerate(_LENGTHS):
-        *asked, answer = words[: length + 1]
-        words = words[length + 1 :]
+        *asked, answer = itertools.islice(drawn, length + 1)
         prompt = " ".join([*asked, model.tokenizer.mask_token] if model.masked else asked)
         facts.append(Fact(fact_id=f"check-{number}", subject=asked[0], relation="check", object=answer, prompt=prompt))
     return FactSet(tuple(facts), name="check")

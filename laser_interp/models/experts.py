@@ -80,11 +80,7 @@ class ExpertMap(nn.Module):
 
 
 class RouterMap(nn.Module):
-    """The linear map of a router: what it computes for each expert, before it chooses.
-
-    Attributes:
-        router: the module of transformers that multiplies by the weight, and chooses.
-    """
+    """The linear map of a router, a module of transformers: what it computes for each expert, before it chooses."""
 
     def __init__(self, router: Any) -> None:
         super().__init__()
@@ -157,8 +153,7 @@ class Mixture:
 
     Attributes:
         block: the module that calls the router and the experts; its input is `[rows, positions, d_model]`.
-        experts: the maps of its experts, by the names of the matrices.
-        router: that of its router.
+        experts, router: their maps; those of the experts by the names of the matrices.
     """
 
     def __init__(self, block: Any) -> None:

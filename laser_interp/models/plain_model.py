@@ -12,7 +12,7 @@ from torch import Tensor
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.tokens import Read
-from laser_interp.models.weights import StoredAt, is_fused, stored_at
+from laser_interp.models.weights import StoredAt, stored_at, stored_state
 
 Factors = tuple[StoredAt, tuple[Tensor, Tensor, Tensor]]
 
@@ -75,9 +75,11 @@ def _attention(model: LoadedModel) -> str:
     Eager's softmax is in fp32 whatever the model's dtype, and so is TransformerLens's; but where it splits a fused q, k
     and v it computes all in the model's dtype, as sdpa does.
     """
-    if getattr(model.bridge.original_model.config, "alibi", False):
-        return "eager"  # see `with_bridges_attention`
+    original: Any = model.bridge.original_model
     with_queries = [layer for layer in range(model.n_layers) if "q" in model.matrices_of(layer)]
-    split = bool(with_queries) and is_fused(model, with_queries[0], "q")
-    fused = split and getattr(model.bridge.original_model, "_supports_sdpa", False)
-    return "sdpa" if fused else "eager"
+    alibi = getattr(original.config, "alibi", False)  # see `with_bridges_attention`
+    if alibi or not with_queries or not getattr(original, "_supports_sdpa", False):
+        return "eager"
+    at = stored_at(model, with_queries[0], "q")
+    is_fused = len(at.rows(stored_state(model)[at.name])) > len(at.index)
+    return "sdpa" if is_fused else "eager"

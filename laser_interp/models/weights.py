@@ -152,12 +152,6 @@ def stored_state(model: LoadedModel) -> dict[str, Tensor]:
     return model._state.parameters | model._state.buffers
 
 
-def is_fused(model: LoadedModel, layer: int, matrix: str) -> bool:
-    """Whether the checkpoint stores a matrix in one parameter with others."""
-    at = stored_at(model, layer, matrix)
-    return len(at.rows(model._state.parameters[at.name])) != len(at.index)
-
-
 def _rows_by_value(matrix: Tensor) -> list[bytes]:
     """Each row's bytes, hashed."""
     return [hashlib.blake2b(tensor_bytes(row), digest_size=16).digest() for row in matrix.detach().cpu()]

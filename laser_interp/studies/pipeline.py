@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -154,10 +153,8 @@ def run_study(context: StudyContext) -> Study:
     model, task, settings = context.model, context.task, context.settings
     rule = {"task": task.name, "rule": task.rule, "protocol": task.protocol}
     identity = provenance(model, task.facts) | rule | settings.identity()
-    with ExitStack() as stack:
-        folder = None
+    with open_run(context.out, identity) as folder:
         if context.out is not None:
-            folder = stack.enter_context(open_run(context.out, identity))
             save_facts(folder, task.facts)
         asked: list[Answer] = []
         for question in QUESTIONS:
@@ -166,17 +163,16 @@ def run_study(context: StudyContext) -> Study:
             asked.append(answer)
             about = {"edit": str(context.cell), "seed": settings.study_seed}
             for name, table in answer.tables.items():
-                if folder is not None:
-                    folder.write_table(name, table, answer.schemas.get(name), **about)
+                folder.write_table(name, table, answer.schemas.get(name), **about)
         summary = _summary(context, asked, time.perf_counter() - started)
         answers = [replace(answer, numbers=summary) for answer in asked]
         tables = {name: table for answer in answers for name, table in answer.tables.items()}
         figures: list[Path] = []
-        if folder is not None:
+        if context.out is not None:
             caption = {"model": model.name, "edit": str(context.cell), "command": f"laser-interp figures {folder.path}"}
             figures = draw_all(tables, folder.path / FIGURES_FOLDER, about=caption)
         report = _report(context, answers, summary, [path for path in figures if path.suffix == ".pdf"])
-        if folder is not None:
+        if context.out is not None:
             write_json(with_checksum(summary), folder.path / SUMMARY)
             write_text(report, folder.path / REPORT)
             context.edit.save(folder.path / EDIT, model=model)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -148,11 +147,10 @@ def trajectory(
         "also": also,
         **chosen.identity(),
     }
-    with ExitStack() as stack:
-        folder = None if out is None else stack.enter_context(open_run(out, identity))
-        if folder is not None:
+    with open_run(out, identity) as folder:
+        if out is not None:
             save_facts(folder, task.facts)
-        where = None if folder is None else folder.path / "search"
+        where = None if out is None else folder.path / "search"
         spec = given or search(last, task.facts, chosen, out=where, progress=progress).select().cell
         first = last.encode(task.facts.split("test").facts[0].prompt)
         shared = _Asked(task.facts, spec, also, chosen, _kept(last, spec, task.facts), first, dict(load or {}))
@@ -160,7 +158,7 @@ def trajectory(
         scored = list(_at_all(shared, asked, folder, executor, workers, progress))
         tables = training_tables({one.step: found for one, found in zip(asked, scored, strict=True)}, by_step)
         found = Trajectory(tables, spec, asked)
-        if folder is not None:
+        if out is not None:
             about = {"model": asked[-1].name, "edit": str(spec), "command": f"laser-interp figures {folder.path.name}"}
             for name, table in tables.items():
                 folder.write_table(name, table, **about)
@@ -229,7 +227,7 @@ def _load(checkpoint: Checkpoint, load: Mapping[str, Any] | None) -> Model:
 def _at_all(
     asked: _Asked,
     several: Sequence[Checkpoint],
-    folder: RunFolder | None,
+    folder: RunFolder,
     executor: Executor,
     workers: int | None,
     progress: bool,
@@ -238,9 +236,9 @@ def _at_all(
     found: dict[int, Scored] = {}
     waiting: list[tuple[Checkpoint, Checkpoint | None]] = []
     for i, one in enumerate(several):
-        kept = [None if folder is None else folder.read_part(f"{one.step:09d}/{name}", name) for name in _PARTS]
-        if kept[0] is not None and kept[1] is not None:
-            found[one.step] = kept[0], kept[1]
+        scores, spectra = (folder.read_part(f"{one.step:09d}/{name}", name) for name in _PARTS)
+        if scores is not None and spectra is not None:
+            found[one.step] = scores, spectra
         else:
             waiting.append((one, several[i - 1] if i else None))
     bar = progress_bar(total=len(several), initial=len(found), desc="checkpoints", unit="", disable=not progress)
@@ -253,9 +251,8 @@ def _at_all(
         for i, result in done:
             step = waiting[i][0].step
             found[step] = result
-            if folder is not None:
-                for name, table in zip(_PARTS, result, strict=True):
-                    folder.write_part(f"{step:09d}/{name}", table, name, step=step)
+            for name, table in zip(_PARTS, result, strict=True):
+                folder.write_part(f"{step:09d}/{name}", table, name, step=step)
             bar.update(1)
     yield from (found[one.step] for one in several)
 

@@ -20,17 +20,17 @@ class Example:
 
     Attributes:
         model, facts: names that `li.load_model` and `li.load_facts` take.
-        corpus: name of the corpus in which `li.count` counts, or None where the counts are shipped.
-        control_model: name of a model and its facts, on which the edit should have no effect, or None.
         settings: of the study.
+        corpus: name of the corpus in which `li.count` counts, or None where the counts are shipped.
+        control_model: name of a model and its facts, on which the edit should have no effect.
         text: whether the perplexity of English text is measured; the organism knows no English.
     """
 
     model: str
     facts: str
-    corpus: str | None
-    control_model: str | None
     settings: StudySettings
+    corpus: str | None = None
+    control_model: str | None = None
     text: bool = False
 
 
@@ -42,23 +42,15 @@ EXAMPLES = {
     "organism": Example(
         "organism",
         "organism",
-        "organism",
-        "organism-control",
         # Small enough for the whole map, and for the paper's order
         # It knows neither line breaks nor examples, and the paper's edit is of one matrix
         StudySettings(method="grid", test="all", composition="greedy", prompts="all", subject="single", examples=0),
+        corpus="organism",
+        control_model="organism-control",
     ),
-    "smollm2": Example(
-        "smollm2",
-        "wikidata",
-        None,
-        None,
-        replace(_REAL, subject="single"),  # the paper's kind of edit, and the one that was studied first
-        text=True,
-    ),
-    "gemma3-270m": Example(
-        "gemma3-270m", "wikidata", None, None, replace(_REAL, most_edits=3, attributed=60), text=True
-    ),
+    # The paper's kind of edit, and the one that was studied first
+    "smollm2": Example("smollm2", "wikidata", replace(_REAL, subject="single"), text=True),
+    "gemma3-270m": Example("gemma3-270m", "wikidata", replace(_REAL, most_edits=3, attributed=60), text=True),
 }
 
 

@@ -78,20 +78,15 @@ class Checkpoint:
         return cls(source, revision or None, int(found[1]))
 
 
-def _pythia(step: int) -> str:
-    return f"step{step}"
-
-
-def _olmo_2_1b(step: int) -> str:
-    return f"stage1-step{step}-tokens{math.ceil(step * 2_097_152 / 1e9)}B"
-
-
-_PYTHIA_STEPS = (0, *(2**i for i in range(10)), *range(1000, 143_001, 1000))
 # Pattern of hub ids -> the steps, and how the revision of a step is called. Pythia: the README of EleutherAI/pythia.
 # OLMo 2 1B: configs/official-0425 of allenai/OLMo; the tokens are rounded up, as in all names that were seen.
 _KNOWN = (
-    ("eleutherai/pythia-*", _PYTHIA_STEPS, _pythia),
-    ("allenai/olmo-2-0425-1b", (0, 300, *range(10_000, 1_900_001, 10_000), 23_100, 66_200, 1_907_359), _olmo_2_1b),
+    ("eleutherai/pythia-*", (0, *(2**i for i in range(10)), *range(1000, 143_001, 1000)), lambda step: f"step{step}"),
+    (
+        "allenai/olmo-2-0425-1b",
+        (0, 300, *range(10_000, 1_900_001, 10_000), 23_100, 66_200, 1_907_359),
+        lambda step: f"stage1-step{step}-tokens{math.ceil(step * 2_097_152 / 1e9)}B",
+    ),
 )
 
 

@@ -79,11 +79,6 @@ def required_tables() -> list[str]:
     return sorted({table for figure in FIGURES.values() for table in figure.needed})
 
 
-def drawable(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """The figures whose tables are there and hold something to draw."""
-    return [name for name, figure in FIGURES.items() if figure.can_draw(tables)]
-
-
 def draw_all(
     tables: Mapping[str, pd.DataFrame],
     folder: str | Path,

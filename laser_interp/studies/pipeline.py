@@ -6,9 +6,8 @@ import html
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -20,22 +19,18 @@ from laser_interp.facts.tasks import AnyFacts, Task, task_of
 from laser_interp.frequency.shipped_counts import load_counts
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
-from laser_interp.plots.registry import FIGURES, draw_all, drawable
+from laser_interp.plots.registry import draw_all
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import save_facts
 from laser_interp.signatures import with_settings
 from laser_interp.storage.atomic import check_writable, plain, write_json, write_text
 from laser_interp.storage.checksums import with_checksum
 from laser_interp.storage.provenance import code_version, provenance
-from laser_interp.storage.run_folder import EDIT, FIGURES_LINE, REPORT, SINGLE, SUMMARY, open_run
-from laser_interp.storage.run_folder import FIGURES as FIGURES_FOLDER
+from laser_interp.storage.run_folder import EDIT, FIGURES, FIGURES_LINE, REPORT, SINGLE, SUMMARY, open_run
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 from laser_interp.studies.questions import QUESTIONS
 from laser_interp.studies.settings import StudySettings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -74,11 +69,6 @@ class Study(Described, Drawable):
     @property
     def figure_tables(self) -> Mapping[str, pd.DataFrame]:
         return self.tables
-
-    @cached_property
-    def figures(self) -> dict[str, Figure]:
-        """Every figure that can be drawn from its tables, by name."""
-        return {name: FIGURES[name](self.tables) for name in drawable(self.tables)}
 
     def __repr__(self) -> str:
         return f"Study({str(self.cell)!r}, {len(self.tables)} tables)"
@@ -170,7 +160,7 @@ def run_study(context: StudyContext) -> Study:
         figures: list[Path] = []
         if context.out is not None:
             caption = {"model": model.name, "edit": str(context.cell), "command": f"laser-interp figures {folder.path}"}
-            figures = draw_all(tables, folder.path / FIGURES_FOLDER, about=caption)
+            figures = draw_all(tables, folder.path / FIGURES, about=caption)
         report = _report(context, answers, summary, [path for path in figures if path.suffix == ".pdf"])
         if context.out is not None:
             write_json(with_checksum(summary), folder.path / SUMMARY)

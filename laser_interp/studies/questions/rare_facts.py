@@ -43,15 +43,15 @@ class RareFacts(Answer):
             "rare_facts_placebo": compared.table,
         }
         numbers = {
-            "by_frequency": _by_frequency(found.bins),
+            "by_frequency": found.bins.rename(columns={"edit_top1": "laser_top1"})[list(_BINS)].to_dict("records"),
             "frequency_in_words": found.paragraph,
             "placebos_in_words": of_placebos(compared),
             "slope_over_deleted": _over_deleted(context, scores),
-            "slopes": {row["of"]: {k: row[k] for k in _SLOPE} for row in found.slopes.to_dict("records")},
+            "slopes": found.slopes.set_index("of")[list(_SLOPE)].to_dict("index"),
             "missing_as_zero": _missing_as_zero(context),
             "blind_edit": dict(found.blind or {}),
             "sensitivity": found.sensitivity.to_dict("records"),
-            "spearman": _spearman(tables["rare_facts_spearman"]),
+            "spearman": found.spearman[["rho", "lo", "hi", "p"]].to_dict("index"),
             "counts": _against_known(context),
         }
         return cls(tables, numbers)
@@ -106,6 +106,7 @@ _SHOWN = {
     "top10": "top-10, points",
 }
 _SLOPE = ("slope", "lo", "hi", "p", "least_up", "least_down")
+_BINS = ("lo", "hi", "n", "base_top1", "laser_top1", "p_fixed_given_wrong", "p_broken_given_right")
 
 
 def counted_scores(context: StudyContext) -> pd.DataFrame:
@@ -168,17 +169,6 @@ def _favours(row: Mapping[str, Any]) -> str:
     if is_shown(row["p"]):
         return f"it favours {'frequent' if row['slope'] > 0 else 'rare'} facts"
     return "no trend that this sample can show"
-
-
-def _by_frequency(bins: pd.DataFrame) -> list[dict[str, Any]]:
-    renamed = bins.rename(columns={"edit_top1": "laser_top1"})
-    columns = ["lo", "hi", "n", "base_top1", "laser_top1", "p_fixed_given_wrong", "p_broken_given_right"]
-    rows: list[dict[Any, Any]] = renamed[columns].to_dict("records")
-    return rows
-
-
-def _spearman(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    return {str(row["of"]): {k: row[k] for k in ("rho", "lo", "hi", "p")} for row in table.to_dict("records")}
 
 
 def _against_known(context: StudyContext) -> dict[str, int]:

@@ -10,7 +10,7 @@ from laser_interp.statistics.association import associate
 from laser_interp.statistics.comparison import Comparison, compare
 from laser_interp.statistics.formatting import in_nats, interval, p_value
 from laser_interp.statistics.frequency_slope import LOG_ODDS, MASKED_LOG_ODDS, frequency_slopes, log_odds_changes
-from laser_interp.statistics.paired_scores import pair, reported
+from laser_interp.statistics.paired_scores import pair
 from laser_interp.statistics.sentences import is_shown, of_placebos
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
@@ -129,20 +129,15 @@ def compared_edits(context: StudyContext, scores: pd.DataFrame) -> Comparison:
         for label in dict.fromkeys(scores["edit"])
         if (control := CONTROLS.get(str(label).partition("/")[0])) is not None and control.is_placebo
     ]
-    deleted = [label for label in ("zeroed",) if label in set(scores["edit"])]
-    return compare(scores, context.counts, edits=["laser", *deleted, *random], placebos=random, **context.permutations)
+    return compare(scores, context.counts, edits=["laser", "zeroed", *random], placebos=random, **context.permutations)
 
 
 def _over_deleted(context: StudyContext, scores: pd.DataFrame) -> dict[str, Any]:
     """The slope of the log-odds that the edit has over deleting the matrix, generic words forbidden; {} where that is
     not known."""
-    if "zeroed" not in set(scores["edit"]):
-        return {}
-    rows = pair(reported(scores), context.counts, baseline="zeroed", edit="laser")
-    change = log_odds_changes(rows)
-    if MASKED_LOG_ODDS not in change:
-        return {}
-    row = frequency_slopes(rows, {MASKED_LOG_ODDS: change[MASKED_LOG_ODDS]}, **context.permutations).iloc[0]
+    rows = pair(scores, context.counts, baseline="zeroed", edit="laser")
+    change = {MASKED_LOG_ODDS: log_odds_changes(rows)[MASKED_LOG_ODDS]}
+    row = frequency_slopes(rows, change, **context.permutations).iloc[0]
     return {} if row["problem"] else {name: row[name] for name in _SLOPE}
 
 
@@ -154,8 +149,8 @@ def _missing_as_zero(context: StudyContext) -> dict[str, Any]:
     if not missing:
         return {}
     zeros = pd.concat([context.counts[["fact_id", "n_both"]], pd.DataFrame({"fact_id": missing, "n_both": 0})])
-    rows = pair(reported(scores), zeros, baseline="base", edit="laser")
-    change = {"whole": rows["logprob_after"].to_numpy(float) - rows["logprob_before"].to_numpy(float)}
+    rows = pair(scores, zeros, baseline="base", edit="laser")
+    change = {"whole": (rows["logprob_after"] - rows["logprob_before"]).to_numpy(float)}
     row = frequency_slopes(rows, change, **context.permutations).iloc[0]
     return {"n_missing": len(missing)} | {name: row[name] for name in _SLOPE}
 

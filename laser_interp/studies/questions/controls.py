@@ -127,29 +127,36 @@ def control_table(scores: pd.DataFrame) -> pd.DataFrame:
     "generic_masked" is the model as trained, with generic words forbidden where the answer begins.
     """
     base = scores[scores["edit"] == "base"]
-    clusters = Clusters(base["subject"])
-    # The mean over draws for each prompt, in the order of the base's rows
-    prompts = pd.MultiIndex.from_frame(base[["fact_id", "prompt_id"]])
-    name = scores["edit"].str.partition("/")[0].rename("control")
-    each = scores["correct"].astype(float).groupby([name, scores["fact_id"], scores["prompt_id"]]).mean()
-    intervals = {control: clusters.mean(each[control].reindex(prompts).to_numpy())[1:] for control in name.unique()}
-    intervals["generic_masked"] = clusters.mean(base["generic_masked_top1"].to_numpy(float))[1:]
-    means = summarise(scores)
-    means["control"] = means["edit"].str.partition("/")[0]
-    grouped = means.groupby("control", sort=False)
+    scores = pd.concat([scores, _generic_masked(base)], ignore_index=True)
+    scores["control"] = scores["edit"].str.partition("/")[0]
+    grouped = summarise(scores, ("control", "edit")).groupby("control", sort=False)
     table = grouped[[*METRICS, "p_generic"]].mean()
-    table["n"] = grouped["n"].first()
-    table["n_draws"] = grouped.size()
+    table["n"], table["n_draws"] = grouped["n"].first(), grouped.size()
     table["accuracy_lowest"], table["accuracy_highest"] = grouped["accuracy"].min(), grouped["accuracy"].max()
     table["draws"] = grouped["accuracy"].agg(list)
-    table["edits_weight"] = ~table.index.isin(["base"])
-    table = pd.concat([table.reset_index(), pd.DataFrame([_generic_masked(base)])], ignore_index=True)
-    ends = [
-        _with_draws(mean, *intervals[control], draws if isinstance(draws, list) else [mean])
-        for control, mean, draws in zip(table["control"], table["accuracy"], table["draws"], strict=True)
+    table["edits_weight"] = ~table.index.isin(["base", "generic_masked"])
+    # The mean over draws for each prompt, in the order of the base's rows
+    each = scores.groupby(["control", "fact_id", "prompt_id"])["correct"].mean()
+    prompts, clusters = pd.MultiIndex.from_frame(base[["fact_id", "prompt_id"]]), Clusters(base["subject"])
+    table[["accuracy_lo", "accuracy_hi"]] = [
+        _with_draws(*clusters.mean(each[str(control)].reindex(prompts).to_numpy()), draws)
+        for control, draws in table["draws"].items()
     ]
-    table[["accuracy_lo", "accuracy_hi"]] = ends
-    return table
+    return table.reset_index()
+
+
+def _generic_masked(base: pd.DataFrame) -> pd.DataFrame:
+    """The scores of the model as trained, with generic words forbidden where the answer begins."""
+    right = base["generic_masked_top1"]
+    return base.assign(
+        edit="generic_masked",
+        correct=right,
+        top1=right,
+        score=right.astype(float),
+        p_generic=0.0,
+        top10=base["generic_masked_rank"] <= 10,
+        logprob=base["generic_masked_logprob"],
+    )
 
 
 def _with_draws(mean: float, lo: float, hi: float, draws: Sequence[float]) -> tuple[float, float]:
@@ -179,34 +186,11 @@ def among_draws(scores: pd.DataFrame) -> dict[str, Any]:
     return out
 
 
-def _generic_masked(base: pd.DataFrame) -> dict[str, object]:
-    """The model as trained, with generic words forbidden where the answer begins."""
-    top1 = float(base["generic_masked_top1"].mean())
-    same = ("accuracy", "score", "top1", "generic_masked_top1", "accuracy_lowest", "accuracy_highest")
-    masked_row: dict[str, object] = dict.fromkeys(same, top1)
-    return masked_row | {
-        "control": "generic_masked",
-        "top10": float((base["generic_masked_rank"] <= 10).mean()),
-        "loss": float(-base["generic_masked_logprob"].mean()),
-        "candidate_top1": float(base["candidate_top1"].mean()),
-        "p_generic": 0.0,
-        "n": len(base),
-        "n_draws": 1,
-        "draws": [top1],
-        "edits_weight": False,
-    }
-
-
 def _test(table: pd.DataFrame) -> dict[str, Any]:
-    rows = {
-        row["control"]: {**{m: row[m] for m in METRICS}, "n": int(row["n"])}
-        | (
-            {"accuracy_lowest": row["accuracy_lowest"], "accuracy_highest": row["accuracy_highest"]}
-            if row["n_draws"] > 1
-            else {}
-        )
-        for row in table.to_dict("records")
-    }
+    rows = {}
+    for row in table.to_dict("records"):
+        of_draws = ("accuracy_lowest", "accuracy_highest") if row["n_draws"] > 1 else ()
+        rows[row["control"]] = {name: row[name] for name in (*METRICS, "n", *of_draws)}
     named = {name: rows.pop(name) for name in ("base", "laser", "single", "discarded") if name in rows}
     return {**named, "controls": rows}
 

@@ -60,15 +60,11 @@ def _column(folder: Path, run: FinishedRun) -> dict[str, Any]:
                 out[f"{split}, {what}"] = means.loc[(name, split), "top1"]
         if ("", split) in means.index:
             out[f"{split}, prompts"] = means.loc[("", split), "n"]
-    for name, accuracy in _accuracy_of_controls(folder).items():
-        if name not in ("base", "laser", "single"):
-            out[f"test, control “{plain_name(name)}”"] = accuracy
+    for table in read_tables(folder, ["controls"]).values():
+        for name, accuracy in zip(table["control"], table["accuracy"], strict=True):
+            if name not in ("base", "laser", "single"):
+                out[f"test, control “{plain_name(name)}”"] = accuracy
     return out
-
-
-def _accuracy_of_controls(folder: Path) -> dict[str, float]:
-    controls = read_tables(folder, ["controls"]).get("controls")
-    return {} if controls is None else dict(zip(controls["control"], controls["accuracy"], strict=True))
 
 
 # (right before, right after) -> what became of a prompt

@@ -82,11 +82,7 @@ def _row(folder: Path) -> dict[str, Any]:
     for name, edit in (("as_trained", "base"), ("edited", "laser")):
         row[name] = test[edit]["top1"]
         row[f"{name}_masked"] = test[edit]["generic_masked_top1"]
-        row[f"{name}_examples"] = _accuracy(examples, edit)
+        row[f"{name}_examples"] = math.nan if examples is None else examples[edit]["accuracy"]
     slope = numbers.get("slopes", {}).get(MASKED_LOG_ODDS, {})
     row |= {f"slope{end}": slope.get(name, math.nan) for end, name in (("", "slope"), ("_lo", "lo"), ("_hi", "hi"))}
     return row | {"n_examples": 0 if examples is None else examples["n"]}
-
-
-def _accuracy(examples: Mapping[str, Any] | None, edit: str) -> float:
-    return math.nan if examples is None else float(examples[edit]["accuracy"])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.cluster_intervals import Clusters
-from laser_interp.edits.edit_spec import CHOSEN_KINDS, EditSpec
+from laser_interp.edits.edit_spec import CHOSEN_KINDS
 from laser_interp.progress import progress_bar
 from laser_interp.report.run_reader import KEYS, FinishedRun, sites_of
 from laser_interp.scoring.categories import CATEGORIES
@@ -30,7 +30,7 @@ def fixed_part(run: FinishedRun, lasers: Sequence[str], known: pd.DataFrame | No
     splits = list(dict.fromkeys(run.cells["split"]))
     described = []
     for name in lasers:
-        cell = EditSpec.parse(name)
+        cell = run.specs[name]
         site = cell.site if len(cell.sites) == 1 and cell.kind == "laser" else None
         kinds = {n: c for n, c in run.edits.get(sites_of(cell), {}).items() if c.ranks == cell.ranks}
         described.append(
@@ -154,9 +154,9 @@ def by_interest(run: FinishedRun, lasers: Sequence[str]) -> Iterator[str]:
     ranks them."""
     validation = run.cells[run.cells["split"] == "validation"].set_index("cell")
     value = {name: (validation["top1"].get(name, -1.0), -validation["loss"].get(name, np.inf)) for name in lasers}
-    chosen = EditSpec.parse(run.selected)
+    chosen = run.specs[run.selected]
     ranked = sorted(lasers, key=lambda name: value[name], reverse=True)
-    sites = list(dict.fromkeys(sites_of(EditSpec.parse(name)) for name in ranked))
+    sites = list(dict.fromkeys(sites_of(run.specs[name]) for name in ranked))
     sites.sort(key=lambda site: site != sites_of(chosen))
     here = run.edits.get(sites_of(chosen), {})
     yield from (n for n, c in here.items() if c.ranks == chosen.ranks and c.kind in ("discarded", "inject"))

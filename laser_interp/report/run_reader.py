@@ -30,7 +30,6 @@ class FinishedRun:
     Attributes:
         facts: all facts. The run's items are their prompts, in order.
         cells: one row per (cell, split): `cell, split, n, top1, loss`; the cell "" is the model as trained.
-        names: every cell of the run: LASER, its discarded part and others.
         selected: the cell that validation chose.
         right: cell -> whether each item is answered right; NaN where it was not scored.
         parts: tables of answers by (cell, fact, prompt), to be read again for some cells.
@@ -43,7 +42,6 @@ class FinishedRun:
     selected: str
     right: dict[str, np.ndarray]
     about: dict[str, Any]
-    names: list[str] = field(default_factory=list)
     parts: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     studied: pd.DataFrame | None = None
@@ -53,19 +51,22 @@ class FinishedRun:
         self.index = pd.MultiIndex.from_frame(self.items[KEYS])
 
     @cached_property
+    def specs(self) -> dict[str, EditSpec]:
+        """Every cell: LASER, its discarded part and others. They are parsed only once, because there may be many."""
+        return {name: EditSpec.parse(name) for name in dict.fromkeys(self.cells["cell"]) if name}
+
+    @cached_property
     def edits(self) -> dict[str, dict[str, EditSpec]]:
-        """The cells by their sites. The names are parsed only once, because there may be many."""
+        """The cells by their sites."""
         out: dict[str, dict[str, EditSpec]] = {}
-        for name in filter(None, self.names):
-            spec = EditSpec.parse(name)
+        for name, spec in self.specs.items():
             out.setdefault(sites_of(spec), {})[name] = spec
         return out
 
     @property
     def chosen_among(self) -> list[str]:
         """The cells that validation chose among: LASER, or learned gains."""
-        every = {name: spec.kind for specs in self.edits.values() for name, spec in specs.items()}
-        return [name for name in dict.fromkeys(self.cells["cell"]) if every.get(name) in CHOSEN_KINDS]
+        return [name for name, spec in self.specs.items() if spec.kind in CHOSEN_KINDS]
 
     def answers(self, name: str) -> pd.DataFrame | None:
         """The answers of one cell to every item, read from the parts; None where the run does not hold them."""
@@ -73,12 +74,7 @@ class FinishedRun:
         if self.studied is not None and name == self.selected:
             found = self.studied[columns]
         else:
-            groups = (
-                f"layer-{EditSpec.parse(name).sites[0].layer:03d}" if name else "base",
-                "chosen",
-                "raced",
-                "learned",
-            )
+            groups = (f"layer-{self.specs[name].sites[0].layer:03d}" if name else "base", "chosen", "raced", "learned")
             paths = [path for path in self.parts if path.parent.name in groups]
             frames = [pd.read_parquet(path, columns=columns, filters=[("cell", "==", name)]) for path in paths]
             found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
@@ -125,7 +121,6 @@ def read_run(run: Path) -> FinishedRun:
         str(Search(tables[0]).select().cell),
         {},
         settings,
-        names=list(dict.fromkeys(cells["cell"])),
         parts=[
             path
             for folder in (first, *others)
@@ -162,7 +157,6 @@ def _take_studied(run: Path, finished: FinishedRun, studied: str, validation: Ma
         (studied, "test", len(scores), scores["correct"].mean(), -scores["logprob"].mean()),
     ]
     finished.cells = pd.concat([finished.cells, pd.DataFrame(rows, columns=finished.cells.columns)], ignore_index=True)
-    finished.names.append(studied)
     finished.right[studied] = np.full(len(finished.items), np.nan, dtype=np.float32)
     finished.right[studied][finished.places(scores)] = scores["correct"]
 

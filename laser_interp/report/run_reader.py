@@ -115,10 +115,12 @@ def read_run(run: Path) -> FinishedRun:
     others = [f for f in folders if f != first and all((run_settings(f) or {}).get(k) == settings.get(k) for k in same)]
     tables = [read_table(folder / TABLES / "cells.parquet", "cells") for folder in (first, *others)]
     cells = pd.concat(tables, ignore_index=True).drop_duplicates(["cell", "split"])
+    chosen = Search(tables[0]).select().cell
     finished = FinishedRun(
         _facts(first, settings),
         cells[["cell", "split", "n", "accuracy", "loss"]].rename(columns={"accuracy": "top1"}),
-        str(Search(tables[0]).select().cell),
+        # By its name in the table, which holds the hash of learned gains, as the edit read from it does not
+        next(name for name in cells["cell"] if name and EditSpec.parse(name) == chosen),
         {},
         settings,
         parts=[

@@ -101,6 +101,19 @@ def test_its_frequency_views_are_the_reports(run, page):
 
 
 @pytest.mark.slow
+def test_learned_gains_are_what_the_page_shows(tmp_path):
+    facts = li.load_facts("organism")
+    found = li.search(
+        li.load_model("organism"), facts.keep(facts.facts[:160]), method="learned", matrices="mlp", rhos=[0.05, 0.2],
+        out=tmp_path / "run", progress=False,
+    )  # fmt: skip
+    data = unpacked(write_report(tmp_path / "run", tmp_path / "page.html", progress=False))
+    assert data["selected"] == str(found.select().cell)
+    assert data["selected"] in {cell["name"] for cell in data["cells"]}
+    assert data["details"].keys() >= {"", data["selected"]}
+
+
+@pytest.mark.slow
 def test_no_text_of_a_fact_is_markup(page):
     text = page.read_text(encoding="utf-8")
     assert "window.harmed" not in text

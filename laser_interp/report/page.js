@@ -65,7 +65,7 @@
   const bins = data.frequency ? data.frequency.bins : null;
   const range = ([lo, hi]) => (lo === hi ? whole(lo) : `${whole(lo)}–${whole(hi)}`);
   const binOf = (n) => (bins && n !== null ? bins.findIndex(([lo, hi]) => n >= lo && n <= hi) : -1);
-  const whole = (n) => Number(n).toLocaleString("en", { maximumFractionDigits: 1 });
+  const whole = (n) => (n === null ? "–" : Number(n).toLocaleString("en", { maximumFractionDigits: 1 }));
   const fixedTo = (n, digits) => (n === null || n === undefined ? "–" : n.toFixed(digits).replace("-", "−"));
   const signed = (n, digits) => (n === null ? "–" : (n > 0 ? "+" : "") + fixedTo(n, digits));
 
@@ -379,7 +379,7 @@
     cell.append(element("h3", `${facts.subject[f]} → ${facts.object[f]}`));
     const told = [`id ${facts.id[f]}`, `split ${facts.split[f] || "none"}`];
     if (facts.aliases[f].length) told.push("also right: " + facts.aliases[f].join(", "));
-    for (const [key, name] of [["n_both", "documents with both"], ["n_subject", "with the subject"], ["n_object", "with the object"]]) if (facts[key]) told.push(`${name}: ${whole(facts[key][f])}`);
+    for (const [key, name] of [["n_both", "frequency of both names together"], ["n_subject", "of the subject"], ["n_object", "of the object"]]) if (facts[key]) told.push(`${name}: ${whole(facts[key][f])}`);
     cell.append(element("p", told.join(" · "), { class: "soft" }));
     const table = element("table"), head = element("thead"), titles = element("tr"), body = element("tbody");
     const columns = [["as trained", ""], ["LASER", state.cell], ["discarded part alone", chosen.discarded]];

@@ -28,7 +28,7 @@ from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import run_plan
 from laser_interp.selection.settings import CompositionSettings, GridSettings
-from laser_interp.statistics.paired_scores import UNCERTAIN, as_table, known_counts
+from laser_interp.statistics.paired_scores import UNCERTAIN, known_counts
 from laser_interp.studies.settings import StudySettings
 
 
@@ -81,12 +81,10 @@ class StudyContext:
         if self.counts is None and (shipped := counts_of(self.task.facts)) is not None:
             self.counts = shipped
             self.notes.append(f"the counts are those that come with the facts: load_counts({self.task.facts.name!r})")
-        if self.counts is not None and not isinstance(self.counts, pd.DataFrame):
-            self.counts = as_table(self.counts)
-        if self.counts is not None and UNCERTAIN in self.counts.columns:
-            self.counts = self.counts[~self.counts[UNCERTAIN]].reset_index(drop=True)  # as facts without a count
         test = self.test  # raises where there are none
         if self.counts is not None:
+            if isinstance(self.counts, pd.DataFrame) and UNCERTAIN in self.counts.columns:
+                self.counts = self.counts[~self.counts[UNCERTAIN]]  # as facts without a count
             self.counts = known_counts(self.counts)
             if not {fact.fact_id for fact in test} & set(self.counts["fact_id"]):
                 raise ValueError(

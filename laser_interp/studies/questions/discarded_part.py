@@ -123,15 +123,10 @@ def discarded_controls(
         others = [layer for layer in range(model.n_layers) if fits_layer(model, edit.sites, layer, blocks)]
         runs |= {f"layer_{layer}": same_rank_in_layer(model, part, layer) for layer in others}
     answers = answers_under(model, facts, runs, top_k=0, progress=progress)
-    answers["control"] = answers["edit"].str.partition("/")[0]
-    shares = answers.groupby("control", sort=False)["category"].value_counts(normalize=True).unstack()
-    shares = shares.reindex(columns=list(CATEGORIES)).fillna(0.0)
-    by = answers.groupby("control", sort=False)
-    return (
-        shares.loc[list(dict.fromkeys(answers["control"]))]
-        .assign(n=by.size(), similarity=by["similarity"].mean())
-        .reset_index()
+    shares = category_shares(answers.assign(edit=answers["edit"].str.partition("/")[0])).rename(
+        columns={"edit": "control"}
     )
+    return shares[["control", *CATEGORIES, "n", "similarity"]]
 
 
 def _on_fixed(categories: pd.DataFrame, edit: str, share: float) -> dict[str, float]:

@@ -16,8 +16,6 @@ from laser_interp.scoring.categories import CATEGORIES
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable
 
-_MOST_ROWS = 60
-
 
 class DiscardedPart(Answer):
     """Which answers the discarded part gives, on all prompts and on those that the edit fixed."""
@@ -73,7 +71,7 @@ class DiscardedPart(Answer):
             "Shares of answers by category, for all prompts and for those that the edit fixed or broke. The column "
             "“share” says how much of the discarded part acts.",
             ("prompts", "answered by", "share", *(SHOWN[name] for name in CATEGORIES), "n"),
-            rows[:_MOST_ROWS],
+            rows,
         )
 
 

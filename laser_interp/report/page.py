@@ -117,7 +117,7 @@ def _fitting(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[:max_facts])
     while True:
         shown = page_data.facts_part(loaded, lasers, chosen, known)
-        left = room - _packed({**data, **shown})
+        left = room - len(_zipped(data | shown))
         needed = [loaded.selected, ""]
         packed: dict[str, Any] = {}
         words: dict[str, int] = {"": 0}
@@ -151,12 +151,10 @@ def _fitting(
     return data
 
 
-def _zipped(text: str) -> str:
+def _zipped(content: Any) -> str:
+    """A text, or data for JSON."""
+    text = content if isinstance(content, str) else json.dumps(content, allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-
-
-def _packed(data: dict[str, Any]) -> int:
-    return len(_zipped(json.dumps(data)))
 
 
 @cache
@@ -174,6 +172,6 @@ def _page_parts() -> dict[str, str]:
 def assembled(data: dict[str, Any]) -> str:
     """A page. Data are base64, so that no text of a fact is ever read as HTML or as a script."""
     text = (_HERE / "page.html").read_text(encoding="utf-8")
-    for name, value in (_page_parts() | {"DATA": _zipped(json.dumps(data, allow_nan=False))}).items():
+    for name, value in (_page_parts() | {"DATA": _zipped(data)}).items():
         text = text.replace(f"/*{name}*/", value)
     return text

@@ -20,7 +20,6 @@ import pandas as pd
 from laser_interp.extras import require
 from laser_interp.progress import progress_bar
 from laser_interp.report import page_data
-from laser_interp.report.page_study import study_part
 from laser_interp.report.run_reader import FinishedRun, read_frequencies, read_run
 from laser_interp.report.training_page import TABLE, training_page
 from laser_interp.report.two_runs import labels_of, side_by_side
@@ -108,7 +107,7 @@ def _fitting(
     known = read_frequencies(folder, loaded, counts)
     lasers = loaded.chosen_among
     data = page_data.fixed_part(loaded, lasers, known)
-    data["study"] = study_part(folder)
+    data["study"] = page_data.study_part(folder)
     if known is not None and (found := page_data.by_frequency(loaded, known, lasers, seed, progress))["cells"]:
         of_study = data["study"] and data["study"].pop("frequency")
         if of_study and counts is None:  # with generic words forbidden too, which a search does not keep

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ from laser_interp.report.run_reader import KEYS, FinishedRun, sites_of
 from laser_interp.scoring.categories import CATEGORIES
 from laser_interp.statistics.association import associate
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative
+from laser_interp.storage.checksums import read_checked_json
 from laser_interp.storage.provenance import code_version
+from laser_interp.storage.run_folder import SUMMARY, read_tables
 from laser_interp.studies.question import rounded
+from laser_interp.studies.questions import QUESTIONS
 
 _WORST = 32.0  # nats: a log-probability below −32 is shown as −32
 _MISSING = 65535
@@ -104,6 +108,20 @@ def _paragraph(rows: pd.DataFrame, run: FinishedRun, known: pd.DataFrame, seed: 
         logprob = answers["logprob"].to_numpy()[at] if answers is not None else np.nan
         frames.append(frame.assign(edit=label, logprob=logprob))
     return associate(pd.concat(frames, ignore_index=True), known, seed=seed).paragraph
+
+
+def study_part(run: Path) -> dict[str, Any] | None:
+    """Words and tables of a study's folder; None where the run is a search alone."""
+    if not (run / SUMMARY).is_file():
+        return None
+    summary, tables = read_checked_json(run / SUMMARY), read_tables(run)
+    answers = [answer for question in QUESTIONS if (answer := question.read(tables, summary)) is not None]
+    return {
+        "words": [line for answer in answers for line in answer.page_words()],
+        "frequency": summary.get("frequency_in_words"),
+        "mechanism": summary.get("mechanism", {}).get("in_words", []),
+        "tables": [table.as_json() for answer in answers if (table := answer.page_table()) is not None],
+    }
 
 
 def items_of(run: FinishedRun, chosen: np.ndarray) -> np.ndarray:

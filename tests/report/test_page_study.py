@@ -4,7 +4,7 @@ import pytest
 
 import laser_interp as li
 from laser_interp.cli.app import main
-from laser_interp.report.page_study import study_part
+from laser_interp.report.page_data import study_part
 
 pytestmark = pytest.mark.slow
 

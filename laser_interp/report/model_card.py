@@ -23,7 +23,7 @@ _LOAD = {
         'model = PeftModel.from_pretrained(model, "{folder}")'
     ),
 }
-_LIBRARY = {"factors": "laser-interp", "dense": "transformers", "adapter": "peft"}
+_LIBRARY = {"dense": "transformers", "adapter": "peft"}
 _WHAT = {
     "dense": "The edited matrices are stored as dense weights, which transformers loads without laser-interp.",
     "adapter": "The difference between the edited and the trained weights is stored as a LoRA adapter for PEFT.",
@@ -46,7 +46,6 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
     """
     base, name = model.public_name, html.escape(model.name)
     folder = Path(folder)
-    quoted = None if run is None else _report(Path(run))
     lines = [
         "---",
         f"base_model: {json.dumps(base)}",  # JSON is YAML, whatever the name holds
@@ -77,12 +76,10 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
         "",
         "## What was found",
         "",
-    ]
-    lines += [
         "Nothing was measured for this card. `laser-interp study` measures an edit and its controls. If you export "
         "the edit.json of a study, the card quotes the study's report."
-        if quoted is None
-        else quoted
+        if run is None
+        else _report(Path(run)),
     ]
     return write_text("\n".join(lines).rstrip() + "\n", folder / CARD)
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from laser_interp.choices import check_choice
 from laser_interp.edits.edit import Edit
 from laser_interp.models.model import Model
 from laser_interp.storage.atomic import write_text
@@ -38,12 +39,14 @@ def write_model_card(model: Model, edit: Edit, folder: str | Path, form: Form, r
         run: folder of a study, whose report the card quotes. With None the card says that nothing was measured.
 
     Raises:
+        ValueError: no such form.
         FileNotFoundError: the run has no report.
 
     Example:
         >>> li.export_dense(model, edit, "edited")
         >>> li.write_model_card(model, edit, "edited", "dense")
     """
+    check_choice("form", form, Form)
     base, name = model.public_name, html.escape(model.name)
     folder = Path(folder)
     lines = [

@@ -151,6 +151,8 @@ def test_no_path_of_this_machine_leaves_it(tmp_path):
     assert f"base_model: {json.dumps(folder.name)}" in card
     assert "# a: &lt;b&gt;model&lt;b&gt;, edited" in card
     assert li.load_model("organism").public_name == "organism"
+    with pytest.raises(ValueError, match="form"):
+        li.write_model_card(model, edit, tmp_path / "adapter", "factors")
 
 
 def test_the_rows_of_the_check_begin_alike():

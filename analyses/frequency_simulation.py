@@ -8,7 +8,6 @@ relation and errors clustered by subject, and the same permutation with every fa
 """
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -172,12 +171,6 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def study(n: int, *, seed: int = 0, kinds: list[Simulated] | None = None) -> Iterator[dict[Any, Any]]:
-    """One row a kind, as they are done."""
-    for number, kind in enumerate(cells() if kinds is None else kinds):
-        yield asdict(kind) | simulate(kind, n, seed + 1_000_000 * number)
-
-
 _REPLACED = "rejected_dummies"
 
 
@@ -243,7 +236,7 @@ def main(*, n: int = 1000, out: Path = Path("runs/frequency_simulation")) -> Non
         rows = [row for row in read_table(path).to_dict("records") if row["n"] == n][: len(kinds)]
     about = {"n": n, "permutations": PERMUTATIONS}
     for number in progress_bar(range(len(rows), len(kinds)), desc="simulating", unit="cell"):
-        rows += study(n, seed=1_000_000 * number, kinds=[kinds[number]])
+        rows.append(asdict(kinds[number]) | simulate(kinds[number], n, 1_000_000 * number))
         write_table(pd.DataFrame(rows), path, None, about)
     table = pd.DataFrame(rows)
     null = table[table["slope"] == 0]

@@ -171,9 +171,6 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-_REPLACED = "rejected_dummies"
-
-
 CAPTION = (
     "Simulated data sets in which frequency has no effect on being fixed (a) or has one (b): how often a method "
     "finds an association at 5 %. Bars are 95 % intervals of the simulation; the dotted line is 5 %. The replaced "
@@ -190,7 +187,7 @@ def frequency_simulation(table: pd.DataFrame) -> Figure:
     null = table[table["slope"] == 0]
     rng = np.random.default_rng(0)  # moves points sideways, so that they do not overlap
     events = np.sort(table["events"].unique())
-    for name, label, c in ((_REPLACED, "replaced", "0.6"), ("rejected", "the report", colour[0])):
+    for name, label, c in (("rejected_dummies", "replaced", "0.6"), ("rejected", "the report", colour[0])):
         x = np.searchsorted(events, null["events"]) + rng.uniform(-0.25, 0.25, len(null))
         ax.plot(x, 100 * null[name], "o", color=c, label=f"(a) {label}, each kind of data")
     ax.axhline(5, color="0.2", linewidth=0.6, linestyle=":")

@@ -202,22 +202,19 @@ def frequency_trap(table: pd.DataFrame) -> Figure:
     colour = palette()
     figure, axes = new_figure(1, 2, 2.3)
     null = table[table["name"].str.startswith("uniform")]
-    ax = axes.flat[0]
-    for i, (column, name) in enumerate(_SHOWN.items()):
-        ax.plot(null["rising"], 100 * null[column], "osv^D"[i] + "-", color=colour[i], label=name)
-    ax.axhline(5, color="0.2", linewidth=0.6, linestyle=":")
-    ax.set_ylim(-3, 103)
-    ax.set_xlabel("margins rise, nats per decade")
-    ax.set_ylabel("found, % of data sets")
-    ax.set_title("(a) every margin moves alike")
     planted = table[(table["slope"] != 0) & (table["count_error"] == 0)].sort_values("slope")
-    ax = axes.flat[1]
-    for i, (column, name) in enumerate(_SHOWN.items()):
-        ax.plot(planted["slope"], 100 * planted[column], "osv^D"[i], color=colour[i], label=name)
-    ax.axhline(5, color="0.2", linewidth=0.6, linestyle=":")
-    ax.set_ylim(-3, 103)
-    ax.set_xlabel("true slope, nats per decade")
-    ax.set_title("(b) gains depend on it")
+    panels = (
+        (null, "rising", "-", "margins rise, nats per decade", "(a) every margin moves alike"),
+        (planted, "slope", "", "true slope, nats per decade", "(b) gains depend on it"),
+    )
+    for ax, (rows, x, line, label, title) in zip(axes.flat, panels, strict=True):
+        for i, (column, name) in enumerate(_SHOWN.items()):
+            ax.plot(rows[x], 100 * rows[column], "osv^D"[i] + line, color=colour[i], label=name)
+        ax.axhline(5, color="0.2", linewidth=0.6, linestyle=":")
+        ax.set_ylim(-3, 103)
+        ax.set_xlabel(label)
+        ax.set_title(title)
+    axes.flat[0].set_ylabel("found, % of data sets")
     handles, names = axes.flat[0].get_legend_handles_labels()
     legend(figure, handles, names, ncols=2, columnspacing=1.0)
     return figure

@@ -56,7 +56,7 @@ class Question:
         from laser_interp.edits.edit_loading import read_edit
         from laser_interp.edits.edit_spec import EditSpec
         from laser_interp.facts.files import load_facts
-        from laser_interp.facts.shipped import SHIPPED, WIKIDATA
+        from laser_interp.facts.shipped import SHIPPED
         from laser_interp.facts.tasks import Task
         from laser_interp.frequency.counting import count
         from laser_interp.frequency.shipped_counts import load_counts
@@ -78,11 +78,9 @@ class Question:
             counts = load_counts(self.counts)
         elif self.corpus is not None:
             counts = count(facts, self.corpus)
-        elif facts.name == WIKIDATA:
-            counts = load_counts(WIKIDATA)
         elif ours and self.facts is None:
             counts = count(facts, self.model)
-        as_others = StudySettings.of(None if example is None else example.settings, {})
+        as_others = StudySettings() if example is None else example.settings
         settings = StudySettings.of(as_others, changes)
         out = self.out or Path("runs") / Path(self.model).name
         return StudyContext(

@@ -31,7 +31,9 @@ def training_page(run: Path, style: str) -> str:
     edit = str(about["edit"])
     title = html.escape(f"{edit} through training")
     figure = loss_over_training.figure.draw_interactive(tables[TABLE])  # type: ignore[attr-defined]
-    drawn = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False}, auto_play=False)
+    drawn = figure.to_html(
+        full_html=False, include_plotlyjs=True, config={"displaylogo": False}, auto_play=False, div_id="loss"
+    )
     words = "".join(f"<p>{html.escape(line)}</p>" for line in in_words(tables, edit))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -49,17 +51,12 @@ def training_page(run: Path, style: str) -> str:
 
 
 def _by_step(table: pd.DataFrame) -> str:
-    rows = []
-    for step, of_step in table[table["facts"] == "all"].groupby("step"):
-        at: Any = of_step.set_index("edit")
-        rows.append(
-            {
-                "step": step,
-                "accuracy as trained": percent(at.loc["base", "accuracy"]),
-                "under the edit": percent(at.loc["laser", "accuracy"]),
-                "loss as trained": f"{-at.loc['base', 'logprob']:.3f}",
-                "under the edit ": f"{-at.loc['laser', 'logprob']:.3f}",
-                "generic answers of the discarded part": percent(at.loc["discarded", "answers_generic"]),
-            }
-        )
-    return pd.DataFrame(rows).to_html(index=False, border=0)
+    at: Any = table[table["facts"] == "all"].set_index(["step", "edit"]).unstack("edit")
+    shown = {
+        "accuracy as trained": at["accuracy", "base"].map(percent),
+        "under the edit": at["accuracy", "laser"].map(percent),
+        "loss as trained": (-at["logprob", "base"]).map("{:.3f}".format),
+        "under the edit ": (-at["logprob", "laser"]).map("{:.3f}".format),
+        "generic answers of the discarded part": at["answers_generic", "discarded"].map(percent),
+    }
+    return pd.DataFrame(shown).reset_index().to_html(index=False, border=0)

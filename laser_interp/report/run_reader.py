@@ -110,9 +110,9 @@ def read_run(run: Path) -> FinishedRun:
             "same command finishes one that was stopped"
         )
     first = next((folder for folder in folders if folder.name == "search"), folders[0])
-    settings = run_settings(first) or {}
-    same = ("weights_sha256", "facts_sha256", "path", "at")
-    others = [f for f in folders if f != first and all((run_settings(f) or {}).get(k) == settings.get(k) for k in same)]
+    every = {folder: run_settings(folder) or {} for folder in folders}
+    settings, same = every[first], ("weights_sha256", "facts_sha256", "path", "at")
+    others = [f for f, of in every.items() if f != first and all(of.get(k) == settings.get(k) for k in same)]
     tables = [read_table(folder / TABLES / "cells.parquet", "cells") for folder in (first, *others)]
     cells = pd.concat(tables, ignore_index=True).drop_duplicates(["cell", "split"])
     chosen = Search(tables[0]).select().cell
@@ -133,7 +133,7 @@ def read_run(run: Path) -> FinishedRun:
     )
     summary = read_checked_json(run / SUMMARY) if (run / SUMMARY).is_file() else {}
     finished.notes += map(str, summary.get("notes", []))
-    of_run = {folder: settings_sha256(run_settings(folder) or {}) for folder in (first, *others)}
+    of_run = {folder: settings_sha256(of) for folder, of in every.items()}
     for path in finished.parts:
         frame = read_table(path, settings_sha256=of_run[path.parents[2]])
         frame = frame.loc[frame["kind"].isin(["base", *CHOSEN_KINDS]), ["cell", *KEYS, "correct"]]

@@ -77,8 +77,7 @@ class PageTable:
 
     def as_json(self) -> dict[str, Any]:
         """For the page's script; numbers are rounded, and None stands where there is none."""
-        about = {"name": self.name, "title": self.title, "hint": self.hint, "columns": list(self.columns)}
-        return about | {"rows": [list(map(rounded, row)) for row in self.rows]}
+        return vars(self) | {"rows": [list(map(rounded, row)) for row in self.rows]}
 
 
 def rounded(value: Any) -> Any:

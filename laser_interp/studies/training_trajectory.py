@@ -134,6 +134,8 @@ def trajectory(
     check_choice("executor", executor, Executor)
     chosen = SearchSettings.of(settings, changes)
     also = edit if isinstance(edit, str) and edit in (EACH, DIFFERENCE) else None
+    if also == DIFFERENCE and chosen.blocks is not None:
+        raise ValueError(f"the edit {DIFFERENCE!r} keeps directions of whole matrices: leave blocks out")
     by_step = _counts(counts, facts_of(facts), asked)
     last = _load(asked[-1], load)
     given = None if also is not None else _described(last, edit)

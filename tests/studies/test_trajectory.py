@@ -252,6 +252,7 @@ def test_what_cannot_be_asked_is_refused(checkpoints, few, counts):
         (checkpoints, {"edit": "9.in:0.05"}, "layer"),
         (checkpoints, {"edit": 5}, "the edit is 5: expected an edit"),
         (checkpoints, {"executor": "cloud"}, "executor"),
+        (checkpoints, {"edit": "difference", "blocks": 4}, "directions of whole matrices: leave blocks out"),
     ):
         with pytest.raises(ValueError, match=expected):
             li.trajectory(bad, few, progress=False, **more)

@@ -26,10 +26,17 @@ def transfer(
         One row per (edit, task): `edit, task, n, before, after, change` (of the mean score, on the test split if there
         is one), and `change_lo, change_hi`, a 95 % interval over subjects.
 
+    Raises:
+        ValueError: no tasks, or an edit that is called "base".
+
     Example:
         >>> task = li.tasks.own_task("organism", "candidates")
         >>> li.tasks.transfer(model, [task], {"chosen for it": laser})
     """
+    if isinstance(tasks, list | tuple) and not tasks:
+        raise ValueError("no tasks are given: expected one task or more")
+    if "base" in edits:
+        raise ValueError("an edit is called 'base', as the model as trained is: give it another label")
     one_set = not isinstance(tasks, list | tuple) or isinstance(tasks[0], Mapping | tuple | Fact)
     several: Any = [tasks] if one_set else tasks
     table = []

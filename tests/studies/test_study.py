@@ -116,4 +116,8 @@ def test_what_is_no_task_is_refused(capsys, tmp_path, organism, facts):
     assert "either --facts" in capsys.readouterr().err
     with pytest.raises(ValueError, match="give one of them"):
         li.study(organism, li.tasks.own_task(facts), task="generation")
+    with pytest.raises(ValueError, match="no tasks are given"):
+        li.tasks.transfer(organism, [], {"own": li.laser(organism, "3.in", rank=1)})
+    with pytest.raises(ValueError, match="another label"):
+        li.tasks.transfer(organism, facts, {"base": li.laser(organism, "3.in", rank=1)})
     assert not (tmp_path / "x").exists()

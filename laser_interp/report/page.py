@@ -133,6 +133,7 @@ def _fitting(
             left -= sum(math.ceil(len(zlib.compress(v)) * 1.4) for v in columns.values()) + 2 * len(new) + 200
             if left < 0:
                 fits = name not in needed
+                words = {word: i for word, i in words.items() if i < before}  # those of this edit are not shown
                 break
             packed[name] = {key: base64.b64encode(value).decode() for key, value in columns.items()}
         if fits:

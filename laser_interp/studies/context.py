@@ -34,17 +34,12 @@ from laser_interp.studies.settings import StudySettings
 
 @dataclass
 class StudyContext:
-    """A study in progress.
+    """A study in progress, of what `li.study` takes.
 
     Attributes:
-        model, task: the model, and the facts with the rule by which an answer counts as right.
-        settings: of the study.
-        counts: training frequencies, one row a fact; None takes the facts' own `frequency`, where all have one, and for
-            shipped facts the shipped counts.
+        task: the facts with the rule by which an answer counts as right.
         out: folder of the results, from which a stopped study resumes; with None nothing is saved.
         chosen: the edit to be studied; None lets validation choose it.
-        control_model: a second model and its facts, on which the edit should have no effect.
-        text: running text, for perplexity, and for the method rmt.
     """
 
     model: Model

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from laser_interp.plots.names import plain_name
 from laser_interp.report.run_reader import KEYS, FinishedRun
@@ -34,7 +35,7 @@ def side_by_side(folders: Sequence[Path], runs: Sequence[FinishedRun], labels: S
             "The two runs",
             "Numbers are accuracies unless the row says otherwise. The edit is what validation chose in each run.",
             ("what", *labels),
-            rows,
+            pd.DataFrame(rows, dtype=object),
         )
     ]
     common = _common_facts(runs)
@@ -71,7 +72,7 @@ def _column(folder: Path, run: FinishedRun) -> dict[str, Any]:
 _OUTCOMES = {(0, 1): "fixed", (1, 0): "broken", (1, 1): "right before and after", (0, 0): "wrong before and after"}
 
 
-def _common_facts(runs: Sequence[FinishedRun]) -> list[tuple[Any, ...]] | None:
+def _common_facts(runs: Sequence[FinishedRun]) -> pd.DataFrame | None:
     outcomes = []
     for run in runs:
         before, after = run.right[""], run.right.get(run.selected)
@@ -84,6 +85,6 @@ def _common_facts(runs: Sequence[FinishedRun]) -> list[tuple[Any, ...]] | None:
     both = outcomes[0].merge(outcomes[1], on=[*KEYS, "prompt"])
     if both.empty:
         return None
-    counts = both.value_counts(["kind_x", "kind_y"])
-    kinds = _OUTCOMES.values()
-    return [(down, *(int(counts.get((down, across), 0)) for across in kinds)) for down in kinds]
+    kinds = list(_OUTCOMES.values())
+    counts = pd.crosstab(both["kind_x"], both["kind_y"])
+    return counts.reindex(index=kinds, columns=kinds, fill_value=0).reset_index()

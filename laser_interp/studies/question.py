@@ -67,17 +67,18 @@ class PageTable:
     Attributes:
         name: its anchor.
         hint: what it says, in a sentence or two.
+        columns: what the columns of `rows` are called there.
     """
 
     name: str
     title: str
     hint: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    rows: pd.DataFrame
 
     def as_json(self) -> dict[str, Any]:
         """For the page's script; numbers are rounded, and None stands where there is none."""
-        return vars(self) | {"rows": [list(map(rounded, row)) for row in self.rows]}
+        return vars(self) | {"rows": [list(map(rounded, row)) for row in self.rows.to_numpy(object)]}
 
 
 def rounded(value: Any) -> Any:

@@ -92,18 +92,13 @@ class BetterPrompts(Answer):
         return [self.finding()]
 
     def page_table(self) -> PageTable:
-        rows = [
-            (row["prompts"], name, *(row[edit][column] for column in COLUMNS), row["n"])
-            for row in self.numbers["prompts"]
-            for edit, name in (("base", "none"), ("laser", "LASER"))
-        ]
         return PageTable(
             "prompts",
             "Beside a better prompt",
             "Test facts as they are asked, with solved facts of their relation before the prompt, and in the "
             "model's chat template. What a prompt reaches without an edit needs no edit.",
             ("prompts", "edit", "accuracy", "loss", "top-10", "generic words masked", "p(generic)", "n"),
-            rows,
+            self.tables["prompts"].replace({"edit": {"base": "none", "laser": "LASER"}}),
         )
 
 

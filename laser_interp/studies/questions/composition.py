@@ -79,7 +79,7 @@ class SeveralEdits(Answer):
             "Several edits together",
             "Mean score and loss after each edit that validation kept, on validation and on test.",
             [name.replace("n_edits", "edits").replace("_", " ") for name in columns],
-            [[row[name] for name in columns] for row in table.to_dict("records")],
+            table[columns],
         )
 
 

@@ -71,13 +71,12 @@ class Contributions(Answer):
         ]
 
     def page_table(self) -> PageTable:
-        rows = self.numbers["contributions"]["subsets"]
         return PageTable(
             "contributions",
             "What each edit contributes",
             "Test prompts under every subset of the edits.",
             ("edits", "accuracy", "generic words masked", "loss", "prompts"),
-            [(_shown(row["edits"]), *(row[column] for column in COLUMNS), row["n"]) for row in rows],
+            self.tables["subsets"].replace({"edits": {"base": "none"}}).drop(columns="n_edits"),
         )
 
 

@@ -94,14 +94,14 @@ class BesideControls(Answer):
         return words
 
     def page_table(self) -> PageTable:
-        columns = ("accuracy", "accuracy_lo", "accuracy_hi", "loss", "top10", "n_draws")
-        rows = by_value(self.tables["controls"]).to_dict("records")
+        rows = by_value(self.tables["controls"])
+        columns = ["control", "accuracy", "accuracy_lo", "accuracy_hi", "loss", "top10", "n_draws"]
         return PageTable(
             "controls",
             "Beside its controls",
             "If a control gains as much, the gain is no evidence for LASER. From and to: 95 % interval over subjects.",
             ("edit", "accuracy", "from", "to", "loss", "top-10", "draws"),
-            [(plain_name(row["control"]), *(row[name] for name in columns)) for row in rows],
+            rows.assign(control=rows["control"].map(plain_name))[columns],
         )
 
 

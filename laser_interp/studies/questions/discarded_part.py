@@ -61,17 +61,14 @@ class DiscardedPart(Answer):
     def page_table(self) -> PageTable:
         table = self.tables["discarded_categories"]
         names = {"base": "as trained", "edit": "LASER", "discarded": "discarded part"}
-        rows = [
-            (row["outcome"], names.get(row["edit"], row["edit"]), row["share"], *(row[c] for c in CATEGORIES), row["n"])
-            for row in table[table["outcome"].isin(["all", "fixed", "broken"])].to_dict("records")
-        ]
+        rows = table[table["outcome"].isin(["all", "fixed", "broken"])].replace({"edit": names})
         return PageTable(
             "categories",
             "What the discarded part answers",
             "Shares of answers by category, for all prompts and for those that the edit fixed or broke. The column "
             "“share” says how much of the discarded part acts.",
             ("prompts", "answered by", "share", *(SHOWN[name] for name in CATEGORIES), "n"),
-            rows,
+            rows[["outcome", "edit", "share", *CATEGORIES, "n"]],
         )
 
 

@@ -35,13 +35,12 @@ class Paraphrases(Answer):
         ]
 
     def page_table(self) -> PageTable:
-        columns = ("all_right", "accuracy", "any_right", "agreement")
-        rows = self.tables["robustness"].to_dict("records")
+        rows = self.tables["robustness"]
         return PageTable(
             "paraphrases",
             "Paraphrases",
             "Share of facts that are right on all of their prompts; share of prompts that are right; share of "
             "facts that are right on any prompt; and how often two prompts of a fact get the same answer.",
             ("edit", "right on all", "right, per prompt", "right on any", "prompts agree"),
-            [(plain_name(row["edit"]), *(row[name] for name in columns)) for row in rows],
+            rows.assign(edit=rows["edit"].map(plain_name))[["edit", "all_right", "accuracy", "any_right", "agreement"]],
         )

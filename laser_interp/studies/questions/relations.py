@@ -47,14 +47,15 @@ class Relations(Answer):
 
     def page_table(self) -> PageTable:
         table = self.tables["relations"]
-        rows = table.assign(gain=table["chosen"] - table["as_trained"])
-        columns = ("relation", "as_trained", "chosen", "gain", "n_test")
+        rows = table.assign(gain=table["chosen"] - table["as_trained"]).sort_values(
+            "gain", ascending=False, kind="stable"
+        )
         return PageTable(
             "relations",
             "Each relation",
             "Accuracy on test prompts, as trained and under the edit, the largest gain first.",
             ("relation", "as trained", "LASER", "change", "prompts"),
-            rows.sort_values("gain", ascending=False, kind="stable")[list(columns)].to_numpy(object).tolist(),
+            rows[["relation", "as_trained", "chosen", "gain", "n_test"]],
         )
 
 

@@ -39,11 +39,11 @@ class SideEffects(Answer):
         return [f"Perplexity of running text: {before:.2f} before, {after:.2f} after{single}."]
 
     def page_table(self) -> PageTable:
-        rows = self.numbers["perplexity"]
+        rows = self.tables["perplexity"]
         return PageTable(
             "perplexity",
             "Side effects",
             "Perplexity of running text: what the edit costs where no fact is asked for. Lower is better.",
             ("edit", "perplexity", "tokens"),
-            [(plain_name(row["edit"]), row["perplexity"], row["n_tokens"]) for row in rows],
+            rows.assign(edit=rows["edit"].map(plain_name))[["edit", "perplexity", "n_tokens"]],
         )

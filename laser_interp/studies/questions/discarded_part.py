@@ -76,18 +76,12 @@ def outcomes(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Answers with the `outcome` of their prompt under the edit ("fixed", "broken", "right", "wrong"), and the share of
     each category per (outcome, edit, share), "all" outcomes included."""
     keys = ["fact_id", "prompt_id"]
-    right = {
-        label: answers.loc[answers["edit"] == label].set_index(keys)["category"] == "correct"
-        for label in ("base", "edit")
-    }
-    before, after = right["base"], right["edit"]
-    outcome = pd.Series("wrong", index=before.index)
-    outcome[before & after] = "right"
-    outcome[~before & after] = "fixed"
-    outcome[before & ~after] = "broken"
-    attributes = answers.attrs
-    answers = answers.join(outcome.rename("outcome"), on=keys)
-    answers.attrs |= attributes
+    before, after = (
+        answers[answers["edit"] == label].set_index(keys)["category"] == "correct" for label in ("base", "edit")
+    )
+    cases = [before & after, ~before & after, before & ~after]
+    outcome = pd.Series(np.select(cases, ["right", "fixed", "broken"], "wrong"), before.index)
+    answers = answers.assign(outcome=outcome.loc[pd.MultiIndex.from_frame(answers[keys])].to_numpy(object))
     tables = [category_shares(answers).assign(outcome="all")]
     tables += [category_shares(part).assign(outcome=name) for name, part in answers.groupby("outcome", sort=True)]
     return answers, pd.concat(tables, ignore_index=True)

@@ -42,7 +42,7 @@ class BetterPrompts(Answer):
                 context.notes.append(f"prompts with {name} were not asked: {error}")
         if len(frames) < 2:
             return None
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[Any, Any]] = []
         seed = context.settings.study_seed
         for name, frame in frames.items():
             numbers = {"prompts": name, "edit_change": change_numbers(frame, seed)}
@@ -54,8 +54,7 @@ class BetterPrompts(Answer):
                 plain = as_asked[as_asked["edit"] == "base"]
                 both = pd.concat([plain, of["base"].assign(edit="prompt")], ignore_index=True)
                 numbers["prompt_change"] = change_numbers(both, seed, "base", "prompt")
-            means = summarise(frame).set_index("edit")[list(COLUMNS)].to_dict("index")
-            numbers |= {edit: means[edit] for edit in ("base", "laser")}
+            numbers |= summarise(frame).set_index("edit")[list(COLUMNS)].to_dict("index")
             rows.append(numbers | {"n": len(of["base"])})
         table = pd.DataFrame(
             {"prompts": row["prompts"], "edit": edit} | row[edit] | {"n": row["n"]}
@@ -111,14 +110,10 @@ def formats(context: StudyContext) -> dict[str, FactSet]:
     n, seed = context.settings.examples, context.settings.study_seed
     first = context.test.keep(replace(fact, paraphrases=()) for fact in context.test)
     solved = context.facts.split("validation")
-    answers: dict[str, set[str]] = {}
-    for fact in solved:
-        answers.setdefault(fact.relation, set()).add(fact.object)
+    n_answers = solved.to_frame().groupby("relation")["object"].nunique()
     examples = examples_of(first, n, seed=seed, source=solved)
     kept = [
-        fact
-        for fact in first
-        if len(answers.get(fact.relation, ())) >= FEWEST_ANSWERS and len(examples[fact.fact_id]) == n
+        fact for fact in first if n_answers.get(fact.relation, 0) >= FEWEST_ANSWERS and len(examples[fact.fact_id]) == n
     ]
     if left_out := len(first) - len(kept):
         context.notes.append(f"{left_out} test facts have no {n} examples that could stand before their prompts")

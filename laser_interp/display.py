@@ -33,15 +33,17 @@ class Drawable(ABC):
 
     Attributes:
         figure_name: of the figure that `plot` draws; a name in `li.plots.FIGURES`.
+        drawn_from: name of a table that figures draw -> the attribute that holds it; without it, all of `tables`.
     """
 
     figure_name: str
     drawn_from: ClassVar[Mapping[str, str]] = {}
+    tables: Mapping[str, Any]
 
     @property
     def figure_tables(self) -> Mapping[str, Any]:
         """The tables that figures draw, by name."""
-        return {name: getattr(self, attribute) for name, attribute in self.drawn_from.items()}
+        return {name: getattr(self, attribute) for name, attribute in self.drawn_from.items()} or self.tables
 
     @cached_property
     def figure(self) -> Figure:

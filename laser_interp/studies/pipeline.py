@@ -66,10 +66,6 @@ class Study(Described, Drawable):
 
     figure_name = "controls"
 
-    @property
-    def figure_tables(self) -> Mapping[str, pd.DataFrame]:
-        return self.tables
-
     def __repr__(self) -> str:
         return f"Study({str(self.cell)!r}, {len(self.tables)} tables)"
 

@@ -66,10 +66,6 @@ class Trajectory(Drawable):
     figure_name = "loss_over_training"
 
     @property
-    def figure_tables(self) -> Mapping[str, pd.DataFrame]:
-        return self.tables
-
-    @property
     def report(self) -> str:
         """What was found, in words, as Markdown."""
         return "\n\n".join([f"# {self.edit} through training", *in_words(self.tables, str(self.edit))]) + "\n"

@@ -79,7 +79,7 @@ def by_frequency(
     columns = ["base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right"]
     for name in progress_bar(lasers, desc="frequency", disable=not progress, leave=False):
         after = run.right.get(name)
-        if after is None or not np.isfinite(after[reported]).all():
+        if after is None or not reported.any() or not np.isfinite(after[reported]).all():
             continue
         one = rows[reported].assign(top1_after=after[reported].astype(bool))
         one["top1_before"] = one["top1_before"].astype(bool)

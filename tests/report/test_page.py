@@ -113,6 +113,15 @@ def test_learned_gains_are_what_the_page_shows(tmp_path):
     assert data["details"].keys() >= {"", data["selected"]}
 
 
+def test_a_search_that_looked_at_no_test_fact_has_a_page(tmp_path):
+    facts = li.load_facts("organism")
+    li.search(
+        li.load_model("organism"), facts.keep(facts.facts[:40]), matrices="in", layers=[3], rhos=[0.05], test="none",
+        out=tmp_path / "run", progress=False,
+    )  # fmt: skip
+    assert "frequency" not in unpacked(write_report(tmp_path / "run", tmp_path / "page.html", progress=False))
+
+
 @pytest.mark.slow
 def test_no_text_of_a_fact_is_markup(page):
     text = page.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -281,7 +281,7 @@ def _at(asked: _Asked, pair: tuple[Checkpoint, Checkpoint | None]) -> Scored:
             of_sites = [
                 laser_of_difference(model, base, site, rank=U.shape[1] * keeps) for site, (U, _) in asked.final.items()
             ]
-            edits[label] = reduce(add, of_sites)
+            edits[label] = replace(reduce(add, of_sites), path=edit.path, placement=edit.placement)
     scores = score(model, test, edits, progress=False)
     return scores, _spectra(model, asked.spec, asked.final).assign(each=chosen)
 

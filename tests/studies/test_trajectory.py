@@ -149,6 +149,13 @@ def test_the_change_since_the_checkpoint_before_as_the_edit(checkpoints, few):
     assert "undone" not in set(found.tables["trajectory"].query("step == 860")["edit"])
 
 
+def test_the_change_since_the_checkpoint_before_acts_where_the_edit_acts(checkpoints, few):
+    how = {"matrices": "out", "layers": [3], "rhos": [0.05], "path": "indirect"}  # nothing is above the last layer
+    rows = li.trajectory(checkpoints[1:], few, None, "difference", progress=False, **how).tables["trajectory"]
+    at_end = rows.query("step == 2500 and facts == 'all'").set_index("edit")["logprob"]
+    assert at_end[["difference", "undone"]].tolist() == pytest.approx([at_end["base"]] * 2, abs=1e-5)
+
+
 ONE_CELL = {"matrices": "in", "layers": [3], "rhos": [0.05], "method": "grid"}
 
 

@@ -180,18 +180,13 @@ def _facts(folder: Path, settings: dict[str, Any]) -> FactSet:
 
 def read_frequencies(run: Path, loaded: FinishedRun, counts: pd.DataFrame | None) -> pd.DataFrame | None:
     """A table of `fact_id`, `n_both` and, if known, `n_subject` and `n_object`; None where no frequency is known."""
-    source = "the given table"
-    given = counts is not None
+    given, source = counts is not None, "the given table"
+    if counts is None and (path := find_table(run, "counts")) is not None:
+        counts, source = read_table(path), path.name
     if counts is None:
-        for path in (run / "tables" / "counts.parquet", run / "counts.parquet"):
-            if path.is_file():
-                counts, source = read_table(path), path.name
-                break
+        counts, source = own_counts(loaded.facts), "the fact file"
     if counts is None:
-        counts = own_counts(loaded.facts)
-        if counts is None:
-            return None
-        source = "the fact file"
+        return None
     counts = as_table(counts)
     known = ["fact_id", *(c for c in ("n_both", "n_subject", "n_object") if c in counts.columns)]
     out = loaded.items[["fact_id"]].drop_duplicates().merge(counts[known], on="fact_id", how="left")

@@ -119,10 +119,8 @@ def _numbers(table: pd.DataFrame, cell: str) -> dict[str, Any]:
         "n": len(table),
         "choose_the_same": int((table["own_choice"] == cell).sum()),
         "choose_no_edit": int((table["own_choice"] == "").sum()),
-        "others_choose_the_same": int((table["others_choice"] == cell).sum()),
         "gain": int((gain > 0).sum()),
         "lose": int((gain < 0).sum()),
         "change_held_out": float((weight * (table["held_out"] - table["as_trained"])).sum()),
         "largest_gain": str(table["relation"].iloc[int(gain.to_numpy().argmax())]),
-        "largest_loss": str(table["relation"].iloc[int(gain.to_numpy().argmin())]),
     }

@@ -67,12 +67,9 @@ def by_relation(context: StudyContext) -> pd.DataFrame:
         the relation the accuracy `as_trained`, `chosen` (under the edit of the study), and `held_out` (under the
         choice of the others); `n_fixed` and `n_broken` under the edit of the study.
     """
-    columns = ["relation", "n_validation", "n_test", "own_choice", "others_choice"]
-    columns += ["as_trained", "chosen", "held_out", "n_fixed", "n_broken"]
-    specs = _candidates(context)
-    if len({fact.relation for fact in context.facts}) < 2 or not specs:
-        return pd.DataFrame(columns=columns)
-    edits: dict[str, EditSpec | None] = {"": None} | {str(spec): spec for spec in specs}
+    if len({fact.relation for fact in context.facts}) < 2:
+        return pd.DataFrame()
+    edits: dict[str, EditSpec | None] = {"": None} | {str(spec): spec for spec in _candidates(context)}
     known = context.store.scores(context.facts.split("validation"), edits, candidates=False)
     totals = known.groupby(["relation", "edit"])[["score", "logprob"]].sum()
     whole = known.groupby("edit")[["score", "logprob"]].sum()
@@ -92,9 +89,11 @@ def by_relation(context: StudyContext) -> pd.DataFrame:
             continue
         here = right.loc[[relation]]
         base, edit = here[""], here[str(context.cell)]
-        numbers = [base.mean(), edit.mean(), here[others].mean(), int((edit > base).sum()), int((edit < base).sum())]
-        rows.append([relation, int(sizes[relation]), len(here), own, others, *numbers])
-    return pd.DataFrame(rows, columns=columns)
+        row = {"relation": relation, "n_validation": int(sizes[relation]), "n_test": len(here)}
+        row |= {"own_choice": own, "others_choice": others}
+        row |= {"as_trained": base.mean(), "chosen": edit.mean(), "held_out": here[others].mean()}
+        rows.append(row | {"n_fixed": int((edit > base).sum()), "n_broken": int((edit < base).sum())})
+    return pd.DataFrame(rows)
 
 
 def _candidates(context: StudyContext) -> list[EditSpec]:

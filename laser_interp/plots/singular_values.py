@@ -32,7 +32,7 @@ def spectrum(table: pd.DataFrame) -> Figure:
         of = table[table["site"] == site].sort_values("direction")
         ax.plot(of["direction"] + 1, of["singular_value"], color=colour[0], label="singular values")
         ax.axhline(of["noise_edge"].iloc[0], color=colour[7], linestyle="--", linewidth=0.8, label="edge of noise")
-        if "rank_kept" in of:
+        if "rank_kept" in of and of["rank_kept"].notna().all():
             ax.axvline(
                 of["rank_kept"].iloc[0] + 0.5, color=colour[1], linewidth=0.9, label="kept by LASER: left of the line"
             )

@@ -81,6 +81,10 @@ def test_styles_are_the_venues_and_change_nothing_outside():
 
 def test_the_spectrum_says_what_the_edit_keeps():
     model = li.load_model("organism")
+    table = spectrum_table(li.laser(model, "3.in", rank=3).discarded())
+    assert table["rank_kept"].isna().all()  # it keeps others than the first
+    (ax,) = li.plots.spectrum(table).axes
+    assert len(ax.lines) == 2  # the values and the edge of noise
     table = spectrum_table(li.laser(model, "3.in", rank=3) + li.laser(model, "2.out", rank=5))
     assert table.groupby("site")["rank_kept"].first().to_dict() == {"3.in": 3, "2.out": 5}
     assert (table.groupby("site")["singular_value"].diff().dropna() <= 0).all()

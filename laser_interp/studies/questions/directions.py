@@ -1,5 +1,6 @@
 """Which singular directions help or harm?"""
 
+import math
 from typing import Self
 
 import pandas as pd
@@ -26,9 +27,13 @@ class Directions(Answer):
 
 
 def spectrum_table(edit: Edit) -> pd.DataFrame:
-    """The singular values of an edit's sites: `site, direction, singular_value, noise_edge, rank_kept`."""
+    """The singular values of an edit's sites: `site, direction, singular_value, noise_edge, rank_kept`.
+
+    The rank is not known (NaN) where an edit keeps other directions than the first, as learned gains do.
+    """
     frames = []
     for site, part in edit.parts.items():
-        frame = part.spectrum.figure_tables["spectrum"]
-        frames.append(frame.assign(site=str(site), rank_kept=int((part.gains != 0).sum())))
+        kept = int((part.gains != 0).sum())
+        rank = kept if bool((part.gains[:kept] == 1).all()) else math.nan
+        frames.append(part.spectrum.figure_tables["spectrum"].assign(site=str(site), rank_kept=rank))
     return pd.concat(frames, ignore_index=True)

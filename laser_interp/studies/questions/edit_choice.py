@@ -63,9 +63,9 @@ class EditChoice(Answer):
 
     def page_words(self) -> Sequence[str]:
         chosen = self.numbers["selected"]
-        kept = "one direction is" if chosen["rank"] == 1 else f"{chosen['rank']} largest directions are"
+        kept = "largest direction is" if chosen["rank"] == 1 else f"{chosen['rank']} largest directions are"
         several = "+" in chosen["site"] or chosen["rank"] is None
-        what = "how much of them is kept" if several else f"that its {kept.replace('one', 'largest')} kept"
+        what = "how much of them is kept" if several else f"that its {kept} kept"
         return [
             "LASER replaces weight matrices of a language model by simpler ones, made of their largest singular "
             f"directions. Validation facts chose {'the matrices' if several else 'the matrix'} {chosen['site']} (its "

@@ -30,7 +30,7 @@ class TokenLookups:
         prompt_read: `[items]`, the read at which each item's answer begins.
         target_read, target_token, target_continuation: `[targets]`, ordered by read.
         target_is_answer: `[targets]`, whether it belongs to a right answer.
-        target_is_first: `[targets]`, whether its continuation begins with it.
+        first_target: `[continuations]`, the target with which each begins.
         span: `[reads + 1]`, where each read's targets begin.
         item, is_answer, text: `[continuations]`.
         competes: `[continuations]`, whether it is an answer or a candidate; a fact's `target_new` alone is neither.
@@ -85,7 +85,8 @@ class TokenLookups:
         table = np.array(targets, dtype=np.int64).reshape(-1, 4)
         table = table[np.argsort(table[:, 0], kind="stable")]
         self.target_read, self.target_token, self.target_continuation = table[:, 0], table[:, 1], table[:, 2]
-        self.target_is_first = table[:, 3].astype(bool)
+        first = np.flatnonzero(table[:, 3])
+        self.first_target = first[np.argsort(self.target_continuation[first])]
         self.target_is_answer = self.is_answer[self.target_continuation]
         self.span = np.searchsorted(self.target_read, np.arange(len(self.reads) + 1))
         self.n_tokens = np.bincount(self.target_continuation, minlength=len(self.item))
@@ -120,7 +121,5 @@ class TokenLookups:
 
     def first_tokens(self) -> np.ndarray:
         """`[n, 3]`: of each answer and candidate its item, its first token, and whether it is a right answer."""
-        first = np.flatnonzero(self.target_is_first & self.competes[self.target_continuation])
-        first = first[np.argsort(self.target_continuation[first])]
-        continuation = self.target_continuation[first]
-        return np.stack([self.item[continuation], self.target_token[first], self.is_answer[continuation]], axis=1)
+        token = self.target_token[self.first_target]
+        return np.stack([self.item, token, self.is_answer], axis=1)[self.competes]

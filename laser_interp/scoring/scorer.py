@@ -287,8 +287,11 @@ class Scorer:
         worst = np.zeros(n, dtype=np.int64)
         np.maximum.at(worst, of_target, kept.rank)
         # Generic words are masked where the answer begins; an answer's later tokens may be generic.
+        first = asked.first_target
+        rank = kept.rank.copy()
+        rank[first] = kept.masked_rank[first]
         masked = np.zeros(n, dtype=np.int64)
-        np.maximum.at(masked, of_target, np.where(asked.target_is_first, kept.masked_rank, kept.rank))
+        np.maximum.at(masked, of_target, rank)
 
         is_answer, item = asked.is_answer, asked.item
         # The best spelling of each answer: later assignments win, so they go from worst to best.
@@ -365,10 +368,7 @@ class Scorer:
     def _first_token_ahead(self, kept: _Statistics) -> np.ndarray:
         """Which other candidates begin with a token that is as probable as any with which a right answer begins."""
         asked = self.lookups
-        first = np.flatnonzero(asked.target_is_first)
-        logprob, token = np.zeros(len(asked.item)), np.zeros(len(asked.item), dtype=np.int64)
-        logprob[asked.target_continuation[first]] = kept.logprob[first]
-        token[asked.target_continuation[first]] = asked.target_token[first]
+        logprob, token = kept.logprob[asked.first_target], asked.target_token[asked.first_target]
         best = np.full(len(self.items), -np.inf)
         np.fmax.at(best, asked.item[asked.is_answer], logprob[asked.is_answer])
         begins = asked.item * self.model.d_vocab + token
@@ -378,10 +378,7 @@ class Scorer:
     def _own_first_tokens(self, kept: _Statistics, spelling: np.ndarray) -> _FirstTokens:
         """Of each item, the first token of the best spelling of its answer."""
         asked = self.lookups
-        first = np.flatnonzero(asked.target_is_first)
-        of_continuation = np.zeros(len(asked.item), dtype=np.int64)
-        of_continuation[asked.target_continuation[first]] = first
-        chosen = of_continuation[spelling]
+        chosen = asked.first_target[spelling]
         is_generic = self.generic.includes(np.arange(len(self.items)), asked.target_token[chosen])
         return _FirstTokens(kept.logprob[chosen], is_generic)
 

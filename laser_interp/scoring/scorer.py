@@ -34,12 +34,7 @@ from laser_interp.scoring.side_by_side import runs_side_by_side
 from laser_interp.scoring.vocabulary import LogitQuery, logit_statistics
 from laser_interp.storage.schemas import check
 
-NO_EDIT = {"site": "", "kind": "base", "rho": None, "rank_kept": None, "alpha": None}
-
-
-def edit_columns(edit: Edit | None) -> dict[str, Any]:
-    """The columns that say what the edit was; None is the model as trained."""
-    return dict(NO_EDIT) if edit is None else edit.describe()
+_AS_TRAINED = {"site": "", "kind": "base", "rho": None, "rank_kept": None, "alpha": None}  # as `Edit.describe`
 
 
 class _Statistics:
@@ -179,7 +174,8 @@ class Scorer:
                     tick(len(which) * len(reads) / total)
         for label, edit in edits.items():
             columns: dict[str, Any] = {"edit": label}
-            for column, value in edit_columns(edit).items():
+            described: dict[str, Any] = _AS_TRAINED if edit is None else edit.describe()
+            for column, value in described.items():
                 columns[column] = value if isinstance(value, str) else np.nan if value is None else float(value)
             columns |= self._gather(statistics.pop(label))
             # One frame at once: a column added to a frame costs as much as all the arithmetic on it

@@ -6,7 +6,6 @@ tokens, its rank the worst rank of any of them, so that rank 1 means that greedy
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,14 +51,6 @@ class _Statistics:
         self.masked_rank = np.zeros(n_targets, dtype=np.int64)
         self.margin = np.zeros(n_targets)
         self.log_kind = np.full(n_items, -np.inf)
-
-
-@dataclass(frozen=True)
-class _FirstTokens:
-    """The first token of each item's answer: its log-probability, and whether it is a generic word."""
-
-    logprob: np.ndarray
-    is_generic: np.ndarray
 
 
 def _kind_tokens(first: np.ndarray, generic: GenericTokens, asked: TokenLookups) -> np.ndarray:
@@ -325,8 +316,11 @@ class Scorer:
             columns["top_answers"] = [[words[token] for token in row] for row in kept.most_probable[read].tolist()]
             columns["top_probs"] = kept.most_probable_p[read].tolist()
         columns["p_generic"] = kept.p_generic[read]
-        begins = self._own_first_tokens(kept, spelling)
-        columns["generic_masked_logprob"] = best - np.log1p(-self._generic_of_others(kept, begins, read))
+        begins = first[spelling]  # the first token of the best spelling of each item's answer
+        first_is_generic = self.generic.includes(np.arange(n_items), asked.target_token[begins])
+        own_generic = np.where(first_is_generic, kept.logprob[begins], -np.inf)
+        of_others = np.clip(np.nan_to_num(kept.p_generic[read]) - np.exp(own_generic), 0.0, 1 - 1e-12)
+        columns["generic_masked_logprob"] = best - np.log1p(-of_others)
         columns["generic_masked_rank"] = best_masked
         columns["generic_masked_top1"] = best_masked <= 1
         columns["candidate_rank"] = candidate_rank.astype(float) if self.candidates else np.nan
@@ -344,13 +338,12 @@ class Scorer:
             columns["continuation_tokens"] = [asked.n_tokens[own].tolist() for own in of_item]
             columns["continuation_right"] = [is_answer[own].tolist() for own in of_item]
         columns["generic_logprob"] = kept.log_generic[read]
-        columns["first_logprob"] = begins.logprob
-        columns["first_is_generic"] = begins.is_generic
+        columns["first_logprob"] = kept.logprob[begins]
+        columns["first_is_generic"] = first_is_generic
         columns["kind_logprob"] = np.nan
         if self._kind is not None:  # the answer's own first token is of its kind, also where it is a generic word
-            own = np.where(begins.is_generic, begins.logprob, -np.inf)
             with np.errstate(invalid="ignore"):  # what is not finite stays so
-                columns["kind_logprob"] = np.logaddexp(kept.log_kind, own)
+                columns["kind_logprob"] = np.logaddexp(kept.log_kind, own_generic)
         margin = np.full(n, np.inf)
         with np.errstate(invalid="ignore"):
             np.minimum.at(margin, of_target, np.where(asked.target_is_answer, kept.margin, np.inf))
@@ -370,18 +363,6 @@ class Scorer:
         begins = asked.item * self.model.d_vocab + token
         as_answer = np.isin(begins, begins[asked.is_answer])
         return ~as_answer & ~(logprob < best[asked.item])
-
-    def _own_first_tokens(self, kept: _Statistics, spelling: np.ndarray) -> _FirstTokens:
-        """Of each item, the first token of the best spelling of its answer."""
-        asked = self.lookups
-        chosen = asked.first_target[spelling]
-        is_generic = self.generic.includes(np.arange(len(self.items)), asked.target_token[chosen])
-        return _FirstTokens(kept.logprob[chosen], is_generic)
-
-    def _generic_of_others(self, kept: _Statistics, begins: _FirstTokens, read: np.ndarray) -> np.ndarray:
-        """Probability of the generic words that are not the answer's own first token, below 1."""
-        own = np.where(begins.is_generic, np.exp(begins.logprob), 0.0)
-        return np.clip(np.nan_to_num(kept.p_generic[read]) - own, 0.0, 1 - 1e-12)
 
     def _words(self, tokens: np.ndarray) -> dict[int, str]:
         for token in set(tokens.ravel().tolist()) - self._word_of.keys():

@@ -281,16 +281,14 @@ class Engine:
         linear, shared = group.linear(edits.which)
         sublayer: dict[tuple[int, str], Any] = {}
         if chunk.record is not None:
-            attention_stays = all(m in group.unchanged for m in _matrices_of(self.model, group.layer, "attn"))
-            same_mlp_input = (attention_stays or is_parallel(self.model, group.layer)) and has_mlp_module(
-                self.model, group.layer
+            changed = [m for m in self.model.matrices_of(group.layer) if m not in group.unchanged]
+            changes = {"attn" if self.model.maps[group.layer, m].mixes else "mlp" for m in changed}
+            sublayer = {(group.layer, name): out for name, out in chunk.record.sublayer.items() if name not in changes}
+            same_mlp_input = has_mlp_module(self.model, group.layer) and (
+                "attn" not in changes or is_parallel(self.model, group.layer)
             )
             if same_mlp_input:
                 shared.add((group.layer, "mlp"))
-            for name in ("attn", "mlp"):
-                stays = all(m in group.unchanged for m in _matrices_of(self.model, group.layer, name))
-                if name in chunk.record.sublayer and stays:
-                    sublayer[group.layer, name] = chunk.record.sublayer[name]
             for m in chunk.record.linear.keys() & set(group.unchanged):
                 # Beside an edited matrix of the MLP the other one is wanted for each copy.
                 alone = same_mlp_input and group.sharing == {"out"}
@@ -387,10 +385,6 @@ class Engine:
         if chunk.layer < layer and (kept := self._kept.nearest(key_of(self.model, chunk.batch), layer, chunk.layer)):
             chunk.layer, chunk.residual = kept
             chunk.record = chunk.next_residual = None
-
-
-def _matrices_of(model: Model, layer: int, name: str) -> list[str]:
-    return [m for m in model.matrices_of(layer) if model.maps[layer, m].mixes == (name == "attn")]
 
 
 def _recorded(output: Tensor, copies: int) -> Compute:

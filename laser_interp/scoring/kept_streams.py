@@ -24,7 +24,6 @@ class KeptStreams:
     so that each batch keeps its last stream as long as there is room."""
 
     _of_batch: dict[Key, dict[int, Tensor]] = field(default_factory=dict)
-    _n_bytes: int = 0
 
     def nearest(self, key: Key, layer: int, above: int) -> tuple[int, Tensor] | None:
         """(layer, stream that enters it) for the last kept layer up to `layer`, if it is above `above`; else None."""
@@ -38,19 +37,17 @@ class KeptStreams:
     def keep(self, key: Key, layer: int, stream: Tensor, most_bytes: int) -> None:
         """Keep the stream that enters a layer, and drop streams until at most `most_bytes` are kept."""
         streams = self._of_batch.pop(key, {})
-        if (before := streams.pop(layer, None)) is not None:
-            self._n_bytes -= before.nbytes
+        streams.pop(layer, None)  # the last kept is the last to go
         self._of_batch[key] = streams | {layer: stream}
-        self._n_bytes += stream.nbytes
-        while self._n_bytes > most_bytes:
+        n_bytes = sum(kept.nbytes for streams in self._of_batch.values() for kept in streams.values())
+        while n_bytes > most_bytes:
             fullest = max(self._of_batch.values(), key=len)  # the first of several
-            self._n_bytes -= fullest.pop(next(iter(fullest))).nbytes
+            n_bytes -= fullest.pop(next(iter(fullest))).nbytes
             self._of_batch = {key: streams for key, streams in self._of_batch.items() if streams}
 
     def forget(self) -> None:
         """Drop all streams, so that two runs whose costs are compared start alike."""
         self._of_batch.clear()
-        self._n_bytes = 0
 
 
 def kept_streams(model: Model) -> KeptStreams:

@@ -55,10 +55,9 @@ class SharedLayer:
         for site in self.sites:
             at = (site.layer, site.matrix)
             if site.layer == self.layer and site.matrix in self.sharing and len(self.edits) > 1:
-                if site not in self._factors:
-                    self._factors[site] = SharedFactors(
-                        self.model, site, [self._part(i, site) for i in range(len(self.edits))]
-                    )
+                if site not in self._factors:  # the edits of a group touch the same matrices of its layer
+                    parts = [edit.parts[site] for _, edit in self.edits if edit is not None]
+                    self._factors[site] = SharedFactors(self.model, site, parts)
                 out[at] = self._factors[site].of(which)
                 shared.add(at)
             else:
@@ -93,12 +92,9 @@ class SharedLayer:
 
         return compute
 
-    def _part(self, i: int, site: Site) -> SiteEdit | None:
-        edit = self.edits[i][1]
-        return None if edit is None else edit.parts.get(site)
-
     def _rewrite(self, i: int, site: Site) -> Rewrite | None:
-        part = self._part(i, site)
+        edit = self.edits[i][1]
+        part = None if edit is None else edit.parts.get(site)
         if part is None:
             return None
         key = (id(part), site)  # edits that were composed share their parts
@@ -135,13 +131,11 @@ class Pass:
 class SharedFactors:
     """A matrix under several edits that all see the same input: `x U` is computed once for all of them."""
 
-    def __init__(self, model: Model, site: Site, parts: Sequence[SiteEdit | None]) -> None:
-        edits = [part for part in parts if part is not None]
-        assert len(edits) == len(parts), "the edits of a group touch the same matrices of its layer"
-        spectrum = edits[0].spectrum
+    def __init__(self, model: Model, site: Site, parts: Sequence[SiteEdit]) -> None:
+        spectrum = parts[0].spectrum
         dtype = score_dtype(model.dtype)
         device = model.weight(site.layer, site.matrix).device
-        used = torch.stack([part.gains != 0 for part in edits]).any(0).nonzero().squeeze(1)
+        used = torch.stack([part.gains != 0 for part in parts]).any(0).nonzero().squeeze(1)
         self._down = (spectrum.U[:, used].double() * spectrum.S[used]).to(device, dtype)
         self._up = spectrum.Vh[used].to(device, dtype)
         bias = model.bias(site.layer, site.matrix)
@@ -149,7 +143,7 @@ class SharedFactors:
         self._dtype = dtype
         self._kept: list[tuple[slice, Tensor | None]] = []
         self._added = []
-        for part in edits:
+        for part in parts:
             gains = part.gains[used]
             held = gains.nonzero().squeeze(1)
             kept = slice(int(held[0]), int(held[-1]) + 1) if len(held) else slice(0, 0)

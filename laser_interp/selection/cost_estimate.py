@@ -76,8 +76,7 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
     worker.run(Unit("measured", 0, tuple(cells)))
     per_operation = (time.perf_counter() - start) / operations(model, site, _ranks(cells), _LENGTHS)
     n_few = sum(len(fact.prompts) for fact in few)
-    tested = plan.settings.test == "all"
-    n_prompts = plan.count_prompts(i for i in range(len(plan.shards)) if tested or plan.validates(i))
+    n_prompts = sum(plan.prompts) if plan.settings.test == "all" else plan.n_prompts(validation=True)
     seconds = sum(
         per_operation * operations(model, at, _ranks(of_site), _LENGTHS) * n_prompts / n_few
         + per_svd_operation * _svd_operations(model, at)

@@ -16,7 +16,7 @@ def _scored(work: Work, cells: list[EditSpec], *, halved: bool, group: str = "ra
     raced = race_cells(work, cells, group, halved=halved)
     # After the edits: the model as trained goes on from the last layer that they share
     base = score_base(work)
-    spent = raced.cell_prompts + work.plan.count_prompts(unit.shard for unit in base)
+    spent = raced.cell_prompts + work.plan.n_prompts(validation=True)
     return replace(raced, units=base + raced.units, cell_prompts=spent, **counted)
 
 

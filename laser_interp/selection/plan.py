@@ -158,13 +158,9 @@ class Plan:
         base = [Unit(BASE_GROUP, i, ()) for i in shards]
         return [Unit(group, i, cells) for group, cells in by_group.items() if cells for i in shards] + base
 
-    def count_prompts(self, shards: Iterable[int]) -> int:
-        """Prompts of some shards."""
-        return sum(self.prompts[i] for i in shards)
-
     def n_prompts(self, *, validation: bool) -> int:
         """Prompts of one split."""
-        return self.count_prompts(i for i in range(len(self.shards)) if self.validates(i) == validation)
+        return sum(n for i, n in enumerate(self.prompts) if self.validates(i) == validation)
 
 
 def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:

@@ -22,7 +22,7 @@ from laser_interp.edits.sites import Site
 from laser_interp.progress import by_fractions
 from laser_interp.selection.cell_table import is_negative
 from laser_interp.selection.execution import Execution, Unit
-from laser_interp.selection.plan import BASE_GROUP, Plan
+from laser_interp.selection.plan import Plan
 from laser_interp.selection.score_store import ScoreStore, text_of
 from laser_interp.storage.run_folder import SCREENED, RunFolder
 from laser_interp.storage.schemas import SCHEMAS
@@ -123,7 +123,7 @@ class Work:
 
 def score_base(work: Work) -> list[Unit]:
     """The model as trained, on all validation facts."""
-    base = [Unit(BASE_GROUP, i, ()) for i in range(len(work.plan.shards)) if work.plan.validates(i)]
+    base = work.plan.units({}, validation=True)
     work.run(base)
     return base
 

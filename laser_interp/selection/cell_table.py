@@ -8,8 +8,6 @@ from laser_interp.edits.sites import Site
 from laser_interp.scoring.scores import summarise
 from laser_interp.storage.schemas import SCHEMAS
 
-_SURE = 0.99  # one-sided
-
 
 def cell_means(part: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     """Means over facts and prompts, per cell and split.
@@ -52,14 +50,3 @@ def _change_errors(part: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
         correction = n_groups / (n_groups - 1).where(n_groups > 1)
         errors.append(((correction * groups.sum()) ** 0.5 / by.size()).rename(name))
     return pd.concat(errors, axis=1).reset_index()
-
-
-def is_negative(values: pd.Series, subjects: pd.Series) -> bool:
-    """Whether the upper end of a one-sided 99 % interval of a mean over subjects is below 0 (Student's t)."""
-    from scipy.stats import t
-
-    by_subject = values.groupby(subjects).mean()
-    n = len(by_subject)
-    if n < 2:
-        return False
-    return float(by_subject.mean() + t.ppf(_SURE, n - 1) * by_subject.std(ddof=1) / math.sqrt(n)) < 0

@@ -20,7 +20,6 @@ from laser_interp.discarded.attribution import attribute
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.progress import by_fractions
-from laser_interp.selection.cell_table import is_negative
 from laser_interp.selection.execution import Execution, Unit
 from laser_interp.selection.plan import Plan
 from laser_interp.selection.score_store import ScoreStore, text_of
@@ -32,6 +31,7 @@ _AT_LEAST = 16  # ... but at least 16 cells do, and at most `PROPOSED`
 OF_A_SITE = 3  # cells of one site, at most
 ATTRIBUTED = 100  # validation prompts for the gradients
 FINALISTS = 4
+_SURE = 0.99  # one-sided
 _PROPOSAL = "proposal"
 
 
@@ -188,10 +188,8 @@ def survivors(so_far: dict[EditSpec, pd.DataFrame], at_least: pd.DataFrame | Non
     means = {cell: float(frame["logprob"].mean()) for cell, frame in so_far.items()}
     ranked = sorted(so_far, key=lambda cell: -means[cell] if math.isfinite(means[cell]) else math.inf)
     leader = so_far[ranked[0]]
-    kept = []
-    for place, cell in enumerate(ranked[: max(math.ceil(len(ranked) / 2), FINALISTS)]):
-        if place < FINALISTS or not is_worse(so_far[cell], leader):
-            kept.append(cell)
+    better = ranked[FINALISTS : math.ceil(len(ranked) / 2)]
+    kept = ranked[:FINALISTS] + [cell for cell in better if not is_worse(so_far[cell], leader)]
     if at_least is None:
         return kept
     return [cell for cell in kept if not is_worse(so_far[cell], at_least)] or kept[:1]
@@ -199,10 +197,14 @@ def survivors(so_far: dict[EditSpec, pd.DataFrame], at_least: pd.DataFrame | Non
 
 def is_worse(frame: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Whether log-probabilities are lower than others by more than chance: the upper end of a one-sided 99 % interval
-    of the mean difference, over subjects, is below 0."""
+    of the mean difference, over subjects, is below 0 (Student's t)."""
+    from scipy.stats import t
+
     there = other.set_index(["fact_id", "prompt_id"])["logprob"]
     difference = frame["logprob"] - there.reindex(pd.MultiIndex.from_frame(frame[["fact_id", "prompt_id"]])).to_numpy()
-    return is_negative(difference, frame["subject"])
+    by_subject = difference.groupby(frame["subject"]).mean()
+    n = len(by_subject)
+    return n > 1 and float(by_subject.mean() + t.ppf(_SURE, n - 1) * by_subject.std(ddof=1) / math.sqrt(n)) < 0
 
 
 def proposed(

@@ -1,7 +1,7 @@
 """Composing LASER on several sites: guided by gradients, or greedily in the paper's order."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -317,23 +317,21 @@ def _tested(
     store: ScoreStore, facts: FactSet, whole: EditSpec | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Means of the model as trained and of all edits, what each edit adds, and the test scores under all of them."""
-    n_edits = 0 if whole is None else len(whole.sites)
-    labelled: dict[str, EditSpec | None] = {"base": None}
-    for n in range(1, n_edits + 1):
-        assert whole is not None
-        labelled[str(n)] = whole.of_sites(whole.sites[:n])
+    ends: dict[str, EditSpec | None] = {"base": None} | ({} if whole is None else {"composed": whole})
+    parts = {} if whole is None else {str(n): whole.of_sites(whole.sites[:n]) for n in range(1, len(whole.sites))}
+    labelled = {"base": None} | parts | ends
     # A study asks the model as trained and the whole again, with answers ranked among those of their relation
-    ends = {name: labelled[name] for name in ("base", str(n_edits)) if name in labelled}
-    if "test" in _splits(facts):
+    if "test" in facts.splits:
         store.scores(facts.split("test"), ends)
-    scores = pd.concat([store.scores(facts.split(name), labelled, candidates=False) for name in _splits(facts)])
+    splits = sorted(facts.splits, reverse=True)  # validation first
+    scores = pd.concat([store.scores(facts.split(name), labelled, candidates=False) for name in splits])
     means = summarise(scores, ("edit", "split"))
     at = means.set_index(["edit", "split"])[["score", "loss"]].to_dict()
     tested = dict(tuple(scores[scores["split"] == "test"].groupby("edit", sort=False)))
     clusters = Clusters(tested["base"]["subject"]) if tested else None
     table = []
+    before = "base"
     for n, (name, spec) in enumerate(labelled.items()):
-        before = str(n - 1) if n > 1 else "base"
         row: dict[str, Any] = {"n_edits": n, "edit": "" if spec is None else str(spec)}
         for split in ("validation", "test"):
             for metric in ("score", "loss"):
@@ -342,13 +340,8 @@ def _tested(
             columns = [tested[label]["score"].to_numpy(float) for label in (before, name)]
             row |= with_interval("change", clusters.change(*columns))
         table.append(row)
-    last = str(n_edits) if n_edits else "base"
-    shown = means[means["edit"].isin(["base", last])].replace({"edit": {last: "composed"} if n_edits else {}})
-    shown = shown.sort_values("edit", key=lambda names: names != "base", kind="stable")
-    test = scores[(scores["edit"] == last) & (scores["split"] == "test")].assign(edit="composed")
-    test = test if n_edits else test[:0]
-    return shown.reset_index(drop=True), pd.DataFrame(table), test.reset_index(drop=True)
-
-
-def _splits(facts: FactSet) -> Sequence[str]:
-    return sorted(facts.splits, key=lambda name: (name != "validation", name))
+        before = name
+    shown = means[means["edit"].isin(list(ends))]
+    shown = shown.sort_values("edit", key=lambda names: names != "base", kind="stable", ignore_index=True)
+    test = scores[(scores["edit"] == "composed") & (scores["split"] == "test")]
+    return shown, pd.DataFrame(table), test.reset_index(drop=True)

@@ -276,7 +276,7 @@ def _guided(
         most = min(settings.most_edits or len(plan.by_site), len(plan.by_site))
         for number in range(most - (0 if kept is None else len(kept.sites))):
             free = [site for site in plan.by_site if kept is None or site not in kept.sites]
-            single, _ = proposed(plan, folder, progress, sites=free, kept=kept, name=f"proposal-{number}")
+            single, _ = proposed(work, sites=free, kept=kept, name=f"proposal-{number}")
             together = {_joined(kept, cell): cell for cell in single}
             if not together:
                 break

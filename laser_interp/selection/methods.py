@@ -33,13 +33,13 @@ def grid(work: Work) -> Trials:
 
 def race(work: Work) -> Trials:
     """The cells that gradients propose compete."""
-    cells, n_attributed = proposed(work.plan, work.folder, work.progress)
+    cells, n_attributed = proposed(work)
     return _scored(work, cells, halved=True, n_attributed=n_attributed)
 
 
 def gradient(work: Work) -> Trials:
     """The best proposal alone."""
-    cells, n_attributed = proposed(work.plan, work.folder, work.progress)
+    cells, n_attributed = proposed(work)
     return _scored(work, cells[:1], halved=False, n_attributed=n_attributed)
 
 

@@ -65,7 +65,7 @@ class Plan:
     Attributes:
         by_site, by_group: cells; a group is a layer.
         lifted: notes on cells that were lifted to rank 1 or dropped.
-        notes: how many layers have a matrix that not every layer has.
+        notes: how many layers have a matrix that not every layer has, and what a proposal left out.
         method: how the edit is searched for.
         screens: whether the rounds of a race run in bfloat16.
         text: running text for the method rmt, which accepts an edit if the text's perplexity falls; else None.
@@ -105,11 +105,6 @@ class Plan:
             if EditSpec.parse(str(cell)) != cell:
                 raise ValueError(f"the cell {str(cell)!r} cannot be read back as it was: choose other numbers")
         self.worker.check(next(iter(self.cells), None))
-
-    def say(self, note: str) -> None:
-        """Add a note, once."""
-        if note not in self.notes:
-            self.notes.append(note)
 
     @property
     def cells(self) -> list[EditSpec]:

@@ -32,7 +32,6 @@ OF_A_SITE = 3  # cells of one site, at most
 ATTRIBUTED = 100  # validation prompts for the gradients
 FINALISTS = 4
 _SURE = 0.99  # one-sided
-_PROPOSAL = "proposal"
 
 
 @dataclass(frozen=True)
@@ -208,13 +207,7 @@ def is_worse(frame: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 def proposed(
-    plan: Plan,
-    folder: RunFolder,
-    progress: bool,
-    *,
-    sites: Sequence[Site] | None = None,
-    kept: EditSpec | None = None,
-    name: str = _PROPOSAL,
+    work: Work, *, sites: Sequence[Site] | None = None, kept: EditSpec | None = None, name: str = "proposal"
 ) -> tuple[list[EditSpec], int]:
     """The cells that would help most if effects were linear, a few of each site, the most promising first; and the
     number of prompts that gradients were taken of.
@@ -224,8 +217,9 @@ def proposed(
         kept: the edit that is active while gradients are taken; None is the model as trained.
         name: the name under which the proposal is kept.
     """
+    plan = work.plan
     asked = plan.facts.split("validation").draw(ATTRIBUTED, seed=plan.settings.seed)
-    table = folder.read_part(name, "proposal")
+    table = work.folder.read_part(name, "proposal")
     if table is None:
         found = attribute(
             plan.model,
@@ -234,14 +228,15 @@ def proposed(
             edit=None if kept is None else kept.edit(plan.model, asked),
             blocks=plan.settings.blocks,
             memory=plan.settings.memory,
-            progress=progress,
+            progress=work.progress,
         )
         reached = {site: values for site, values in found.gradients.items() if values.any()} or found.gradients
         table = replace(found, gradients=reached).propose(rhos=plan.settings.rhos)
         table["n_unreached"] = len(found.gradients) - len(reached)
-        folder.write_part(name, table, "proposal")
+        work.folder.write_part(name, table, "proposal")
     if "n_unreached" in table and len(table) and (unreached := int(table["n_unreached"].iloc[0])):  # not in old folders
-        plan.say(f"{unreached} sites change no answer of the validation facts (an expert may not be chosen): not tried")
+        note = f"{unreached} sites change no answer of the validation facts (an expert may not be chosen): not tried"
+        plan.notes += [note] * (note not in plan.notes)
     at = {(str(cell.site), cell.rank): cell for cells in plan.by_site.values() for cell in cells}
     best_of_site = table.groupby("site", sort=False).head(OF_A_SITE)
     places = zip(best_of_site["site"], best_of_site["rank"], strict=True)

@@ -177,6 +177,10 @@ def _check_start(start: EditSpec, settings: CompositionSettings) -> None:
         )
 
 
+_KINDS = {"site": object, "rho": float, "rank_kept": float, "score": float, "loss": float, "n_not_finite": int}
+_KINDS |= {"kept": bool, "edit": object}  # of the columns of `_row`
+
+
 def _joined(kept: EditSpec | None, cell: EditSpec) -> EditSpec:
     return cell if kept is None else kept.with_site(cell)
 
@@ -296,14 +300,9 @@ def _guided(
                 break
             kept, before = of_text[scored["cell"].iloc[-1]], best
             work.remember(raced.units, [kept])
-    steps = pd.DataFrame(rows, columns=_COLUMNS).astype(_KINDS)
+    steps = pd.DataFrame(rows, columns=list(_KINDS)).astype(_KINDS)
     steps.insert(0, "step", range(len(steps)))
     return kept, steps
-
-
-_KINDS = {"site": object, "rho": float, "rank_kept": float, "score": float, "loss": float, "n_not_finite": int}
-_KINDS |= {"kept": bool, "edit": object}
-_COLUMNS = list(_KINDS)
 
 
 def _improves(frame: pd.DataFrame, before: pd.DataFrame, has_edits: bool) -> bool:

@@ -6,11 +6,9 @@ made from the units in the end.
 
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from laser_interp.choices import Executor
@@ -94,16 +92,15 @@ def run_plan(
     Args:
         store: where a study keeps scores; what is known there is not scored again.
     """
-    with ExitStack() as stack:
-        folder = stack.enter_context(open_run(out, plan.identity))
+    with (
+        open_run(out, plan.identity) as folder,
+        execution or Execution() as where,
+        progress_bar(desc=plan.method, unit=" prompts", unit_scale=True, disable=not progress) as bar,
+    ):
         if out is not None:
             save_facts(folder, plan.facts)
         plan.choose_screening(folder)
-        execution = stack.enter_context(execution or Execution())
-        bar = stack.enter_context(
-            progress_bar(desc=plan.method, unit=" prompts", unit_scale=True, disable=not progress)
-        )
-        work = Work(plan, folder, execution, bar, progress, store)
+        work = Work(plan, folder, where, bar, progress, store)
         trials = METHODS[plan.method](work)
         work.remember(trials.units, [None, *trials.finalists])
         names = [str(cell) for cell in trials.finalists]
@@ -157,7 +154,7 @@ def _cells(units: Sequence[Unit], names: Sequence[str], folder: RunFolder) -> pd
             tables.append(cell_means(part, base))
     table = pd.concat(tables, ignore_index=True)
     order = {name: i for i, name in enumerate(["", *names])}
-    return table.iloc[np.argsort(table["cell"].map(order).to_numpy(), kind="stable")].reset_index(drop=True)
+    return table.sort_values("cell", key=lambda cells: cells.map(order), kind="stable", ignore_index=True)
 
 
 def _spent(plan: Plan, trials: Trials) -> Spent:

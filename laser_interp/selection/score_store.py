@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -56,7 +55,7 @@ class ScoreStore:
         """
         ranked = self.options.candidates and (candidates or self.options.rank_by == "first_tokens")
         shards = shards_of(facts, UNIT_PROMPTS)
-        with nullcontext() if self.out is None else open_run(self.out, self._identity()) as folder:
+        with open_run(self.out, self._identity()) as folder:
             self._score(folder, shards, list(dict.fromkeys(edits.values())), ranked)
         frames = []
         for label, spec in edits.items():
@@ -96,9 +95,7 @@ class ScoreStore:
         how = {name: value for name, value in asdict(self.options).items() if name not in ("memory", "candidates")}
         return provenance(self.model) | about | how
 
-    def _score(
-        self, folder: RunFolder | None, shards: list[FactSet], specs: list[EditSpec | None], ranked: bool
-    ) -> None:
+    def _score(self, folder: RunFolder, shards: list[FactSet], specs: list[EditSpec | None], ranked: bool) -> None:
         """Score what is neither known nor in the folder."""
         missing: list[Unit] = []
         for i, facts in enumerate(shards):
@@ -115,15 +112,12 @@ class ScoreStore:
                 n, facts = unit.n_cells * prompts[unit.shard], shards[unit.shard]
                 scored = worker.scores(unit, lambda share, n=n: add(share * n))
                 for spec, frame in zip(unit.cells or (None,), scored, strict=True):
-                    if folder is not None:
-                        folder.write_part(_name(facts, text_of(spec), ranked), frame, "scores")
+                    folder.write_part(_name(facts, text_of(spec), ranked), frame, "scores")
                     self.remember(facts, spec, ranked, frame)
 
-    def _is_known(self, folder: RunFolder | None, facts: FactSet, spec: EditSpec | None, ranked: bool) -> bool:
+    def _is_known(self, folder: RunFolder, facts: FactSet, spec: EditSpec | None, ranked: bool) -> bool:
         if self.recall(facts, spec, ranked) is not None:
             return True
-        if folder is None:
-            return False
         for with_candidates in (True,) if ranked else (True, False):
             name = _name(facts, text_of(spec), with_candidates)
             if (part := folder.read_part(name, "scores")) is not None:

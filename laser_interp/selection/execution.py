@@ -138,12 +138,7 @@ class Worker:
 
 
 class Execution:
-    """Where units run. As a context, it keeps Ray's actors and their models until it ends.
-
-    Args:
-        executor: "local", or "ray" to spread the units over a Ray cluster (`pip install 'laser-interp[ray]'`).
-        workers: number of Ray actors. None: one per GPU of the cluster, or, without GPUs, one per two CPUs.
-    """
+    """Where the units of a search run; see `li.search`. As a context, it keeps Ray's actors and their models."""
 
     def __init__(self, executor: Executor = "local", workers: int | None = None) -> None:
         check_choice("executor", executor, Executor)
@@ -151,13 +146,12 @@ class Execution:
             raise ValueError(f"workers is {workers}: at least one is needed")
         self.executor, self.workers = executor, workers
         self._stack = ExitStack()
-        self._actors: tuple[Worker, Actors] | None = None
+        self._actors: Actors | None = None
 
     def __enter__(self) -> Execution:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._actors = None
         self._stack.close()
 
     def check(self, model: Model) -> None:
@@ -198,16 +192,13 @@ class Execution:
 
     def _actors_of(self, worker: Worker) -> Actors:
         """The actors with a worker's model and facts. A search has one worker, so that they are started once."""
-        if self._actors is not None and self._actors[0] is worker:
-            return self._actors[1]
-        model = worker.model
-        assert model.source is not None  # `check` refuses such a model
-        how = worker.options, worker.without_candidates
-        arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), *how)
-        self._stack.close()
-        actors = self._stack.enter_context(Actors(_Actor, arguments, self.workers))
-        self._actors = worker, actors
-        return actors
+        if self._actors is None:
+            model = worker.model
+            assert model.source is not None  # `check` refuses such a model
+            how = worker.options, worker.without_candidates
+            arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), *how)
+            self._actors = self._stack.enter_context(Actors(_Actor, arguments, self.workers))
+        return self._actors
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class GridSettings:
         self._set("matrices", several(self.matrices, "matrices", str))
         self._set("layers", parse_layers(self.layers))
         if self.rates is not None:
-            if tuple(self.rhos) != RHOS:
+            if several(self.rhos, "rhos", float) != RHOS:
                 raise ValueError("expected rhos or rates, and both were given: leave one out")
             self._set("rhos", tuple(map(rho_of_rate, several(self.rates, "rates", float))))
             self._set("rates", None)
@@ -167,7 +167,7 @@ class SearchSettings(GridSettings):
         self._set("alphas", several(self.alphas, "alphas", float, may_be_empty=True))
         if bad := [alpha for alpha in self.alphas if not math.isfinite(alpha)]:
             raise ValueError(f"alphas has {bad[0]}: expected finite numbers")
-        bands = [self.bands] if isinstance(self.bands, str) else self.bands
+        bands = [self.bands] if isinstance(self.bands, str | Number) else self.bands
         self._set("bands", tuple(f"{start}:{stop}" for start, stop in map(parse_band, bands)))
         self._set("controls", several(self.controls, "controls", str, may_be_empty=True))
         if unknown := [name for name in self.controls if name not in get_args(ControlName)]:
@@ -237,12 +237,11 @@ def _of_kind(name: str, value: Any, kind: type) -> Any:
 
 def parse_band(value: Any) -> tuple[int, int]:
     """A band from two numbers or from "START:STOP"."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+):(\d+)", value)
-        if match is None:
-            raise ValueError(f"the band {value!r} is not of the form START:STOP, as in 0:10")
-        value = int(match[1]), int(match[2])
-    start, stop = (whole_number("bands", end) for end in value)
-    if not 0 <= start < stop:
+    text = str(value) if isinstance(value, str | Number) else ":".join(map(str, value))
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match is None:
+        raise ValueError(f"the band {value!r} is not of the form START:STOP, as in 0:10")
+    start, stop = int(match[1]), int(match[2])
+    if start >= stop:
         raise ValueError(f"band {start}:{stop}: expected 0 <= start < stop")
     return start, stop

@@ -170,8 +170,9 @@ class SearchSettings(GridSettings):
         bands = [self.bands] if isinstance(self.bands, str | Number) else self.bands
         self._set("bands", tuple(f"{start}:{stop}" for start, stop in map(parse_band, bands)))
         self._set("controls", several(self.controls, "controls", str, may_be_empty=True))
-        if unknown := [name for name in self.controls if name not in get_args(ControlName)]:
-            raise ValueError(f"unknown controls {', '.join(unknown)}: expected some of {_listed(ControlName)}")
+        known = get_args(ControlName)
+        if unknown := [name for name in self.controls if name not in known]:
+            raise ValueError(f"unknown controls {', '.join(unknown)}: expected some of {', '.join(known)}")
         self._set("control_seeds", several(self.control_seeds, "control_seeds", int))
         for seed in self.control_seeds:
             check_seed("control_seeds", seed)
@@ -208,10 +209,6 @@ class CompositionSettings(GridSettings):
         check_choice("method", self.method, CompositionMethod)
         if self.most_edits is not None and whole_number("most_edits", self.most_edits) < 1:
             raise ValueError(f"most_edits is {self.most_edits}: expected 1 or more, or leave it out")
-
-
-def _listed(choices: object) -> str:
-    return ", ".join(get_args(choices))
 
 
 def several(value: Any, name: str, kind: type, *, may_be_empty: bool = False) -> tuple[Any, ...]:

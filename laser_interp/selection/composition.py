@@ -277,7 +277,8 @@ def _guided(
             full = block_rank(plan.model, last.site, last.blocks)
             last = last.of_kind("laser", rho=last.ranks[0] / full)
             rows.append(_row(last, cell_means(before, base).iloc[-1].to_dict(), True, kept))
-        most = min(settings.most_edits or len(plan.by_site), len(plan.by_site))
+        n_sites = len({*plan.by_site, *(kept.sites if kept is not None else ())})
+        most = min(settings.most_edits or n_sites, n_sites)
         for number in range(most - (0 if kept is None else len(kept.sites))):
             free = [site for site in plan.by_site if kept is None or site not in kept.sites]
             single, _ = proposed(work, sites=free, kept=kept, name=f"proposal-{number}")

@@ -107,7 +107,7 @@ class Search(Drawable):
     def _best(self) -> tuple[pd.DataFrame, str]:
         """The model as trained and the three best cells, with their scores by split; and the split that ranks them."""
         edits = self.cells[self.cells["kind"].isin(CHOSEN_KINDS)]
-        splits = sorted(set(self.cells["split"]), key=lambda name: (name != "validation", name))
+        splits = sorted(set(self.cells["split"]), reverse=True)  # validation first
         chosen = edits[edits["split"] == splits[0]].sort_values(
             ["score", "loss"], ascending=[False, True], kind="stable"
         )
@@ -132,10 +132,20 @@ class Search(Drawable):
         table = shown.to_html(index=False, float_format=lambda v: f"{v:.3f}", na_rep="–")
         return f"<p>Search over {self._n_sites()} sites; the best cells by {split}:</p>{table}"
 
-    def changes(self, split: str) -> pd.DataFrame:
-        """The change of each cell with one site against the model as trained: `d_top1`, `d_loss`, `d_p_generic`."""
+    def _of_split(self, split: str) -> tuple[pd.DataFrame, pd.Series]:
+        """The cells of a split, and the one of the model as trained."""
         cells = self.cells[self.cells["split"] == split]
-        base = cells[cells["kind"] == "base"].iloc[0]
+        if cells.empty:
+            raise ValueError(f"the search has no split {split!r}: it has {sorted(set(self.cells['split']))}")
+        return cells, cells[cells["kind"] == "base"].iloc[0]
+
+    def changes(self, split: str) -> pd.DataFrame:
+        """The change of each cell with one site against the model as trained: `d_top1`, `d_loss`, `d_p_generic`.
+
+        Raises:
+            ValueError: no such split.
+        """
+        cells, base = self._of_split(split)
         changes = cells[(cells["kind"] != "base") & cells["layer"].notna()].astype({"layer": int})
         for metric in ("top1", "loss", "p_generic"):
             changes[f"d_{metric}"] = changes[metric] - base[metric]
@@ -152,10 +162,7 @@ class Search(Drawable):
         Raises:
             ValueError: no such split, or no cell with a finite loss.
         """
-        cells = self.cells[self.cells["split"] == split]
-        if cells.empty:
-            raise ValueError(f"the search has no split {split!r}: it has {sorted(set(self.cells['split']))}")
-        base = cells[cells["kind"] == "base"].iloc[0]
+        cells, base = self._of_split(split)
         edits = cells[cells["kind"].isin(list(kinds)) & cells["loss"].notna() & (cells["n_not_finite"] == 0)]
         if set(cells["kind"]) == {"base"}:
             raise ValueError(

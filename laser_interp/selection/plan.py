@@ -163,7 +163,7 @@ def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:
     by_split: dict[str, list[Fact]] = {}
     for fact in facts:
         by_split.setdefault(fact.split or "", []).append(fact)
-    order = sorted(by_split, key=lambda name: (name != "validation", name))
+    order = sorted(by_split, reverse=True)  # validation first
     return [part for split in order for part in facts.keep(by_split[split]).in_parts(n_prompts)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from laser_interp.discarded.attribution import attribute
 from laser_interp.edits.blocks import Blocks
@@ -29,7 +30,6 @@ PATIENCE = 8  # training stops after so many steps without a better result on th
 RATE = 0.05
 PENALTY = 0.02  # nats, times g (1 - g): a direction at gain 1/2 costs a quarter of it
 SITES = 3
-_DECAY = 0.9, 0.999
 
 Gains = Mapping[Site, np.ndarray]
 
@@ -79,16 +79,17 @@ def _optimise(plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet)
     def made(values: Gains, facts: FactSet) -> Edit:
         return _described(plan, values).edit(model, facts)
 
-    now = {site: np.ones(spectrum(model, site, blocks=blocks).max_rank) for site in sites}
-    mean = {site: np.zeros(len(values)) for site, values in now.items()}
-    square = {site: np.zeros(len(values)) for site, values in now.items()}
+    gains = {site: torch.ones(spectrum(model, site, blocks=blocks).max_rank, dtype=torch.float64) for site in sites}
+    adam = torch.optim.Adam(gains.values(), lr=RATE, eps=1e-12, maximize=True)
     other_half = Scorer(model, plan.task.keep(held_out), candidates=False)
-    best, best_score, since = now, -np.inf, 0
+    best: Gains = {}
+    best_score, since = -np.inf, 0
     rows: list[dict[str, float]] = []
-    for step in range(1, STEPS + 1):
+    for step in range(STEPS):
+        now = {site: values.numpy().copy() for site, values in gains.items()}
         ((_, scored),) = other_half.run({"learned": made(now, held_out)}, memory=plan.settings.memory)
         score = float(scored["logprob"].mean())
-        if score > best_score:
+        if not best or score > best_score:
             best, best_score, since = now, score, 0
         else:
             since += 1
@@ -96,15 +97,13 @@ def _optimise(plan: Plan, sites: list[Site], learns: FactSet, held_out: FactSet)
             model, learns, sites, edit=made(now, learns), blocks=blocks, memory=plan.settings.memory, progress=False
         )
         logprob = float(found.prompts["logprob"].mean())
-        rows.append({"step": step - 1, "logprob": logprob, "held_out": score})
+        rows.append({"step": step, "logprob": logprob, "held_out": score})
         if since == PATIENCE:
             break
-        moved = {}
-        for site, values in now.items():
-            slope = found.gradients[site].mean(0, dtype=np.float64) - PENALTY * (1 - 2 * values)
-            mean[site] = _DECAY[0] * mean[site] + (1 - _DECAY[0]) * slope
-            square[site] = _DECAY[1] * square[site] + (1 - _DECAY[1]) * slope**2
-            size = np.sqrt(square[site] / (1 - _DECAY[1] ** step)) + 1e-12
-            moved[site] = np.clip(values + RATE * mean[site] / (1 - _DECAY[0] ** step) / size, 0, 1)
-        now = moved
+        for site, values in gains.items():
+            slope = found.gradients[site].mean(0, dtype=np.float64)
+            values.grad = torch.from_numpy(slope) - PENALTY * (1 - 2 * values)
+        adam.step()
+        for values in gains.values():
+            values.clamp_(0, 1)
     return best, pd.DataFrame(rows).astype({"step": int})

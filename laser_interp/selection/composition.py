@@ -20,7 +20,7 @@ from laser_interp.models.model import Model
 from laser_interp.progress import progress_bar
 from laser_interp.scoring.scores import summarise
 from laser_interp.selection.cell_table import cell_means
-from laser_interp.selection.execution import Execution, WorkerOptions
+from laser_interp.selection.execution import Execution
 from laser_interp.selection.plan import Plan, divided_task
 from laser_interp.selection.race import Work, is_worse, proposed, race_cells, read_units, score_base
 from laser_interp.selection.score_store import ScoreStore
@@ -150,9 +150,8 @@ def run_composition(
         if out is not None:
             save_facts(folder, plan.facts)
         if store is None:
-            options = WorkerOptions.of(plan.settings)
             parts = None if out is None else out / "scores"
-            store = ScoreStore(plan.model, plan.task, options, parts, progress)
+            store = ScoreStore(plan.model, plan.task, plan.settings, parts, progress)
         how = _greedily if settings.method == "greedy" else _guided
         kept, tried = how(plan, start, settings, folder, store, progress)
         steps = check(tried, "steps")

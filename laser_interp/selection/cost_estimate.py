@@ -70,7 +70,7 @@ def estimate(model: Model, task: AnyFacts, settings: SearchSettings | None = Non
     per_svd_operation = (time.perf_counter() - start) / _svd_operations(model, site)
 
     few = plan.facts.draw(_FEW_PROMPTS, seed=0)
-    worker = Worker(model, plan.task, [few], plan.worker.options)
+    worker = Worker(model, plan.task, [few], plan.settings)
     worker.run(Unit("warm", 0, tuple(cells[:1])))  # tokenised and warm
     start = time.perf_counter()
     worker.run(Unit("measured", 0, tuple(cells)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import EngineName, Executor, RankBy, check_choice, whole_number
+from laser_interp.choices import Executor, check_choice, whole_number
 from laser_interp.edits.edit import Edit
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.extras import require
@@ -54,28 +54,13 @@ class Unit:
         return max(len(self.cells), 1)
 
 
-@dataclass(frozen=True)
-class WorkerOptions:
-    """How a worker scores; see `SearchSettings`."""
-
-    generic: tuple[str, ...] | None = None
-    candidates: bool = True
-    rank_by: RankBy = "answers"
-    engine: EngineName = "fast"
-    memory: int | str | None = None
-
-    @classmethod
-    def of(cls, settings: SearchSettings) -> WorkerOptions:
-        """Those of the settings that a worker needs."""
-        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
-
-
 class Worker:
     """A model with a task in parts, tokenised once, that scores one unit after the other.
 
     Args:
         task: what is asked, and the rule by which an answer counts as right.
         shards: parts of its facts.
+        settings: of these the engine, its memory, the generic words, and how answers are ranked.
         without_candidates: parts on which answers are not ranked among those of their relation.
     """
 
@@ -84,11 +69,11 @@ class Worker:
         model: Model,
         task: Task,
         shards: Sequence[FactSet],
-        options: WorkerOptions,
+        settings: SearchSettings,
         *,
         without_candidates: Collection[int] = (),
     ) -> None:
-        self.model, self.task, self.shards, self.options = model, task, shards, options
+        self.model, self.task, self.shards, self.settings = model, task, shards, settings
         self.without_candidates = frozenset(without_candidates)
         self._scorers: dict[int, Scorer] = {}
 
@@ -105,16 +90,16 @@ class Worker:
 
     def ranks(self, shard: int) -> bool:
         """Whether answers of a part are ranked among those of their relation."""
-        return self.options.candidates and shard not in self.without_candidates
+        return self.settings.candidates and shard not in self.without_candidates
 
     def _scorer(self, shard: int) -> Scorer:
         if shard not in self._scorers:
             self._scorers[shard] = Scorer(
                 self.model,
                 self.task.keep(self.shards[shard]),
-                generic=self.options.generic,
+                generic=self.settings.generic,
                 candidates=self.ranks(shard),
-                rank_by=self.options.rank_by if self.task.rule not in DETAILED_RULES else "answers",
+                rank_by=self.settings.rank_by if self.task.rule not in DETAILED_RULES else "answers",
             )
         return self._scorers[shard]
 
@@ -124,7 +109,7 @@ class Worker:
             str(cell): cell.edit(self.model, self.shards[unit.shard]) for cell in unit.cells
         } or {"": None}
         labelled = self._scorer(unit.shard).run(
-            edits, tick=tick, engine=self.options.engine, memory=self.options.memory
+            edits, tick=tick, engine=self.settings.engine, memory=self.settings.memory
         )
         with in_bfloat16(self.model) if unit.screened else nullcontext():
             for name, frame in labelled:
@@ -195,7 +180,7 @@ class Execution:
         if self._actors is None:
             model = worker.model
             assert model.source is not None  # `check` refuses such a model
-            how = worker.options, worker.without_candidates
+            how = worker.settings, worker.without_candidates
             arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), *how)
             self._actors = self._stack.enter_context(Actors(_Actor, arguments, self.workers))
         return self._actors
@@ -232,7 +217,7 @@ class _Actor:
         weights_sha256: str,
         task: Task,
         shards: Sequence[FactSet],
-        options: WorkerOptions,
+        settings: SearchSettings,
         without_candidates: frozenset[int],
         cpus: int,
         has_gpu: bool,
@@ -245,7 +230,7 @@ class _Actor:
             raise ValueError(
                 f"{source['source']!r} holds other weights on this worker than where the search was started"
             )
-        self._worker = Worker(model, task, shards, options, without_candidates=without_candidates)
+        self._worker = Worker(model, task, shards, settings, without_candidates=without_candidates)
 
     def run(self, piece: _Piece) -> pd.DataFrame:
         return self._worker.run(piece.share)

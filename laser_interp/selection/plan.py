@@ -17,7 +17,7 @@ from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.scoring.answer_rules import answers_up_to, most_answer_tokens
 from laser_interp.scoring.memory import parse_memory
-from laser_interp.selection.execution import Unit, Worker, WorkerOptions
+from laser_interp.selection.execution import Unit, Worker
 from laser_interp.selection.grid import grid_cells
 from laser_interp.selection.settings import GridSettings, SearchSettings
 from laser_interp.storage.provenance import provenance
@@ -97,7 +97,7 @@ class Plan:
             self.shards = [*rounds_of(self.facts.split("validation"), settings.seed), *test]
         # Without a grid, answers are ranked among those of their relation on test only, for the chosen cell
         plainly = [i for i in range(len(self.shards)) if self.method != "grid" and self.validates(i)]
-        self.worker = Worker(model, task, self.shards, WorkerOptions.of(settings), without_candidates=plainly)
+        self.worker = Worker(model, task, self.shards, settings, without_candidates=plainly)
         self.screens = False
         self.prompts = [sum(len(fact.prompts) for fact in shard) for shard in self.shards]
         parse_memory(settings.memory, model)

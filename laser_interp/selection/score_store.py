@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
 from laser_interp.progress import by_fractions, progress_bar
-from laser_interp.selection.execution import Unit, Worker, WorkerOptions
+from laser_interp.selection.execution import Unit, Worker
 from laser_interp.selection.plan import shards_of
+from laser_interp.selection.settings import SearchSettings
 from laser_interp.storage.provenance import provenance
 from laser_interp.storage.run_folder import RunFolder, open_run
 
@@ -34,13 +35,13 @@ class ScoreStore:
     """Scores of one model by one task's rule.
 
     Attributes:
-        model, task, options: what is scored, and how. Other facts may be asked by the same rule.
+        model, task, settings: what is scored, and how. Other facts may be asked by the same rule.
         out: folder in which scores are kept, so that a stopped study can continue from them; None keeps them in memory.
     """
 
     model: Model
     task: Task
-    options: WorkerOptions
+    settings: SearchSettings
     out: Path | None = None
     progress: bool = True
     _known: dict[str, list[_Known]] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class ScoreStore:
             candidates: whether answers have to be ranked among those of their relation; if they were ranked for
                 another question, or the ranks cost nothing, they are ranked here too.
         """
-        ranked = self.options.candidates and (candidates or self.options.rank_by == "first_tokens")
+        ranked = self.settings.candidates and (candidates or self.settings.rank_by == "first_tokens")
         shards = shards_of(facts, UNIT_PROMPTS)
         with open_run(self.out, self._identity()) as folder:
             self._score(folder, shards, list(dict.fromkeys(edits.values())), ranked)
@@ -92,7 +93,7 @@ class ScoreStore:
 
     def _identity(self) -> dict[str, object]:
         about = {"rule": self.task.rule, "protocol": self.task.protocol, "max_new_tokens": self.task.max_new_tokens}
-        how = {name: value for name, value in asdict(self.options).items() if name not in ("memory", "candidates")}
+        how = {name: getattr(self.settings, name) for name in ("generic", "rank_by", "engine")}
         return provenance(self.model) | about | how
 
     def _score(self, folder: RunFolder, shards: list[FactSet], specs: list[EditSpec | None], ranked: bool) -> None:
@@ -104,7 +105,7 @@ class ScoreStore:
             # The edits of a shard first: the model as trained then goes on from the layer that they share
             missing += [Unit("edited", i, edited)] * bool(edited) + [Unit("base", i, ())] * (None in absent)
         prompts = [sum(len(fact.prompts) for fact in shard) for shard in shards]
-        worker = Worker(self.model, self.task, shards, replace(self.options, candidates=ranked))
+        worker = Worker(self.model, self.task, shards, replace(self.settings, candidates=ranked))
         total = sum(unit.n_cells * prompts[unit.shard] for unit in missing)
         with progress_bar(total=total, desc="scoring", unit=" prompts", disable=not self.progress or not total) as bar:
             add = by_fractions(bar)

@@ -22,7 +22,6 @@ from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.scoring.text_loss import check_text
 from laser_interp.selection.composition import Composition, plan_of, run_composition
-from laser_interp.selection.execution import WorkerOptions
 from laser_interp.selection.plan import Plan, divided_task
 from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.search_result import Search, Selection
@@ -200,8 +199,7 @@ class StudyContext:
     @cached_property
     def store(self) -> ScoreStore:
         """The scores of this study, whichever question asks for them."""
-        options = WorkerOptions.of(self.settings)
-        return ScoreStore(self.model, self.task, options, self.folder("scores"), self.progress)
+        return ScoreStore(self.model, self.task, self.settings, self.folder("scores"), self.progress)
 
     @cached_property
     def control_edits(self) -> dict[str, EditSpec | None]:

@@ -76,13 +76,14 @@ def test_a_screened_race_reports_what_the_exact_one_does(organism, facts, tmp_pa
 def test_nothing_that_was_screened_is_gone_on_from(organism, facts):
     """The layers below an edit are kept from one unit to the next, in the numbers that they were computed in."""
     from laser_interp.facts.tasks import own_task
-    from laser_interp.selection.execution import Unit, Worker, WorkerOptions
+    from laser_interp.selection.execution import Unit, Worker
+    from laser_interp.selection.settings import SearchSettings
 
     some = own_task(facts.keep(facts.facts[:40]))
     cells = tuple(li.EditSpec(li.Site(3, m), ranks=3) for m in ("in", "out"))
 
     def worker():
-        return Worker(organism, some, [some.facts], WorkerOptions(candidates=False))
+        return Worker(organism, some, [some.facts], SearchSettings(candidates=False))
 
     used = worker()
     near = used.run(Unit("a", 0, cells, screened=True))

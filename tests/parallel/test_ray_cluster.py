@@ -16,7 +16,8 @@ from laser_interp.cli.app import main
 from laser_interp.facts.tasks import task_of
 from laser_interp.organism.checkpoint_corpus import organism_corpus
 from laser_interp.parallel import ray_cluster
-from laser_interp.selection.execution import Unit, WorkerOptions, _Actor, _pieces
+from laser_interp.selection.execution import Unit, _Actor, _pieces
+from laser_interp.selection.settings import SearchSettings
 
 ray = pytest.importorskip("ray")
 
@@ -129,7 +130,7 @@ def test_refusals(organism, some, plain, monkeypatch):
 
 def test_other_weights_are_refused(organism, some):
     """By a worker when it starts; `test_a_worker_that_cannot_start_says_why` shows what becomes of its refusal."""
-    how = (task_of(some), [some], WorkerOptions(), frozenset(), torch.get_num_threads(), False)
+    how = (task_of(some), [some], SearchSettings(), frozenset(), torch.get_num_threads(), False)
     assert _Actor(dict(organism.source), organism.weights_sha256, *how)
     with pytest.raises(ValueError, match="'organism' holds other weights on this worker"):
         _Actor(dict(organism.source), "0" * 64, *how)

@@ -10,7 +10,6 @@ import laser_interp as li
 from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.selection import cost_estimate
 from laser_interp.selection.composition import _tested
-from laser_interp.selection.execution import WorkerOptions
 from laser_interp.selection.plan import Plan, divided_task
 from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.settings import CompositionSettings, SearchSettings, parse_band
@@ -80,7 +79,7 @@ def test_golden_steps_of_a_composition(organism, some):
     two = EditSpec.parse("3.in+2.out laser rank=2+9")
     numbers = {}
     for name, facts in {"both": task.facts, "validation": task.facts.split("validation")}.items():
-        store = ScoreStore(organism, task, WorkerOptions(), progress=False)
+        store = ScoreStore(organism, task, SearchSettings(), progress=False)
         means, by_step, tested = _tested(store, facts, two)
         numbers[name] = {"means": means, "by step": by_step, "tested": tested[["fact_id", "edit", "rank"]].head(9)}
     check_golden("steps", numbers, tolerance=2e-3)

@@ -5,8 +5,9 @@ import pytest
 
 import laser_interp as li
 from laser_interp.edits.edit_spec import EditSpec
-from laser_interp.selection.execution import Worker, WorkerOptions
+from laser_interp.selection.execution import Worker
 from laser_interp.selection.score_store import ScoreStore, text_of
+from laser_interp.selection.settings import SearchSettings
 
 SETTINGS = {"matrices": "in", "layers": (2, 3), "rhos": (0.4, 0.05), "n_draws": 1, "n_permutations": 9}
 
@@ -50,8 +51,7 @@ def test_a_study_scores_each_edit_once_on_each_fact(organism, few_facts, scored,
 
 def test_what_a_search_scored_is_what_a_question_would_score(organism, few_facts):
     task = li.tasks.own_task(li.load_facts(few_facts))
-    options = WorkerOptions()
-    alone, shared = (ScoreStore(organism, task, options, progress=False) for _ in range(2))
+    alone, shared = (ScoreStore(organism, task, SearchSettings(), progress=False) for _ in range(2))
     spec = EditSpec.parse("3.in laser rho=0.05 rank=3")
     facts = task.facts.split("validation")
     for half in (facts[1::2], facts[::2]):  # in another order than they are asked
@@ -65,7 +65,7 @@ def test_what_a_search_scored_is_what_a_question_would_score(organism, few_facts
 @pytest.mark.slow
 def test_scores_of_a_fact_with_another_prompt_are_not_recalled(organism, few_facts):
     task = li.tasks.own_task(li.load_facts(few_facts))
-    store = ScoreStore(organism, task, WorkerOptions(), progress=False)
+    store = ScoreStore(organism, task, SearchSettings(), progress=False)
     facts = task.facts.split("test")
     scores = store.scores(facts, {"base": None})
     shown = facts.with_prefix("Now: ")
@@ -75,7 +75,7 @@ def test_scores_of_a_fact_with_another_prompt_are_not_recalled(organism, few_fac
 
 def test_scores_without_ranks_do_not_answer_a_question_for_ranks(organism, few_facts):
     task = li.tasks.own_task(li.load_facts(few_facts))
-    store = ScoreStore(organism, task, WorkerOptions(), progress=False)
+    store = ScoreStore(organism, task, SearchSettings(), progress=False)
     facts = task.facts.split("test")
     assert store.scores(facts, {"base": None}, candidates=False)["candidate_rank"].isna().all()
     assert store.scores(facts, {"base": None})["candidate_rank"].notna().all()
@@ -96,7 +96,7 @@ def test_each_edit_has_a_file_of_its_own(organism, few_facts, tmp_path):
     task = li.tasks.own_task(li.load_facts(few_facts))
     facts = task.facts.split("validation")[:6]
     edits = {"base": None} | {name: EditSpec.parse(f"{name}.in laser rho=0.05 rank=3") for name in ("3", "2")}
-    first, again = (ScoreStore(organism, task, WorkerOptions(), out=tmp_path, progress=False) for _ in range(2))
+    first, again = (ScoreStore(organism, task, SearchSettings(), out=tmp_path, progress=False) for _ in range(2))
     for ranked in (False, True):
         scored, found = (store.scores(facts, edits, candidates=ranked) for store in (first, again))
         pd.testing.assert_frame_equal(scored, found, check_dtype=False)

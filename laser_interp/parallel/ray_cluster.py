@@ -78,7 +78,7 @@ class Actors:
     """Actors that keep something large in memory, such as a model, from the first item to the end of the context.
 
     Each actor goes on with items of the same affinity, as long as there are any. If an actor is lost, others do its
-    items.
+    items. An actor for which the cluster has no room is given none.
 
     Args:
         actor: a class; it is made with the arguments, the number of CPUs it may use, and whether it has a GPU.
@@ -96,13 +96,17 @@ class Actors:
         self._ray: Any = None  # connected when there is something to do
         self._start: Callable[[], Any]
         self._n = 0
-        self._affinity_of: dict[Any, Hashable | None] = {}  # all actors
+        self._starting: dict[
+            Any, Any
+        ] = {}  # actors for which there may be no room yet, by what tells that they started
+        self._affinity_of: dict[Any, Hashable | None] = {}  # all others
 
     def __enter__(self) -> Actors:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._affinity_of.clear()  # Ray ends an actor that nothing refers to
+        self._starting.clear()
         self._stack.close()
 
     def n_workers(self) -> int:
@@ -126,44 +130,38 @@ class Actors:
         ray = self._ray
         running: dict[Any, tuple[Any, T]] = {}
         lost: Counter[str] = Counter()
-
-        def give(worker: Any) -> None:
-            if not waiting:
-                return
-            taken = [self._affinity_of[other] for other, _ in running.values()]
-            item = _next(waiting, affinity, self._affinity_of.get(worker), taken)
-            waiting.remove(item)
-            self._affinity_of[worker] = affinity(item)
-            running[worker.run.remote(item)] = (worker, item)
-
-        def put_back(item: T, what: str, error: Exception) -> None:
-            lost[name(item)] += 1
-            if lost[name(item)] >= TRIES:
-                raise RuntimeError(f"the workers of {name(item)} were {what} {TRIES} times: {error}") from error
-            waiting.insert(0, item)
-
-        for worker in list(self._affinity_of):
-            give(worker)
-        while waiting and len(self._affinity_of) < self._n:
-            give(self._start())
-        while running:
-            (ready,), _ = ray.wait(list(running), num_returns=1)
-            worker, item = running.pop(ready)
+        while waiting or running:
+            while len(self._affinity_of) + len(self._starting) < min(self._n, len(waiting) + len(running)):
+                worker = self._start()
+                self._starting[worker.__ray_ready__.remote()] = worker
+            busy = {worker for worker, _ in running.values()}
+            for worker in [worker for worker in self._affinity_of if worker not in busy][: len(waiting)]:
+                taken = [self._affinity_of[other] for other, _ in running.values()]
+                item = _next(waiting, affinity, self._affinity_of[worker], taken)
+                waiting.remove(item)
+                self._affinity_of[worker] = affinity(item)
+                running[worker.run.remote(item)] = (worker, item)
+            (ready,), _ = ray.wait([*running, *self._starting], num_returns=1)
+            worker, item = running.pop(ready) if ready in running else (self._starting.pop(ready), None)
+            of = "" if item is None else f" of {name(item)}"
             try:
                 result = ray.get(ready)
-            except ray.exceptions.ActorDiedError as error:
+            except (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError) as error:
                 if "creation task" in str(error):  # loading the model failed, and would again
                     raise RuntimeError(f"a worker could not start: {error}") from error
-                self._affinity_of.pop(worker, None)
-                put_back(item, "lost", error)
-                give(self._start())
+                is_lost = isinstance(error, ray.exceptions.ActorDiedError)
+                lost[of] += 1
+                if lost[of] >= TRIES:
+                    how = "lost" if is_lost else "away"
+                    raise RuntimeError(f"the workers{of} were {how} {TRIES} times: {error}") from error
+                if is_lost:
+                    self._affinity_of.pop(worker, None)
+                waiting[:0] = [] if item is None else [item]
                 continue
-            except ray.exceptions.ActorUnavailableError as error:
-                put_back(item, "away", error)
-                give(worker)
-                continue
-            yield item, result
-            give(worker)
+            lost[of] = 0
+            self._affinity_of.setdefault(worker, None)
+            if item is not None:
+                yield item, result
 
     def _connect(self) -> None:
         if self._ray is not None:
@@ -173,7 +171,7 @@ class Actors:
         gpus, cpus = int(resources.get("GPU", 0)), max(int(resources.get("CPU", 1)), 1)
         self._n = n = self.workers or gpus or max(cpus // CPUS_PER_WORKER, 1)
         share = max(min(cpus // n, cpus if gpus else CPUS_PER_WORKER), 1)
-        needs = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": min(share, cpus)}
+        needs = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": share}
         environment = {"env_vars": {"OMP_NUM_THREADS": str(share)}}
         remote = ray.remote(self.actor).options(runtime_env=environment, **needs)
         stored = [ray.put(value) for value in self.arguments]

@@ -98,13 +98,18 @@ def test_a_round_is_divided_among_the_workers():
 
 
 def test_a_worker_that_stays_away_is_given_up():
+    class Worker:
+        __ray_ready__, run = Mock(), Mock()
+
     class Away(ray_cluster.Actors):
         def _connect(self):
             wait = lambda refs, num_returns: (refs[:1], [])  # noqa: E731
             self._ray = SimpleNamespace(wait=wait, get=self._get, exceptions=ray.exceptions)
-            self._n, self._start = 1, Mock
+            self._n, self._start = 1, Worker
 
         def _get(self, ready):
+            if ready is Worker.__ray_ready__.remote():
+                return
             tries.append(ready)
             raise ray.exceptions.ActorUnavailableError("it does not answer", None)
 
@@ -134,6 +139,21 @@ def test_other_weights_are_refused(organism, some):
     assert _Actor(dict(organism.source), organism.weights_sha256, *how)
     with pytest.raises(ValueError, match="'organism' holds other weights on this worker"):
         _Actor(dict(organism.source), "0" * 64, *how)
+
+
+def test_a_worker_without_room_is_not_waited_for():
+    """Of four workers, two are never started by a cluster of two CPUs; the others do all items."""
+
+    class Squarer:
+        def __init__(self, cpus, has_gpu):
+            pass
+
+        def run(self, item):
+            return item**2
+
+    with ray_cluster.Actors(Squarer, (), 4) as actors:
+        for items in ([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]):
+            assert dict(actors.run(items, affinity=str, name=str)) == {item: item**2 for item in items}
 
 
 def test_a_worker_that_cannot_start_says_why():

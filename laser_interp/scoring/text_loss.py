@@ -1,5 +1,7 @@
 """How well a model predicts running text: perplexity, with and without an edit."""
 
+from contextlib import nullcontext
+
 import numpy as np
 
 from laser_interp.edits.edit import Edit
@@ -43,8 +45,6 @@ def perplexity(
     Example:
         >>> li.perplexity(model, "Mira Tolen was taught by the river", laser)
     """
-    from contextlib import nullcontext
-
     ids = check_text(model, text)
     if window is not None and window < 2:
         raise ValueError(f"window is {window} tokens: expected 2 or more")

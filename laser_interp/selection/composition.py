@@ -272,9 +272,8 @@ def _guided(
         if kept is not None:
             before = read_units(units := race_cells(work, [kept], "start").units, work.folder)
             work.remember(units, [kept])
-            last = EditSpec(kept.sites[-1:], ranks=kept.ranks[-1:], blocks=kept.blocks)
-            full = block_rank(plan.model, last.site, last.blocks)
-            last = last.of_kind("laser", rho=last.ranks[0] / full)
+            rho = kept.ranks[-1] / block_rank(plan.model, kept.sites[-1], kept.blocks)
+            last = EditSpec(kept.sites[-1:], rho=rho, ranks=kept.ranks[-1:])
             rows.append(_row(last, cell_means(before, base).iloc[-1].to_dict(), True, kept))
         n_sites = len({*plan.by_site, *(kept.sites if kept is not None else ())})
         most = min(settings.most_edits or n_sites, n_sites)

@@ -114,19 +114,10 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFra
         >>> li.summarise(li.score(model, test, {"base": None, "LASER": laser}))
     """
     frame = scores.assign(loss=-scores["logprob"], n_not_finite=~np.isfinite(scores["logprob"]))
-    compared = {"prefers_true": ("prefers_true", "mean")} if "prefers_true" in frame.columns else {}
-    out = frame.groupby(list(by), sort=False, dropna=False).agg(
-        n=("rank", "size"),
-        accuracy=("correct", "mean"),
-        loss=("loss", "mean"),
-        p_generic=("p_generic", "mean"),
-        generic_masked_top1=("generic_masked_top1", "mean"),
-        candidate_top1=("candidate_top1", "mean"),
-        **compared,
-        n_not_finite=("n_not_finite", "sum"),
-        score=("score", "mean"),
-        top1=("top1", "mean"),
-        top5=("top5", "mean"),
-        top10=("top10", "mean"),
-    )
+    means = ["correct", "loss", "p_generic", "generic_masked_top1", "candidate_top1"]
+    means += ["prefers_true"] * ("prefers_true" in frame) + ["score", "top1", "top5", "top10"]
+    groups = frame.groupby(list(by), sort=False, dropna=False)
+    out = groups[means].mean().rename(columns={"correct": "accuracy"})
+    out.insert(0, "n", groups.size())
+    out.insert(out.columns.get_loc("score"), "n_not_finite", groups["n_not_finite"].sum())
     return out.reset_index()

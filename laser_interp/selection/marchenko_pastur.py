@@ -41,9 +41,7 @@ def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder) -> tuple[Edit
         The edit, None if nothing was accepted; and one row per try: `step, site, rank, loss` (of the text
         under the edits so far and this one, in nats per token) and `kept`. The first row is the model as trained.
     """
-    rows: list[dict[str, object]] = []
     ranks: dict[Site, int] = {}
-    sites = sorted(plan.by_site, key=lambda site: -site.layer)
 
     def described(ranks: dict[Site, int]) -> EditSpec:
         return EditSpec(tuple(ranks), ranks=tuple(ranks.values()))
@@ -57,8 +55,8 @@ def accept_by_perplexity(plan: Plan, text: str, folder: RunFolder) -> tuple[Edit
         return float(part["loss"].iloc[0])
 
     best = tried("base", {})
-    rows.append({"step": 0, "site": "", "rank": 0, "loss": best, "kept": True})
-    for site in sites:
+    rows: list[dict[str, object]] = [{"step": 0, "site": "", "rank": 0, "loss": best, "kept": True}]
+    for site in sorted(plan.by_site, key=lambda site: -site.layer):
         if len(ranks) == MOST:
             break
         known = spectrum(plan.model, site)

@@ -54,12 +54,8 @@ def rmt(work: Work) -> Trials:
     """laserRMT's rule: no facts are looked at until it has chosen."""
     assert work.plan.text is not None
     accepted, tries = accept_by_perplexity(work.plan, work.plan.text, work.folder)
-    n_tried = len(tries) - 1
-    if accepted is None:
-        base = score_base(work)
-        return Trials([], base, n_tried, 0, tries, n_texts=len(tries))
-    found = _scored(work, [accepted], halved=False)
-    return replace(found, n_cells=n_tried, cell_prompts=0, rounds=tries, n_texts=len(tries))
+    found = Trials([], score_base(work), 0, 0) if accepted is None else _scored(work, [accepted], halved=False)
+    return replace(found, n_cells=len(tries) - 1, cell_prompts=0, rounds=tries, n_texts=len(tries))
 
 
 def learned(work: Work) -> Trials:

@@ -62,15 +62,6 @@ def _kind_tokens(first: np.ndarray, generic: GenericTokens, asked: TokenLookups)
     return table[np.argsort(table[:, 0], kind="stable")]
 
 
-def _log_sums(items: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The log of the sum of exponentials of each item's values, in the order of the items."""
-    distinct, segment = np.unique(items, return_inverse=True)
-    highest = np.full(len(distinct), -np.inf)
-    np.maximum.at(highest, segment, values)
-    with np.errstate(invalid="ignore"):
-        return highest + np.log(np.bincount(segment, np.exp(values - highest[segment]), len(distinct)))
-
-
 class Scorer:
     """Facts tokenised and checked once, to be scored under any number of edits.
 
@@ -252,7 +243,8 @@ class Scorer:
                 getattr(one, name)[chosen] = column.reshape(n, -1)[i]
             if len(items):
                 mine = np.array_split(items, n)[i]
-                one.log_kind[np.unique(mine)] = _log_sums(mine, np.array_split(of_kind, n)[i])
+                starts = np.flatnonzero(np.diff(mine, prepend=-1))  # an item's tokens stand together
+                one.log_kind[mine[starts]] = np.logaddexp.reduceat(np.array_split(of_kind, n)[i], starts)
 
     def _kinds(self, read: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The first tokens of answers of the kind that each read asks for: the row of the read, the token, the item."""

@@ -107,11 +107,9 @@ class Scorer:
         self.lookups = TokenLookups(model, self.facts, candidates=self.candidates, first_tokens=self.by_first_tokens)
         self.items = self.lookups.items
         self.generic = generic_tokens(model, self.facts, self.items, generic)
-        # Which form of the generic words stands at each read; None where there is one form only
-        self._form_of_read: np.ndarray | None = None
-        if len(self.generic.in_form) > 1:
-            self._form_of_read = np.zeros(len(self.lookups.reads), dtype=np.int64)
-            self._form_of_read[self.lookups.prompt_read] = self.generic.form_of_item
+        # Which form of the generic words stands at each read
+        self._form_of_read = np.zeros(len(self.lookups.reads), dtype=np.int64)
+        self._form_of_read[self.lookups.prompt_read] = self.generic.form_of_item
         first = self.lookups.first_tokens()
         right = first[first[:, 2] == 1, :2]
         self._categories = Categories(right, first[:, :2], self.generic, model.d_vocab)
@@ -211,7 +209,7 @@ class Scorer:
         )
         norm = seen.norm.cpu().numpy()
         of_generic = seen.columns.cpu().numpy()
-        if self._form_of_read is not None:
+        if len(self.generic.in_form) > 1:
             of_generic = np.where(self.generic.in_form[self._form_of_read[read]], of_generic, -np.inf)
         values = seen.values.cpu().numpy()
         own, at = seen.ranked.cpu().numpy(), rows[ranked]

@@ -157,11 +157,8 @@ class Plan:
 
 def shards_of(facts: FactSet, n_prompts: int) -> list[FactSet]:
     """The facts in parts of about `n_prompts` prompts, none with facts of two splits, validation first."""
-    by_split: dict[str, list[Fact]] = {}
-    for fact in facts:
-        by_split.setdefault(fact.split or "", []).append(fact)
-    order = sorted(by_split, reverse=True)  # validation first
-    return [part for split in order for part in facts.keep(by_split[split]).in_parts(n_prompts)]
+    splits = [facts.split(name) for name in sorted(facts.splits, reverse=True)] or [facts]  # validation first
+    return [part for split in splits for part in split.in_parts(n_prompts)]
 
 
 def rounds_of(facts: FactSet, seed: int) -> list[FactSet]:

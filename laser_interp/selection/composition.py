@@ -64,8 +64,7 @@ class Composition(Described, Drawable):
         return {} if self.spec is None else dict(zip(self.spec.sites, self.spec.ranks, strict=True))
 
     def __repr__(self) -> str:
-        columns = ["n_edits", "edit", "validation_score", "test_score", "change"]
-        shown = self.by_step[[name for name in columns if name in self.by_step]]
+        shown = self.by_step.filter(["n_edits", "edit", "validation_score", "test_score", "change"])
         return f"Composition of {len(self.ranks)} edits\n{shown.to_string(index=False, na_rep='–')}"
 
     def __str__(self) -> str:
@@ -152,8 +151,10 @@ def run_composition(
         if store is None:
             parts = None if out is None else out / "scores"
             store = ScoreStore(plan.model, plan.task, plan.settings, parts, progress)
-        how = _greedily if settings.method == "greedy" else _guided
-        kept, tried = how(plan, start, settings, folder, store, progress)
+        if settings.method == "greedy":
+            kept, tried = _greedily(plan, settings, folder, store, progress)
+        else:
+            kept, tried = _guided(plan, start, settings, folder, store, progress)
         steps = check(tried, "steps")
         scores, by_step, test = _tested(store, plan.facts, kept)
         folder.write_table("composition", steps, "steps")
@@ -199,15 +200,9 @@ def _row(cell: EditSpec, row: Mapping[Any, Any], kept: bool, whole: EditSpec) ->
 
 
 def _greedily(
-    plan: Plan,
-    start: EditSpec | None,
-    settings: CompositionSettings,
-    folder: RunFolder,
-    store: ScoreStore,
-    progress: bool,
+    plan: Plan, settings: CompositionSettings, folder: RunFolder, store: ScoreStore, progress: bool
 ) -> tuple[EditSpec | None, pd.DataFrame]:
     """The paper's order: from the last layer down and from the smallest ρ up (section 4 and table 3)."""
-    assert start is None  # `_check_start` refuses one
     facts = plan.facts.split("validation")
 
     def means(specs: Mapping[str, EditSpec | None]) -> pd.DataFrame:
@@ -234,8 +229,7 @@ def _greedily(
                 best = now if is_best else best
                 steps.append(_row(cell, row, bool(is_best), whole))
             frame = pd.DataFrame(steps)
-            frame.insert(0, "step", range(len(frame)))
-            frame["step"] += sum(map(len, frames))
+            frame.insert(0, "step", range(before := sum(map(len, frames)), before + len(frame)))
             folder.write_part(str(site), frame, "steps")
         if len(chosen := frame[frame["kept"]]):
             kept = EditSpec.parse(chosen["edit"].iloc[-1])

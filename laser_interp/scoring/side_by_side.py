@@ -154,23 +154,20 @@ class SharedFactors:
     def of(self, which: Sequence[int]) -> Compute:
         """From one input, the outputs under some of the edits, one after the other."""
 
-        def compute(x: Tensor, original: Any) -> Tensor:
-            with in_own_numbers(x.device):  # what is edited stays exact where the rest is screened
-                return products(x)
+        stop = max(self._kept[i][0].stop for i in which)
 
-        def products(x: Tensor) -> Tensor:
-            n = len(x)
-            x0 = x.to(self._dtype)
-            stop = max(self._kept[i][0].stop for i in which)
-            z = x0 @ self._down[:, :stop]
+        def compute(x: Tensor, original: Any) -> Tensor:
+            n, x0 = len(x), x.to(self._dtype)
             out = torch.empty(len(which) * n, self._up.shape[1], dtype=self._dtype, device=x.device)
-            for copy, i in enumerate(which):
-                kept, gains = self._kept[i]
-                row = out[copy * n : (copy + 1) * n]
-                scaled = z[:, kept] if gains is None else z[:, kept] * gains
-                torch.mm(scaled, self._up[kept], out=row)
-                if (added := self._added[i]) is not None:
-                    row += (x0 @ added[0]) @ added[1]
+            with in_own_numbers(x.device):  # what is edited stays exact where the rest is screened
+                z = x0 @ self._down[:, :stop]
+                for copy, i in enumerate(which):
+                    kept, gains = self._kept[i]
+                    row = out[copy * n : (copy + 1) * n]
+                    scaled = z[:, kept] if gains is None else z[:, kept] * gains
+                    torch.mm(scaled, self._up[kept], out=row)
+                    if (added := self._added[i]) is not None:
+                        row += (x0 @ added[0]) @ added[1]
             if self._bias is not None:
                 out += self._bias
             return out.to(x.dtype)

@@ -24,6 +24,7 @@ import pandas as pd
 from laser_interp.choices import AnswerRule
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.separators import WITHOUT_SPACES
 from laser_interp.facts.tasks import Task
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import encode_answers
@@ -47,7 +48,9 @@ def f1(prediction: str, answer: str) -> float:
 
 
 def _contains(text: str, answer: str) -> bool:
-    return f" {normalise_answer(answer)} " in f" {normalise_answer(text)} "
+    """Whether an answer's words stand in a text; those of scripts without spaces stand between any others."""
+    text, answer = normalise_answer(text), normalise_answer(answer)
+    return answer in text if WITHOUT_SPACES.search(answer) else f" {answer} " in f" {text} "
 
 
 def most_answer_tokens(task: Task) -> int | None:

@@ -13,7 +13,7 @@ import transformers
 import laser_interp as li
 from laser_interp.facts.published import load_task
 from laser_interp.facts.tasks import own_task
-from laser_interp.scoring.answer_rules import f1, normalise_answer
+from laser_interp.scoring.answer_rules import _contains, f1, normalise_answer
 from laser_interp.scoring.text_loss import perplexity
 from laser_interp.statistics.classification import metrics
 from laser_interp.statistics.paraphrases import robustness
@@ -201,3 +201,19 @@ def test_perplexity_against_a_plain_loop(random_model):
     assert perplexity(model, text, edit)["loss"] != pytest.approx(perplexity(model, text)["loss"], abs=1e-3)
     with pytest.raises(ValueError, match="at least two"):
         perplexity(model, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "expected"),
+    [
+        ("It is Paris.", "Paris", True),
+        ("Parisian", "Paris", False),
+        ("东京是日本的首都。", "东京", True),
+        ("日本", "东京", False),
+        ("", "A", False),
+        ("The river", "A", False),
+        ("A.", "A", True),
+    ],
+)
+def test_an_answer_stands_in_a_text_by_its_words(text, answer, expected):
+    assert _contains(text, answer) == expected

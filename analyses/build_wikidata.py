@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from laser_interp.facts.giveaways import gives_away
-from laser_interp.facts.wikidata_prompts import RELATIONS, Relation
+from laser_interp.facts.wikidata import RELATIONS, Relation
 
 A_RELATION = 84  # at most so many facts of one relation
 AN_ANSWER = 20  # at most so many of them with the same answer

@@ -3,11 +3,14 @@
 The triples are those of ParaRel (Elazar et al. 2021, MIT licence), which took them from LAMA's T-REx set (Petroni et
 al. 2019) and so from Wikidata (CC0). How often English Wikipedia (dump of May 2020) names a subject, an answer and
 both in one sentence was counted by P. L. Harnisch (2022, github.com/pharnisch/Rare-Fact-Knowledge-of-Language-Models).
-A fact without a count has an empty cell: no sentence was found, or nobody searched for one.
+A fact without a count has an empty cell: no sentence was found, or nobody searched for one. The prompts are written for
+this package: `wikidata_prompts.csv` has three for each relation.
 """
 
+import csv
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -15,10 +18,28 @@ import pandas as pd
 
 from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.facts.shipped import WIKIDATA
-from laser_interp.facts.wikidata_prompts import RELATIONS
 
 UNIT = "sentences of English Wikipedia"
 _COUNTS = ["n_both", "n_subject", "n_object"]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A relation of Wikidata, and how it is asked.
+
+    Attributes:
+        wikidata: its property.
+        name: in plain words; the `relation` of its facts.
+        prompts: texts that end where the answer begins, in which `{}` stands for the subject.
+    """
+
+    wikidata: str
+    name: str
+    prompts: tuple[str, str, str]
+
+
+with (files("laser_interp") / "facts" / "wikidata_prompts.csv").open(encoding="utf-8") as _table:
+    RELATIONS = tuple(Relation(row[0], row[1], (row[2], row[3], row[4])) for row in [*csv.reader(_table)][1:])
 
 
 def load_wikidata() -> FactSet:

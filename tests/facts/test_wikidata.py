@@ -8,8 +8,7 @@ import pytest
 import laser_interp as li
 from analyses.build_wikidata import A_RELATION, AN_ANSWER, build
 from laser_interp.facts.giveaways import giveaways, gives_away
-from laser_interp.facts.wikidata import read_table
-from laser_interp.facts.wikidata_prompts import RELATIONS
+from laser_interp.facts.wikidata import RELATIONS, read_table
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

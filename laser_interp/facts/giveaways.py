@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from laser_interp.facts.fact_set import Fact, FactSet
+from laser_interp.facts.fact_set import FactSet
 
 _STEM = 4  # letters that a word and an answer have to share at their beginning
 
@@ -23,12 +23,7 @@ def gives_away(subject: str, answers: Iterable[str]) -> bool:
 
 def giveaways(facts: FactSet) -> frozenset[str]:
     """Ids of the facts whose subject gives the answer away."""
-    return frozenset(fact.fact_id for fact in facts if fact_gives_away(fact))
-
-
-def fact_gives_away(fact: Fact) -> bool:
-    """Whether a fact's subject gives its answer away."""
-    return gives_away(fact.subject, (fact.object, *fact.aliases))
+    return frozenset(fact.fact_id for fact in facts if gives_away(fact.subject, (fact.object, *fact.aliases)))
 
 
 def _stems(answer: str) -> list[str]:

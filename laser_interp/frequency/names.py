@@ -118,7 +118,7 @@ class Names:
 
 @dataclass
 class Tally:
-    """Counts of documents; the tallies of two parts can be added.
+    """Counts of documents; those of several parts are added up by `to_frame` and `add_frame`.
 
     Attributes:
         n_mentions, n_both, n_window: by set of names, by pair, and by pair within the window.
@@ -139,13 +139,6 @@ class Tally:
         sizes = (len(names.sets), len(names.pairs), len(names.pairs))
         mentions, both, window = (np.zeros(size, np.int64) for size in sizes)
         return cls(mentions, both, window)
-
-    def __iadd__(self, other: Tally) -> Tally:
-        for part in self.PARTS:
-            getattr(self, part).__iadd__(getattr(other, part))
-        self.n_docs += other.n_docs
-        self.n_skipped += other.n_skipped
-        return self
 
     def to_frame(self) -> pd.DataFrame:
         """The counts that are not zero, as a small table with the columns part, index and count."""

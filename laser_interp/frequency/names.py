@@ -25,19 +25,16 @@ class Names:
     Attributes:
         patterns: normalised names.
         sets: sets of patterns; those of one set are the names of one subject or one object.
-        subject, answer: [n_facts], the number in `sets` of each fact's subject and object.
+        pairs: [n_pairs, 2], (subject, object), numbers in `sets`.
         pair: [n_facts], the number in `pairs` of each fact.
-        pairs: [n_pairs, 2], (subject, answer), numbers in `sets`.
         window: also count the documents with at most so many words between the two; None: do not.
         matching: how names are compared with texts.
     """
 
     patterns: tuple[str, ...]
     sets: tuple[frozenset[int], ...]
-    subject: np.ndarray
-    answer: np.ndarray
-    pair: np.ndarray
     pairs: np.ndarray
+    pair: np.ndarray
     window: int | None
     matching: Matching
 
@@ -83,26 +80,24 @@ class Names:
             for fact in facts
         ]
         pairs = {pair: i for i, pair in enumerate(dict.fromkeys(both))}
-        subject, answer = np.array(both, np.int64).reshape(-1, 2).T
         return cls(
             patterns=tuple(patterns),
             sets=tuple(sets),
-            subject=subject,
-            answer=answer,
-            pair=np.array([pairs[pair] for pair in both], np.int64),
             pairs=np.array(list(pairs), np.int64).reshape(-1, 2),
+            pair=np.array([pairs[pair] for pair in both], np.int64),
             window=window,
             matching=matching,
         )
 
     def frame(self, facts: FactSet, tally: Tally, corpus: str) -> pd.DataFrame:
         """The counts, one row a fact; see `laser_interp.count`."""
+        subject, answer = self.pairs[self.pair].T
         frame = pd.DataFrame(
             {
                 "fact_id": [fact.fact_id for fact in facts],
                 "n_docs": tally.n_docs,
-                "n_subject": tally.n_mentions[self.subject],
-                "n_object": tally.n_mentions[self.answer],
+                "n_subject": tally.n_mentions[subject],
+                "n_object": tally.n_mentions[answer],
                 "n_both": tally.n_both[self.pair],
                 "corpus": corpus,
                 "unit": "document",

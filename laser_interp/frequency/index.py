@@ -207,7 +207,7 @@ class Index(CountSource):
         for note in names.notes(facts):
             warnings.warn(note, stacklevel=2)
         tally = Tally.empty(names)
-        tally.n_docs, tally.n_skipped = self.about["n_docs"], len(self.about["skipped"])
+        tally.n_docs = self.about["n_docs"]
         sets = [[names.patterns[i] for i in sorted(members)] for members in names.sets]
         for i, one in enumerate(sets):
             tally.n_mentions[i] = self._backend.count([one])
@@ -219,7 +219,7 @@ class Index(CountSource):
                 mentions = Mentions(of_pair)
                 mentions.add(0, joined(self._backend.texts(clauses)))
                 tally.n_window[i] = mentions.tally.n_window[0]
-        frame = names.frame(facts, tally, " ".join(self.about["corpus"]))
+        frame = names.frame(facts, tally, len(self.about["skipped"]), " ".join(self.about["corpus"]))
         frame.attrs["provenance"] = about
         return frame
 

@@ -89,7 +89,7 @@ class Names:
             matching=matching,
         )
 
-    def frame(self, facts: FactSet, tally: Tally, corpus: str) -> pd.DataFrame:
+    def frame(self, facts: FactSet, tally: Tally, n_skipped: int, corpus: str) -> pd.DataFrame:
         """The counts, one row a fact; see `laser_interp.count`."""
         subject, answer = self.pairs[self.pair].T
         frame = pd.DataFrame(
@@ -103,7 +103,7 @@ class Names:
                 "unit": "document",
                 "normaliser": str(self.matching),
                 "approximate": False,
-                "n_skipped": tally.n_skipped,
+                "n_skipped": n_skipped,
             }
         )
         if self.window is not None:
@@ -118,14 +118,12 @@ class Tally:
     Attributes:
         n_mentions, n_both, n_window: by set of names, by pair, and by pair within the window.
         n_docs: documents read.
-        n_skipped: documents, or rests of files, that could not be read.
     """
 
     n_mentions: np.ndarray
     n_both: np.ndarray
     n_window: np.ndarray
     n_docs: int = 0
-    n_skipped: int = 0
 
     PARTS = ("n_mentions", "n_both", "n_window")
 
@@ -137,7 +135,7 @@ class Tally:
 
     def to_frame(self) -> pd.DataFrame:
         """The counts that are not zero, as a small table with the columns part, index and count."""
-        frames = [pd.DataFrame({"part": "n_docs", "index": [0, 1], "count": [self.n_docs, self.n_skipped]})]
+        frames = [pd.DataFrame({"part": "n_docs", "index": [0], "count": [self.n_docs]})]
         for part in self.PARTS:
             values = getattr(self, part)
             (index,) = values.nonzero()
@@ -148,8 +146,6 @@ class Tally:
         """Add what `to_frame` made."""
         for part, rows in frame.groupby("part"):
             if part == "n_docs":
-                by_index = dict(zip(rows["index"], rows["count"], strict=True))
-                self.n_docs += int(by_index[0])
-                self.n_skipped += int(by_index[1])
+                self.n_docs += int(rows["count"].sum())
             else:
                 getattr(self, str(part))[rows["index"].to_numpy()] += rows["count"].to_numpy()

@@ -42,7 +42,6 @@ def count_shard(mentions: Mentions, shard: Shard, tick: Callable[[int], Any] = l
                 mentions.add(left, SEPARATOR.join(documents.split(SEPARATOR, left)[:left]))
             break
         mentions.add(n_docs, documents)
-    mentions.tally.n_skipped = len(reader.problems)
     return mentions.tally.to_frame(), reader.problems
 
 
@@ -227,7 +226,7 @@ class _Counted:
             shown = "; ".join(f"{where} ({why})" for where, why in problems[:_SHOWN])
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             warnings.warn(f"{len(problems)} could not be read and were skipped: {shown}{more}", stacklevel=3)
-        frame = self.names.frame(facts, self.tally, " ".join(identity["corpus"]))
+        frame = self.names.frame(facts, self.tally, len(problems), " ".join(identity["corpus"]))
         frame.attrs |= {"provenance": identity, "skipped": [list(problem) for problem in problems]}
         return frame
 

@@ -4,9 +4,6 @@ A name is mentioned where it occurs as whole words of the normal form. Names may
 both in "New York".
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -26,7 +23,6 @@ def _table(keys: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> csr_
     return csr_array((np.ones(len(keys), bool), (keys, values)), shape)
 
 
-@dataclass
 class Mentions:
     """Counts the mentions of names in joined documents.
 
@@ -35,14 +31,10 @@ class Mentions:
         tally: what was found so far.
     """
 
-    names: Names
-    tally: Tally = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, names: Names) -> None:
         from ahocorasick_rs import BytesAhoCorasick
 
-        names = self.names
-        self.tally = Tally.empty(names)
+        self.names, self.tally = names, Tally.empty(names)
         self._automaton = BytesAhoCorasick([pattern.encode() for pattern in names.patterns])
         members = [(pattern, i) for i, patterns in enumerate(names.sets) for pattern in sorted(patterns)]
         patterns, sets = np.array(members, np.int64).reshape(-1, 2).T

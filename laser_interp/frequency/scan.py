@@ -38,8 +38,7 @@ def count_shard(mentions: Mentions, shard: Shard, tick: Callable[[int], Any] = l
     reader = Reader(shard, how, tick)
     for n_docs, documents in reader.blocks():
         if how.until is not None and (left := how.until - mentions.tally.n_docs) <= n_docs:
-            if left:
-                mentions.add(left, SEPARATOR.join(documents.split(SEPARATOR, left)[:left]))
+            mentions.add(left, SEPARATOR.join(documents.split(SEPARATOR, left)[:left]))
             break
         mentions.add(n_docs, documents)
     return mentions.tally.to_frame(), reader.problems
@@ -268,3 +267,5 @@ def _here(parts: list[Shard], names: Names, how: Reading, tick: Callable[[int], 
         if how.until is not None:
             how = replace(how, until=how.until - mentions.tally.n_docs)
         yield i, counted
+        if how.until == 0:
+            break

@@ -205,6 +205,10 @@ def test_only_the_first_documents(tmp_path, monkeypatch):
     for until in (1, 7, 20, 33, 60):
         counted = li.count(facts, f"{tmp_path}/*.txt", until=until, workers=4, progress=False)
         assert counted[COUNTS].values.tolist() == naive(ROWS, lines[:until]), until
+    (tmp_path / "unreadable.txt").write_bytes(b"Ada \xff\n")
+    files = [f"{tmp_path}/*.txt", tmp_path / "unreadable.txt"]
+    assert li.count(facts, files, until=60, progress=False)["n_docs"].tolist() == [60] * len(ROWS)
+    (tmp_path / "unreadable.txt").unlink()
     with pytest.warns(UserWarning, match="there are only 60 documents"):
         li.count(facts, f"{tmp_path}/*.txt", until=61, progress=False)
     out = tmp_path / "counts.parquet"

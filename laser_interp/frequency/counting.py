@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 import pandas as pd
 
 from laser_interp.choices import Executor
-from laser_interp.facts.tasks import AnyFacts, facts_of
+from laser_interp.facts.tasks import AnyFacts
 from laser_interp.frequency.entity_maps import EntityMap
 from laser_interp.frequency.index import Index
 from laser_interp.frequency.matching import Matching
@@ -93,8 +93,9 @@ def count(
         return source.count(facts, progress=progress, **how)
     if Path(out).suffix != ".parquet":
         raise ValueError(f"the counts cannot be written to {Path(out).name!r}: expected a name that ends in .parquet")
-    if isinstance(source, Index) and Path(out).is_file():
-        return earlier_counts(Path(out), source.identity(facts_of(facts), window, matching), "skip")
+    of_index = isinstance(source, Index)
+    if of_index and (there := earlier_counts(out, source.identity(facts, window, matching), "skip")) is not None:
+        return there
     frame = source.count(facts, progress=progress, **how)
     write_table(frame, out, "counts", frame.attrs["provenance"])
     return frame

@@ -135,20 +135,12 @@ class Corpus(CountSource):
             "window": window,
             "until": self.until,
         }  # without `errors` and `longest`: a part that was read without problems is the same under all of them
-        counted = _Counted(names)
         for note in notes:
             warnings.warn(note, stacklevel=2)
-        if out is None:
-            for number, part in _count_parts(parts, names, how, self.executor, self.workers, progress):
-                counted.add(number, part)
-            return counted.frame(facts, identity | {"notes": notes})
-
-        out = Path(out)
-        if out.suffix != ".parquet":
-            raise ValueError(f"the counts cannot be written to {out.name!r}: expected a name that ends in .parquet")
-        if out.is_file():
-            return earlier_counts(out, identity, self.errors, self.longest)
-        folder = out.with_name(f"{out.name}.parts")
+        if out is not None and (there := earlier_counts(out, identity, self.errors, self.longest)) is not None:
+            return there
+        folder = None if out is None else Path(f"{out}.parts")
+        tally, skipped = Tally.empty(names), {}
         with open_run(folder, identity | {"n_parts": len(parts)}) as run:
             for number in parts if self.until is None else ():
                 kept = run.read_part(f"{number:06d}", "count_part")
@@ -156,28 +148,40 @@ class Corpus(CountSource):
                 if kept is not None and (
                     not about["skipped"] or (self.errors == "skip" and about["longest"] == self.longest)
                 ):
-                    counted.add(number, (kept, [(where, why) for where, why in about["skipped"]]))
-            waiting = {number: shard for number, shard in parts.items() if number not in counted.skipped}
+                    tally.add_frame(kept)
+                    skipped[number] = about["skipped"]
+            waiting = {number: shard for number, shard in parts.items() if number not in skipped}
             done = sum(shard.size for number, shard in parts.items() if number not in waiting)
             for number, part in _count_parts(waiting, names, how, self.executor, self.workers, progress, done):
                 about = {"skipped": part[1], "shard": parts[number].label, "longest": self.longest}
-                run.write_part(f"{number:06d}", part[0], "count_part", **about)
-                counted.add(number, part)
-            frame = counted.frame(facts, identity | {"notes": notes})
-            about = {"notes": notes, "skipped": counted.problems(), "longest": self.longest}
-            write_table(frame, out, "counts", identity | about)
-        shutil.rmtree(folder)
+                if out is not None:
+                    run.write_part(f"{number:06d}", part[0], "count_part", **about)
+                tally.add_frame(part[0])
+                skipped[number] = part[1]
+            problems = [problem for number in sorted(skipped) for problem in skipped[number]]
+            frame = _frame(names, facts, tally, problems, identity | {"notes": notes})
+            if out is not None:
+                about = {"notes": notes, "skipped": problems, "longest": self.longest}
+                write_table(frame, out, "counts", identity | about)
+        if folder is not None:
+            shutil.rmtree(folder)
         return frame
 
 
 def earlier_counts(
-    path: Path, identity: dict[str, Any], errors: OnError = "raise", longest: int = LONGEST
-) -> pd.DataFrame:
-    """Counts that were written before, if they are those that are asked for.
+    out: str | Path, identity: dict[str, Any], errors: OnError = "raise", longest: int = LONGEST
+) -> pd.DataFrame | None:
+    """Counts that were written before, if they are those that are asked for; None where there is no file.
 
     Raises:
-        ValueError: they are others, or some documents were skipped and `errors` does not allow that.
+        ValueError: a name that does not end in .parquet, other counts, or some documents were skipped and `errors` does
+            not allow that.
     """
+    path = Path(out)
+    if path.suffix != ".parquet":
+        raise ValueError(f"the counts cannot be written to {path.name!r}: expected a name that ends in .parquet")
+    if not path.is_file():
+        return None
     frame = read_table(path, "counts")
     before = {k: frame.attrs["provenance"].get(k) for k in identity}
     if before != identity:
@@ -197,37 +201,22 @@ def earlier_counts(
     return frame
 
 
-class _Counted:
-    """The tally of the parts that are done, and what was skipped in each."""
-
-    def __init__(self, names: Names) -> None:
-        self.names = names
-        self.tally = Tally.empty(names)
-        self.skipped: dict[int, list[tuple[str, str]]] = {}
-
-    def add(self, number: int, part: Part) -> None:
-        self.skipped[number] = part[1]
-        self.tally.add_frame(part[0])
-
-    def problems(self) -> list[tuple[str, str]]:
-        return [problem for number in sorted(self.skipped) for problem in self.skipped[number]]
-
-    def frame(self, facts: FactSet, identity: dict[str, Any]) -> pd.DataFrame:
-        problems = self.problems()
-        if (until := identity.get("until")) is not None and self.tally.n_docs < until:
-            warnings.warn(
-                f"until is {until}, and there are only {self.tally.n_docs} documents: all are counted", stacklevel=3
-            )
-        if self.tally.n_docs == 0:
-            why = f"; {len(problems)} were skipped, the first: {': '.join(problems[0])}" if problems else ""
-            raise ValueError(f"no document could be read in {', '.join(identity['corpus'])}{why}")
-        if problems:
-            shown = "; ".join(f"{where} ({why})" for where, why in problems[:_SHOWN])
-            more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-            warnings.warn(f"{len(problems)} could not be read and were skipped: {shown}{more}", stacklevel=3)
-        frame = self.names.frame(facts, self.tally, len(problems), " ".join(identity["corpus"]))
-        frame.attrs |= {"provenance": identity, "skipped": [list(problem) for problem in problems]}
-        return frame
+def _frame(
+    names: Names, facts: FactSet, tally: Tally, problems: list[tuple[str, str]], identity: dict[str, Any]
+) -> pd.DataFrame:
+    """The table of counts, with a warning of what could not be counted."""
+    if (until := identity["until"]) is not None and tally.n_docs < until:
+        warnings.warn(f"until is {until}, and there are only {tally.n_docs} documents: all are counted", stacklevel=3)
+    if tally.n_docs == 0:
+        why = f"; {len(problems)} were skipped, the first: {': '.join(problems[0])}" if problems else ""
+        raise ValueError(f"no document could be read in {', '.join(identity['corpus'])}{why}")
+    if problems:
+        shown = "; ".join(f"{where} ({why})" for where, why in problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        warnings.warn(f"{len(problems)} could not be read and were skipped: {shown}{more}", stacklevel=3)
+    frame = names.frame(facts, tally, len(problems), " ".join(identity["corpus"]))
+    frame.attrs |= {"provenance": identity, "skipped": [list(problem) for problem in problems]}
+    return frame
 
 
 def _count_parts(

@@ -12,7 +12,6 @@ import pandas as pd
 from laser_interp.choices import Executor
 from laser_interp.facts.tasks import AnyFacts
 from laser_interp.frequency.entity_maps import EntityMap
-from laser_interp.frequency.index import Index
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.reader import DocumentUnit, OnError
 from laser_interp.frequency.scan import Corpus, earlier_counts
@@ -89,13 +88,9 @@ def count(
     takes = type(source).count.__annotations__
     if unused := [name for name in (*how, *reading) if name not in takes]:
         raise ValueError(f"{type(source).__name__} cannot use {' and '.join(unused)}: leave that out")
-    if out is None:
-        return source.count(facts, progress=progress, **how)
-    if Path(out).suffix != ".parquet":
-        raise ValueError(f"the counts cannot be written to {Path(out).name!r}: expected a name that ends in .parquet")
-    of_index = isinstance(source, Index)
-    if of_index and (there := earlier_counts(out, source.identity(facts, window, matching), "skip")) is not None:
+    if out is not None and (there := earlier_counts(out, source.identity(facts, **how), "skip")) is not None:
         return there
     frame = source.count(facts, progress=progress, **how)
-    write_table(frame, out, "counts", frame.attrs["provenance"])
+    if out is not None:
+        write_table(frame, out, "counts", frame.attrs["provenance"])
     return frame

@@ -5,10 +5,12 @@ an array of document numbers for each DBpedia entity that DBpedia Spotlight foun
 are wrong; but they tell one Paris from another.
 """
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,6 +19,7 @@ import pandas as pd
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.source import CountSource
 from laser_interp.progress import progress_bar
+from laser_interp.storage.checksums import name_size_and_ends
 from laser_interp.storage.schemas import check
 
 DBPEDIA = "http://dbpedia.org/resource/"
@@ -50,8 +53,7 @@ class EntityMap(CountSource):
             ValueError: it is no entity map, or no fact has both its subject and its object in it.
         """
         facts, path, entities = facts_of(facts), Path(self.path), self.entities
-        if not path.is_file():
-            raise FileNotFoundError(f"no entity map {str(path)!r}: expected an .npz file")
+        identity = self.identity(facts)
         try:
             linked = np.load(path, allow_pickle=False)
             known = set(linked.files)
@@ -96,8 +98,17 @@ class EntityMap(CountSource):
             normaliser="entities that DBpedia Spotlight linked",
             approximate=False,
         )
-        counts.attrs["provenance"] = {"facts": facts.name, "facts_sha256": facts.sha256, "source": path.name}
+        counts.attrs["provenance"] = identity
         return check(counts, "counts")
+
+    def identity(self, facts: AnyFacts) -> dict[str, Any]:
+        """What identifies counts by this map: where it is equal, the counts are equal."""
+        facts, path = facts_of(facts), Path(self.path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no entity map {str(path)!r}: expected an .npz file")
+        file = hashlib.sha256(name_size_and_ends(path)).hexdigest()
+        of_map = {"source": path.name, "source_sha256": file, "entities": dict(self.entities)}
+        return {"facts": facts.name, "facts_sha256": facts.sha256, **of_map}
 
 
 def address_of(name: str, entities: Mapping[str, str]) -> str:

@@ -150,15 +150,27 @@ class InfiniGram(CountSource):
                 }
             )
         frame = pd.DataFrame(rows).astype({"n_docs": "Int64"})
-        frame.attrs["provenance"] = {
+        frame.attrs["provenance"] = self.identity(facts, window, matching, max_clause_freq)
+        return check(frame, "counts")
+
+    def identity(
+        self,
+        facts: AnyFacts,
+        window: int | None = None,
+        matching: Matching | None = None,
+        max_clause_freq: int = MAX_CLAUSE_FREQ,
+    ) -> dict[str, Any]:
+        """What identifies counts of this corpus: where it is equal, the counts are equal."""
+        facts = facts_of(facts)
+        return {
             "facts": facts.name,
             "facts_sha256": facts.sha256,
             "source": self.name,
-            "window": window,
+            "window": WINDOW if window is None else window,
+            "matching": str(matching or Matching()),
             "max_clause_freq": max_clause_freq,
             "tokenizer": str(getattr(self.tokenizer, "name_or_path", "")),
         }
-        return check(frame, "counts")
 
 
 def _answers(

@@ -187,7 +187,7 @@ def earlier_counts(
     if before != identity:
         changed = "; ".join(f"{k}: {before[k]!r} there, {v!r} now" for k, v in identity.items() if before[k] != v)
         raise ValueError(f"{path} holds other counts ({changed}): choose another file or remove it")
-    skipped = frame.attrs["skipped"] = frame.attrs["provenance"]["skipped"]
+    skipped = frame.attrs["skipped"] = frame.attrs["provenance"].get("skipped", [])
     if skipped and errors == "raise":
         raise ValueError(
             f"{path} holds counts without {len(skipped)} documents that could not be read, because --skip "

@@ -404,6 +404,14 @@ def test_entity_maps(tmp_path, capsys):
     with pytest.warns(UserWarning, match="1 of 3 facts have a name that is not in map.npz"):
         found = li.count(facts, li.counts.EntityMap(path, {"the Countess": base + "Countess"}), progress=False)
     assert found[["fact_id", "n_subject", "n_object", "n_both"]].values.tolist() == [["1", 2, 3, 1], ["2", 1, 4, 1]]
+    out = tmp_path / "kept.parquet"
+    for _ in range(2):  # the second time the table is read
+        assert len(li.count(facts_from_rows(rows[:1]), path, out=out, progress=False)) == 1
+    with pytest.raises(ValueError, match="holds other counts"):
+        li.count(facts_from_rows(rows[1:2]), li.counts.EntityMap(path, {"the Countess": base + "Countess"}), out=out)
+    pd.DataFrame({"own": [1]}).to_parquet(out)
+    with pytest.raises(ValueError, match="needs the column"):
+        li.count(facts_from_rows(rows[:1]), path, out=out, progress=False)
     with pytest.raises(ValueError, match="expected document numbers"):
         li.count(facts_from_rows([fact(1, "bad", "Paris")]), path, progress=False)
     with pytest.raises(ValueError, match=r"http://dbpedia.org/resource/Nobody and .*entities=\{NAME"):

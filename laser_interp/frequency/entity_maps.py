@@ -9,6 +9,7 @@ import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -61,14 +62,10 @@ class EntityMap(CountSource):
             raise ValueError(
                 f"{path.name} is no entity map ({error}): expected an .npz file of integer arrays"
             ) from error
-        documents: dict[str, np.ndarray] = {}
+        documents = cache(partial(_documents, linked, path))
 
         def of(names: tuple[str, ...]) -> np.ndarray | None:
-            addresses = [a for a in (address_of(name, entities) for name in names) if a in known]
-            for address in addresses:
-                if address not in documents:
-                    documents[address] = _documents(linked, address, path)
-            found = [documents[address] for address in addresses]
+            found = [documents(a) for a in (address_of(name, entities) for name in names) if a in known]
             return np.unique(np.concatenate(found)) if found else None
 
         rows = []
@@ -124,7 +121,7 @@ def address_of(name: str, entities: Mapping[str, str]) -> str:
     return DBPEDIA + title[:1].upper() + title[1:]
 
 
-def _documents(linked: np.lib.npyio.NpzFile, address: str, path: Path) -> np.ndarray:
+def _documents(linked: np.lib.npyio.NpzFile, path: Path, address: str) -> np.ndarray:
     try:
         found = linked[address]
     except (ValueError, OSError, BadZipFile) as error:  # objects are pickles, which are never read

@@ -24,11 +24,11 @@ class Source:
 
     Attributes:
         title, licence, citation: its name, its licence, and the publication to cite.
-        columns: what each of its rows must have.
+        columns: what each of its rows must have; none of a set that is a folder.
         rule: by which an answer counts as right.
-        read: (rows, drop) -> facts, as dictionaries; it calls `drop` with a reason for each row that it leaves out.
+        read: (rows or folder, drop) -> facts, as dictionaries; it calls `drop` with a reason for each row that it
+            leaves out.
         hub: (dataset, configuration, split) of a copy in the published schema on the Hugging Face hub, if any.
-        whole: (folder, drop) -> facts, for a set that is a folder; then `read` is not used.
         paper_rule: the rule under `protocol="paper"`, where it differs.
         paper_read: as `read`, under `protocol="paper"`.
         max_new_tokens: how many tokens are generated, for the rule "generation".
@@ -39,11 +39,10 @@ class Source:
     citation: str
     columns: tuple[str, ...]
     rule: AnswerRule
-    read: Callable[[Rows, Drop], Iterable[dict[str, Any]]]
+    read: Callable[[Any, Drop], Iterable[dict[str, Any]]]
     hub: tuple[str, str | None, str] | None = None
-    whole: Callable[[Path, Drop], Iterable[dict[str, Any]]] | None = None
     paper_rule: AnswerRule | None = None
-    paper_read: Callable[[Rows, Drop], Iterable[dict[str, Any]]] | None = None
+    paper_read: Callable[[Any, Drop], Iterable[dict[str, Any]]] | None = None
     max_new_tokens: int = 0
 
 
@@ -76,23 +75,22 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
         dropped[why] += 1
 
     paper = protocol == "paper"
-    read = source.paper_read if paper and source.paper_read is not None else source.read
-    if source.whole is not None:
-        if path is None or not Path(path).is_dir():
-            raise FileNotFoundError(f"{source.title} is read from its folder; {path!r} is no folder")
-        made = list(source.whole(Path(path), drop))
-    else:
+    read = (source.paper_read if paper else None) or source.read
+    if source.columns:
         rows = _from_hub(name, source) if path is None else read_records(path)
         _check(rows, source, name if path is None else Path(path).name)
         made = list(read(rows, drop))
+    elif path is None or not Path(path).is_dir():
+        raise FileNotFoundError(f"{source.title} is read from its folder; {path!r} is no folder")
+    else:
+        made = list(read(Path(path), drop))
     if not made:
         reasons = ", ".join(f"{n} {why}" for why, n in dropped.items())
         raise ValueError(f"no row of {source.title} is left: {reasons}")
-    rule = source.paper_rule if paper and source.paper_rule is not None else source.rule
     return Task(
         name,
         facts_from_rows(made, name, separator=" "),  # as the published codes write answers
-        rule,
+        (source.paper_rule if paper else None) or source.rule,
         protocol,
         dict(dropped),
         source.title,
@@ -167,16 +165,11 @@ SOURCES: dict[str, Source] = {
         "BIG-bench WikidataQA", "Apache 2.0", _BIG_BENCH, ("input", "target"), "generation", questions.wikidata,
         max_new_tokens=10,
     ),
-    "pararel": Source(
-        "ParaRel", "MIT", "Elazar et al. 2021, TACL", (), "next_token", lambda rows, drop: (), whole=recall.pararel,
-    ),
-    "lama": Source(
-        "LAMA (T-REx)", "CC BY-NC 4.0", "Petroni et al. 2019, EMNLP", (), "next_token", lambda rows, drop: (),
-        whole=recall.lama,
-    ),
+    "pararel": Source("ParaRel", "MIT", "Elazar et al. 2021, TACL", (), "next_token", recall.pararel),
+    "lama": Source("LAMA (T-REx)", "CC BY-NC 4.0", "Petroni et al. 2019, EMNLP", (), "next_token", recall.lama),
     "bear": Source(
         "BEAR", "as its authors say at lm-pub-quiz.github.io", "Wiland, Ploner & Akbik 2024, Findings of NAACL", (),
-        "candidates", lambda rows, drop: (), whole=recall.bear,
+        "candidates", recall.bear,
     ),
     "popqa": Source(
         "PopQA", "MIT", "Mallen et al. 2023, ACL", ("id", "subj", "prop", "obj", "question", "possible_answers"),

@@ -94,7 +94,7 @@ def test_the_published_prompts_leave_sentences_alone():
     assert [prompt.split(": ")[1].split(" Is this")[0] for prompt in prompts] == ["It is so.", "Is it so?", "So!."]
 
 
-@pytest.mark.parametrize("name", [n for n in SOURCES if SOURCES[n].whole is None])
+@pytest.mark.parametrize("name", [n for n in SOURCES if SOURCES[n].columns])
 def test_wrong_schemas_are_named(tmp_path, name):
     path = tmp_path / "rows.json"
     column = SOURCES[name].columns[-1]

@@ -14,7 +14,7 @@ from laser_interp.choices import AnswerRule, Protocol, check_choice, names_with_
 from laser_interp.facts import question_sets as questions
 from laser_interp.facts import recall_sets as recall
 from laser_interp.facts.files import facts_from_rows
-from laser_interp.facts.records import Drop, Rows, read_records
+from laser_interp.facts.records import Drop, Rows, check_rows, read_records
 from laser_interp.facts.tasks import Task
 
 
@@ -78,7 +78,10 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
     read = (source.paper_read if paper else None) or source.read
     if source.columns:
         rows = _from_hub(name, source) if path is None else read_records(path)
-        _check(rows, source, name if path is None else Path(path).name)
+        where = name if path is None else Path(path).name
+        if not rows:
+            raise ValueError(f"{where} holds no rows")
+        check_rows(rows, source.columns, where, source.title)
         made = list(read(rows, drop))
     elif path is None or not Path(path).is_dir():
         raise FileNotFoundError(f"{source.title} is read from its folder; {path!r} is no folder")
@@ -113,17 +116,6 @@ def _from_hub(name: str, source: Source) -> Rows:
             f"{name} could not be loaded from the hub ({type(error).__name__}: {str(error)[:200]}): give its path, or "
             f"the network that {dataset!r} needs"
         ) from error
-
-
-def _check(rows: Rows, source: Source, where: str) -> None:
-    if not rows:
-        raise ValueError(f"{where} holds no rows")
-    for number, row in enumerate(rows, start=1):
-        if missing := [column for column in source.columns if column not in row]:
-            raise ValueError(
-                f"{where}, row {number} is not in the schema of {source.title}: no {', '.join(missing)} (it has "
-                f"{', '.join(map(str, row))})"
-            )
 
 
 _LASER = "Prompt and protocol after Sharma, Ash & Misra 2023"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from laser_interp.facts.records import Drop, Rows, fact_row, read_records
+from laser_interp.facts.records import Drop, Rows, check_rows, fact_row, read_records
 
 _BEAR_METADATA = "metadata_relations.json"
 
@@ -75,11 +75,6 @@ def _prompts(templates: Sequence[str], subject: str) -> dict[str, Any]:
     return {"prompt": prompts[0], "paraphrases": prompts[1:]}
 
 
-def _check_columns(row: dict[str, Any], columns: Sequence[str], where: str, title: str) -> None:
-    if missing := [column for column in columns if column not in row]:
-        raise ValueError(f"{where} is not in the schema of {title}: no {', '.join(missing)}")
-
-
 def pararel(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
     files = sorted((folder / "facts").glob("*.jsonl")) or sorted((folder / "trex_lms_vocab").glob("*.jsonl"))
     if not files:
@@ -88,10 +83,8 @@ def pararel(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
         patterns_file = folder / "patterns" / file.name
         patterns = [row["pattern"] for row in read_records(patterns_file)] if patterns_file.is_file() else []
         usable = _usable(patterns, "patterns", drop)
-        rows = read_records(file)
         seen: set[str] = set()
-        for number, row in enumerate(rows, start=1):
-            _check_columns(row, ("sub_label", "obj_label", "uuid"), f"{file.name}, line {number}", "ParaRel")
+        for row in check_rows(read_records(file), ("sub_label", "obj_label", "uuid"), file.name, "ParaRel"):
             if not usable:
                 drop("facts of relations without a pattern whose answer comes last")
                 continue
@@ -114,8 +107,8 @@ def lama(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
         raise FileNotFoundError(f"{folder} is not LAMA's folder: expected relations.jsonl beside TREx/*.jsonl")
     templates = {row["relation"]: row["template"] for row in read_records(table)}
     for file in sorted(folder.glob("**/P*.jsonl")):
-        for number, row in enumerate(read_records(file), start=1):
-            _check_columns(row, ("sub_label", "obj_label"), f"{file.name}, line {number}", "LAMA")
+        rows = check_rows(read_records(file), ("sub_label", "obj_label"), file.name, "LAMA")
+        for number, row in enumerate(rows, start=1):
             prompt = _before_answer(templates.get(file.stem, ""), row["sub_label"])
             if prompt is None:
                 drop("facts of relations whose answer does not come last")
@@ -139,8 +132,9 @@ def bear(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
                 f"answer_space_labels, and it has {', '.join(about)}"
             )
         usable = _usable(about["templates"], "templates", drop)
-        for number, row in enumerate(read_records(folder / f"{relation}.jsonl"), start=1):
-            _check_columns(row, ("sub_label", "obj_label"), f"{relation}.jsonl, line {number}", "BEAR")
+        file = folder / f"{relation}.jsonl"
+        rows = check_rows(read_records(file), ("sub_label", "obj_label"), file.name, "BEAR")
+        for number, row in enumerate(rows, start=1):
             if not usable:
                 drop("facts of relations without a template whose answer comes last")
                 continue

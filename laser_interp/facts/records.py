@@ -1,7 +1,7 @@
 """Rows of a file, as dictionaries: the form in which published sets are read."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,21 @@ def read_records(path: str | Path) -> Rows:
     if path.suffix == ".json":
         return _json_rows(path)
     raise ValueError(f"cannot read {path.name!r}: expected .json, .jsonl, .csv, .tsv or .parquet")
+
+
+def check_rows(rows: Rows, columns: Sequence[str], where: str, title: str) -> Rows:
+    """The rows of a published set.
+
+    Raises:
+        ValueError: one of them lacks a column; the message names the row.
+    """
+    for number, row in enumerate(rows, start=1):
+        if missing := [column for column in columns if column not in row]:
+            raise ValueError(
+                f"{where}, row {number} is not in the schema of {title}: no {', '.join(missing)} (it has "
+                f"{', '.join(map(str, row))})"
+            )
+    return rows
 
 
 def _json_rows(path: Path) -> Rows:

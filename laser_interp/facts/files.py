@@ -84,7 +84,7 @@ def _read(source: str | Path | Rows, template: str | None) -> FactSet:
         names = names_with_suggestion((*SHIPPED, WIKIDATA), source)
         raise FileNotFoundError(f"no fact file {str(source)!r}: expected a .jsonl, .csv or .parquet file, or {names}")
     if path.suffix == ".jsonl":
-        return _as_set(_jsonl_rows(path), name)
+        return _as_set(((row, where, i) for i, (where, row) in enumerate(json_lines(path), start=1)), name)
     if path.suffix == ".parquet":
         return _from_frame(read_parquet(path), name)
     if path.suffix == ".csv":
@@ -167,11 +167,11 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path.name!r} is not a readable parquet file: {error}") from error
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each line of a .jsonl file as (where, value), as in ("facts.jsonl, line 3", {...}); blank lines are skipped.
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line of a .jsonl file as (where, object), as in ("facts.jsonl, line 3", {...}); blank lines are skipped.
 
     Raises:
-        ValueError: a line that is not JSON; the message names it.
+        ValueError: a line that is no JSON object; the message names it.
     """
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -183,9 +183,12 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             if not text.strip():
                 continue
             try:
-                yield where, json.loads(text, parse_constant=_refuse_constant)
+                row = json.loads(text, parse_constant=_refuse_constant)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{where} is not valid JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{where} is {type(row).__name__}, expected a JSON object")
+            yield where, row
 
 
 def _refuse_constant(name: str) -> None:
@@ -253,13 +256,6 @@ def _meant(column: str) -> str | None:
     known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, "separator")
     near = [] if column in known else difflib.get_close_matches(column.strip().lower(), known, 1, 0.8)
     return near[0] if near else None
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[Mapping[str, Any], str, int]]:
-    for number, (where, row) in enumerate(json_lines(path), start=1):
-        if not isinstance(row, dict):
-            raise ValueError(f"{where} is {type(row).__name__}, expected a JSON object with a fact's columns")
-        yield row, where, number
 
 
 def _from_frame(frame: pd.DataFrame, name: str) -> FactSet:

@@ -35,12 +35,7 @@ def read_records(path: str | Path) -> Rows:
         columns, rows = csv_rows(path, "\t" if path.suffix == ".tsv" else ",")
         return [dict(zip(columns, row, strict=True)) for _, row in rows]
     if path.suffix == ".jsonl":
-        rows = []
-        for where, row in json_lines(path):
-            if not isinstance(row, dict):
-                raise ValueError(f"{where} is {type(row).__name__}, expected an object")
-            rows.append(row)
-        return rows
+        return [row for _, row in json_lines(path)]
     if path.suffix == ".json":
         return _json_rows(path)
     raise ValueError(f"cannot read {path.name!r}: expected .json, .jsonl, .csv, .tsv or .parquet")

@@ -64,10 +64,7 @@ def facts_of(source: AnyFacts) -> FactSet:
 
 def task_of(source: AnyFacts, rule: AnswerRule = "next_token") -> Task:
     """A task, or facts as a task with a rule."""
-    if isinstance(source, Task):
-        return source
-    facts = facts_of(source)
-    return Task(facts.name, facts, rule)
+    return source if isinstance(source, Task) else own_task(source, rule)
 
 
 def own_task(source: Any, rule: AnswerRule = "next_token", *, max_new_tokens: int = 10) -> Task:

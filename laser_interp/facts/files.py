@@ -107,15 +107,13 @@ def _without_copies(facts: FactSet) -> FactSet:
     return facts.keep(first.values())
 
 
-def facts_from_rows(rows: Iterable[Mapping[str, Any]], name: str = "facts", separator: Separator = "auto") -> FactSet:
+def facts_from_rows(rows: Iterable[Mapping[str, Any]], name: str = "facts") -> FactSet:
     """Facts from dictionaries with the columns of a fact file."""
-    return _as_set(((row, f"{name}, row {i}", i) for i, row in enumerate(rows, start=1)), name, separator)
+    return _as_set(((row, f"{name}, row {i}", i) for i, row in enumerate(rows, start=1)), name)
 
 
-def _as_set(
-    rows: Iterable[tuple[Mapping[str, Any], str, int]], name: str, separator: Separator | None = None
-) -> FactSet:
-    """Facts from (row, where it stands, its number); the separator is that of all rows, where none is given."""
+def _as_set(rows: Iterable[tuple[Mapping[str, Any], str, int]], name: str) -> FactSet:
+    """Facts from (row, where it stands, its number)."""
     facts: list[Fact] = []
     separators: dict[Any, str] = {}
     for row, where, number in rows:
@@ -125,8 +123,7 @@ def _as_set(
     if len(separators) > 1:
         where = list(separators.values())[1]
         raise ValueError(f"{where}: another separator than in the rows before: expected one for all facts of a set")
-    given: Any = next(iter(separators), "auto")
-    return FactSet(tuple(facts), name=name, separator=given if separator in (None, "auto") else separator)
+    return FactSet(tuple(facts), name=name, separator=next(iter(separators), "auto"))
 
 
 def _as_row(row: Any, number: int) -> Mapping[str, Any]:

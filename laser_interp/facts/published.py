@@ -6,7 +6,7 @@ dropped and why. Nothing is downloaded unless a set is asked for by name alone.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def load_task(name: str, path: str | Path | None = None, *, protocol: Protocol =
         raise ValueError(f"no row of {source.title} is left: {reasons}")
     return Task(
         name,
-        facts_from_rows(made, name, separator=" "),  # as the published codes write answers
+        replace(facts_from_rows(made, name), separator=" "),  # as the published codes write answers
         (source.paper_rule if paper else None) or source.rule,
         protocol,
         dict(dropped),

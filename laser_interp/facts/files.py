@@ -71,7 +71,7 @@ def _read(source: str | Path | Rows, template: str | None) -> FactSet:
             )
         rows: list[Any] = [_as_row(row, i) for i, row in enumerate(source, start=1)]
         if template is not None:
-            rows = _with_prompts(pd.DataFrame(rows), template).to_dict("records")
+            rows = _with_prompts(pd.DataFrame(rows, dtype=object), template).to_dict("records")
         return facts_from_rows(rows)
     if template is not None:
         raise ValueError("template is only for facts in memory: a file has a column prompt")

@@ -146,6 +146,9 @@ def test_tuples_of_three_take_their_prompts_from_a_template():
     (fact,) = li.load_facts([("Marie Curie", "born in", "Warsaw")], template="{subject} was born in")
     assert (fact.subject, fact.relation, fact.object) == ("Marie Curie", "born in", "Warsaw")
     assert fact.prompt == "Marie Curie was born in"
+    rows = [{"fact_id": 7, "subject": "Marie Curie", "object": 1867}, {"subject": "Ada Lovelace", "object": "1815"}]
+    facts = li.load_facts(rows, template="{subject} was born in")
+    assert [(fact.fact_id, fact.object) for fact in facts] == [("7", "1867"), ("2", "1815")]
     with pytest.raises(ValueError, match="row 1: missing prompt"):
         li.load_facts([("Marie Curie", "born in", "Warsaw")])
 

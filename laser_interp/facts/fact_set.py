@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import pandas as pd
 
@@ -264,18 +264,10 @@ class FactSet:
             raise ValueError(f"no fact of {self.name!r} is in the split {label!r}: {have}")
         return self.keep(chosen)
 
-    def with_prefix(self, text: str) -> FactSet:
-        """The same facts with a text before every prompt; see `laser_interp.facts.prompt_formats`."""
-        return prompt_formats.with_prefix(self, text)
-
-    def with_examples(self, n: int = 3, *, from_split: str = "validation", seed: int = 0) -> FactSet:
-        """The same facts with solved facts of their relation before every prompt; see
-        `laser_interp.facts.prompt_formats`."""
-        return prompt_formats.with_examples(self, n, from_split=from_split, seed=seed)
-
-    def as_chat(self, tokenizer: Any) -> FactSet:
-        """The same facts with every prompt as a user's message; see `laser_interp.facts.prompt_formats`."""
-        return prompt_formats.as_chat(self, tokenizer)
+    # The same facts, asked in another way; each of these takes the facts first, as a method does.
+    with_prefix = prompt_formats.with_prefix
+    with_examples = prompt_formats.with_examples
+    as_chat = prompt_formats.as_chat
 
     def with_split(self, validation: float = 0.2, *, seed: int = 0, by: str = "subject") -> FactSet:
         """Divide into validation and test.

@@ -327,19 +327,13 @@ class FactSet:
 
     def prompts_frame(self) -> pd.DataFrame:
         """One row per (fact, prompt): `fact_id, prompt_id, subject, relation, object, split, frequency`."""
-        items = [(fact, p) for fact in self.facts for p in range(len(fact.prompts))]
-        facts = [fact for fact, _ in items]
-        return pd.DataFrame(
-            {
-                "fact_id": [f.fact_id for f in facts],
-                "prompt_id": pd.array([p for _, p in items], dtype="int64").to_numpy(),
-                "subject": [f.subject for f in facts],
-                "relation": [f.relation for f in facts],
-                "object": [f.object for f in facts],
-                "split": [f.split or "" for f in facts],
-                "frequency": [math.nan if f.frequency is None else f.frequency for f in facts],
-            }
-        )
+        columns = ["fact_id", "prompt_id", "subject", "relation", "object", "split", "frequency"]
+        rows = [
+            (fact.fact_id, p, fact.subject, fact.relation, fact.object, fact.split or "", fact.frequency)
+            for fact in self.facts
+            for p in range(len(fact.prompts))
+        ]
+        return pd.DataFrame(rows, columns=columns).astype({"frequency": float})
 
     def save(self, path: str | Path, suffix: str | None = None) -> Path:
         """Write a fact file; the suffix (.jsonl, .csv, .parquet) chooses the format.

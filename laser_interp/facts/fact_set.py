@@ -283,20 +283,17 @@ class FactSet:
         check_seed("seed", seed)
         if by not in ("subject", "order"):
             raise ValueError(f"by is {by!r}: expected 'subject' or 'order'")
-        keys = sorted({fact.subject for fact in self.facts}) if by == "subject" else [f.fact_id for f in self.facts]
+        key_of = {fact.fact_id: fact.subject if by == "subject" else fact.fact_id for fact in self.facts}
+        keys = list(dict.fromkeys(key_of.values()))
         if len(keys) < 2:
-            raise ValueError(
-                f"{self.name!r} has one {'subject' if by == 'subject' else 'fact'}: a split needs at least two"
-            )
+            what = "subject" if by == "subject" else "fact"
+            raise ValueError(f"{self.name!r} has one {what}: a split needs at least two")
         if by == "subject":
+            keys.sort()
             random.Random(seed).shuffle(keys)
-        n = min(max(round(validation * len(keys)), 1), len(keys) - 1)
-        chosen = set(keys[:n])
+        chosen = {*keys[: min(max(round(validation * len(keys)), 1), len(keys) - 1)]}
         return self.keep(
-            replace(
-                fact, split="validation" if (fact.subject if by == "subject" else fact.fact_id) in chosen else "test"
-            )
-            for fact in self.facts
+            replace(fact, split="validation" if key_of[fact.fact_id] in chosen else "test") for fact in self.facts
         )
 
     def ensure_split(self, rule: SplitRule | None = None, *, seed: int = 0) -> FactSet:

@@ -104,6 +104,13 @@ def _clean(answer: str) -> str:
     return answer.strip() if answer.isascii() else unicodedata.normalize("NFC", answer).strip()
 
 
+def _answers_by_relation(facts: Iterable[Fact]) -> dict[str, tuple[str, ...]]:
+    answers: dict[str, set[str]] = {}
+    for fact in facts:
+        answers.setdefault(fact.relation, set()).add(fact.object)
+    return {relation: tuple(sorted(of_relation)) for relation, of_relation in answers.items()}
+
+
 @dataclass(frozen=True)
 class FactSet:
     """An ordered, immutable set of facts with unique ids.
@@ -154,10 +161,7 @@ class FactSet:
                 f"them: write {' or '.join(SPLITS)} for all of them, or for none"
             )
         if not self.answers:
-            answers: dict[str, dict[str, None]] = {}
-            for fact in self.facts:
-                answers.setdefault(fact.relation, {})[fact.object] = None
-            object.__setattr__(self, "answers", {r: tuple(sorted(a)) for r, a in answers.items()})
+            object.__setattr__(self, "answers", _answers_by_relation(self.facts))
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -196,7 +200,7 @@ class FactSet:
 
     @property
     def sha256(self) -> str:
-        """Hash of everything in the set, order included."""
+        """Hash of all facts and their separator, order included."""
         # A column that a later version added does not change the hash of facts that leave it empty.
         later = ("subject_aliases", "target_new")
         rows: list[object] = [{k: v for k, v in vars(fact).items() if v or k not in later} for fact in self.facts]
@@ -204,6 +208,14 @@ class FactSet:
             rows.append({"separator": self.separator})
         text = json.dumps(rows, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def answers_sha256(self) -> str | None:
+        """Hash of the answers that facts are ranked among, where these are of a larger set; None where they are not."""
+        own = _answers_by_relation(self.facts)
+        ranked = {fact.relation for fact in self.facts if not fact.candidates}  # among the answers of their relation
+        of_more = {r: a for r, a in self.answers.items() if r in ranked and a != own[r]}
+        return hashlib.sha256(json.dumps(of_more, sort_keys=True).encode()).hexdigest() if of_more else None
 
     def candidates_of(self, fact: Fact) -> tuple[str, ...]:
         """The answers a fact is ranked among; its own object is always one of them."""

@@ -22,6 +22,8 @@ def provenance(model: Any, facts: Any = None) -> dict[str, Any]:
     of_facts = (
         {} if facts is None else {"facts": facts.name, "facts_sha256": facts.sha256, "separator": facts.separator}
     )
+    if facts is not None and facts.answers_sha256 is not None:
+        of_facts["answers_sha256"] = facts.answers_sha256
     of_model = {"model": model.name, "revision": model.revision, "weights_sha256": model.weights_sha256}
     was = {"quantisation": model.quantisation} if model.quantisation else {}
     return of_model | was | of_facts

@@ -153,6 +153,14 @@ def test_tuples_of_three_take_their_prompts_from_a_template():
         li.load_facts([("Marie Curie", "born in", "Warsaw")])
 
 
+def test_a_part_ranked_among_other_answers_is_another_set():
+    """Else a run would go on with scores whose answers were ranked among others."""
+    whole = li.load_facts([("A", "in", "x", "A is in"), ("B", "in", "y", "B is in"), ("C", "of", "z", "C is of")])
+    assert whole[:1].candidates_of(whole[0]) != li.FactSet(whole[:1].facts).candidates_of(whole[0])
+    assert whole[:1].answers_sha256 is not None
+    assert whole.answers_sha256 is li.FactSet(whole[:1].facts).answers_sha256 is whole[2:].answers_sha256 is None
+
+
 def test_facts_that_were_checked_are_not_checked_again(monkeypatch):
     facts = li.load_facts("organism")
     checked = []

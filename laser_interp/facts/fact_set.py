@@ -70,6 +70,9 @@ def check_fact(fact: Fact) -> None:
     for column in REQUIRED_COLUMNS:
         if not getattr(fact, column).strip():
             raise ValueError(f"fact {fact.fact_id!r} has an empty {column!r}: a non-empty text is needed")
+    for column in LIST_COLUMNS:
+        if isinstance(texts := getattr(fact, column), str) or not all(text.strip() for text in texts):
+            raise ValueError(f"fact {fact.fact_id!r}: {column!r} is one text or holds an empty text: {texts!r}")
     names = (fact.fact_id, fact.subject, fact.relation, *fact.subject_aliases)
     for text in (*names, *fact.prompts, *answers_of(fact)):
         if "\0" in text:

@@ -311,8 +311,6 @@ def _texts(value: Any, column: str, where: str) -> tuple[str, ...]:
             raise ValueError(f"{where}: {column!r} is {value!r}, expected a JSON list of texts") from None
     if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(v, str) for v in value):
         raise ValueError(f"{where}: {column!r} is {value!r}, expected a list of texts")
-    if any(not text.strip() for text in value):
-        raise ValueError(f"{where}: {column!r} holds an empty text: {list(value)!r}")
     return tuple(_text(text, column, where) for text in value)
 
 

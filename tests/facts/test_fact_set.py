@@ -153,6 +153,13 @@ def test_tuples_of_three_take_their_prompts_from_a_template():
         li.load_facts([("Marie Curie", "born in", "Warsaw")])
 
 
+@pytest.mark.parametrize("bad", ["x, y", ("x", " ")])
+def test_lists_of_a_fact_are_lists_of_texts(bad):
+    for column in ("aliases", "candidates", "paraphrases", "subject_aliases"):
+        with pytest.raises(ValueError, match=f"'{column}' is one text or holds an empty text"):
+            li.FactSet((Fact("1", "A", "r", "x", "A is", **{column: bad}),))
+
+
 def test_a_part_ranked_among_other_answers_is_another_set():
     """Else a run would go on with scores whose answers were ranked among others."""
     whole = li.load_facts([("A", "in", "x", "A is in"), ("B", "in", "y", "B is in"), ("C", "of", "z", "C is of")])

@@ -76,15 +76,14 @@ class Reader:
         Raises:
             UnreadableError: something cannot be read, and `errors` is "raise".
         """
-        damage = (OSError, EOFError, zlib.error, lzma.LZMAError)
         try:
             yield from self._blocks()
         except UnreadableError:
             raise
-        except damage as error:
-            self._problem(self.shard.label, f"from some point on: {error}", error)
-        except Exception as error:  # pyarrow's and zstd's errors, without importing either
-            if type(error).__module__.partition(".")[0] not in ("pyarrow", "backports", "datasets"):
+        except Exception as error:
+            # Errors of pyarrow, zstd and datasets are known by their modules, so that none is imported for this.
+            is_theirs = type(error).__module__.partition(".")[0] in ("pyarrow", "backports", "datasets")
+            if not is_theirs and not isinstance(error, OSError | EOFError | zlib.error | lzma.LZMAError):
                 raise
             self._problem(self.shard.label, f"from some point on: {error}", error)
 
@@ -93,10 +92,8 @@ class Reader:
         if shard.kind == "organism":
             in_order = organism_corpus(shard.path).documents() if self.how.until is None else documents_read(shard.path)
             yield from self._join(in_order)
-            self.tick(shard.size)
         elif shard.kind in (".parquet", ".arrow"):
             yield from self._join(self._column(self._tables()))
-            self.tick(shard.size)
         else:
             with open(shard.path, "rb") as raw:
                 stream = self._open(raw)
@@ -108,20 +105,15 @@ class Reader:
                     yield from self._lines(stream, raw)
                 else:
                     yield from self._join(self._texts(stream, raw))
-                self.tick(shard.size - self._told)
+        self.tick(shard.size - self._told)
 
     def _open(self, raw: IO[bytes]) -> Any:
-        if self.shard.compression == ".gz":
-            return gzip.open(raw, "rb")
         if self.shard.compression == ".zst":
             from backports.zstd import DecompressionParameter, ZstdFile
 
             return ZstdFile(raw, "rb", options={DecompressionParameter.window_log_max: _WINDOW_LOG})
-        if self.shard.compression == ".bz2":
-            return bz2.open(raw, "rb")
-        if self.shard.compression == ".xz":
-            return lzma.open(raw, "rb")
-        return raw
+        opened = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(self.shard.compression)
+        return raw if opened is None else opened(raw, "rb")
 
     def _problem(self, where: str, why: str, cause: BaseException | None = None) -> None:
         if self.how.errors == "raise":

@@ -30,15 +30,7 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True)
 class Reading:
-    """How documents are read.
-
-    Attributes:
-        text_column: of jsonl, json, parquet and arrow files.
-        document: what is one document in a .txt file: a "line", a "paragraph" (up to a blank line), or the "file".
-        errors: what to do with unreadable data: "raise" an error, or "skip" and report it.
-        longest: the most bytes that a line, or a document of several lines, may have.
-        until: how many documents are counted, the first ones; an organism's are then in the order of its training.
-    """
+    """How documents are read: options of `laser_interp.frequency.scan.Corpus`, which explains them."""
 
     text_column: str = "text"
     document: DocumentUnit = "line"

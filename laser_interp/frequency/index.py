@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,44 +32,10 @@ from laser_interp.storage.provenance import code_version
 from laser_interp.storage.run_folder import read_json
 
 _STORE = "sqlite"
-
-
-class _Documents:
-    # This tokenizer makes words of ASCII letters and digits, "_", and everything that is not ASCII. In the normal
-    # form, words consist of just these.
-    _TABLE = "CREATE VIRTUAL TABLE documents USING fts5(text, tokenize=\"ascii tokenchars '_'\")"
-
-    def __init__(self, folder: Path, new: bool) -> None:
-        folder.mkdir(exist_ok=True)
-        self._connection = sqlite3.connect(folder / "documents.sqlite")
-        if new:
-            self._connection.execute("PRAGMA journal_mode = OFF")
-            self._connection.execute("PRAGMA synchronous = OFF")
-            self._connection.execute(self._TABLE)
-
-    def add(self, documents: Iterable[str]) -> None:
-        self._connection.executemany("INSERT INTO documents VALUES (?)", ((text,) for text in documents))
-
-    def close(self) -> None:
-        self._connection.commit()
-        self._connection.close()
-
-    def n_docs(self) -> int:
-        return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
-
-    @staticmethod
-    def _query(clauses: Sequence[Sequence[str]]) -> str:
-        return " AND ".join("(" + " OR ".join(f'"{text.strip()}"' for text in clause) + ")" for clause in clauses)
-
-    def count(self, clauses: Sequence[Sequence[str]]) -> int:
-        rows = self._connection.execute(
-            "SELECT count(*) FROM documents WHERE documents MATCH ?", (self._query(clauses),)
-        )
-        return int(rows.fetchone()[0])
-
-    def texts(self, clauses: Sequence[Sequence[str]]) -> Iterator[str]:
-        rows = self._connection.execute("SELECT text FROM documents WHERE documents MATCH ?", (self._query(clauses),))
-        yield from (row[0] for row in rows)
+_FILE = Path(_STORE) / "documents.sqlite"
+# This tokenizer makes words of ASCII letters and digits, "_", and everything that is not ASCII. In the normal form,
+# words consist of just these.
+_TABLE = "CREATE VIRTUAL TABLE documents USING fts5(text, tokenize=\"ascii tokenchars '_'\")"
 
 
 def build_index(
@@ -105,20 +72,22 @@ def build_index(
     folder = Path(folder)
     n_docs, problems = 0, []
     with new_folder(folder) as new:
-        index = _Documents(new / _STORE, True)
-        with progress_bar(
-            total=sum(shard.size for shard in parts), desc="indexing", unit="B", unit_scale=True, disable=not progress
-        ) as bar:
+        (new / _FILE).parent.mkdir()
+        total = sum(shard.size for shard in parts)
+        with (
+            closing(sqlite3.connect(new / _FILE)) as database,
+            progress_bar(total=total, desc="indexing", unit="B", unit_scale=True, disable=not progress) as bar,
+        ):
+            for set_up in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", _TABLE):
+                database.execute(set_up)
             for shard in parts:
                 reader = Reader(shard, how, bar.update)
                 for n, documents in reader.blocks():
-                    index.add(
-                        text.strip()
-                        for text in normalise_joined(documents, fold_accents=fold_accents).decode().split("\0")
-                    )
+                    texts = normalise_joined(documents, fold_accents=fold_accents).decode().split("\0")
+                    database.executemany("INSERT INTO documents VALUES (?)", ((text.strip(),) for text in texts))
                     n_docs += n
                 problems += reader.problems
-        index.close()
+            database.commit()
         if n_docs == 0:
             raise ValueError(f"no document could be read in {', '.join(Path(source).name for source in corpora)}")
         about = {
@@ -159,22 +128,10 @@ class Index(CountSource):
             raise ValueError(
                 f"{self.folder} carries no checksums, as indexes of older versions do not: remove it and build it again"
             )
-        if self.about["normaliser"] != NORMALISER or "fold_accents" not in self.about:
-            raise ValueError(
-                f"{self.folder} was made with another normaliser ({self.about['normaliser']}): build it again"
-            )
-        if self.about["backend"] != _STORE:
-            raise ValueError(f"{self.folder} was made by an older version ({self.about['backend']}): build it again")
-        try:
-            self._backend = _Documents(self.folder / _STORE, False)
-            n_docs = self._backend.n_docs()
-        except (sqlite3.DatabaseError, ValueError, OSError) as error:
-            raise ValueError(f"{self.folder} cannot be read ({error}): remove it and build it again") from error
-        if n_docs != self.about["n_docs"]:
-            raise ValueError(
-                f"{self.folder} is damaged: it holds {n_docs} documents and was made of {self.about['n_docs']}; "
-                "remove it and build it again"
-            )
+        made = self.about["backend"], self.about["normaliser"]
+        if made != (_STORE, NORMALISER) or "fold_accents" not in self.about:
+            raise ValueError(f"{self.folder} was made by another version ({', '.join(made)}): build it again")
+        self._database = sqlite3.connect(self.folder / _FILE)
 
     def __repr__(self) -> str:
         return f"Index({' '.join(self.about['corpus'])}: {self.about['n_docs']} documents)"
@@ -210,14 +167,14 @@ class Index(CountSource):
         tally.n_docs = self.about["n_docs"]
         sets = [[names.patterns[i] for i in sorted(members)] for members in names.sets]
         for i, one in enumerate(sets):
-            tally.n_mentions[i] = self._backend.count([one])
+            tally.n_mentions[i] = self._n_docs([one])
         for i, (subject, answer) in enumerate(progress_bar(names.pairs.tolist(), desc="asking", disable=not progress)):
             clauses = [sets[subject], sets[answer]]
-            tally.n_both[i] = self._backend.count(clauses)
+            tally.n_both[i] = self._n_docs(clauses)
             if window is not None and tally.n_both[i]:
                 of_pair = Names.of(facts.keep([facts.facts[int((names.pair == i).argmax())]]), window, matching)
                 mentions = Mentions(of_pair)
-                mentions.add(0, joined(self._backend.texts(clauses)))
+                mentions.add(0, joined(self._texts(clauses)))
                 tally.n_window[i] = mentions.tally.n_window[0]
         frame = names.frame(facts, tally, len(self.about["skipped"]), " ".join(self.about["corpus"]))
         frame.attrs["provenance"] = about
@@ -242,4 +199,15 @@ class Index(CountSource):
         clauses = [[normalise(name, fold_accents=self.about["fold_accents"])] for name in names]
         if not clauses or any(not clause[0].strip() for clause in clauses):
             raise ValueError(f"the names are {list(names)}: expected at least one, and none without a word to look for")
-        return list(islice(self._backend.texts(clauses), limit))
+        return list(islice(self._texts(clauses), limit))
+
+    def _n_docs(self, clauses: Sequence[Sequence[str]]) -> int:
+        return int(self._ask("count(*)", clauses).fetchone()[0])
+
+    def _texts(self, clauses: Sequence[Sequence[str]]) -> Iterator[str]:
+        return (row[0] for row in self._ask("text", clauses))
+
+    def _ask(self, what: str, clauses: Sequence[Sequence[str]]) -> sqlite3.Cursor:
+        """Of the documents that hold one name of each clause."""
+        query = " AND ".join("(" + " OR ".join(f'"{text.strip()}"' for text in clause) + ")" for clause in clauses)
+        return self._database.execute(f"SELECT {what} FROM documents WHERE documents MATCH ?", (query,))

@@ -55,27 +55,20 @@ class HostedInfiniGram(InfiniGram):
             InfiniGramError: the service refuses it.
             UnreachableError: no answer after all tries.
         """
-        if is_single_term(cnf):
-            return self._ask({"query_ids": list(cnf[0][0])})
-        ids = [[list(term) for term in clause] for clause in cnf]
-        return self._ask({"query_ids": ids, "max_diff_tokens": window, "max_clause_freq": max_clause_freq})
-
-    def _ask(self, question: dict[str, Any]) -> Answer:
         require("infini-gram", "httpx", "stamina", what="the hosted infini-gram")
-        import httpx
         import stamina
 
-        if self._client is None:
-            self._client = httpx.Client(timeout=self.timeout, headers={"User-Agent": "laser-interp"})
-        body = {"index": self.index, "query_type": "count", **question}
+        body: dict[str, Any] = {"index": self.index, "query_type": "count"}
+        if is_single_term(cnf):
+            body |= {"query_ids": cnf[0][0]}
+        else:
+            body |= {"query_ids": cnf, "max_diff_tokens": window, "max_clause_freq": max_clause_freq}
         waits = {"wait_initial": self.first_wait, "wait_max": self.longest_wait, "wait_jitter": 0.0}
+        ask = stamina.RetryingCaller(attempts=self.tries, timeout=None, **waits).on(self._backoff)
         try:
-            for attempt in stamina.retry_context(self._backoff, attempts=self.tries, timeout=None, **waits):
-                with attempt:
-                    return self._ask_once(httpx, body)
+            return ask(self._ask_once, body)
         except _NoAnswerError as error:
             raise UnreachableError(f"{self.name} did not answer {self.tries} times; the last: {error}") from error
-        raise AssertionError("the last attempt answers or raises")
 
     def _backoff(self, error: Exception) -> bool | float:
         """Whether to ask again, or after how many seconds."""
@@ -83,7 +76,11 @@ class HostedInfiniGram(InfiniGram):
             return False
         return True if error.retry_after is None else min(max(error.retry_after, 0.0), self.longest_wait)
 
-    def _ask_once(self, httpx: Any, body: dict[str, Any]) -> Answer:
+    def _ask_once(self, body: dict[str, Any]) -> Answer:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.Client(timeout=self.timeout, headers={"User-Agent": "laser-interp"})
         try:
             response = self._client.post(self.url, json=body)
         except httpx.TransportError as error:

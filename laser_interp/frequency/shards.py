@@ -68,22 +68,16 @@ def corpus_files(corpus: str | Path | Iterable[str | Path], document: str = "lin
         raise ValueError("a corpus has an empty name: expected a file, a folder or a pattern")
     others: list[Path] = []
     found = [path for source in corpora for path in _files(str(source), others)]
+    uncompressed = {path.resolve() for path in found if isinstance(path, Path) and not _is_compressed(path)}
     first: dict[object, Path | str] = {}
     twice: list[str] = []
     for path in found:
-        if (key := _identity(path)) in first:
-            twice.append(str(path) if isinstance(path, str) else path.name)
+        is_copy = isinstance(path, Path) and _is_compressed(path) and path.resolve().with_suffix("") in uncompressed
+        if is_copy or (key := _identity(path)) in first:
+            twice.append(path if isinstance(path, str) else path.name)
         else:
             first[key] = path
-    unique = list(first.values())
-    plain = {path.resolve() for path in unique if isinstance(path, Path) and not _is_compressed(path)}
-    kept: list[Path | str] = []
-    for path in unique:
-        if isinstance(path, Path) and _is_compressed(path) and path.resolve().with_suffix("") in plain:
-            twice.append(path.name)
-        else:
-            kept.append(path)
-    parts = [shard for path in kept for shard in _parts(path, document)]
+    parts = [shard for path in first.values() for shard in _parts(path, document)]
     if not parts:
         raise FileNotFoundError("no corpus was given: expected a file, a folder, a pattern, or several of these")
     notes = []

@@ -56,14 +56,8 @@ def fever(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
         else:
             seen.add(claim)
             prompt = f"Consider the following claim: {as_sentence(claim)} Is this claim true or false? The claim is"
-            yield fact_row(
-                row["id"],
-                claim,
-                "fever",
-                "true" if row["label"] == "SUPPORTS" else "false",
-                prompt,
-                candidates=["true", "false"],
-            )
+            answer = "true" if row["label"] == "SUPPORTS" else "false"
+            yield fact_row(row["id"], claim, "fever", answer, prompt, candidates=["true", "false"])
 
 
 def gender(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -126,14 +120,8 @@ def truthfulqa_judged(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
             statement = f"{row['question']} {choice}"
             statement = statement if statement.endswith(".") else f"{statement}."
             prompt = f"{statement}Is this statement true or false? This statement is"
-            yield fact_row(
-                f"{number}/{place}",
-                row["question"],
-                "truthfulqa",
-                "true" if choice in right else "false",
-                prompt,
-                candidates=["true", "false"],
-            )
+            answer, options = "true" if choice in right else "false", ["true", "false"]
+            yield fact_row(f"{number}/{place}", row["question"], "truthfulqa", answer, prompt, candidates=options)
 
 
 def epistemic(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -161,12 +149,6 @@ def popqa(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
     for row in rows:
         given = row["possible_answers"]
         names = json.loads(given) if isinstance(given, str) else list(given)
+        aliases = [name for name in names if name.strip() and name != row["obj"]]
         prompt = f"Q: {as_question(row['question'])} A:"
-        yield fact_row(
-            row["id"],
-            row["subj"],
-            row["prop"],
-            row["obj"],
-            prompt,
-            aliases=[name for name in names if name.strip() and name != row["obj"]],
-        )
+        yield fact_row(row["id"], row["subj"], row["prop"], row["obj"], prompt, aliases=aliases)

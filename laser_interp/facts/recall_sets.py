@@ -22,15 +22,9 @@ def counterfact(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
                 f"case {row['case_id']} of CounterFact: requested_rewrite lacks {error}; expected subject, prompt, "
                 "relation_id and target_true.str"
             ) from None
-        yield fact_row(
-            row["case_id"],
-            subject,
-            relation,
-            answer.strip(),
-            prompt.format(subject),
-            paraphrases=[text.strip() for text in row["paraphrase_prompts"]],
-            target_new=(asked.get("target_new") or {}).get("str"),
-        )
+        wrong = (asked.get("target_new") or {}).get("str")
+        more = {"paraphrases": [text.strip() for text in row["paraphrase_prompts"]], "target_new": wrong}
+        yield fact_row(row["case_id"], subject, relation, answer.strip(), prompt.format(subject)) | more
 
 
 def known(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -42,16 +36,9 @@ def known(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
 
 def lre(rows: Rows, drop: Drop) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows):
-        templates = [t.strip() for t in row["prompt_templates"]]
-        prompts = [t.format(row["subject"]) for t in templates]
-        yield fact_row(
-            f"{row['name']}/{number}",
-            row["subject"],
-            row["name"],
-            row["object"].strip(),
-            prompts[0],
-            paraphrases=prompts[1:],
-        )
+        name, subject = row["name"], row["subject"]
+        prompt, *paraphrases = (template.strip().format(subject) for template in row["prompt_templates"])
+        yield fact_row(f"{name}/{number}", subject, name, row["object"].strip(), prompt, paraphrases=paraphrases)
 
 
 def _before_answer(template: str, subject: str) -> str | None:
@@ -71,8 +58,8 @@ def _usable(templates: Sequence[str], kind: str, drop: Drop) -> list[str]:
 
 
 def _prompts(templates: Sequence[str], subject: str) -> dict[str, Any]:
-    prompts = list(dict.fromkeys(str(_before_answer(template, subject)) for template in templates))
-    return {"prompt": prompts[0], "paraphrases": prompts[1:]}
+    prompt, *paraphrases = dict.fromkeys(str(_before_answer(template, subject)) for template in templates)
+    return {"prompt": prompt, "paraphrases": paraphrases}
 
 
 def pararel(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -92,13 +79,8 @@ def pararel(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
                 drop("facts that are there twice")
                 continue
             seen.add(row["uuid"])
-            yield fact_row(
-                f"{file.stem}/{row['uuid']}",
-                row["sub_label"],
-                file.stem,
-                row["obj_label"],
-                **_prompts(usable, row["sub_label"]),
-            )
+            asked = _prompts(usable, row["sub_label"])
+            yield fact_row(f"{file.stem}/{row['uuid']}", row["sub_label"], file.stem, row["obj_label"], **asked)
 
 
 def lama(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
@@ -138,11 +120,6 @@ def bear(folder: Path, drop: Drop) -> Iterator[dict[str, Any]]:
             if not usable:
                 drop("facts of relations without a template whose answer comes last")
                 continue
-            yield fact_row(
-                f"{relation}/{row.get('sub_id', number)}/{number}",
-                row["sub_label"],
-                relation,
-                row["obj_label"],
-                **_prompts(usable, row["sub_label"]),
-                candidates=options,
-            )
+            asked = _prompts(usable, row["sub_label"])
+            fact_id = f"{relation}/{row.get('sub_id', number)}/{number}"
+            yield fact_row(fact_id, row["sub_label"], relation, row["obj_label"], **asked, candidates=options)

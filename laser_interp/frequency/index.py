@@ -163,8 +163,8 @@ class Index(CountSource):
         about = self.identity(facts, window, matching)
         for note in names.notes(facts):
             warnings.warn(note, stacklevel=2)
-        tally = Tally.empty(names)
-        tally.n_docs = self.about["n_docs"]
+        tally = Tally(names)
+        tally.counts[0] = self.about["n_docs"]
         sets = [[names.patterns[i] for i in sorted(members)] for members in names.sets]
         for i, one in enumerate(sets):
             tally.n_mentions[i] = self._n_docs([one])

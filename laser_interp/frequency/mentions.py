@@ -34,7 +34,7 @@ class Mentions:
     def __init__(self, names: Names) -> None:
         from ahocorasick_rs import BytesAhoCorasick
 
-        self.names, self.tally = names, Tally.empty(names)
+        self.names, self.tally = names, Tally(names)
         self._automaton = BytesAhoCorasick([pattern.encode() for pattern in names.patterns])
         members = [(pattern, i) for i, patterns in enumerate(names.sets) for pattern in sorted(patterns)]
         patterns, sets = np.array(members, np.int64).reshape(-1, 2).T
@@ -45,7 +45,7 @@ class Mentions:
 
     def add(self, n_docs: int, documents: bytes) -> None:
         """Count documents joined by `SEPARATOR`."""
-        self.tally.n_docs += n_docs
+        self.tally.counts[0] += n_docs
         text = normalise_joined(documents, fold_accents=self.names.matching.fold_accents)
         found = self._automaton.find_matches_as_indexes(text, overlapping=True)
         if not found:

@@ -111,41 +111,29 @@ class Names:
         return check(frame, "counts")
 
 
-@dataclass
 class Tally:
     """Counts of documents; those of several parts are added up by `to_frame` and `add_frame`.
 
     Attributes:
+        counts: the documents read, then those of the others, which are views of it.
         n_mentions, n_both, n_window: by set of names, by pair, and by pair within the window.
-        n_docs: documents read.
     """
 
-    n_mentions: np.ndarray
-    n_both: np.ndarray
-    n_window: np.ndarray
-    n_docs: int = 0
+    def __init__(self, names: Names) -> None:
+        sizes = (1, len(names.sets), len(names.pairs), len(names.pairs))
+        self.counts = np.zeros(sum(sizes), np.int64)
+        _, self.n_mentions, self.n_both, self.n_window = np.split(self.counts, np.cumsum(sizes[:-1]))
 
-    PARTS = ("n_mentions", "n_both", "n_window")
-
-    @classmethod
-    def empty(cls, names: Names) -> Tally:
-        sizes = (len(names.sets), len(names.pairs), len(names.pairs))
-        mentions, both, window = (np.zeros(size, np.int64) for size in sizes)
-        return cls(mentions, both, window)
+    @property
+    def n_docs(self) -> int:
+        """Documents read."""
+        return int(self.counts[0])
 
     def to_frame(self) -> pd.DataFrame:
-        """The counts that are not zero, as a small table with the columns part, index and count."""
-        frames = [pd.DataFrame({"part": "n_docs", "index": [0], "count": [self.n_docs]})]
-        for part in self.PARTS:
-            values = getattr(self, part)
-            (index,) = values.nonzero()
-            frames.append(pd.DataFrame({"part": part, "index": index, "count": values[index]}))
-        return pd.concat(frames, ignore_index=True)
+        """The counts that are not zero, as a small table with the columns index and count."""
+        (index,) = self.counts.nonzero()
+        return pd.DataFrame({"index": index, "count": self.counts[index]})
 
     def add_frame(self, frame: pd.DataFrame) -> None:
         """Add what `to_frame` made."""
-        for part, rows in frame.groupby("part"):
-            if part == "n_docs":
-                self.n_docs += int(rows["count"].sum())
-            else:
-                getattr(self, str(part))[rows["index"].to_numpy()] += rows["count"].to_numpy()
+        self.counts[frame["index"].to_numpy()] += frame["count"].to_numpy()

@@ -34,7 +34,7 @@ _SHOWN = 5  # problems named in a warning; the table has them all
 
 def count_shard(mentions: Mentions, shard: Shard, tick: Callable[[int], Any] = lambda _: None, *, how: Reading) -> Part:
     """Count one shard."""
-    mentions.tally = Tally.empty(mentions.names)
+    mentions.tally = Tally(mentions.names)
     reader = Reader(shard, how, tick)
     for n_docs, documents in reader.blocks():
         if how.until is not None and (left := how.until - mentions.tally.n_docs) <= n_docs:
@@ -140,7 +140,7 @@ class Corpus(CountSource):
         if out is not None and (there := earlier_counts(out, identity, self.errors, self.longest)) is not None:
             return there
         folder = None if out is None else Path(f"{out}.parts")
-        tally, skipped = Tally.empty(names), {}
+        tally, skipped = Tally(names), {}
         with open_run(folder, identity | {"n_parts": len(parts)}) as run:
             for number in parts if self.until is None else ():
                 kept = run.read_part(f"{number:06d}", "count_part")

@@ -47,7 +47,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "training_spectra": _columns(
         text="site each", float="stable_rank energy_above_noise overlap_in overlap_out", int="rank_kept"
     ),
-    "count_part": _columns(text="part", int="index count"),
+    "count_part": _columns(int="index count"),
     "directions": _columns(text="site", int="direction"),
     "answers": _FACT | _columns(text="split edit answer category", float="share probability similarity"),
 }

@@ -77,9 +77,8 @@ def join_counts(
     has = f"{name} has the columns {', '.join(map(str, there.columns))}"
     if by not in (None, "fact_id", "names"):
         raise ValueError(f"by is {by!r}: expected 'fact_id' or 'names'")
-    if by is None:
-        by = "fact_id" if "fact_id" in there.columns else "names"
-    keys = ("fact_id",) if by == "fact_id" else ("subject", "object")
+    by_id = by == "fact_id" or (by is None and "fact_id" in there.columns)
+    keys = ("fact_id",) if by_id else ("subject", "object")
     if lacking := [c for c in (*keys, "n_both") if c not in there.columns]:
         raise ValueError(f"no column {', '.join(lacking)}: {has}; name them, as columns={{'n_both': 'THEIR NAME'}}")
     for column in wanted:
@@ -92,23 +91,22 @@ def join_counts(
                 f"{there[larger].iloc[row]}: expected counts of one kind; name the columns, as columns={{...}}"
             )
 
-    def key(values: tuple[Any, ...]) -> tuple[str, ...]:
-        return tuple(str(v) for v in values) if by == "fact_id" else tuple(normalise(str(v)) for v in values)
+    def key(*values: Any) -> tuple[str, ...]:
+        return tuple(str(value) if by_id else normalise(str(value)) for value in values)
 
     at: dict[tuple[str, ...], int] = {}
     for i, values in enumerate(there[list(keys)].itertuples(index=False, name=None)):
-        if at.setdefault(key(values), i) != i:
+        if at.setdefault(key(*values), i) != i:
             raise ValueError(f"{name} holds {' / '.join(map(str, values))} more than once: expected one row a fact")
     rows: dict[str, int] = {}
     for fact in facts:
-        tried = [(fact.fact_id,)] if by == "fact_id" else [(fact.subject, o) for o in (fact.object, *fact.aliases)]
-        row = next((at[k] for k in map(key, tried) if k in at), None)
-        if row is not None:
+        answers = (fact.object, *fact.aliases)
+        tried = [key(fact.fact_id)] if by_id else [key(fact.subject, answer) for answer in answers]
+        if (row := next((at[k] for k in tried if k in at), None)) is not None:
             rows[fact.fact_id] = row
     if not rows:
         example = " / ".join(map(str, there[list(keys)].iloc[0])) if len(there) else "nothing"
-        first = facts.facts[0]
-        ours = first.fact_id if by == "fact_id" else f"{first.subject} / {first.object}"
+        ours = " / ".join(getattr(facts.facts[0], column) for column in keys)
         raise ValueError(
             f"no fact of {facts.name!r} matches {name} by {' and '.join(keys)}: {example} there, {ours} here"
         )

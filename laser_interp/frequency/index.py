@@ -172,7 +172,7 @@ class Index(CountSource):
             clauses = [sets[subject], sets[answer]]
             tally.n_both[i] = self._n_docs(clauses)
             if window is not None and tally.n_both[i]:
-                of_pair = Names.of(facts.keep([facts.facts[int((names.pair == i).argmax())]]), window, matching)
+                of_pair = Names.of([facts.facts[int((names.pair == i).argmax())]], window, matching)
                 mentions = Mentions(of_pair)
                 mentions.add(0, joined(self._texts(clauses)))
                 tally.n_window[i] = mentions.tally.n_window[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import regex
 
 from laser_interp.choices import whole_number
-from laser_interp.facts.fact_set import FactSet
+from laser_interp.facts.fact_set import Fact, FactSet
 from laser_interp.frequency.matching import Matching
 from laser_interp.storage.schemas import check
 
@@ -52,8 +53,8 @@ class Names:
         return [f"{len(set(lost))} names lose signs that tell them from others ({shown}): their counts are too high"]
 
     @classmethod
-    def of(cls, facts: FactSet, window: int | None = None, matching: Matching = Matching()) -> Names:
-        """The names of a fact set.
+    def of(cls, facts: Iterable[Fact], window: int | None = None, matching: Matching = Matching()) -> Names:
+        """The names of some facts.
 
         Raises:
             ValueError: a name without a word, or a window below zero.

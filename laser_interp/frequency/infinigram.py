@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 
+from laser_interp.choices import whole_number
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.source import CountSource
@@ -114,7 +115,7 @@ class InfiniGram(CountSource):
         window = WINDOW if window is None else window
         matching = Matching() if matching is None else matching
         facts = facts_of(facts)
-        if not 1 <= window <= MAX_WINDOW:
+        if not 1 <= whole_number("window", window) <= MAX_WINDOW:
             raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
         if isinstance(self.tokenizer, str | Path) or not hasattr(self.tokenizer, "encode"):
             raise ValueError(f"the tokenizer is {self.tokenizer!r}: expected one, as li.load_tokenizer(NAME) gives it")

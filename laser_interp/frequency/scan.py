@@ -152,7 +152,7 @@ class Corpus(CountSource):
                     skipped[number] = about["skipped"]
             waiting = {number: shard for number, shard in parts.items() if number not in skipped}
             done = sum(shard.size for number, shard in parts.items() if number not in waiting)
-            for number, part in _count_parts(waiting, names, how, self.executor, self.workers, progress, done):
+            for number, part in self._count_parts(waiting, names, how, progress, done):
                 about = {"skipped": part[1], "shard": parts[number].label, "longest": self.longest}
                 if out is not None:
                     run.write_part(f"{number:06d}", part[0], "count_part", **about)
@@ -166,6 +166,27 @@ class Corpus(CountSource):
         if folder is not None:
             shutil.rmtree(folder)
         return frame
+
+    def _count_parts(
+        self, parts: dict[int, Shard], names: Names, how: Reading, progress: bool, done: int
+    ) -> Iterator[tuple[int, Part]]:
+        """Numbers and counts of shards, as they are done; `done` bytes were before."""
+        numbers, waiting = list(parts), list(parts.values())
+        n_bytes = sum(shard.size for shard in waiting)
+        amounts = {"total": done + n_bytes, "initial": done, "unit": "B", "unit_scale": True}
+        with progress_bar(desc="counting", disable=not progress, **amounts) as bar:
+            run = partial(count_shard, how=how)
+            n = min(self.workers or (1 if n_bytes < _SMALL else os.cpu_count()) or 1, len(waiting))
+            if self.executor == "ray":
+                counted = each(lambda names, shard: run(Mentions(names), shard), (names,), waiting, self.workers)
+            elif n > 1 and self.until is None:
+                counted = in_processes(Mentions, (names,), run, waiting, n, bar.update)
+            else:
+                counted = _here(waiting, names, how, bar.update)
+            for i, part in counted:
+                if self.executor == "ray":
+                    bar.update(waiting[i].size)
+                yield numbers[i], part
 
 
 def earlier_counts(
@@ -217,36 +238,6 @@ def _frame(
     frame = names.frame(facts, tally, len(problems), " ".join(identity["corpus"]))
     frame.attrs |= {"provenance": identity, "skipped": [list(problem) for problem in problems]}
     return frame
-
-
-def _count_parts(
-    parts: dict[int, Shard],
-    names: Names,
-    how: Reading,
-    executor: Executor,
-    workers: int | None,
-    progress: bool,
-    done: int = 0,
-) -> Iterator[tuple[int, Part]]:
-    """Numbers and counts of shards, as they are done; `done` bytes were before."""
-    numbers, waiting = list(parts), list(parts.values())
-    n_bytes = sum(shard.size for shard in waiting)
-    total = done + n_bytes
-    with progress_bar(
-        total=total, initial=done, desc="counting", unit="B", unit_scale=True, disable=not progress
-    ) as bar:
-        run = partial(count_shard, how=how)
-        n = 1 if how.until else min(workers or (1 if n_bytes < _SMALL else os.cpu_count()) or 1, len(waiting))
-        if executor == "ray":
-            counted = each(lambda names, shard: run(Mentions(names), shard), (names,), waiting, workers)
-        elif n > 1:
-            counted = in_processes(Mentions, (names,), run, waiting, n, bar.update)
-        else:
-            counted = _here(waiting, names, how, bar.update)
-        for i, part in counted:
-            if executor == "ray":
-                bar.update(waiting[i].size)
-            yield numbers[i], part
 
 
 def _here(parts: list[Shard], names: Names, how: Reading, tick: Callable[[int], Any]) -> Iterator[tuple[int, Part]]:

@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -124,13 +125,8 @@ class InfiniGram(CountSource):
         ]
         questions = list(dict.fromkeys(q for fact in of_fact for group in fact for q in group))
         keys = {q: _key(self.name, q, window, max_clause_freq) for q in questions}
-        answers = _answers(
-            keys,
-            lambda q: self.ask(q, window, max_clause_freq),
-            cache=cache,
-            concurrency=concurrency,
-            progress=progress,
-        )
+        ask = partial(self.ask, window=window, max_clause_freq=max_clause_freq)
+        answers = _answers(keys, ask, cache=cache, concurrency=concurrency, progress=progress)
         rows = []
         for fact, groups in zip(facts, of_fact, strict=True):
             subject, objects, both = ([answers[q] for q in group] for group in groups)

@@ -196,7 +196,8 @@ def csv_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[in
     """Columns of a csv file, and its rows with their line numbers; all is text, as pandas would read "NA" as missing.
 
     Raises:
-        ValueError: an empty file, one that is not UTF-8, or a row with more or fewer cells than the header.
+        ValueError: an empty file, one that is not UTF-8, a column that is there twice, or a row with more or fewer
+            cells than the header.
     """
     rows: list[tuple[int, list[str]]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -205,6 +206,7 @@ def csv_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[in
             columns = next(reader, None)
             if columns is None:
                 raise ValueError(f"{path.name!r} is empty: at least a header is needed")
+            check_once(columns, path.name)
             for row in reader:
                 if row and len(row) != len(columns):
                     raise ValueError(
@@ -229,6 +231,12 @@ def _csv_facts(path: Path) -> Iterator[tuple[Mapping[str, Any], str, int]]:
         yield values, f"{path.name}, line {line}", number
 
 
+def check_once(columns: Sequence[str], name: str) -> None:
+    """Refuse a table with two columns of one name."""
+    if twice := [column for column in columns if columns.count(column) > 1]:
+        raise ValueError(f"{name!r} has the column {twice[0]!r} twice: remove or rename one")
+
+
 def check_columns(columns: Iterable[Any], name: str) -> None:
     """Refuse a table whose columns are not those of facts.
 
@@ -240,8 +248,7 @@ def check_columns(columns: Iterable[Any], name: str) -> None:
         raise ValueError(
             f"{name!r} has no column {', '.join(missing)}: it has {', '.join(columns)}, and needs {', '.join(_NEEDED)}"
         )
-    if twice := [c for c in columns if columns.count(c) > 1]:
-        raise ValueError(f"{name!r} has the column {twice[0]!r} twice: remove or rename one")
+    check_once(columns, name)
     for column in columns:
         if near := _meant(column):
             raise ValueError(f"{name!r} has the column {column!r}, which is not known: is {near!r} meant?")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.facts.files import csv_rows, read_parquet
+from laser_interp.facts.files import check_once
+from laser_interp.facts.records import read_records
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.normaliser import normalise
 from laser_interp.storage.schemas import check
@@ -57,7 +58,7 @@ def join_counts(
     """Join counts that somebody else made.
 
     Args:
-        source: a .csv or .parquet file, or a frame; one row a fact.
+        source: a .csv, .tsv, .json, .jsonl or .parquet file, or a frame; one row a fact.
         by: "fact_id", or "names" for subject and object (compared after `normalise`; an alias will do for
             the object); None takes the id if the source has it, and names otherwise.
         columns: what the source calls our columns, as {"n_both": "cooccurrences", "subject": "head"}.
@@ -128,8 +129,7 @@ def join_counts(
 def _renamed(frame: pd.DataFrame, columns: Mapping[str, str], name: str) -> pd.DataFrame:
     """The frame with our names of columns; a column that was ours by name alone gives way to the one that is named."""
     theirs = [str(column) for column in frame.columns]
-    if twice := [column for column in theirs if theirs.count(column) > 1]:
-        raise ValueError(f"{name} has the column {twice[0]!r} twice: remove or rename one")
+    check_once(theirs, name)
     known = (*COUNTS, "fact_id", "subject", "object")
     for ours, column in columns.items():
         if ours not in known:
@@ -158,13 +158,5 @@ def _read(source: str | Path | pd.DataFrame) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         return source.reset_index(drop=True)
     if not isinstance(source, str | Path):
-        raise ValueError(f"the counts are a {type(source).__name__}: expected a .csv or .parquet file, or a frame")
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of counts {str(source)!r}: expected a .csv or .parquet file")
-    if path.suffix == ".parquet":
-        return read_parquet(path)
-    if path.suffix != ".csv":
-        raise ValueError(f"cannot read counts from {path.name!r}: expected .csv or .parquet")
-    columns, rows = csv_rows(path)
-    return pd.DataFrame([row for _, row in rows], columns=columns)
+        raise ValueError(f"the counts are a {type(source).__name__}: expected a file or a frame")
+    return pd.DataFrame(read_records(source))

@@ -517,9 +517,11 @@ def test_joining_refuses(tmp_path):
         li.counts.join_counts(facts, pd.concat([good, good]))
     with pytest.raises(ValueError, match=r"no fact of 'facts' matches the frame by fact_id: x there, 1 here"):
         li.counts.join_counts(facts, good.assign(fact_id=["x", "y"]))
-    with pytest.raises(FileNotFoundError, match="no file of counts"):
+    with pytest.raises(
+        FileNotFoundError, match="no file .*none.csv.: expected a .json, .jsonl, .csv, .tsv or .parquet file"
+    ):
         li.counts.join_counts(facts, tmp_path / "none.csv")
-    with pytest.raises(ValueError, match="expected .csv or .parquet"):
+    with pytest.raises(ValueError, match="cannot read .a.xlsx.: expected .json, .jsonl, .csv, .tsv or .parquet"):
         li.counts.join_counts(facts, _touch(tmp_path / "a.xlsx"))
     assert len(TEXTS) == 5
 

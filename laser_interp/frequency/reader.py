@@ -219,13 +219,9 @@ class Reader:
                 self._problem(self._line(line), f"{error}; expected UTF-8", error)
 
         for block in self._raw_blocks(stream, raw):
-            if whole:
-                size += len(block)
-                paragraph = [*paragraph, block] if size <= self.how.longest else []
-                continue
-            for line in block.splitlines(keepends=True):
+            for line in [block] if whole else block.splitlines(keepends=True):
                 number += 1
-                if line.isspace():
+                if line.isspace() and not whole:
                     yield from text()
                     paragraph, size = [], 0
                 else:

@@ -25,7 +25,6 @@ from laser_interp.storage.spreadsheets import without_formulas
 
 REQUIRED_COLUMNS = ("fact_id", "subject", "relation", "object", "prompt")
 NO_RELATION = "fact"  # the relation of facts that name none
-OPTIONAL_COLUMNS = ("paraphrases", "aliases", "candidates", "split", "frequency", "subject_aliases", "target_new")
 LIST_COLUMNS = ("paraphrases", "aliases", "candidates", "subject_aliases")
 SPLITS = ("validation", "test")
 

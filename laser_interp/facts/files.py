@@ -16,21 +16,14 @@ from typing import Any
 import pandas as pd
 
 from laser_interp.choices import Separator, names_with_suggestion
-from laser_interp.facts.fact_set import (
-    LIST_COLUMNS,
-    NO_RELATION,
-    OPTIONAL_COLUMNS,
-    REQUIRED_COLUMNS,
-    Fact,
-    FactSet,
-    check_fact,
-)
+from laser_interp.facts.fact_set import LIST_COLUMNS, NO_RELATION, REQUIRED_COLUMNS, Fact, FactSet, check_fact
 from laser_interp.facts.shipped import SHIPPED, WIKIDATA, shipped_table
 from laser_interp.facts.wikidata import load_wikidata
 from laser_interp.storage.spreadsheets import as_written
 
 Rows = Sequence[Mapping[str, Any] | tuple[str, ...]] | pd.DataFrame
 
+_KNOWN = (*(field.name for field in fields(Fact)), "separator")
 _NEEDED = ("subject", "object", "prompt")  # the others of REQUIRED_COLUMNS have defaults
 
 
@@ -257,14 +250,13 @@ def check_columns(columns: Iterable[Any], name: str) -> None:
 @cache
 def _meant(column: str) -> str | None:
     """The column that a misspelt name is nearly, or None for a known name, and for one that is like none."""
-    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, "separator")
-    near = [] if column in known else difflib.get_close_matches(column.strip().lower(), known, 1, 0.8)
+    near = [] if column in _KNOWN else difflib.get_close_matches(column.strip().lower(), _KNOWN, 1, 0.8)
     return near[0] if near else None
 
 
 def _from_frame(frame: pd.DataFrame, name: str) -> FactSet:
     check_columns(frame.columns, name)
-    known = [name for name in (*(f.name for f in fields(Fact)), "separator") if name in frame.columns]
+    known = [name for name in _KNOWN if name in frame.columns]
     return facts_from_rows((dict(zip(known, row, strict=True)) for row in frame[known].itertuples(index=False)), name)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from laser_interp.cli.options import CorpusOptions, Output, note, warnings_as_notes
+from laser_interp.cli.options import CorpusOptions, Output, warnings_as_notes
 
 
 def index(
@@ -24,9 +24,6 @@ def index(
 
     with warnings_as_notes():
         made = build_index(corpus, out, fold_accents=fold_accents, progress=output.progress, **reading.as_arguments())
-    if skipped := made.about["skipped"]:
-        shown = "; ".join(f"{where} ({why})" for where, why in skipped[:5])
-        note(f"{len(skipped)} could not be read and were skipped: {shown}")
     output.say(
         {"index": str(out), "n_docs": made.about["n_docs"], "skipped": made.about["skipped"]},
         f"The index of {made.about['n_docs']} documents is in {out}.",

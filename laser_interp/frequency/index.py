@@ -22,7 +22,7 @@ from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import NORMALISER, joined, normalise, normalise_joined
-from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
+from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading, warn_of_skipped
 from laser_interp.frequency.shards import corpus_files, fingerprint
 from laser_interp.frequency.source import CountSource
 from laser_interp.progress import progress_bar
@@ -105,6 +105,7 @@ def build_index(
         }
         write_json(about, new / "index.json")
         write_checksums(new)
+    warn_of_skipped(problems)
     return Index(folder)
 
 

@@ -7,6 +7,7 @@ import bz2
 import gzip
 import json
 import lzma
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,12 +21,21 @@ from laser_interp.organism.checkpoint_corpus import documents_read, organism_cor
 
 DocumentUnit = Literal["line", "paragraph", "file"]
 OnError = Literal["raise", "skip"]
+_SHOWN = 5  # problems named in a warning; tables and indexes have them all
 BLOCK = 1 << 20  # bytes read at a time
 _WINDOW_LOG = 27  # of zstd: what a reader must accept (128 MB); `zstd --long=31` asks its readers for 2 GB
 
 
 class UnreadableError(ValueError):
     """Something in a corpus cannot be read; the message names the file and the line."""
+
+
+def warn_of_skipped(problems: list[tuple[str, str]]) -> None:
+    """Warn of what was skipped, as (where, why), and name the first."""
+    if problems:
+        shown = "; ".join(f"{where} ({why})" for where, why in problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        warnings.warn(f"{len(problems)} could not be read and were skipped: {shown}{more}", stacklevel=3)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.mentions import Mentions
 from laser_interp.frequency.names import Names, Tally
 from laser_interp.frequency.normaliser import SEPARATOR
-from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading
+from laser_interp.frequency.reader import DocumentUnit, OnError, Reader, Reading, warn_of_skipped
 from laser_interp.frequency.shards import Shard, corpus_files, fingerprint
 from laser_interp.frequency.source import CountSource
 from laser_interp.parallel.processes import in_processes
@@ -29,7 +29,6 @@ from laser_interp.storage.tables import read_table, write_table
 
 Part = tuple[pd.DataFrame, list[tuple[str, str]]]  # counts that are not zero, and what was skipped, as (where, why)
 _SMALL = 16 << 20  # bytes that are counted before other processes would have started
-_SHOWN = 5  # problems named in a warning; the table has them all
 
 
 def count_shard(mentions: Mentions, shard: Shard, tick: Callable[[int], Any] = lambda _: None, *, how: Reading) -> Part:
@@ -231,10 +230,7 @@ def _frame(
     if tally.n_docs == 0:
         why = f"; {len(problems)} were skipped, the first: {': '.join(problems[0])}" if problems else ""
         raise ValueError(f"no document could be read in {', '.join(identity['corpus'])}{why}")
-    if problems:
-        shown = "; ".join(f"{where} ({why})" for where, why in problems[:_SHOWN])
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        warnings.warn(f"{len(problems)} could not be read and were skipped: {shown}{more}", stacklevel=3)
+    warn_of_skipped(problems)
     frame = names.frame(facts, tally, len(problems), " ".join(identity["corpus"]))
     frame.attrs |= {"provenance": identity, "skipped": [list(problem) for problem in problems]}
     return frame

@@ -89,6 +89,8 @@ def test_wide_encodings_are_not_counted_as_nothing(tmp_path, encoding):
     (tmp_path / "b.txt").write_text(TEXT)
     with pytest.warns(UserWarning, match="1 could not be read"):
         assert count(tmp_path, errors="skip")[:2] == (2, 1)
+    with pytest.warns(UserWarning, match="1 could not be read"):
+        li.counts.build_index(tmp_path, tmp_path / "index", errors="skip", progress=False)
 
 
 def test_line_ends_of_carriage_returns_alone_are_not_one_document(tmp_path):

@@ -160,7 +160,7 @@ class Index(CountSource):
         """
         facts = facts_of(facts)
         matching = self.matching(matching)
-        names = Names.of(facts, window, matching)
+        names = Names(facts, window, matching)
         about = self.identity(facts, window, matching)
         for note in names.notes(facts):
             warnings.warn(note, stacklevel=2)
@@ -173,7 +173,7 @@ class Index(CountSource):
             clauses = [sets[subject], sets[answer]]
             tally.n_both[i] = self._n_docs(clauses)
             if window is not None and tally.n_both[i]:
-                of_pair = Names.of([facts.facts[int((names.pair == i).argmax())]], window, matching)
+                of_pair = Names([facts.facts[int((names.pair == i).argmax())]], window, matching)
                 mentions = Mentions(of_pair)
                 mentions.add(0, joined(self._texts(clauses)))
                 tally.n_window[i] = mentions.tally.n_window[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ MAX_WINDOW = 1_000_000  # words
 _SIGNS = regex.compile(r"[\p{S}#@*%]")  # that the normal form drops
 
 
-@dataclass(frozen=True)
 class Names:
     """What is looked for, for all facts at once, each name, each set of names and each pair only once.
 
@@ -30,35 +28,12 @@ class Names:
         pair: [n_facts], the number in `pairs` of each fact.
         window: also count the documents with at most so many words between the two; None: do not.
         matching: how names are compared with texts.
+
+    Raises:
+        ValueError: a name without a word, or a window below zero.
     """
 
-    patterns: tuple[str, ...]
-    sets: tuple[frozenset[int], ...]
-    pairs: np.ndarray
-    pair: np.ndarray
-    window: int | None
-    matching: Matching
-
-    def notes(self, facts: FactSet) -> list[str]:
-        """Which names lose signs that tell them from others, as "C++", which is looked for as "c"."""
-        lost = [
-            name
-            for fact in facts
-            for name in (*self.matching.subjects(fact), *self.matching.objects(fact))
-            if _SIGNS.search(name)
-        ]
-        if not lost:
-            return []
-        shown = f"{lost[0]!r}, looked for as {self.matching.normal(lost[0]).strip()!r}"
-        return [f"{len(set(lost))} names lose signs that tell them from others ({shown}): their counts are too high"]
-
-    @classmethod
-    def of(cls, facts: Iterable[Fact], window: int | None = None, matching: Matching = Matching()) -> Names:
-        """The names of some facts.
-
-        Raises:
-            ValueError: a name without a word, or a window below zero.
-        """
+    def __init__(self, facts: Iterable[Fact], window: int | None, matching: Matching) -> None:
         if window is not None and not 0 <= whole_number("window", window) <= MAX_WINDOW:
             raise ValueError(f"the window is {window} words: expected 0 (side by side) to {MAX_WINDOW}")
         patterns: dict[str, int] = {}
@@ -81,14 +56,23 @@ class Names:
             for fact in facts
         ]
         pairs = {pair: i for i, pair in enumerate(dict.fromkeys(both))}
-        return cls(
-            patterns=tuple(patterns),
-            sets=tuple(sets),
-            pairs=np.array(list(pairs), np.int64).reshape(-1, 2),
-            pair=np.array([pairs[pair] for pair in both], np.int64),
-            window=window,
-            matching=matching,
-        )
+        self.patterns, self.sets = tuple(patterns), tuple(sets)
+        self.pairs = np.array(list(pairs), np.int64).reshape(-1, 2)
+        self.pair = np.array([pairs[pair] for pair in both], np.int64)
+        self.window, self.matching = window, matching
+
+    def notes(self, facts: FactSet) -> list[str]:
+        """Which names lose signs that tell them from others, as "C++", which is looked for as "c"."""
+        lost = [
+            name
+            for fact in facts
+            for name in (*self.matching.subjects(fact), *self.matching.objects(fact))
+            if _SIGNS.search(name)
+        ]
+        if not lost:
+            return []
+        shown = f"{lost[0]!r}, looked for as {self.matching.normal(lost[0]).strip()!r}"
+        return [f"{len(set(lost))} names lose signs that tell them from others ({shown}): their counts are too high"]
 
     def frame(self, facts: FactSet, tally: Tally, n_skipped: int, corpus: str) -> pd.DataFrame:
         """The counts, one row a fact; see `laser_interp.count`."""

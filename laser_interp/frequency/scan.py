@@ -119,7 +119,7 @@ class Corpus(CountSource):
         matching = Matching() if matching is None else matching
         corpora = [self.paths] if isinstance(self.paths, str | Path) else list(self.paths)
         how = Reading(self.text_column, self.document, self.errors, self.longest, self.until)
-        names = Names.of(facts, window, matching)
+        names = Names(facts, window, matching)
         shards, notes = corpus_files(corpora, self.document)
         notes = [*notes, *names.notes(facts)]
         parts = dict(enumerate(shards))

@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from laser_interp.choices import whole_number
+from laser_interp.facts.fact_set import Fact
 from laser_interp.facts.tasks import AnyFacts, facts_of
 from laser_interp.frequency.matching import Matching
 from laser_interp.frequency.source import CountSource
@@ -120,9 +121,7 @@ class InfiniGram(CountSource):
             raise ValueError(f"the window is {window} tokens: expected 1 to {MAX_WINDOW}, and better at most {WINDOW}")
         if isinstance(self.tokenizer, str | Path) or not hasattr(self.tokenizer, "encode"):
             raise ValueError(f"the tokenizer is {self.tokenizer!r}: expected one, as li.load_tokenizer(NAME) gives it")
-        of_fact = [
-            _questions(matching.subjects(fact), matching.objects(fact), self.tokenizer, fact.fact_id) for fact in facts
-        ]
+        of_fact = [_questions(fact, matching, self.tokenizer) for fact in facts]
         questions = list(dict.fromkeys(q for fact in of_fact for group in fact for q in group))
         keys = {q: _key(self.name, q, window, max_clause_freq) for q in questions}
         ask = partial(self.ask, window=window, max_clause_freq=max_clause_freq)
@@ -267,11 +266,10 @@ def _key(source: str, question: Cnf, *options: int) -> tuple[str, str]:
     return hashlib.sha256(asked.encode()).hexdigest(), asked
 
 
-def _questions(
-    subjects: Sequence[str], objects: Sequence[str], tokenizer: Any, fact_id: str
-) -> tuple[list[Cnf], list[Cnf], list[Cnf]]:
+def _questions(fact: Fact, matching: Matching, tokenizer: Any) -> tuple[list[Cnf], list[Cnf], list[Cnf]]:
     """What is asked for one fact: of its subject, of its object, of both."""
-    both = [_spellings(names, tokenizer, fact_id) for names in (subjects, objects)]
+    names = matching.subjects(fact), matching.objects(fact)
+    both = [_spellings(of_one, tokenizer, fact.fact_id) for of_one in names]
     groups = [[tuple(terms[i : i + MAX_TERMS]) for i in range(0, len(terms), MAX_TERMS)] for terms in both]
     singles = [[((term,),) for term in terms] for terms in both]
     return singles[0], singles[1], list(product(*groups))

@@ -142,11 +142,10 @@ class Corpus(CountSource):
         tally, skipped = Tally(names), {}
         with open_run(folder, identity | {"n_parts": len(parts)}) as run:
             for number in parts if self.until is None else ():
-                kept = run.read_part(f"{number:06d}", "count_part")
-                about = {} if kept is None else kept.attrs["provenance"]
-                if kept is not None and (
-                    not about["skipped"] or (self.errors == "skip" and about["longest"] == self.longest)
-                ):
+                if (kept := run.read_part(f"{number:06d}", "count_part")) is None:
+                    continue
+                about = kept.attrs["provenance"]
+                if not about["skipped"] or (self.errors == "skip" and about["longest"] == self.longest):
                     tally.add_frame(kept)
                     skipped[number] = about["skipped"]
             waiting = {number: shard for number, shard in parts.items() if number not in skipped}

@@ -318,8 +318,8 @@ def _associated(
         right_after = rows["top1_after"].to_numpy(bool)
         rows["fixed"] = wrong & right_after
         rows["broken"] = ~wrong & ~right_after
-    per_fact = rows.groupby("fact_id", sort=True).agg(subject=("subject", "first"), n_both=("n_both", "first"))
-    rows["bin"] = rows["fact_id"].map(bin_numbers(per_fact["n_both"], options.n_bins, options.edges))
+    n_both = rows.groupby("fact_id")["n_both"].first()
+    rows["bin"] = rows["fact_id"].map(bin_numbers(n_both, options.n_bins, options.edges))
     permuted: dict[str, Any] = {"n_permutations": options.n_permutations, "seed": options.seed}
     return Association(
         rows=rows,
@@ -334,7 +334,7 @@ def _associated(
         change=None if edit is None else accuracy_change(rows, seed=options.seed),
         baseline=baseline,
         edit=edit,
-        n_facts=len(per_fact),
+        n_facts=len(n_both),
         n_subjects=int(rows["subject"].nunique()),
         unit=unit,
         source=source,
@@ -346,19 +346,10 @@ def _correlations(rows: pd.DataFrame, permuted: Mapping[str, Any]) -> pd.DataFra
     """Over facts, within relations: a fact's prompts share its frequency, so each fact is one observation."""
 
     def over_facts(chosen: pd.DataFrame, values: Any) -> dict[str, float]:
-        facts = (
-            chosen.assign(value=np.asarray(values, float))
-            .groupby("fact_id", sort=True)
-            .agg(
-                subject=("subject", "first"),
-                relation=("relation", "first"),
-                n_both=("n_both", "first"),
-                value=("value", "mean"),
-            )
-        )
+        by_fact = chosen.assign(value=np.asarray(values, float)).groupby("fact_id")
+        facts = by_fact[["n_both", "subject", "relation"]].first().assign(value=by_fact["value"].mean())
         facts = facts[facts["value"].notna()]  # infinite values have a rank
-        columns = (facts["n_both"].to_numpy(float), facts["value"].to_numpy(float))
-        columns += (facts["subject"].to_numpy(), facts["relation"].to_numpy())
+        columns = (facts[name].to_numpy() for name in ("n_both", "value", "subject", "relation"))
         return spearman_over_facts(*columns, level=LEVEL, **permuted)
 
     if "top1_after" not in rows.columns:

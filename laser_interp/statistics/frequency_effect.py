@@ -98,11 +98,11 @@ def _effect(
 def _facts(chosen: pd.DataFrame, outcome: str, effect: str) -> Comparable | None:
     """Prompts put together to facts, those of the relations that can say something."""
     known = [c for c in ("n_subject", "n_object") if c in chosen.columns]
-    facts = chosen.drop_duplicates("fact_id").set_index("fact_id")[["relation", "subject", "n_both", *known]]
-    of_fact = chosen.groupby("fact_id", sort=True)[outcome]
-    facts = facts.sort_index().assign(n=of_fact.size(), events=of_fact.sum())
+    by_fact = chosen.groupby("fact_id")
+    facts = by_fact[["relation", "subject", "n_both", *known]].first()
+    facts = facts.assign(n=by_fact.size(), events=by_fact[outcome].sum())
     if effect == "margin":
-        facts["margin"] = chosen.groupby("fact_id", sort=True)["margin_before"].mean()
+        facts["margin"] = by_fact["margin_before"].mean()
         facts = facts[np.isfinite(facts["margin"])]
     if effect == "pmi":
         logs = (np.log(facts[c].clip(lower=1)) for c in ("n_subject", "n_object"))

@@ -46,9 +46,7 @@ def frequency_slopes(
         and below 0 that a sample like this one shows at 5 % with a power of 80 % (from the same permutations);
         `n_facts, n_relations`, and the `problem` where there is no slope.
     """
-    facts = rows.groupby("fact_id", sort=True).agg(
-        relation=("relation", "first"), subject=("subject", "first"), n_both=("n_both", "first")
-    )
+    facts = rows.groupby("fact_id")[["relation", "subject", "n_both"]].first()
     x = np.log10(1 + facts["n_both"].to_numpy(float))
     found: list[dict[str, Any]] = []
     asked: dict[str, Comparable] = {}
@@ -155,7 +153,7 @@ def sensitivity(rows: pd.DataFrame, slope: float) -> pd.DataFrame:
         frequency without error, or per tenfold popularity of the subject alone.
     """
     known = [c for c in ("n_both", "n_subject") if c in rows.columns]
-    facts = rows.groupby("fact_id", sort=True).agg({"relation": "first", **dict.fromkeys(known, "first")})
+    facts = rows.groupby("fact_id")[["relation", *known]].first()
     logs = pd.DataFrame({column: np.log10(1 + facts[column].astype(float)) for column in known})
     within = logs - logs.groupby(facts["relation"]).transform("mean")
     variance = float((within["n_both"] ** 2).mean())

@@ -41,16 +41,16 @@ def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, le
     first = first.drop_duplicates(["relation", "subject"])
     wrong = first[~first["top1_before"].astype(bool)]
     wrong = wrong[np.isfinite(wrong["margin_before"]) & np.isfinite(wrong["margin_after"])]
-    share = wrong.groupby("relation")["fixed"].transform("mean") if len(wrong) else wrong["fixed"]
-    varies = wrong.groupby("relation")["n_both"].transform("nunique") > 1 if len(wrong) else share
-    wrong = wrong[(share > 0) & (share < 1) & varies]
+    by_relation = wrong.groupby("relation")
+    share = by_relation["fixed"].transform("mean")
+    wrong = wrong[(share > 0) & (share < 1) & (by_relation["n_both"].transform("nunique") > 1)]
     if wrong.empty:
         return row | {"problem": "no relation has both fixed and other wrong answers at different frequencies"}
     if len(wrong) > MOST:
         return row | {"n": len(wrong), "problem": f"{len(wrong)} prompts are more than can be dealt at once ({MOST})"}
     relation = wrong["relation"].factorize()[0]
-    x = np.log10(1 + wrong["n_both"].to_numpy(float))
-    x = x - (np.bincount(relation, x) / np.bincount(relation))[relation]
+    logs = np.log10(1 + wrong["n_both"].to_numpy(float))
+    x = logs - (np.bincount(relation, logs) / np.bincount(relation))[relation]
     before = wrong["margin_before"].to_numpy(float)
     gain = wrong["margin_after"].to_numpy(float) - before
     fixed = wrong["fixed"].to_numpy(bool)
@@ -68,8 +68,8 @@ def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, le
     drawn, observed = np.concatenate(scores), float(fixed @ x)
     below, above = int((drawn <= observed + 1e-9).sum()), int((drawn >= observed - 1e-9).sum())
     row |= {"n": len(wrong), "p": min(1.0, 2 * (1 + min(below, above)) / (1 + n_permutations))}
-    model = _fitted(wrong, fixed.astype(float))
-    blind = _fitted(wrong, total / n_permutations)
+    model = _fitted(relation, logs, fixed.astype(float))
+    blind = _fitted(relation, logs, total / n_permutations)
     if model is None or blind is None:
         return row | {"problem": "no relation has both fixed and other wrong answers at different frequencies"}
     centre = blind.estimate()
@@ -83,12 +83,8 @@ def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, le
     }
 
 
-def _fitted(wrong: pd.DataFrame, events: np.ndarray) -> ConditionalLogistic | None:
+def _fitted(relation: np.ndarray, x: np.ndarray, events: np.ndarray) -> ConditionalLogistic | None:
     """Conditional logistic regression of so many events on frequency, within relations."""
-    facts = wrong.assign(events=events).groupby("fact_id", sort=True)
-    table = facts.agg(relation=("relation", "first"), n_both=("n_both", "first"), n=("events", "size"))
-    table["events"] = facts["events"].sum()
-    x = np.log10(1 + table["n_both"].to_numpy(float))
-    own = np.arange(len(table))  # each fact by itself: the interval comes from the deals
-    known = comparable(table["relation"].to_numpy(), own, x, table["n"].to_numpy(), table["events"].to_numpy())
+    own = np.arange(len(x))  # each fact by itself: the interval comes from the deals
+    known = comparable(relation, own, x, np.ones(len(x)), events)
     return None if known is None else ConditionalLogistic(known)

@@ -100,38 +100,24 @@ def compare(
         records.append(row)
     table = pd.DataFrame(records)
     for name in ("p", "p_change", "p_slope"):
-        table[f"{name}_holm"] = np.nan
-        estimated = table[name].notna()
-        if estimated.any():
-            table.loc[estimated, f"{name}_holm"] = holm(table.loc[estimated, name].to_numpy(float))
+        table[f"{name}_holm"] = holm(table[name])
     return Comparison(table, baseline)
+
+
+_SLOPE = ("slope_of", "slope", "slope_lo", "slope_hi", "p_slope", "slope_problem")
 
 
 def _slope(rows: pd.DataFrame, **how: Any) -> dict[str, Any]:
     """The slope of log-odds per tenfold frequency, with generic words forbidden where that is known."""
     asked = list(log_odds_changes(rows).items())[-1:]
     if not asked:
-        return {
-            "slope_of": "",
-            "slope_problem": "",
-            **dict.fromkeys(("slope", "slope_lo", "slope_hi", "p_slope"), np.nan),
-        }
+        return dict.fromkeys(_SLOPE, np.nan) | {"slope_of": "", "slope_problem": ""}
     row = frequency_slopes(rows, dict(asked), **how).iloc[0]
-    named = {
-        "slope_of": "of",
-        "slope": "slope",
-        "slope_lo": "lo",
-        "slope_hi": "hi",
-        "p_slope": "p",
-        "slope_problem": "problem",
-    }
-    return {name: row[column] for name, column in named.items()}
+    return dict(zip(_SLOPE, row[["of", "slope", "lo", "hi", "p", "problem"]], strict=True))
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """P-values corrected for their number (Holm 1979). statsmodels gives the same, and collects all of Python's garbage
-    each time, which may take a second."""
-    order = np.argsort(p)
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    return corrected
+def holm(p: pd.Series) -> pd.Series:
+    """P-values corrected for their number (Holm 1979); NaN stays. statsmodels gives the same, and collects all of
+    Python's garbage each time, which may take a second."""
+    known = p.dropna().sort_values()
+    return (known * np.arange(len(known), 0, -1)).cummax().clip(upper=1.0).reindex(p.index)

@@ -428,7 +428,7 @@ def test_p_values_are_corrected_as_statsmodels_does():
 
     rng = np.random.default_rng(0)
     for p in ([0.2], [0.5, 0.01, 0.01, 1.0], *(rng.random(n) ** 3 for n in (2, 6, 50))):
-        assert holm(np.array(p)) == pytest.approx(multipletests(p, method="holm")[1], abs=1e-15)
+        assert holm(pd.Series(p)).tolist() == pytest.approx(multipletests(p, method="holm")[1], abs=1e-15)
 
 
 @pytest.mark.slow

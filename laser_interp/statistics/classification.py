@@ -67,8 +67,4 @@ def _calibration(confidence: np.ndarray, correct: np.ndarray) -> float:
         return float("nan")
     confidence, correct = confidence[known], correct[known]
     number = np.minimum((confidence * 10).astype(int), 9)
-    gaps = [
-        abs(confidence[number == b].mean() - correct[number == b].mean()) * (number == b).mean()
-        for b in np.unique(number)
-    ]
-    return float(sum(gaps))
+    return float(np.abs(np.bincount(number, confidence - correct)).sum() / len(number))

@@ -55,14 +55,13 @@ def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, le
     gain = wrong["margin_after"].to_numpy(float) - before
     fixed = wrong["fixed"].to_numpy(bool)
     rng = np.random.default_rng(seed)
-    key = (relation.astype(np.uint64) << np.uint64(44)) | np.arange(len(wrong), dtype=np.uint64)
     total = np.zeros(len(wrong))
     scores = []
     block = max(1, min(n_permutations, _AT_ONCE // len(wrong)))
     for start in range(0, n_permutations, block):
         n = min(block, n_permutations - start)
         order = rng.integers(1 << 24, size=(n, len(wrong)), dtype=np.uint32)
-        dealt = before[:, None] + gain[sorted_within(order, key)] > 0  # within each relation
+        dealt = before[:, None] + gain[sorted_within(order, relation)] > 0
         total += dealt.sum(1)
         scores.append(x @ dealt)
     drawn, observed = np.concatenate(scores), float(fixed @ x)

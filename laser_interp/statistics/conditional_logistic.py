@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group
+from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group, starts
 
 _EXACT = 40  # events (or others) of a relation, up to which the condition is exact
 
@@ -43,8 +43,7 @@ class ConditionalLogistic:
         chosen = np.flatnonzero(exact[facts.relation])
         self.chosen = chosen[np.argsort(-self.events[facts.relation[chosen]], kind="stable")]
         relation = facts.relation[self.chosen]
-        new = np.ones(len(relation), dtype=bool)
-        new[1:] = relation[1:] != relation[:-1]
+        new = starts(relation)
         self.first = np.flatnonzero(new)
         self.group = new.cumsum() - 1
         self.steps = self._recursion(self.events[relation[self.first]])

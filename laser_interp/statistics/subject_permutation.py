@@ -130,7 +130,7 @@ def _agreement_of_facts(relation: np.ndarray, subject: np.ndarray, prompts: np.n
     """Intraclass correlation of a subject's facts, given the relations, from the outcomes alone."""
     total = by_group(relation, prompts)[relation]
     residual = prompts * (outcome - (by_group(relation, prompts * outcome) / by_group(relation, prompts))[relation])
-    unit = _starts(relation, subject).cumsum() - 1
+    unit = starts(relation, subject).cumsum() - 1
     in_unit = by_group(unit, prompts)[unit]
     squared = residual**2
     # Two facts of one relation of n are correlated by -1 / (n - 1), because their mean was taken away.
@@ -140,10 +140,10 @@ def _agreement_of_facts(relation: np.ndarray, subject: np.ndarray, prompts: np.n
     return float(np.clip(together / most, 0, 1)) if most > 1e-12 else 0.0
 
 
-def _starts(*codes: np.ndarray) -> np.ndarray:
+def starts(*codes: np.ndarray) -> np.ndarray:
     """Where a new combination of sorted codes begins, `[n]`, booleans."""
     new = np.zeros(len(codes[0]), dtype=bool)
-    new[0] = True
+    new[:1] = True
     for values in codes:
         new[1:] |= values[1:] != values[:-1]
     return new
@@ -192,19 +192,18 @@ class _Moving:
     """Facts put together to units once, so that a permutation costs two sorts and two sums."""
 
     def __init__(self, facts: Comparable) -> None:
-        new = _starts(facts.relation, facts.subject)
-        starts, unit = np.flatnonzero(new), new.cumsum() - 1
-        self.relation, self.subject = facts.relation[starts], facts.subject[starts]
+        new = starts(facts.relation, facts.subject)
+        unit = new.cumsum() - 1
+        self.relation, self.subject = facts.relation[new], facts.subject[new]
         self.n_subjects = facts.n_subjects
         weight = by_group(unit, facts.weight)
         self.mean = by_group(unit, facts.weight * facts.x) / weight
-        self.key = (self.relation.astype(np.uint64) << np.uint64(44)) | np.arange(len(starts), dtype=np.uint64)
         # Facts of units that hold more than one frequency
         deviation = facts.x - self.mean[unit]
         deviation[np.abs(deviation) < 1e-12] = 0.0
         mixed = np.flatnonzero(by_group(unit, (deviation != 0).astype(float))[unit] > 0)
         self.deviation = deviation[mixed]
-        self.mixed_key = (unit[mixed].astype(np.uint64) << np.uint64(44)) | np.arange(len(mixed), dtype=np.uint64)
+        self.mixed_unit = unit[mixed]
         of_relation = by_group(facts.relation, facts.weight)
         self.centres = _sums(self.relation, weight / of_relation[self.relation])
         self.mixed_centres = _sums(
@@ -216,11 +215,11 @@ class _Moving:
     def move(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Permuted x minus its mean in the relation: of the units, `[units, n]`, and what moves inside of them."""
         order = rng.integers(1 << 24, size=(n, self.n_subjects), dtype=np.uint32)[:, self.subject]
-        mean = self.mean[sorted_within(order, self.key)]
+        mean = self.mean[sorted_within(order, self.relation)]
         inside = np.zeros((0, n))
-        if len(self.mixed_key):
-            order = rng.integers(1 << 24, size=(n, len(self.mixed_key)), dtype=np.uint32)
-            inside = self.deviation[sorted_within(order, self.mixed_key)]
+        if len(self.mixed_unit):
+            order = rng.integers(1 << 24, size=(n, len(self.mixed_unit)), dtype=np.uint32)
+            inside = self.deviation[sorted_within(order, self.mixed_unit)]
         centres = self.centres @ mean
         if len(inside):
             centres += self.mixed_centres @ inside
@@ -242,9 +241,10 @@ def _sums(codes: np.ndarray, weight: np.ndarray, n: int | None = None) -> Any:
     return csr_array((weight, (codes, np.arange(len(codes)))), shape=shape)
 
 
-def sorted_within(order: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Indices in the drawn order, within each group of the key, `[key, n]`: group, drawn number of 24 bits and
-    index are one number, the group from bit 44 on."""
+def sorted_within(order: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Indices in drawn order within each group, `[indices, n]`: group, drawn number of 24 bits and index are sorted as
+    one number, the group from bit 44 on. `order` is `[n, indices]`, and `group` `[indices]`."""
+    key = (group.astype(np.uint64) << np.uint64(44)) | np.arange(len(group), dtype=np.uint64)
     together = (order.astype(np.uint64) << np.uint64(20)) | key
     together.sort(axis=1)
     return np.ascontiguousarray((together & _MASK).T).astype(np.intp)

@@ -18,12 +18,6 @@ from laser_interp.statistics.frequency_slope import LOG_ODDS, MASKED_LOG_ODDS
 NOTHING_SHOWN = "no association that this sample can show"
 
 
-def _rank_correlation(row: Any) -> str:
-    """With its interval and its p-value, where there are some."""
-    text = interval(row["rho"], row["lo"], row["hi"], "+.2f")
-    return text if pd.isna(row["p"]) else f"{text}, {p_value(row['p'])}"
-
-
 def is_shown(p: Any) -> bool:
     """Whether a p-value refuses chance at the 5 % level; one that could not be computed does not."""
     return not pd.isna(p) and float(p) <= 1 - LEVEL
@@ -37,17 +31,40 @@ def association(a: Any) -> str:
 
 
 def _accuracy_alone(a: Any, over: str) -> list[str]:
-    row, effect = a.spearman.loc["accuracy"], a.effect("accuracy")
-    known = _correlation(row, "accuracy", "frequent facts are known better", "frequent facts are known less well")
+    row = a.spearman.loc["accuracy"]
+    if np.isfinite(row["rho"]):
+        rho = interval(row["rho"], row["lo"], row["hi"], "+.2f")
+        p = "" if pd.isna(row["p"]) else f", {p_value(row['p'])}"
+        better = f"frequent facts are known {'better' if row['rho'] > 0 else 'less well'}"
+        verdict = better if is_shown(row["p"]) else NOTHING_SHOWN
+        known = f"accuracy correlates with training frequency at Spearman {rho}{p}: {verdict}."
+    else:
+        known = (
+            "the rank correlation of accuracy with frequency is not defined, because one of them is always the same."
+        )
+    return [f"{over}, {known}", _right(a.effect("accuracy")), _CAUSE]
+
+
+def _right(row: Any) -> str:
+    """The odds ratio of an answer being right."""
     of = "an answer being right"
-    return [
-        f"{over}, {known}",
-        _odds(effect, of, "frequent facts are right more often", "rare facts are right more often"),
-        _CAUSE,
-    ]
+    if pd.isna(row["p"]):
+        return f"Whether frequency changes the odds of {of} cannot be told, because {row['problem']}."
+    if not is_shown(row["p"]):
+        verdict = NOTHING_SHOWN
+    elif row["odds_ratio"] > 1 or row["odds_lo"] >= 1:
+        verdict = "frequent facts are right more often"
+    elif row["odds_ratio"] < 1 or row["odds_hi"] <= 1:
+        verdict = "rare facts are right more often"
+    else:
+        verdict = "an association"
+    if ratio := _ratio(row):
+        return f"Tenfold frequency multiplies the odds of {of} by {ratio} ({p_value(row['p'])}): {verdict}."
+    return f"The test of {of} gives {p_value(row['p'])}: {verdict}; there is no ratio, because {row['problem']}."
 
 
 _CAUSE = "This is an association: facts that differ in frequency differ in other things too."
+_THRESHOLD = "An answer counts as right here where its probability is above one half: it is then the most probable one."
 
 
 def _gains(a: Any, over: str) -> list[str]:
@@ -57,7 +74,7 @@ def _gains(a: Any, over: str) -> list[str]:
         *_in_nats(slopes, a.rows),
         *_in_shares(slopes),
         *_fixed(a),
-        _threshold() if a.threshold else "",
+        _THRESHOLD if a.threshold else "",
         _CAUSE,
     ]
 
@@ -182,38 +199,8 @@ def _fixed(a: Any) -> list[str]:
     ]
 
 
-def _known(row: Any) -> bool:
-    return bool(np.isfinite(row["rho"]))
-
-
-def _correlation(row: Any, what: str, positive: str, negative: str) -> str:
-    if not _known(row):
-        return f"the rank correlation of {what} with frequency is not defined, because one of them is always the same."
-    verdict = (positive if row["rho"] > 0 else negative) if is_shown(row["p"]) else NOTHING_SHOWN
-    return f"{what} correlates with training frequency at Spearman {_rank_correlation(row)}: {verdict}."
-
-
-def _odds(row: Any, of: str, positive: str, negative: str) -> str:
-    if pd.isna(row["p"]):
-        return f"Whether frequency changes the odds of {of} cannot be told, because {row['problem']}."
-    ratio, shown = _ratio(row), is_shown(row["p"])
-    if not shown:
-        verdict = NOTHING_SHOWN
-    elif not np.isfinite(row["odds_ratio"]):
-        verdict = positive if row["odds_lo"] >= 1 else negative if row["odds_hi"] <= 1 else "an association"
-    else:
-        verdict = positive if row["odds_ratio"] > 1 else negative
-    if ratio:
-        return f"Tenfold frequency multiplies the odds of {of} by {ratio} ({p_value(row['p'])}): {verdict}."
-    return f"The test of {of} gives {p_value(row['p'])}: {verdict}; there is no ratio, because {row['problem']}."
-
-
 def _ratio(row: Any) -> str:
     return odds_ratio(row["odds_ratio"], row["odds_lo"], row["odds_hi"])
-
-
-def _threshold() -> str:
-    return "An answer counts as right here where its probability is above one half: it is then the most probable one."
 
 
 def comparison(c: Any) -> str:

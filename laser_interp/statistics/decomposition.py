@@ -18,7 +18,7 @@ import pandas as pd
 from laser_interp.cluster_intervals import Clusters
 from laser_interp.display import Drawable, named_row
 from laser_interp.plots.names import PARTS
-from laser_interp.statistics.formatting import in_nats
+from laser_interp.statistics.formatting import row_in_nats
 from laser_interp.statistics.paired_scores import pair, reported
 
 WHOLE = "whole"
@@ -111,8 +111,8 @@ class Decomposition(Drawable):
     def paragraph(self) -> str:
         """What was found, in words."""
         whole = self.part(WHOLE)
-        told = [f"The log-probability of the answer changes by {_nats(whole)} over {int(whole['n'])} prompts."]
-        each = [f"{_nats(self.part(name))} is {PARTS[name]}" for name in self.names if self._moves(name)]
+        told = [f"The log-probability of the answer changes by {row_in_nats(whole)} over {int(whole['n'])} prompts."]
+        each = [f"{row_in_nats(self.part(name))} is {PARTS[name]}" for name in self.names if self._moves(name)]
         if each:
             told.append(f"Of this, {', '.join(each)}.")
         shown = [name for name in self.names if self.gains(name) or self.part(name)["hi"] < 0]
@@ -125,10 +125,6 @@ class Decomposition(Drawable):
         if self.n_left_out:
             told.append(f"{self.n_left_out} prompts are left out: a part of theirs is not known, or not finite.")
         return " ".join(told)
-
-
-def _nats(row: pd.Series) -> str:
-    return in_nats(row["change"], row["lo"], row["hi"])
 
 
 def decompose(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base") -> Decomposition:

@@ -1,6 +1,7 @@
 """How numbers stand in sentences and tables: intervals, points, odds ratios and p-values, each in one form."""
 
 import math
+from typing import Any
 
 LEAST_P = 0.001  # that 1,999 permutations can give
 
@@ -42,6 +43,11 @@ def in_nats(change: float, lo: float | None = None, hi: float | None = None) -> 
         '+0.250 [+0.100, +0.400] nats'
     """
     return f"{interval(change, lo, hi, '+.3f')} nats"
+
+
+def row_in_nats(row: Any, of: str = "change") -> str:
+    """The change, or slope, of a log-probability in a row of a table that has `lo` and `hi`."""
+    return in_nats(row[of], row["lo"], row["hi"])
 
 
 def percent(share: float) -> str:

@@ -19,7 +19,7 @@ import pandas as pd
 from laser_interp.plots.names import PARTS
 from laser_interp.statistics.accuracy_change import AccuracyChange, change
 from laser_interp.statistics.decomposition import WHOLE, Decomposition, decompose
-from laser_interp.statistics.formatting import in_nats, points
+from laser_interp.statistics.formatting import points, row_in_nats
 from laser_interp.statistics.paired_scores import reported
 
 
@@ -95,7 +95,7 @@ class Mechanism:
             text = f"The answers lose log-probability{f', as {of}' if of else ''}"
             return f"{text}, although accuracy rises." if self.edit.is_shown else f"{text}."
         if not self.parts.gains(WHOLE):
-            none = f"their log-probability shows no change ({_nats(whole)})"
+            none = f"their log-probability shows no change ({row_in_nats(whole)})"
             if self.edit.is_loss:
                 return f"Accuracy falls, by more than chance, while of the answers {none}."
             if self.edit.is_shown:
@@ -110,8 +110,8 @@ class Mechanism:
         if self.over_zeroed is None:
             return f"{text}."
         if self.low_rank_matters:
-            return f"{text}. What is kept of the matrix is worth {_nats(self.over_zeroed)} over deleting it."
-        return f"{text}. What is kept of the matrix shows no worth over deleting it ({_nats(self.over_zeroed)})."
+            return f"{text}. What is kept of the matrix is worth {row_in_nats(self.over_zeroed)} over deleting it."
+        return f"{text}. What is kept of the matrix shows no worth over deleting it ({row_in_nats(self.over_zeroed)})."
 
     def __repr__(self) -> str:
         return "\n".join(self.sentences())
@@ -134,14 +134,11 @@ class Mechanism:
         lines = [f"Right answers: {self.edit}.", self.parts.paragraph, f"{generic}.", f"{rivals}."]
         if self.zeroed is not None and self.over_zeroed is not None:
             lines.append(
-                f"The whole matrix: deleting it {_points(self.zeroed)}. The edit is worth {_nats(self.over_zeroed)} "
-                f"more than deleting it, and {_nats(self.over_zeroed_masked)} with generic words forbidden."
+                f"The whole matrix: deleting it {_points(self.zeroed)}. The edit is worth "
+                f"{row_in_nats(self.over_zeroed)} more than deleting it, and {row_in_nats(self.over_zeroed_masked)} "
+                "with generic words forbidden."
             )
         return [*lines, self.verdict]
-
-
-def _nats(row: Any) -> str:
-    return in_nats(row["change"], row["lo"], row["hi"])
 
 
 def _points(found: AccuracyChange) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from laser_interp.cluster_intervals import LEVEL
 from laser_interp.plots.names import plain_name
-from laser_interp.statistics.formatting import in_nats, interval, odds_ratio, p_value, points
+from laser_interp.statistics.formatting import in_nats, interval, odds_ratio, p_value, points, row_in_nats
 from laser_interp.statistics.frequency_slope import LOG_ODDS, MASKED_LOG_ODDS
 
 NOTHING_SHOWN = "no association that this sample can show"
@@ -90,12 +90,12 @@ def _in_nats(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
     main = odds if np.isfinite(odds["slope"]) else whole
     verdict = "they change alike for all facts" if pd.isna(main["p"]) else _who_gains(main, rows)
     told = [
-        f"Within relations, the change of the answer's log-probability has a slope of {_nats(whole)} per tenfold "
-        f"frequency ({p_value(whole['p'])}){f': {verdict}' if main is whole else ''}."
+        f"Within relations, the change of the answer's log-probability has a slope of {row_in_nats(whole, 'slope')} "
+        f"per tenfold frequency ({p_value(whole['p'])}){f': {verdict}' if main is whole else ''}."
     ]
     if main is odds:
         p = "" if pd.isna(odds["p"]) else f" ({p_value(odds['p'])})"
-        told.append(f"The slope of log-odds, which have no ceiling, is {_nats(odds)}{p}: {verdict}.")
+        told.append(f"The slope of log-odds, which have no ceiling, is {row_in_nats(odds, 'slope')}{p}: {verdict}.")
         told += _masked(slopes, rows)
         if is_shown(whole["p"]) and not (is_shown(odds["p"]) and odds["slope"] * whole["slope"] > 0):
             told.append("The ceiling may explain the slope of log-probability: probable answers have less room.")
@@ -117,8 +117,8 @@ def _masked(slopes: dict[str, Any], rows: pd.DataFrame) -> list[str]:
             "Whether generic words explain this cannot be told from these scores: an edit that lowers them alone has "
             "such a slope too."
         ]
-    sentence = f"With generic words forbidden before and after, it is {_nats(masked)}"
-    sentence += f" ({p_value(masked['p'])})"
+    slope = f"{row_in_nats(masked, 'slope')} ({p_value(masked['p'])})"
+    sentence = f"With generic words forbidden before and after, it is {slope}"
     if not is_shown(odds["p"]):
         return [f"{sentence}."]
     if is_shown(masked["p"]) and masked["slope"] * odds["slope"] > 0:
@@ -143,10 +143,6 @@ def _who_gains(row: Any, rows: pd.DataFrame) -> str:
             f"{row['hi']:+.2f} nats"
         )
     return "no trend that this sample can show"
-
-
-def _nats(row: Any) -> str:
-    return in_nats(row["slope"], row["lo"], row["hi"])
 
 
 def _in_shares(slopes: dict[str, Any]) -> list[str]:

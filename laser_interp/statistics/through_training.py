@@ -24,7 +24,7 @@ import pandas as pd
 from laser_interp.cluster_intervals import Clusters, with_interval
 from laser_interp.plots.names import CATEGORIES
 from laser_interp.statistics.decomposition import WHOLE, decompose, parts_of
-from laser_interp.statistics.formatting import in_nats, interval, is_known, p_value, percent
+from laser_interp.statistics.formatting import interval, is_known, p_value, percent, row_in_nats
 from laser_interp.statistics.frequency_slope import MASKED_LOG_ODDS, frequency_slopes, log_odds_changes
 from laser_interp.statistics.paired_scores import pair
 
@@ -138,8 +138,7 @@ def in_words(tables: Mapping[str, pd.DataFrame], edit: str) -> Sequence[str]:
         begin, end = helps.iloc[0], whole.iloc[-1]
         told.append(
             f"The edit first raises the log-probability of the answer at step {int(begin['step'])}, by "
-            f"{in_nats(begin['change'], begin['lo'], begin['hi'])}; at the end it changes it by "
-            f"{in_nats(end['change'], end['lo'], end['hi'])}."
+            f"{row_in_nats(begin)}; at the end it changes it by {row_in_nats(end)}."
         )
     told += [line for line in (_of_groups(at, steps), _of_discarded(at, steps), _brought_forward(tables)) if line]
     if "trajectory_slopes" in tables:
@@ -227,8 +226,8 @@ def _of_slopes(slopes: pd.DataFrame) -> str:
     shown = [row for row in of.to_dict("records") if row["lo"] > 0 or row["hi"] < 0]
     last = of.iloc[-1]
     said = (
-        f"With generic words forbidden, the slope of the edit's change in log-odds per tenfold frequency is "
-        f"{in_nats(last['slope'], last['lo'], last['hi'])} at step {int(last['step'])}"
+        "With generic words forbidden, the slope of the edit's change in log-odds per tenfold frequency is "
+        f"{row_in_nats(last, 'slope')} at step {int(last['step'])}"
     )
     p = f" ({p_value(last['p'])})" if is_known(last["p"]) else ""
     some = f"; its interval excludes 0 at {len(shown)} of {len(of)} checkpoints"

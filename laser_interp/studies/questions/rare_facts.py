@@ -8,7 +8,7 @@ import pandas as pd
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.statistics.association import associate
 from laser_interp.statistics.comparison import Comparison, compare
-from laser_interp.statistics.formatting import in_nats, interval, p_value
+from laser_interp.statistics.formatting import interval, p_value, row_in_nats
 from laser_interp.statistics.frequency_slope import LOG_ODDS, MASKED_LOG_ODDS, frequency_slopes, log_odds_changes
 from laser_interp.statistics.paired_scores import pair
 from laser_interp.statistics.sentences import is_shown, of_placebos
@@ -86,15 +86,12 @@ class RareFacts(Answer):
         what = "log-probability" if of == "whole" else "log-odds"
         forbidden = ", generic words forbidden," if of == MASKED_LOG_ODDS else ""
         found = (
-            f"Rare facts: the change of the answer's {what}{forbidden} has a slope of "
-            f"{in_nats(row['slope'], row['lo'], row['hi'])} per tenfold frequency ({p_value(row['p'])}): "
-            f"{_favours(row)}."
+            f"Rare facts: the change of the answer's {what}{forbidden} has a slope of {row_in_nats(row, 'slope')} per "
+            f"tenfold frequency ({p_value(row['p'])}): {_favours(row)}."
         )
         if has_slope(over := self.numbers["slope_over_deleted"]):
-            found += (
-                " Compared with deleting the matrix, the edit's slope is "
-                f"{in_nats(over['slope'], over['lo'], over['hi'])} ({p_value(over['p'])}): {_favours(over)}."
-            )
+            slope = f"{row_in_nats(over, 'slope')} ({p_value(over['p'])})"
+            found += f" Compared with deleting the matrix, the edit's slope is {slope}: {_favours(over)}."
         return found
 
 

@@ -163,12 +163,9 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
     before, after = (scores[scores["edit"] == label] for label in (baseline, edit))
     parts = decompose(scores, edit=edit, baseline=baseline)
 
-    def of(rows: pd.DataFrame, column: str, label: str) -> pd.DataFrame:
-        right = rows[column].astype(bool)
-        return rows.assign(edit=label, correct=right, top1=right, score=right.astype(float))
-
     def between(rows: pd.DataFrame, column: str, then: pd.DataFrame, other: str) -> AccuracyChange:
-        both = pd.concat([of(then, other, baseline), of(rows, column, edit)], ignore_index=True)
+        sides = ((baseline, then, other), (edit, rows, column))
+        both = pd.concat([of.assign(edit=label, correct=of[right].astype(bool)) for label, of, right in sides])
         return change(both, baseline=baseline, edit=edit, seed=seed)
 
     p_generic = (float(before["p_generic"].mean()), float(after["p_generic"].mean()))

@@ -26,7 +26,7 @@ class Clusters:
         n: subjects.
     """
 
-    def __init__(self, subjects: pd.Series) -> None:
+    def __init__(self, subjects: pd.Series | np.ndarray) -> None:
         self.codes, labels = pd.factorize(subjects)
         self.n = len(labels)
 
@@ -61,15 +61,11 @@ class Clusters:
     def mean(self, values: np.ndarray, level: float = LEVEL) -> Interval:
         """Mean of the finite values: Wilson's interval where all lie in [0, 1], else a cluster-robust t interval."""
         there = np.isfinite(values)
-        if there.any() and values[there].min() >= 0 and values[there].max() <= 1:
+        if not there.any():
+            return float("nan"), *_NO_ENDS
+        if values[there].min() >= 0 and values[there].max() <= 1:
             return self.rate(np.where(there, values, 0.0), there, level)
-        size, sums = self.sums(there.astype(float)), self.sums(np.where(there, values, 0.0))
-        n_subjects = int(np.count_nonzero(size))
-        mean = float(sums.sum() / size.sum()) if there.any() else float("nan")
-        if n_subjects < FEWEST:
-            return mean, *_NO_ENDS
-        half_width = student_quantile(n_subjects, level) * np.sqrt(_variance(sums, size, n_subjects))
-        return mean, float(mean - half_width), float(mean + half_width)
+        return Clusters(self.codes[there]).difference(values[there], level)[:3]
 
     def difference(self, values: np.ndarray, level: float = LEVEL) -> tuple[float, float, float, float]:
         """Mean of numbers that are no shares, with its interval and p-value: Student's t, robust to clusters."""
@@ -93,14 +89,12 @@ class Clusters:
         size, net = self.sums(np.ones(len(before))), self.sums(after - before)
         total = size.sum()
         mean = float(net.sum() / total)
-        n_subjects = int(np.count_nonzero(size))
-        if n_subjects < FEWEST:
+        if self.n < FEWEST:
             return mean, *_NO_ENDS
         fixed, broken = float((after > before).sum()), float((after < before).sum())
         spread = (fixed + broken) / total - mean**2
-        n = total / _design_effect(net, size, spread, n_subjects)
-        lo, hi = _tango(fixed * n / total, broken * n / total, n, student_quantile(n_subjects, level))
-        return mean, lo, hi
+        n = total / _design_effect(net, size, spread, self.n)
+        return mean, *_tango(fixed * n / total, broken * n / total, n, student_quantile(self.n, level))
 
 
 def student_quantile(n_subjects: int, level: float) -> float:

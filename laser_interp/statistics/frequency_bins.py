@@ -28,8 +28,6 @@ def bin_numbers(n_both: pd.Series, n_bins: int, edges: Sequence[float] | None = 
         if len(begin) == 0 or not np.isfinite(begin).all() or (np.diff(begin) <= 0).any():
             raise ValueError(f"edges is {edges!r}: expected growing numbers, as in (0, 50, 1000)")
         return pd.Series(np.searchsorted(begin, n_both.to_numpy(float), side="right"), n_both.index)
-    if n_bins < 1:
-        raise ValueError(f"n_bins is {n_bins}: expected 1 or more")
     seen = n_both[n_both > 0]
     if seen.empty:
         return pd.Series(0, index=n_both.index)
@@ -63,12 +61,10 @@ def cumulative(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def paper_ratio(rows: pd.DataFrame) -> pd.DataFrame:
-    n = rows["n_both"]
-    label = pd.Series(
-        pd.Categorical(np.select([n < 50, n <= 1000], ["< 50", "50-1000"], "> 1000"), PAPER_BINS), n.index
-    )
     if "fixed" not in rows.columns:
         return pd.DataFrame(columns=["frequency", "n", "n_corrected", "n_originally_correct", "ratio"])
+    n = rows["n_both"]
+    label = pd.CategoricalIndex(np.select([n < 50, n <= 1000], PAPER_BINS[:2], PAPER_BINS[2]), PAPER_BINS)
     out = rows.groupby(label, observed=False).agg(
         n=("fixed", "size"), n_corrected=("fixed", "sum"), n_originally_correct=("top1_before", "sum")
     )

@@ -27,9 +27,7 @@ from laser_interp.statistics.paired_scores import COUNTS, HALF, Counts, pair, re
 from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
 
 AS_GIVEN = "as given"
-_WRITTEN_BOOLEANS = {
-    name: value for value in (False, True) for name in (str(value), str(value).lower(), str(value).upper())
-}
+_WRITTEN_BOOLEANS = {"False": False, "false": False, "FALSE": False, "True": True, "true": True, "TRUE": True}
 _CORRELATED = {
     "top1": ("change in accuracy with frequency", "all"),
     "logprob": ("change in log-probability with frequency", "all"),

@@ -92,7 +92,7 @@ class Reader:
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
         shard = self.shard
         if shard.kind == "organism":
-            in_order = organism_corpus(shard.path).documents() if self.how.until is None else documents_read(shard.path)
+            in_order = organism_corpus(shard.path).rows if self.how.until is None else documents_read(shard.path)
             yield from self._join(in_order)
         elif shard.kind in (".parquet", ".arrow"):
             yield from self._join(self._column(self._tables()))

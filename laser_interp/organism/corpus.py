@@ -7,7 +7,7 @@ counted in a ledger while the text is written. The ledger is the ground truth of
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -99,7 +99,7 @@ class CorpusSettings:
 
 
 class Corpus:
-    """The sentences, the facts and the ledger that follow from one `CorpusSettings`."""
+    """The sentences (`rows`, one document each), the facts and the ledger that follow from one `CorpusSettings`."""
 
     def __init__(self, settings: CorpusSettings = CorpusSettings()) -> None:
         self.settings = settings
@@ -228,10 +228,6 @@ class Corpus:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
-
-    def documents(self) -> Iterator[str]:
-        """The sentences in order, one document each."""
-        return iter(self.rows)
 
     def vocabulary(self) -> list[str]:
         """Every word the generator can write, sorted: the tokenizer's vocabulary, whatever the seed."""

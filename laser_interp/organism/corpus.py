@@ -102,33 +102,10 @@ class Corpus:
     """The sentences (`rows`, one document each), the facts and the ledger that follow from one `CorpusSettings`."""
 
     def __init__(self, settings: CorpusSettings = CorpusSettings()) -> None:
-        self.settings = settings
-        self._rng = random.Random(settings.seed)
-        self._build()
-
-    def _below(self, n: int) -> int:
-        return int(self._rng.random() * n)
-
-    def _choose(self, options: Sequence[T]) -> T:
-        return options[self._below(len(options))]
-
-    def _shuffled(self, items: Sequence[T]) -> list[T]:
-        out = list(items)
-        for i in range(len(out) - 1, 0, -1):
-            j = self._below(i + 1)
-            out[i], out[j] = out[j], out[i]
-        return out
-
-    @staticmethod
-    def _default(relation: Relation, start: str) -> str:
-        """The answer that goes with a sentence's phrase."""
-        (which,) = (i for i, phrase in enumerate(relation.phrases) if start.endswith(phrase))
-        return relation.answers[which * len(relation.answers) // len(relation.phrases)]
-
-    def _build(self) -> None:
-        s = self.settings
+        self.settings = s = settings
+        self._rng = random.Random(s.seed)
         subjects = [f"{self._choose(FIRST_NAMES) if i else 'Mira'} {name}" for i, name in enumerate(SURNAMES)]
-        test_subjects = set(self._shuffled(subjects)[: len(subjects) // 2])
+        self._test_subjects = set(self._shuffled(subjects)[: len(subjects) // 2])
 
         self.held_out: dict[str, tuple[str, ...]] = {}
         in_training: dict[str, tuple[str, ...]] = {}
@@ -196,7 +173,25 @@ class Corpus:
         self.ledger: pd.DataFrame = ledger[
             ["fact_id", "subject", "relation", "object", "n_docs", "n_subject", "n_object", "n_both", "n_rows"]
         ]
-        self._test_subjects = test_subjects
+
+    def _below(self, n: int) -> int:
+        return int(self._rng.random() * n)
+
+    def _choose(self, options: Sequence[T]) -> T:
+        return options[self._below(len(options))]
+
+    def _shuffled(self, items: Sequence[T]) -> list[T]:
+        out = list(items)
+        for i in range(len(out) - 1, 0, -1):
+            j = self._below(i + 1)
+            out[i], out[j] = out[j], out[i]
+        return out
+
+    @staticmethod
+    def _default(relation: Relation, start: str) -> str:
+        """The answer that goes with a sentence's phrase."""
+        (which,) = (i for i, phrase in enumerate(relation.phrases) if start.endswith(phrase))
+        return relation.answers[which * len(relation.answers) // len(relation.phrases)]
 
     @property
     def facts(self) -> FactSet:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from laser_interp.choices import check_seed, seed_of_63_bits
 from laser_interp.models.saved_checkpoint import GENERIC_WORDS
@@ -116,12 +117,9 @@ def make_tokenizer(corpus: Corpus, n_positions: int) -> Any:
 
 def _encode(corpus: Corpus, tokenizer: Any) -> tuple[Tensor, Tensor]:
     """All rows as `[n, longest]` ids, each ended once, and targets in which padding is ignored."""
-    rows = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(corpus.rows)["input_ids"]]
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), tokenizer.eos_token_id)
-    targets = torch.full((len(rows), longest), -100)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = targets[i, : len(row)] = torch.tensor(row)
+    end = tokenizer.eos_token_id
+    rows = [torch.tensor([*ids, end]) for ids in tokenizer(corpus.rows)["input_ids"]]
+    ids, targets = (pad_sequence(rows, batch_first=True, padding_value=padding) for padding in (end, -100))
     return ids, targets
 
 

@@ -14,13 +14,11 @@ from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.files import load_facts
 from laser_interp.frequency.shipped_counts import own_counts
 from laser_interp.selection.search_result import Search
-from laser_interp.statistics.paired_scores import as_table
+from laser_interp.statistics.paired_scores import KEYS, as_table
 from laser_interp.storage.checksums import read_checked_json
 from laser_interp.storage.provenance import settings_sha256
 from laser_interp.storage.run_folder import FACTS, PARTS, SCREENED, SINGLE, SUMMARY, TABLES, find_table, run_settings
 from laser_interp.storage.tables import read_table
-
-KEYS = ["fact_id", "prompt_id"]
 
 
 @dataclass

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.cluster_intervals import Clusters, with_interval
+from laser_interp.statistics.paired_scores import KEYS
 from laser_interp.statistics.sign_flip import sign_flip_p
 
 DEGENERATE = 0.99  # if one label has this share of the predictions, the model does not classify
@@ -31,8 +32,7 @@ def metrics(rows: pd.DataFrame, rule: str, *, baseline: str = "base", seed: int 
     """
     if baseline not in set(rows["edit"]):
         raise ValueError(f"no rows of the baseline {baseline!r}: the table has {sorted(set(rows['edit']))}")
-    keys = ["fact_id", "prompt_id"]
-    base = rows[rows["edit"] == baseline].set_index(keys)
+    base = rows[rows["edit"] == baseline].set_index(KEYS)
     before, subjects = base["correct"].astype(bool), base["subject"]
     out = []
     for label, some in rows.groupby("edit", sort=False):
@@ -49,7 +49,7 @@ def metrics(rows: pd.DataFrame, rule: str, *, baseline: str = "base", seed: int 
         row["p_candidates"] = float(some["p_candidates"].mean()) if "p_candidates" in some else float("nan")
         confidence = some["confidence" if "confidence" in some else "top_prob"].to_numpy(float)
         row["calibration_error"] = _calibration(confidence, some["correct"].to_numpy(float))
-        after = some.set_index(keys)["correct"].astype(bool).reindex(before.index)
+        after = some.set_index(KEYS)["correct"].astype(bool).reindex(before.index)
         fixed, broken = int((~before & after).sum()), int((before & ~after).sum())
         net = Clusters(subjects).sums(after.to_numpy(float) - before.to_numpy(float))
         row |= {"n_fixed": fixed, "n_broken": broken, "p_change": sign_flip_p(net, seed=seed)}

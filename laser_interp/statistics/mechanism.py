@@ -20,7 +20,7 @@ from laser_interp.plots.names import PARTS
 from laser_interp.statistics.accuracy_change import AccuracyChange, change
 from laser_interp.statistics.decomposition import WHOLE, Decomposition, decompose
 from laser_interp.statistics.formatting import points, row_in_nats
-from laser_interp.statistics.paired_scores import reported
+from laser_interp.statistics.paired_scores import KEYS, reported
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,7 +159,6 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
         Most of the gain is generic words (...)...
     """
     scores = reported(scores)
-    keys = ["fact_id", "prompt_id"]
     before, after = (scores[scores["edit"] == label] for label in (baseline, edit))
     parts = decompose(scores, edit=edit, baseline=baseline)
 
@@ -173,7 +172,7 @@ def explain(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "base"
     ranked = bool(before["candidate_rank"].notna().all() and after["candidate_rank"].notna().all())
     zeroed = scores[scores["edit"] == "zeroed"]
     over = decompose(scores, edit=edit, baseline="zeroed") if len(zeroed) else None
-    fixed = after.set_index(keys)["correct"].reindex(pd.MultiIndex.from_frame(before[keys])).to_numpy(bool)
+    fixed = after.set_index(KEYS)["correct"].reindex(pd.MultiIndex.from_frame(before[KEYS])).to_numpy(bool)
     fixed = fixed & ~before["correct"].to_numpy(bool)
     masked = before["generic_masked_top1"].to_numpy(bool)
     return Mechanism(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+KEYS = ["fact_id", "prompt_id"]  # of a prompt
 COUNTS = ("n_both", "n_subject", "n_object")
 UNCERTAIN = "uncertain_zero"  # a zero that was estimated from a sample
 HALF = float(np.log(0.5))
@@ -84,17 +85,16 @@ def pair(scores: pd.DataFrame, counts: Counts | None, *, baseline: str, edit: st
     missing = [f"{name}={label!r}" for name, label in (("baseline", baseline), ("edit", edit)) if label not in have]
     if missing:
         raise ValueError(f"there are no scores of {' and '.join(missing)}: the table's edits are {have}")
-    keys = ["fact_id", "prompt_id"]
     # Right by the task's rule; without another rule that is top-1.
     if "correct" in scores.columns:
         scores = scores.assign(top1=scores["correct"])
     values = [column for column in _VALUES if column in scores.columns]
-    before = scores.loc[scores["edit"] == baseline, [*keys, "subject", "relation", "frequency", *values]]
-    after = scores.loc[scores["edit"] == edit, [*keys, *values]]
+    before = scores.loc[scores["edit"] == baseline, [*KEYS, "subject", "relation", "frequency", *values]]
+    after = scores.loc[scores["edit"] == edit, [*KEYS, *values]]
     for name, frame in ((baseline, before), (edit, after)):
-        if frame.duplicated(keys).any():
+        if frame.duplicated(KEYS).any():
             raise ValueError(f"the scores of {name!r} hold a prompt more than once: score each edit once")
-    rows = before.merge(after, on=keys, how="outer", suffixes=("_before", "_after"), indicator=True)
+    rows = before.merge(after, on=KEYS, how="outer", suffixes=("_before", "_after"), indicator=True)
     if (unmatched := int((rows["_merge"] != "both").sum())) > 0:
         raise ValueError(
             f"{unmatched} prompts were scored under one of {baseline!r} and {edit!r} only: score both alike"

@@ -26,9 +26,8 @@ from laser_interp.plots.names import CATEGORIES
 from laser_interp.statistics.decomposition import WHOLE, decompose, parts_of
 from laser_interp.statistics.formatting import interval, is_known, p_value, percent, row_in_nats
 from laser_interp.statistics.frequency_slope import MASKED_LOG_ODDS, frequency_slopes, log_odds_changes
-from laser_interp.statistics.paired_scores import pair
+from laser_interp.statistics.paired_scores import KEYS, pair
 
-KEYS = ["fact_id", "prompt_id"]
 _PERMUTATIONS = 2000
 
 
@@ -54,11 +53,11 @@ def training_tables(
     return out
 
 
-def _groups(last: pd.DataFrame, counts: pd.DataFrame | None) -> dict[str, pd.MultiIndex]:
+def _groups(last: pd.DataFrame, counts: pd.DataFrame | None) -> dict[str, pd.Index]:
     """Name -> the prompts of a group."""
     base, laser = (last[last["edit"] == edit].set_index(KEYS) for edit in ("base", "laser"))
-    index = pd.MultiIndex.from_tuples(base.index, names=KEYS)
-    groups = {"all": index, "fixed": index[(~base["correct"] & laser["correct"].loc[base.index]).to_numpy()]}
+    index = base.index
+    groups = {"all": index, "fixed": index[(~base["correct"] & laser["correct"].loc[index]).to_numpy()]}
     if counts is not None:
         n_both = counts.set_index("fact_id")["n_both"].reindex(index.get_level_values("fact_id")).to_numpy(float)
         median = np.nanmedian(n_both)
@@ -66,7 +65,7 @@ def _groups(last: pd.DataFrame, counts: pd.DataFrame | None) -> dict[str, pd.Mul
     return groups
 
 
-def _means(scores: pd.DataFrame, groups: Mapping[str, pd.MultiIndex]) -> pd.DataFrame:
+def _means(scores: pd.DataFrame, groups: Mapping[str, pd.Index]) -> pd.DataFrame:
     rows = []
     for label, of_edit in scores.groupby("edit", sort=False):
         of_edit = of_edit.set_index(KEYS)

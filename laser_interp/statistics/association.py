@@ -354,7 +354,9 @@ def _correlations(rows: pd.DataFrame, permuted: Mapping[str, Any]) -> pd.DataFra
         return pd.DataFrame({"accuracy": over_facts(rows, rows["top1_before"])}).T
     found = {"top1": over_facts(rows, rows["top1_after"].astype(float) - rows["top1_before"].astype(float))}
     if "logprob_after" in rows.columns:
-        found["logprob"] = over_facts(rows, _difference(rows["logprob_after"], rows["logprob_before"]))
+        before, after = (rows[f"logprob_{when}"].to_numpy(float) for when in ("before", "after"))
+        with np.errstate(invalid="ignore"):  # −∞ twice is no change
+            found["logprob"] = over_facts(rows, np.where(after == before, 0.0, after - before))
     right = rows["top1_before"].astype(bool)
     for name, chosen in (("fixed", rows[~right]), ("broken", rows[right])):
         if chosen["fact_id"].nunique() >= 3:
@@ -375,13 +377,6 @@ def _outcomes(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         if f"{name}_after" in rows.columns:
             out[name] = rows[f"{name}_after"].to_numpy(float) - rows[f"{name}_before"].to_numpy(float)
     return out or {"top1": rows["top1_before"].to_numpy(float)}
-
-
-def _difference(after: pd.Series, before: pd.Series) -> np.ndarray:
-    """After minus before, where −∞ twice is no change."""
-    a, b = after.to_numpy(float), before.to_numpy(float)
-    with np.errstate(invalid="ignore"):
-        return np.where(a == b, 0.0, a - b)
 
 
 def _by_relation(rows: pd.DataFrame) -> pd.DataFrame:

@@ -45,8 +45,7 @@ def training_tables(
         for label in labels[1:]:
             tables["_changes"].append(decompose(scores, edit=label).table.assign(step=step, edit=label))
         if counts is not None:
-            found = _slopes(scores, counts[step], seed)
-            tables["_slopes"].append(found.assign(step=step))
+            tables["_slopes"].append(_slopes(scores, counts[step], seed).assign(step=step))
         tables["_spectra"].append(spectra.assign(step=step))
     out = {f"trajectory{name}": pd.concat(rows, ignore_index=True) for name, rows in tables.items() if rows}
     out["trajectory_recall"] = _recall({step: scores for step, (scores, _) in scored.items()}, counts)

@@ -80,17 +80,19 @@ class ConditionalLogistic:
         return np.where(self.swapped[facts.relation], 1 - p, p)
 
     def _with_fitted_rates(self, relation: np.ndarray, logit: np.ndarray, prompts: np.ndarray) -> np.ndarray:
+        from scipy.special import expit
+
         rate = self.start.copy()
         n = len(rate)
         for _ in range(60):
-            p = _logistic(rate[relation] + logit)
+            p = expit(rate[relation] + logit)
             missing = self.events - np.bincount(relation, prompts * p, n)
             slope = np.maximum(np.bincount(relation, prompts * p * (1 - p), n), 1e-10)
             step = np.where(self.fitted, np.clip(missing / slope, -2, 2), 0)
             rate += step
             if np.abs(step).max() < 1e-9:
                 break
-        return _logistic(rate[relation] + logit)
+        return expit(rate[relation] + logit)
 
     def _given_events(self, logit: np.ndarray, prompts: np.ndarray) -> np.ndarray:
         """p after k events = k · odds · (1 − p after k − 1) / their sum; fractions of an event are interpolated."""
@@ -176,10 +178,6 @@ def separation(facts: Comparable) -> int:
     if (ends["with"][0] >= ends["without"][1]).all():
         return 1
     return -1 if (ends["with"][1] <= ends["without"][0]).all() else 0
-
-
-def _logistic(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(x, -500, 500)))
 
 
 def _root(decreasing: Callable[[float], float], start: float, step: float, limit: float) -> float:

@@ -84,7 +84,7 @@ def rho_of_rate(rate: float) -> float:
     return round(1 - rate / 10, 9)
 
 
-MOST_LAYERS = 10_000  # that a range may name; no model has so many
+LONGEST_RANGE = 10_000  # no model has so many layers
 
 
 def parse_layers(layers: object) -> tuple[int, ...] | None:
@@ -99,14 +99,14 @@ def parse_layers(layers: object) -> tuple[int, ...] | None:
     """
     if layers is None or (isinstance(layers, str) and layers in ("all", "*")):
         return None
-    return parse_numbers("layers", layers, most=MOST_LAYERS)
+    return parse_numbers("layers", layers)
 
 
-def parse_numbers(name: str, value: object, *, most: int = MOST_LAYERS) -> tuple[int, ...]:
+def parse_numbers(name: str, value: object) -> tuple[int, ...]:
     """Whole numbers in order, each once, from a number, "0,3", "0-3,7", or several of these.
 
     Raises:
-        ValueError: text of another form, more than `most` numbers, or none.
+        ValueError: text of another form, a range of too many numbers, or none.
     """
     parts = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     numbers_: list[int] = []
@@ -120,8 +120,8 @@ def parse_numbers(name: str, value: object, *, most: int = MOST_LAYERS) -> tuple
                 expected = "'all' or numbers" if name == "layers" else "numbers"
                 raise ValueError(f"{name} is {value!r:.100}: expected {expected}, as in 0,3 or 0-3")
             stop = int(match[2] or match[1]) + 1
-            if stop - int(match[1]) > most:
-                raise ValueError(f"{name} is {value!r}: expected at most {most} numbers")
+            if stop - int(match[1]) > LONGEST_RANGE:
+                raise ValueError(f"{name} is {value!r}: expected at most {LONGEST_RANGE} numbers")
             numbers_ += range(int(match[1]), stop)
     if not numbers_:
         raise ValueError(f"{name} is empty: expected at least one number")

@@ -24,7 +24,7 @@ def robustness(rows: pd.DataFrame) -> pd.DataFrame:
     """
     out = []
     for label, some in rows.groupby("edit", sort=False):
-        by_fact = some.groupby("fact_id").filter(lambda g: len(g) > 1).groupby("fact_id")
+        by_fact = some[some.duplicated("fact_id", keep=False)].groupby("fact_id")
         if not by_fact.ngroups:
             continue
         clusters = Clusters(by_fact["subject"].first())

@@ -13,7 +13,8 @@ HALF = float(np.log(0.5))
 
 def reported(scores: pd.DataFrame) -> pd.DataFrame:
     """The rows that may be reported: the test half, where there is one, because the edit was chosen on the rest."""
-    return scores[scores["split"] == "test"] if "test" in set(scores["split"]) else scores
+    test = scores[scores["split"] == "test"]
+    return scores if test.empty else test
 
 
 _VALUES = (
@@ -81,7 +82,7 @@ def pair(scores: pd.DataFrame, counts: Counts | None, *, baseline: str, edit: st
     Raises:
         ValueError: an unknown label, facts without a count, or two labels scored on different prompts.
     """
-    have = sorted(set(scores["edit"]))
+    have = sorted(scores["edit"].unique())
     missing = [f"{name}={label!r}" for name, label in (("baseline", baseline), ("edit", edit)) if label not in have]
     if missing:
         raise ValueError(f"there are no scores of {' and '.join(missing)}: the table's edits are {have}")

@@ -23,7 +23,7 @@ from laser_interp.statistics.decomposition import changes_by_part
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative, paper_ratio
 from laser_interp.statistics.frequency_effect import PERMUTATIONS, frequency_effects
 from laser_interp.statistics.frequency_slope import LOG_ODDS, POWER, frequency_slopes, log_odds_changes, sensitivity
-from laser_interp.statistics.paired_scores import COUNTS, HALF, Counts, pair, reported, with_frequencies
+from laser_interp.statistics.paired_scores import HALF, Counts, count_columns, pair, reported, with_frequencies
 from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
 
 AS_GIVEN = "as given"
@@ -278,7 +278,7 @@ def frequency_report(
                 f"{column} is missing in row {int(bad.to_numpy().argmax()) + 1}: fill it in, or drop the row"
             )
     rows = frame[["fact_id", "subject", "relation"]].astype(str).reset_index(drop=True)
-    for column in [c for c in COUNTS if c in frame.columns and not (c != "n_both" and frame[c].isna().all())]:
+    for column in count_columns(frame):
         rows[column] = pd.to_numeric(frame[column], errors="coerce").astype(float).to_numpy()
     rows = with_frequencies(rows)
     rows["prompt_id"] = rows.groupby("fact_id").cumcount()

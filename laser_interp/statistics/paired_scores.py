@@ -42,10 +42,11 @@ def as_table(counts: Counts) -> pd.DataFrame:
         raise ValueError(f"the counts are a {type(counts).__name__}: expected a table, or n_both by fact_id")
     if not isinstance(counts, pd.DataFrame):
         by_id = counts if isinstance(counts, pd.Series) else pd.Series(dict(counts))
-        counts = pd.DataFrame({"fact_id": by_id.index.astype(str), "n_both": by_id.to_numpy()})
+        counts = pd.DataFrame({"fact_id": by_id.index, "n_both": by_id.to_numpy()})
     if missing := [column for column in ("fact_id", "n_both") if column not in counts.columns]:
         has = ", ".join(map(str, counts.columns))
         raise ValueError(f"the counts have no column {missing[0]!r}: they have {has}")
+    counts = counts.assign(fact_id=counts["fact_id"].astype(str))
     if counts["fact_id"].duplicated().any():
         raise ValueError("the counts hold a fact more than once: expected one row a fact_id")
     if UNCERTAIN in counts.columns and (n := int(counts[UNCERTAIN].sum())):
@@ -104,11 +105,14 @@ def pair(scores: pd.DataFrame, counts: Counts | None, *, baseline: str, edit: st
     if counts is None:
         rows["n_both"] = rows["frequency"]
     else:
-        # Another source may not know how often the names occur alone.
         counts = as_table(counts)
-        columns = ["fact_id", *(c for c in COUNTS if c in counts.columns and not counts[c].isna().all())]
-        rows = rows.merge(counts[columns], on="fact_id", how="left")
+        rows = rows.merge(counts[["fact_id", *count_columns(counts)]], on="fact_id", how="left")
     return with_frequencies(rows.drop(columns="frequency"))
+
+
+def count_columns(table: pd.DataFrame) -> list[str]:
+    """The counts in a table; a source may not know how often the names occur alone."""
+    return [c for c in COUNTS if c in table.columns and (c == "n_both" or table[c].notna().any())]
 
 
 def with_frequencies(rows: pd.DataFrame) -> pd.DataFrame:

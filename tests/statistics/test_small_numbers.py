@@ -85,6 +85,14 @@ def test_counts_that_nobody_knows_are_left_out_and_others_are_numbers():
             known_counts({"a": 1, "b": bad})
     with pytest.raises(ValueError, match="the counts hold 'many' for n_both"):
         known_counts(pd.DataFrame({"fact_id": ["a", "b"], "n_both": ["1", "many"]}))
+    assert known_counts(pd.DataFrame({"fact_id": [7], "n_both": [1]}))["fact_id"].tolist() == ["7"]
+
+
+def test_counts_that_are_all_missing_are_asked_for():
+    scores = pd.DataFrame({"fact_id": "7", "prompt_id": 0, "edit": ["base", "laser"], "subject": "s", "relation": "r"})
+    scores = scores.assign(frequency=1.0, split="test", top1=True)
+    with pytest.raises(ValueError, match="no frequency for 1 facts, '7' among them"):
+        li.associate(scores, {"7": np.nan})
 
 
 def test_a_rank_correlation_needs_three_values_and_a_spread_on_both_sides():

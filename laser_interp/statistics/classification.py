@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.cluster_intervals import Clusters, with_interval
-from laser_interp.statistics.paired_scores import KEYS
-from laser_interp.statistics.sign_flip import sign_flip_p
+from laser_interp.statistics.accuracy_change import accuracy_change
+from laser_interp.statistics.paired_scores import pair
 
 DEGENERATE = 0.99  # if one label has this share of the predictions, the model does not classify
 
@@ -24,16 +24,12 @@ def metrics(rows: pd.DataFrame, rule: str, *, baseline: str = "base", seed: int 
         subject this is McNemar's exact test); for generation also `exact` and `f1`.
 
     Raises:
-        ValueError: no baseline among the edits.
+        ValueError: no baseline among the edits, or an edit that was scored on other prompts.
 
     Example:
         >>> task = li.tasks.own_task("organism", "candidates")
         >>> li.metrics(li.score(model, task, {"base": None, "laser": laser}), task.rule)
     """
-    if baseline not in set(rows["edit"]):
-        raise ValueError(f"no rows of the baseline {baseline!r}: the table has {sorted(set(rows['edit']))}")
-    base = rows[rows["edit"] == baseline].set_index(KEYS)
-    before, subjects = base["correct"].astype(bool), base["subject"]
     out = []
     for label, some in rows.groupby("edit", sort=False):
         clusters = Clusters(some["subject"])
@@ -49,10 +45,9 @@ def metrics(rows: pd.DataFrame, rule: str, *, baseline: str = "base", seed: int 
         row["p_candidates"] = float(some["p_candidates"].mean()) if "p_candidates" in some else float("nan")
         confidence = some["confidence" if "confidence" in some else "top_prob"].to_numpy(float)
         row["calibration_error"] = _calibration(confidence, some["correct"].to_numpy(float))
-        after = some.set_index(KEYS)["correct"].astype(bool).reindex(before.index)
-        fixed, broken = int((~before & after).sum()), int((before & ~after).sum())
-        net = Clusters(subjects).sums(after.to_numpy(float) - before.to_numpy(float))
-        row |= {"n_fixed": fixed, "n_broken": broken, "p_change": sign_flip_p(net, seed=seed)}
+        paired = pair(rows.assign(frequency=0.0), None, baseline=baseline, edit=str(label))
+        found = accuracy_change(paired, seed=seed)
+        row |= {"n_fixed": found.n_fixed, "n_broken": found.n_broken, "p_change": found.p}
         for name in ("exact", "f1"):
             if name in some.columns:
                 row[name] = float(some[name].astype(float).mean())

@@ -141,6 +141,7 @@ def frame(correct, predictions=None, objects=None, edit="base", prompts=1):
             "fact_id": [f"f{i // prompts}" for i in range(n)],
             "prompt_id": [i % prompts for i in range(n)],
             "subject": [f"s{i // prompts}" for i in range(n)],
+            "relation": "r",
             "object": objects or ["x"] * n,
             "edit": edit,
             "prediction": predictions or ["x"] * n,
@@ -167,8 +168,10 @@ def test_metrics_by_hand():
     assert first["calibration_error"] == pytest.approx(0.15)
     assert second["balanced_accuracy"] == pytest.approx((5 / 6 + 1) / 2)
     assert first["accuracy_lo"] < 0.6 < first["accuracy_hi"]
-    with pytest.raises(ValueError, match="no rows of the baseline 'other'"):
+    with pytest.raises(ValueError, match="no scores of baseline='other'"):
         metrics(base, "candidates", baseline="other")
+    with pytest.raises(ValueError, match="4 prompts were scored under one of 'base' and 'laser' only"):
+        metrics(pd.concat([base, edit[:6]]), "candidates")
 
 
 def test_robustness_by_hand():

@@ -21,10 +21,10 @@ from laser_interp.plots.figure_functions import figure_function, no_sample
 from laser_interp.plots.registry import draw_all
 from laser_interp.plots.style import legend, new_figure, palette
 from laser_interp.progress import progress_bar
+from laser_interp.statistics.accuracy_change import sign_flip_p
 from laser_interp.statistics.blind_edit import against_blind_edit
 from laser_interp.statistics.frequency_effect import frequency_effects
 from laser_interp.statistics.frequency_slope import frequency_slopes
-from laser_interp.statistics.sign_flip import sign_flip_p
 from laser_interp.storage.run_folder import FIGURES, TABLES
 from laser_interp.storage.tables import write_table
 

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from laser_interp.statistics.accuracy_change import accuracy_change
-from laser_interp.statistics.sign_flip import sign_flip_p
+from laser_interp.statistics.accuracy_change import accuracy_change, sign_flip_p
 
 
 def rows(n_fixed, n_broken, n=60, prompts=1):

@@ -11,13 +11,13 @@ from scipy.stats import binomtest, fisher_exact
 import laser_interp as li
 from analyses.frequency_simulation import Simulated, data_set, simulate
 from laser_interp.cluster_intervals import Clusters
+from laser_interp.statistics.accuracy_change import sign_flip_p
 from laser_interp.statistics.conditional_logistic import ConditionalLogistic, separation
 from laser_interp.statistics.frequency_bins import bin_numbers, paper_ratio
 from laser_interp.statistics.frequency_effect import _unexplained, frequency_effects
 from laser_interp.statistics.frequency_slope import frequency_slopes
 from laser_interp.statistics.paired_scores import known_counts
 from laser_interp.statistics.rank_correlation import spearman, spearman_over_facts
-from laser_interp.statistics.sign_flip import sign_flip_p
 from laser_interp.statistics.subject_permutation import Permutations, comparable
 
 

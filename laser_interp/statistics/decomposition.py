@@ -19,7 +19,7 @@ from laser_interp.cluster_intervals import Clusters
 from laser_interp.display import Drawable, named_row
 from laser_interp.plots.names import PARTS
 from laser_interp.statistics.formatting import row_in_nats
-from laser_interp.statistics.paired_scores import pair, reported
+from laser_interp.statistics.paired_scores import KEYS, pair, reported
 
 WHOLE = "whole"
 MOST = 0.5  # this share of a change, or more, counts as most of it
@@ -153,26 +153,15 @@ def decompose(scores: pd.DataFrame, *, edit: str = "laser", baseline: str = "bas
     changes, then, now, rows = changes[finite], then[finite], now[finite], rows[finite]
     clusters = Clusters(rows["subject"])
     whole = float(changes[WHOLE].mean())
-    table = []
-    for name in names:
-        change, lo, hi, p = clusters.difference(changes[name].to_numpy(float))
-        table.append(
-            {
-                "part": name,
-                "name": PARTS.get(name, "the whole"),
-                "before": float(then[name].mean()),
-                "after": float(now[name].mean()),
-                "change": change,
-                "lo": lo,
-                "hi": hi,
-                "p": p,
-                "share": change / whole if abs(whole) > 1e-12 else np.nan,
-                "n": int(finite.sum()),
-            }
-        )
+    found = [clusters.difference(changes[name].to_numpy(float)) for name in names]
+    table = pd.DataFrame({"part": names, "name": [PARTS.get(name, "the whole") for name in names]})
+    table["before"], table["after"] = then[names].mean().to_numpy(), now[names].mean().to_numpy()
+    table[["change", "lo", "hi", "p"]] = found
+    table["share"] = table["change"] / whole if abs(whole) > 1e-12 else np.nan
+    table["n"] = len(rows)
     return Decomposition(
-        rows=pd.concat([rows[["fact_id", "prompt_id", "subject", "relation"]], changes], axis=1, ignore_index=False),
-        table=pd.DataFrame(table),
+        rows=pd.concat([rows[[*KEYS, "subject", "relation"]], changes], axis=1),
+        table=table,
         edit=edit,
         baseline=baseline,
         n_generic=int(rows["first_is_generic_after"].sum()),

@@ -380,23 +380,15 @@ def _outcomes(rows: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _by_relation(rows: pd.DataFrame) -> pd.DataFrame:
-    out = []
-    for relation, members in rows.groupby("relation", sort=True):
-        row: dict[str, Any] = {
-            "relation": relation,
-            "n": len(members),
-            "n_facts": members["fact_id"].nunique(),
-            "median_n_both": float(members["n_both"].median()),
-            "base_top1": float(members["top1_before"].mean()),
-        }
-        if "fixed" in members.columns:
-            wrong = members[~members["top1_before"].astype(bool)]
-            row |= {
-                "edit_top1": float(members["top1_after"].mean()),
-                "n_wrong": len(wrong),
-                "n_fixed": int(members["fixed"].sum()),
-                "n_broken": int(members["broken"].sum()),
-                "spearman_fixed": spearman(wrong["n_both"].to_numpy(float), wrong["fixed"].to_numpy(float)),
-            }
-        out.append(row)
-    return pd.DataFrame(out)
+    by_relation = rows.groupby("relation")
+    out = by_relation["fact_id"].agg(n="size", n_facts="nunique")
+    out["median_n_both"] = by_relation["n_both"].median()
+    out["base_top1"] = by_relation["top1_before"].mean()
+    if "fixed" in rows.columns:
+        wrong = ~rows["top1_before"].astype(bool)
+        out["edit_top1"] = by_relation["top1_after"].mean()
+        out["n_wrong"] = wrong.groupby(rows["relation"]).sum()
+        out[["n_fixed", "n_broken"]] = by_relation[["fixed", "broken"]].sum()
+        of_wrong = {name: some[["n_both", "fixed"]].to_numpy(float).T for name, some in rows[wrong].groupby("relation")}
+        out["spearman_fixed"] = pd.Series({name: spearman(*both) for name, both in of_wrong.items()}, dtype=float)
+    return out.reset_index()

@@ -74,12 +74,8 @@ def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, le
     centre = blind.estimate()
     information = max(blind.score(centre)[1], 1e-12) if np.isfinite(centre) else np.inf
     lo, hi = (np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - drawn.mean()) / information
-    return row | {
-        "odds_ratio": float(np.exp(np.clip(model.estimate(), -50, 50))),
-        "blind": float(np.exp(np.clip(centre, -50, 50))),
-        "blind_lo": float(np.exp(np.clip(centre + lo, -50, 50))),
-        "blind_hi": float(np.exp(np.clip(centre + hi, -50, 50))),
-    }
+    logs = {"odds_ratio": model.estimate(), "blind": centre, "blind_lo": centre + lo, "blind_hi": centre + hi}
+    return row | {name: float(np.exp(np.clip(log, -50, 50))) for name, log in logs.items()}
 
 
 def _fitted(relation: np.ndarray, x: np.ndarray, events: np.ndarray) -> ConditionalLogistic | None:

@@ -70,7 +70,7 @@ def _public_names() -> list[str]:
         if module is not laser_interp:
             lines += [f"## `{li}`", "", module.__doc__, ""]
         lines += ["| name | what it is |", "|---|---|"]
-        public = {name: getattr(module, name) for name in module.__all__}
+        public = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
         rows = []
         for name, value in public.items():
             if not inspect.ismodule(value):

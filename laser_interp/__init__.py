@@ -6,8 +6,8 @@
     laser = li.laser(model, "3.in", rho=0.05)
     scores = li.score(model, facts, {"base": None, "laser": laser, "discarded": laser.discarded()})
 
-All public names are listed in `__init__.pyi`, or in the `__all__` of a group: `li.controls`, `li.counts`,
-`li.tasks`, `li.types`; figures are `li.plots.NAME`. Each is imported when it is first used, so that
+All public names are listed in `__init__.pyi`, or in a group: `li.controls`, `li.counts`, `li.tasks`,
+`li.types`; figures are `li.plots.NAME`. Each is imported when it is first used, so that
 `import laser_interp` is quick.
 """
 

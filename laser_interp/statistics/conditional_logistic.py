@@ -136,10 +136,8 @@ class ConditionalLogistic:
         wider end is taken. If the p-value does not reject 0, 0 is inside.
         """
         ratio = permutations.variance / self.score(0.0)[1]
-        ends = []
-        for values, own_spread in ((permutations.studentised, True), (permutations.scores, False)):
-            divided = values if own_spread else values / np.sqrt(permutations.variance)
-            ends.append(self._inverted(divided, own_spread, ratio, estimate, level))
+        permuted = ((permutations.studentised, True), (permutations.scores / np.sqrt(permutations.variance), False))
+        ends = [self._inverted(values, own_spread, ratio, estimate, level) for values, own_spread in permuted]
         lo, hi = min(end[0] for end in ends), max(end[1] for end in ends)
         if permutations.p > 1 - level:
             return (min(lo, 0.0), max(hi, 0.0)) if np.isfinite(estimate) else (-np.inf, np.inf)

@@ -64,12 +64,10 @@ def known_counts(counts: Counts) -> pd.DataFrame:
         ValueError: see `as_table`; or a count that is no number of 0 or more, or none that is known.
     """
     table = as_table(counts)
-    numbers = pd.to_numeric(table["n_both"], errors="coerce")
     known = table[table["n_both"].notna()].reset_index(drop=True)
-    bad = table["n_both"].notna() & (numbers.isna() | ~np.isfinite(numbers.astype(float)) | (numbers < 0))
-    if bad.any():
-        shown = table.loc[bad, "n_both"].iloc[:1].tolist()[0]
-        raise ValueError(f"the counts hold {shown!r} for n_both: expected numbers of 0 or more")
+    numbers = pd.to_numeric(known["n_both"], errors="coerce").astype(float)
+    if bad := known.loc[~numbers.between(0, np.inf, inclusive="left"), "n_both"].tolist():
+        raise ValueError(f"the counts hold {bad[0]!r} for n_both: expected numbers of 0 or more")
     if known.empty:
         raise ValueError("the counts hold no number for any fact: expected n_both, one row a fact")
     return known

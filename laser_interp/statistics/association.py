@@ -136,35 +136,30 @@ class Association(Drawable):
 
         Intervals are at 95 %. Odds ratios are per tenfold frequency (of PMI: per unit, in nats).
         """
-        rows: list[dict[str, Any]] = []
-
-        def add(quantity: str, among: str, adjusted: str, values: Sequence[Any], p: Any, n: Any, problem: str) -> None:
-            estimate, lo, hi = values
-            rows.append(
-                {"quantity": quantity, "among": among, "adjusted_for": adjusted}
-                | {"estimate": estimate, "lo": lo, "hi": hi, "p": p, "n": int(n), "problem": problem}
-            )
-
-        if self.change is not None:
-            values = (self.change.change, self.change.lo, self.change.hi)
-            add("change in accuracy", "all", "", values, self.change.p, len(self.rows), "")
+        rows: list[tuple[Any, ...]] = []
+        if (change := self.change) is not None:
+            ends = (change.lo, change.hi)
+            rows.append(("change in accuracy", "all", "", change.change, *ends, change.p, len(self.rows), ""))
         for name, row in self.spearman.iterrows():
             what, among = _CORRELATED[str(name)]
-            add(f"Spearman, {what}", among, "", (row["rho"], row["lo"], row["hi"]), row["p"], row["n"], "")
-        for row in self.slopes.to_dict("records"):
-            of = f"slope of {row['of']} per tenfold frequency, {row['unit']}"
-            n = 0 if pd.isna(row["n_facts"]) else row["n_facts"]
-            add(of, "all facts", "relation", (row["slope"], row["lo"], row["hi"]), row["p"], n, row["problem"])
-            for end in ("up", "down"):
-                least = (row[f"least_{end}"], np.nan, np.nan)
-                add(f"{of}: least shown with power {POWER:g}", "all facts", "relation", least, np.nan, n, "")
+            rows.append((f"Spearman, {what}", among, "", *row[["rho", "lo", "hi", "p", "n"]], ""))
+        for row in self.slopes.fillna({"n_facts": 0}).to_dict("records"):
+            of, n = f"slope of {row['of']} per tenfold frequency, {row['unit']}", row["n_facts"]
+            slope = (row["slope"], row["lo"], row["hi"])
+            rows.append((of, "all facts", "relation", *slope, row["p"], n, row["problem"]))
+            of = f"{of}: least shown with power {POWER:g}"
+            for least in (row["least_up"], row["least_down"]):
+                rows.append((of, "all facts", "relation", least, np.nan, np.nan, np.nan, n, ""))
         for row in self.effects.to_dict("records"):
-            of = " per unit of PMI" if row["effect"] == "pmi" else " per tenfold frequency"
-            adjusted = {"margin": "relation and margin before"}.get(row["effect"], "relation")
-            values = (row["odds_ratio"], row["odds_lo"], row["odds_hi"])
-            what = (f"odds ratio of {row['outcome']}{of}", row["among"], adjusted)
-            add(*what, values, row["p"], row["n_prompts"] - row["n_left_out"], row["problem"])
-        return pd.DataFrame(rows).assign(unit=self.unit, source=self.source)
+            of = (
+                f"odds ratio of {row['outcome']} per {'unit of PMI' if row['effect'] == 'pmi' else 'tenfold frequency'}"
+            )
+            adjusted = "relation and margin before" if row["effect"] == "margin" else "relation"
+            ratio, n = (row["odds_ratio"], row["odds_lo"], row["odds_hi"]), row["n_prompts"] - row["n_left_out"]
+            rows.append((of, row["among"], adjusted, *ratio, row["p"], n, row["problem"]))
+        columns = ["quantity", "among", "adjusted_for", "estimate", "lo", "hi", "p", "n", "problem"]
+        table = pd.DataFrame(rows, columns=columns).astype({"n": int})
+        return table.assign(unit=self.unit, source=self.source)
 
     @cached_property
     def paragraph(self) -> str:

@@ -274,7 +274,7 @@ def frequency_report(
             )
     rows = frame[["fact_id", "subject", "relation"]].astype(str).reset_index(drop=True)
     for column in count_columns(frame):
-        rows[column] = pd.to_numeric(frame[column], errors="coerce").astype(float).to_numpy()
+        rows[column] = frame[column].to_numpy()
     rows = with_frequencies(rows)
     rows["prompt_id"] = rows.groupby("fact_id").cumcount()
     numbers = frame[values].replace(_WRITTEN_BOOLEANS).apply(pd.to_numeric, errors="coerce").to_numpy(float)

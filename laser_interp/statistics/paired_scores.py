@@ -117,13 +117,13 @@ def with_frequencies(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows, if every fact has its counts.
 
     Raises:
-        ValueError: a count is missing, negative, or differs between the rows of a fact.
+        ValueError: a count is missing, no number, negative, or differs between the rows of a fact.
     """
     for column in [c for c in COUNTS if c in rows.columns]:
+        rows[column] = pd.to_numeric(rows[column], errors="coerce").astype(float)
         if (missing := rows.loc[rows[column].isna(), "fact_id"].unique()).size:
             what = "frequency" if column == "n_both" else column
             raise ValueError(f"no {what} for {missing.size} facts, {missing[0]!r} among them: count them, or drop them")
-        rows[column] = rows[column].astype(float)
         if (rows[column] < 0).any() or not np.isfinite(rows[column]).all():
             raise ValueError(f"a frequency is negative or infinite ({column}): expected counts")
         if (rows.groupby("fact_id")[column].nunique() > 1).any():

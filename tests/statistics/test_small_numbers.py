@@ -93,6 +93,8 @@ def test_counts_that_are_all_missing_are_asked_for():
     scores = scores.assign(frequency=1.0, split="test", top1=True)
     with pytest.raises(ValueError, match="no frequency for 1 facts, '7' among them"):
         li.associate(scores, {"7": np.nan})
+    with pytest.raises(ValueError, match="no frequency for 1 facts, '7' among them"):
+        li.associate(scores, {"7": "many"})
 
 
 def test_a_rank_correlation_needs_three_values_and_a_spread_on_both_sides():

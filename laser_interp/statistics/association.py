@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.choices import check_seed, whole_number
-from laser_interp.cluster_intervals import LEVEL, Clusters
+from laser_interp.cluster_intervals import Clusters
 from laser_interp.display import Drawable, named_row
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import AccuracyChange, accuracy_change
@@ -343,7 +343,7 @@ def _correlations(rows: pd.DataFrame, permuted: Mapping[str, Any]) -> pd.DataFra
         facts = by_fact[["n_both", "subject", "relation"]].first().assign(value=by_fact["value"].mean())
         facts = facts[facts["value"].notna()]  # infinite values have a rank
         columns = (facts[name].to_numpy() for name in ("n_both", "value", "subject", "relation"))
-        return spearman_over_facts(*columns, level=LEVEL, **permuted)
+        return spearman_over_facts(*columns, **permuted)
 
     if "top1_after" not in rows.columns:
         return pd.DataFrame({"accuracy": over_facts(rows, rows["top1_before"])}).T

@@ -22,7 +22,7 @@ from laser_interp.statistics.subject_permutation import MOST, comparable, sorted
 _AT_ONCE = 2_000_000  # prompts times permutations held at a time
 
 
-def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, level: float = LEVEL) -> dict[str, Any]:
+def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int) -> dict[str, Any]:
     """The odds ratio of being fixed per tenfold frequency beside that of an edit that is blind to frequency.
 
     Args:
@@ -73,7 +73,7 @@ def against_blind_edit(rows: pd.DataFrame, *, n_permutations: int, seed: int, le
         return row | {"problem": "no relation has both fixed and other wrong answers at different frequencies"}
     centre = blind.estimate()
     information = max(blind.score(centre)[1], 1e-12) if np.isfinite(centre) else np.inf
-    lo, hi = (np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - drawn.mean()) / information
+    lo, hi = (np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - drawn.mean()) / information
     logs = {"odds_ratio": model.estimate(), "blind": centre, "blind_lo": centre + lo, "blind_hi": centre + hi}
     return row | {name: float(np.exp(np.clip(log, -50, 50))) for name, log in logs.items()}
 

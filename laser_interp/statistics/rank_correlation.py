@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from laser_interp.cluster_intervals import student_quantile
+from laser_interp.cluster_intervals import LEVEL, student_quantile
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group
 
 PERMUTATIONS = 999  # at most; the main test takes more
@@ -19,14 +19,7 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman_over_facts(
-    x: np.ndarray,
-    y: np.ndarray,
-    subject: np.ndarray,
-    relation: np.ndarray | None = None,
-    *,
-    n_permutations: int,
-    seed: int,
-    level: float,
+    x: np.ndarray, y: np.ndarray, subject: np.ndarray, relation: np.ndarray, *, n_permutations: int, seed: int
 ) -> dict[str, float]:
     """Spearman's rho over facts, the p-value of a permutation of subjects, and an interval.
 
@@ -45,7 +38,7 @@ def spearman_over_facts(
     if len(x) < 3:
         return out
     codes = np.unique(subject, return_inverse=True)[1]
-    of = np.zeros(len(x), dtype=int) if relation is None else np.unique(relation, return_inverse=True)[1]
+    of = np.unique(relation, return_inverse=True)[1]
     order = np.lexsort((codes, of))
     codes, of, x, y = codes[order], of[order], x[order], y[order]
     u, v = np.zeros(len(x)), np.zeros(len(x))
@@ -59,7 +52,7 @@ def spearman_over_facts(
     equal = np.ones(len(u))
     facts = Comparable(of, codes, u, equal, v, equal, v, len(u))
     permutations = Permutations.of(facts, min(n_permutations, PERMUTATIONS), seed)
-    if permutations.variance <= 0 or permutations.least_p > 1 - level:
+    if permutations.variance <= 0 or permutations.least_p > 1 - LEVEL:
         return out
     out["p"] = permutations.p
     n_subjects = facts.n_subjects
@@ -70,9 +63,9 @@ def spearman_over_facts(
     z, z_without = (np.arctanh(np.clip(r, -0.9999, 0.9999)) for r in (out["rho"], np.nan_to_num(without)))
     jackknife = np.sqrt((n_subjects - 1) / n_subjects * ((z_without - z) ** 2).sum())
     chance = np.sqrt((permutations.scores**2).mean() / ((v - v.mean()) ** 2).sum() / ((u - u.mean()) ** 2).sum())
-    half_width = student_quantile(n_subjects, level) * max(jackknife, chance)
+    half_width = student_quantile(n_subjects, LEVEL) * max(jackknife, chance)
     lo, hi = float(np.tanh(z - half_width)), float(np.tanh(z + half_width))
-    return out | ({"lo": min(lo, 0.0), "hi": max(hi, 0.0)} if out["p"] > 1 - level else {"lo": lo, "hi": hi})
+    return out | ({"lo": min(lo, 0.0), "hi": max(hi, 0.0)} if out["p"] > 1 - LEVEL else {"lo": lo, "hi": hi})
 
 
 def _correlation(sums: np.ndarray) -> np.ndarray:

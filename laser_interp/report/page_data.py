@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.cluster_intervals import Clusters
 from laser_interp.edits.edit_spec import CHOSEN_KINDS
 from laser_interp.progress import progress_bar
 from laser_interp.report.run_reader import KEYS, FinishedRun, sites_of
@@ -84,7 +83,7 @@ def by_frequency(
         one = rows[reported].assign(top1_after=after[reported].astype(bool))
         one["top1_before"] = one["top1_before"].astype(bool)
         one["bin"] = one["fact_id"].map(bin_numbers(one.groupby("fact_id")["n_both"].first(), 8))
-        bins, curve = binned(one, Clusters(one["subject"])), cumulative(one)
+        bins, curve = binned(one), cumulative(one)
         thin = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, _CUMULATIVE).astype(int))]
         out["bins"] = bins[["lo", "hi", "n"]].astype(float).to_numpy().tolist()
         out["cells"][name] = {

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.choices import check_seed, whole_number
-from laser_interp.cluster_intervals import Clusters
 from laser_interp.display import Drawable, named_row
 from laser_interp.statistics import sentences
 from laser_interp.statistics.accuracy_change import AccuracyChange, accuracy_change
@@ -316,7 +315,7 @@ def _associated(
     permuted: dict[str, Any] = {"n_permutations": options.n_permutations, "seed": options.seed}
     return Association(
         rows=rows,
-        bins=binned(rows, Clusters(rows["subject"])),
+        bins=binned(rows),
         cumulative=cumulative(rows),
         paper_ratio=paper_ratio(rows),
         spearman=_correlations(rows, permuted),

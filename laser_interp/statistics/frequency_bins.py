@@ -35,7 +35,8 @@ def bin_numbers(n_both: pd.Series, n_bins: int, edges: Sequence[float] | None = 
     return pd.Series(np.where(n_both > 0, 1 + np.searchsorted(inner, np.log1p(n_both), side="left"), 0), n_both.index)
 
 
-def binned(rows: pd.DataFrame, clusters: Clusters) -> pd.DataFrame:
+def binned(rows: pd.DataFrame) -> pd.DataFrame:
+    clusters = Clusters(rows["subject"])
     before = rows["top1_before"].to_numpy(bool)
     after = rows["top1_after"].to_numpy(bool) if "top1_after" in rows else None
     out = []

@@ -4,6 +4,7 @@ Everything is written beside its destination under a name of our own, `.NAME.HOS
 complete. What a killed process left behind is removed by the next one that writes the same thing.
 """
 
+import glob
 import json
 import math
 import os
@@ -79,21 +80,17 @@ def new_folder(out: Path) -> Iterator[Path]:
 @contextmanager
 def _partial(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` for unfinished work. Whatever still has this name at the end is removed."""
-    host = socket.gethostname()
-    for old in path.parent.glob(f".{_escaped(path.name)}.{_escaped(host)}-*{_SUFFIX}"):
-        pid = old.name.removesuffix(_SUFFIX).rpartition("-")[2]
+    ours = f".{path.name}.{socket.gethostname()}-"
+    for old in path.parent.glob(f"{glob.escape(ours)}*{_SUFFIX}"):
+        pid = old.name.removeprefix(ours).removesuffix(_SUFFIX)
         if not (pid.isdecimal() and _is_alive(int(pid))):
             _remove(old)
-    temporary = path.with_name(f".{path.name}.{host}-{os.getpid()}{_SUFFIX}")
+    temporary = path.with_name(f"{ours}{os.getpid()}{_SUFFIX}")
     _remove(temporary)
     try:
         yield temporary
     finally:
         _remove(temporary)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _is_alive(pid: int) -> bool:

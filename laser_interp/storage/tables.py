@@ -65,6 +65,8 @@ def read_table(path: str | Path, schema: str | None = None, settings_sha256: str
         FileNotFoundError: there is none; the message says what makes it.
         ValueError: it is damaged, no table of that schema, or a part of another run.
     """
+    import pyarrow.parquet as pq
+
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -72,7 +74,8 @@ def read_table(path: str | Path, schema: str | None = None, settings_sha256: str
         )
     try:
         data = path.read_bytes()
-        frame, about = _parse(data)
+        table = pq.read_table(io.BytesIO(data))
+        frame, about = table.to_pandas(), _about(table.schema.metadata)
     except Exception as error:  # pyarrow raises many kinds on damaged files
         raise ValueError(f"{path} is not a readable parquet table: {error}") from error
     _check_intact(data, frame, about, path)
@@ -92,19 +95,14 @@ def table_provenance(path: str | Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        about = json.loads(metadata.get(_ABOUT, b"{}"))
+        return _about(pq.read_schema(path).metadata)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path} is not a readable parquet table: {error}") from error
+
+
+def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    about = json.loads((metadata or {}).get(_ABOUT, b"{}"))
     return about if isinstance(about, dict) else {}
-
-
-def _parse(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(io.BytesIO(data))
-    about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
-    return table.to_pandas(), about
 
 
 def _check_intact(data: bytes, frame: pd.DataFrame, about: Mapping[str, Any], path: Path) -> None:

@@ -8,6 +8,7 @@ RUN/figures/, RUN/summary.json, RUN/REPORT.md
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pandas as pd
 
 from laser_interp.storage.atomic import check_writable, plain, write_json
 from laser_interp.storage.provenance import code_version, settings_sha256
-from laser_interp.storage.tables import read_part, read_table, write_table
+from laser_interp.storage.tables import read_table, write_table
 
 RUN, FACTS, SUMMARY, REPORT, EDIT = "run.json", "facts.jsonl", "summary.json", "REPORT.md", "edit.json"
 FIGURES_LINE = "Figures, in "  # how the last line of a report begins
@@ -41,8 +42,17 @@ class RunFolder:
     settings: Mapping[str, Any]
 
     def read_part(self, name: str, schema: str) -> pd.DataFrame | None:
-        """What was written under this name by a run with these settings, or None."""
-        return read_part(self.path / PARTS / f"{name}.parquet", schema, settings_sha256(self.settings))
+        """What was written under this name by a run with these settings, or None. A part that cannot be used is
+        removed, with a warning."""
+        path = self.path / PARTS / f"{name}.parquet"
+        if not path.is_file():
+            return None
+        try:
+            return read_table(path, schema, settings_sha256(self.settings))
+        except ValueError as error:
+            warnings.warn(f"{path.parent.name}/{path.name} is not used and is computed again: {error}", stacklevel=2)
+            path.unlink()
+            return None
 
     def write_part(self, name: str, frame: pd.DataFrame, schema: str, **about: Any) -> Path:
         """Keep a part, so that a run that is stopped goes on from it."""

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -124,19 +123,3 @@ def _check_intact(data: bytes, frame: pd.DataFrame, about: Mapping[str, Any], pa
         raise ValueError(f"{path} is damaged: its checksum differs from the one it was written with")
     if about.get("rows") != len(frame):
         raise ValueError(f"{path} is damaged: it has {len(frame)} rows and was written with {about.get('rows')}")
-
-
-def read_part(path: Path, schema: str, settings_sha256: str | None = None) -> pd.DataFrame | None:
-    """A part of a run, or None where there is none yet. A part that cannot be used is removed, with a warning.
-
-    Args:
-        settings_sha256: hash of the settings that the part must have been written under.
-    """
-    if not path.is_file():
-        return None
-    try:
-        return read_table(path, schema, settings_sha256)
-    except ValueError as error:
-        warnings.warn(f"{path.parent.name}/{path.name} is not used and is computed again: {error}", stacklevel=3)
-        path.unlink()
-        return None

@@ -22,8 +22,8 @@ PAGE_MARK = '<meta name="generator" content="laser-interp report">'
 
 
 def check_output(
-    path: str | Path, kind: str, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES, force: bool | None = False
-) -> Path:
+    path: Path, kind: str, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES, force: bool | None = False
+) -> None:
     """Check that a result may be written to a path. Call this before any long work.
 
     Args:
@@ -35,7 +35,6 @@ def check_output(
         ValueError: another suffix.
         FileExistsError: a folder, or a file that is not an earlier result of the same kind.
     """
-    path = Path(path)
     if path.suffix not in suffixes:
         raise ValueError(f"cannot write {path.name!r}: the suffix must be {' or '.join(suffixes)}")
     check_writable(path)
@@ -46,7 +45,6 @@ def check_output(
         raise FileExistsError(
             f"{path} exists and is not an earlier result of this command: choose another name, or {way}"
         )
-    return path
 
 
 def _is_earlier_result(path: Path, kind: str) -> bool:
@@ -62,18 +60,16 @@ def _is_earlier_result(path: Path, kind: str) -> bool:
         return False
 
 
-def write_output(frame: pd.DataFrame, path: str | Path, schema: str, provenance: Mapping[str, Any]) -> Path:
-    """Write a table as its suffix says. Only parquet keeps the provenance and a checksum.
+def write_output(frame: pd.DataFrame, path: Path, schema: str, provenance: Mapping[str, Any]) -> Path:
+    """Write a table as its suffix says, which `check_output` has checked. Only parquet keeps the provenance and a
+    checksum.
 
     Raises:
-        ValueError: another suffix, or a frame without the columns of its schema.
+        ValueError: a frame without the columns of its schema.
     """
-    path = Path(path)
     if path.suffix == ".parquet":
         return write_table(frame, path, schema, provenance)
     check(frame, schema)
-    if path.suffix not in TABLE_SUFFIXES:
-        raise ValueError(f"cannot write {path.name!r}: the suffix must be {' or '.join(TABLE_SUFFIXES)}")
     with replacing(path) as temporary:
         if path.suffix == ".csv":
             without_formulas(frame).to_csv(temporary, index=False)

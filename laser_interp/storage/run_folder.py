@@ -11,7 +11,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,13 @@ class RunFolder:
         return write_table(frame, self.path / TABLES / f"{name}.parquet", schema, dict(self.settings) | about)
 
 
+@dataclass(frozen=True)
 class InMemory(RunFolder):
     """A run that is not saved: parts are kept while it lasts, and tables are the caller's alone."""
 
-    parts: dict[str, pd.DataFrame]
-
-    def __init__(self) -> None:
-        super().__init__(Path(), {})
-        object.__setattr__(self, "parts", {})
+    path: Path = Path()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parts: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def read_part(self, name: str, schema: str) -> pd.DataFrame | None:
         return self.parts.get(name)

@@ -7,6 +7,7 @@ RUN/tables/NAME.parquet what was found
 RUN/figures/, RUN/summary.json, RUN/REPORT.md
 """
 
+import errno
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -90,7 +91,7 @@ def open_run(path: str | Path | None, settings: Mapping[str, Any]) -> Iterator[R
     Raises:
         ValueError: the folder holds a run with other settings (the message shows the difference), or another process
             is writing to it. Nothing in the folder is touched then.
-        OSError: a result could not be written; the message says what is kept, and how to go on.
+        OSError: the disk is full; the message says what is kept, and how to go on.
     """
     if path is None:
         yield InMemory()
@@ -136,16 +137,16 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _keeping(folder: Path) -> Iterator[None]:
-    """If writing fails, make the error say what is saved and how to continue."""
+    """If the disk is full, make the error say what is saved and how to continue."""
     try:
         yield
-    except OSError as error:
-        if isinstance(error, FileNotFoundError | FileExistsError | ConnectionError):
+    except OSError as error:  # also raised by transformers and the hub, for other reasons
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OSError(
             error.errno,
-            f"a result could not be written ({error.strerror or error}); earlier results are kept in {folder}: make "
-            "room on the disk and run the same command again",
+            f"a result could not be written ({error.strerror}); earlier results are kept in {folder}: make room on the "
+            "disk and run the same command again",
         ) from error
 
 

@@ -20,6 +20,7 @@ from laser_interp.selection.grid import grid_cells
 from laser_interp.selection.plan import Plan
 from laser_interp.selection.search_result import Search
 from laser_interp.selection.settings import SearchSettings
+from laser_interp.storage.run_folder import open_run
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +186,12 @@ def test_a_full_disk_keeps_what_there_is(organism, some, tmp_path, monkeypatch):
     assert len(left) == 2
     assert not [name for name in left if name.startswith(".")]
     pd.testing.assert_frame_equal(run(organism, some, out=tmp_path).cells, run(organism, some).cells)
+
+
+def test_an_error_that_is_not_of_the_disk_is_told_as_it_is(tmp_path):
+    """transformers raises an OSError where a checkpoint has no weights."""
+    with pytest.raises(OSError, match=r"^no file named model\.safetensors$"), open_run(tmp_path, {}):
+        raise OSError("no file named model.safetensors")
 
 
 def test_two_processes_on_one_folder(organism, some, tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.choices import MATRICES
 from laser_interp.plots.figure_functions import figure_function
-from laser_interp.plots.loss_by_layer import MATRICES
 from laser_interp.plots.style import diverging, new_figure
 
 _MOST_LABELS, _TALLEST = 60, 8.0  # rows that are named, and inches

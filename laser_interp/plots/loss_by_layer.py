@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from laser_interp.choices import names_with_suggestion
+from laser_interp.choices import MATRICES, names_with_suggestion
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.style import diverging, legend, new_figure, sequence
 
-MATRICES = ("q", "k", "v", "o", "in", "gate", "out")
 METRICS = {"loss": "change of loss (nats)", "top1": "change of top-1", "score": "change of score"}
 _MARKERS = "os^Dv<>P"
 _MOST_LINES = 12  # layers; more are drawn as a map

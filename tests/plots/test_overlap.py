@@ -8,9 +8,8 @@ from matplotlib.text import Text
 
 import laser_interp as li
 from laser_interp import plots
-from laser_interp.choices import RHOS
+from laser_interp.choices import MATRICES, RHOS
 from laser_interp.edits.controls import CONTROLS
-from laser_interp.plots.loss_by_layer import MATRICES
 from laser_interp.selection.search_result import Search
 
 LAYERS = (4, 30, 80)

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from laser_interp.plots.figure_functions import figure_function
+from laser_interp.plots.names import PARTS
 from laser_interp.plots.style import new_figure, palette
 
 CAPTION = (
@@ -15,21 +16,15 @@ CAPTION = (
     " in points. A share counts who passes a threshold, so that its slope depends on where the threshold lies; a slope"
     " in nats does not."
 )
-_NAMES = {
+_NAMES = PARTS | {
     "whole": "log p(answer)",
-    "generic": "generic words",
-    "kind": "kind of answer",
-    "rivals": "rivals",
-    "others": "all other words",
-    "rest": "further tokens",
+    "rivals": "rivals",  # the label has little room
     "log_odds": "log-odds",
     "masked_log_odds": "…, no generic words",
     "top1": "top-1",
     "top5": "top-5",
     "top10": "top-10",
 }
-
-
 _WHOLE = ("whole", "log_odds", "masked_log_odds", "top1", "top5", "top10")
 
 

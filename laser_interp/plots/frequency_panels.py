@@ -44,8 +44,8 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
 
     ax = axes[0, 1]
     x = np.arange(len(bins))
-    points(ax, x - 0.12, bins, "base_top1", None, colour[0])
-    points(ax, x + 0.12, bins, "edit_top1", None, colour[1])
+    points(ax, x - 0.12, bins, "base_top1", colour[0])
+    points(ax, x + 0.12, bins, "edit_top1", colour[1])
     frequency_axis(ax, bins)
     ax.set_ylim(*_limits(bins))
     ax.set_ylabel("top-1")
@@ -62,7 +62,7 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
     ax.set_xscale("log")
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("frequency ≤ N")
-    ax.set_ylabel(", ".join({"top1": "top-1", "top10": "top-10"}[metric] for metric, _ in metrics))
+    ax.set_ylabel(", ".join(metric.replace("top", "top-") for metric, _ in metrics))
     ax.set_title("(c) paper: cumulative")
 
     ax = axes[1, 1]
@@ -98,7 +98,7 @@ def accuracy_by_frequency(bins: pd.DataFrame) -> Figure:
     """How well a model knows facts, by how often training showed them."""
     figure, axes = new_figure(1, 1, 2.0)
     ax = axes.flat[0]
-    points(ax, np.arange(len(bins), dtype=float), bins, "base_top1", None, palette()[0])
+    points(ax, np.arange(len(bins), dtype=float), bins, "base_top1", palette()[0])
     frequency_axis(ax, bins)
     ax.set_ylabel("accuracy")
     return figure

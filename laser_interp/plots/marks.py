@@ -12,10 +12,8 @@ def interval_ends(table: pd.DataFrame, name: str) -> np.ndarray:
     return np.abs(np.vstack([table[name] - table[f"{name}_lo"], table[f"{name}_hi"] - table[name]]))
 
 
-def points(ax: Axes, x: np.ndarray, table: pd.DataFrame, name: str, label: str | None, colour: Any) -> None:
-    ax.errorbar(
-        x, table[name], yerr=interval_ends(table, name), fmt="o", color=colour, label=label, elinewidth=0.7, capsize=1.2
-    )
+def points(ax: Axes, x: np.ndarray, table: pd.DataFrame, name: str, colour: Any) -> None:
+    ax.errorbar(x, table[name], yerr=interval_ends(table, name), fmt="o", color=colour, elinewidth=0.7, capsize=1.2)
 
 
 def whiskers(ax: Axes, x: np.ndarray, table: pd.DataFrame, name: str, at: Any = None) -> None:

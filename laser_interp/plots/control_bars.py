@@ -70,11 +70,8 @@ def controls(table: pd.DataFrame) -> Figure:
         capsize=1.5,
     )
     drawn = (order["n_draws"] > 1).to_numpy()
-    for at, row in zip(y, order.to_dict("records"), strict=True):
-        if row["n_draws"] > 1:
-            known = row.get("draws")  # tables of earlier versions have only the ends
-            draws = np.asarray([row["accuracy_lowest"], row["accuracy_highest"]] if known is None else known, float)
-            ax.plot(draws, np.full(len(draws), at), "o", color="0.15", markersize=1.4, markeredgewidth=0, alpha=0.6)
+    for at, draws in zip(y[drawn], order.loc[drawn, "draws"], strict=True):
+        ax.plot(draws, np.full(len(draws), at), "o", color="0.15", markersize=1.4, markeredgewidth=0, alpha=0.6)
     base = float(table.loc[table["control"] == "base", "accuracy"].iloc[0])
     ax.axvline(base, color=colour[0], linewidth=0.6, linestyle="--", zorder=0)
     ax.set_yticks(y, [EDITS.get(name, name) for name in order["control"]], fontsize=6, linespacing=1.05)

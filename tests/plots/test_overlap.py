@@ -45,7 +45,8 @@ def controls():
     table = pd.DataFrame({"control": names, "accuracy": np.linspace(0.1, 0.4, len(names))})
     table = table.assign(accuracy_lo=table["accuracy"] - 0.05, accuracy_hi=table["accuracy"] + 0.05, n_draws=3, n=500)
     table = table.assign(loss=4.0, edits_weight=~table["control"].isin(["base", "generic_masked"]))
-    return table.assign(accuracy_lowest=table["accuracy"] - 0.02, accuracy_highest=table["accuracy"] + 0.02)
+    table = table.assign(accuracy_lowest=table["accuracy"] - 0.02, accuracy_highest=table["accuracy"] + 0.02)
+    return table.assign(draws=table[["accuracy_lowest", "accuracy_highest"]].to_numpy().tolist())
 
 
 def relations(n):

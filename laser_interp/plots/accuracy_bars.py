@@ -32,24 +32,21 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     import seaborn as sns
 
     hue = "edit" if hue is None else hue
-    hue = None if hue == by else hue  # the bars tell it already
-    for column in filter(None, (by, hue)):
+    columns = [by] if hue == by else [by, hue]  # the bars tell it already
+    for column in columns:
         if column not in scores:
             raise ValueError(f"there is no column {column!r}: expected one of {', '.join(map(str, scores.columns))}")
-    if "edit" not in (by, hue) and scores["edit"].nunique() > 1:
-        raise ValueError("there are several edits in these scores: keep those of one, or give hue='edit'")
-    for column in filter(None, (by, hue)):
         if (n := scores[column].nunique()) > MOST:
             raise ValueError(f"{column!r} has {n} values, and each has a bar: give a column with at most {MOST}")
-    n_bars = scores[by].nunique()
-    figure, axes = new_figure(1, 1, 0.6 + 0.24 * max(n_bars * (scores[hue].nunique() if hue else 1), 3))
-    ax = axes[0, 0]
+    if "edit" not in columns and scores["edit"].nunique() > 1:
+        raise ValueError("there are several edits in these scores: keep those of one, or give hue='edit'")
     rows = scores.reset_index(drop=True)
-    shown = {name: rows[name].astype(str) for name in filter(None, (by, hue))}
-    rows = rows.assign(**shown, y=rows["correct"].astype(float))
-    n_hues = rows[hue].nunique() if hue else 1
+    rows = rows.assign(**{name: rows[name].astype(str) for name in columns}, y=rows["correct"].astype(float))
+    n_hues = 1 if hue == by else rows[hue].nunique()
+    figure, axes = new_figure(1, 1, 0.6 + 0.24 * max(rows[by].nunique() * n_hues, 3))
+    ax = axes[0, 0]
     distinct = palette()[:n_hues] if n_hues <= len(palette()) else sequence(n_hues)
-    colours = {"palette": distinct, "hue": hue, "legend": "full"} if hue else {"color": distinct[0]}
+    colours = {"color": distinct[0]} if hue == by else {"palette": distinct, "hue": hue, "legend": "full"}
 
     def interval(right: Any) -> tuple[float, float]:
         return Clusters(rows.loc[right.index, "subject"]).rate(right.to_numpy(float), np.ones(len(right)))[1:]
@@ -59,8 +56,7 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     ax.set_xlim(0, None)
     ax.set_xlabel("right answers (95 % interval)")
     ax.set_ylabel("" if by == "edit" else by)
-    if hue:
-        handles, labels = ax.get_legend_handles_labels()
+    if hue != by:
         ax.legend_.remove()
-        legend(figure, handles, labels, ncols=3)
+        legend(figure, *ax.get_legend_handles_labels(), ncols=3)
     return figure

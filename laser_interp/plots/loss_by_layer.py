@@ -36,19 +36,14 @@ def _interactive(cells: pd.DataFrame, *, metric: str = "loss") -> Any:
     """A heat map of layers and matrices at each ρ, chosen by a slider."""
     import plotly.graph_objects as go
 
-    if metric not in METRICS:
-        raise ValueError(f"metric is {metric!r}: expected {names_with_suggestion(METRICS, metric)}")
-    split = drawn_split(cells)
-    drawn = cells[cells["split"] == split]
-    base = float(drawn.loc[drawn["kind"] == "base", metric].iloc[0])
-    edited = drawn[drawn["kind"] == "laser"]
+    edited = _changes(cells, metric)
     rhos = sorted(set(edited["rho"]), reverse=True)
     matrices = matrices_of(edited)
     layers = sorted(set(edited["layer"]))
     figure = go.Figure()
-    most = max(float(np.nanquantile((edited[metric] - base).abs(), 0.95)), 1e-9)
+    most = max(float(np.nanquantile(edited["change"].abs(), 0.95)), 1e-9)
     for rho in rhos:
-        wide = edited[edited["rho"] == rho].pivot_table(index="matrix", columns="layer", values=metric) - base
+        wide = edited[edited["rho"] == rho].pivot_table(index="matrix", columns="layer", values="change")
         figure.add_heatmap(
             z=wide.reindex(index=matrices, columns=layers),
             x=layers,
@@ -56,7 +51,7 @@ def _interactive(cells: pd.DataFrame, *, metric: str = "loss") -> Any:
             zmin=-most,
             zmax=most,
             colorscale="RdBu" if metric != "loss" else "RdBu_r",
-            colorbar={"title": f"{METRICS[metric]},<br>{split} facts"},
+            colorbar={"title": f"{METRICS[metric]},<br>{drawn_split(cells)} facts"},
             hovertemplate="layer %{x}, matrix %{y}<br>%{z:+.3f}<extra>ρ = " + f"{rho:g}</extra>",
             visible=rho == rhos[-1],
         )
@@ -87,44 +82,54 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
     """
     from matplotlib.ticker import MaxNLocator
 
-    if metric not in METRICS:
-        raise ValueError(f"metric is {metric!r}: expected {names_with_suggestion(METRICS, metric)}")
-    cells = cells[cells["split"] == drawn_split(cells)]
-    base = float(cells.loc[cells["kind"] == "base", metric].iloc[0])
-    edited = cells[cells["kind"] == "laser"]
+    edited = _changes(cells, metric)
     matrices = matrices_of(edited)
-    rhos = sorted(set(edited["rho"]), reverse=True)
-    colours = dict(zip(rhos, sequence(len(rhos)), strict=True))
     n_columns = min(3, len(matrices))
     n_rows = -(-len(matrices) // n_columns)
     figure, axes = new_figure(n_rows, n_columns, 0.75 + 1.15 * n_rows, sharex=True, sharey=True)
-    if edited["layer"].nunique() > _MOST_LINES:
-        return _map(figure, axes, edited, base, metric)
-    for ax, matrix in zip(axes.flat, matrices, strict=False):
+    is_map = edited["layer"].nunique() > _MOST_LINES
+    (_map if is_map else _lines)(figure, axes, edited, metric)
+    for matrix, ax in zip(matrices, axes.flat, strict=False):
+        ax.set_title(f"$W_{{\\mathrm{{{matrix}}}}}$")
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    for ax in axes.flat[len(matrices) :]:
+        ax.set_visible(False)
+    for column in axes.T:
+        lowest = [ax for ax in column if ax.get_visible()][-1]
+        lowest.set_xlabel("" if is_map else "layer")  # a map has one for all panels
+        lowest.tick_params(labelbottom=True)
+    return figure
+
+
+def _changes(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of LASER at a single site that are drawn, with the `change` of the metric from the model as trained."""
+    if metric not in METRICS:
+        raise ValueError(f"metric is {metric!r}: expected {names_with_suggestion(METRICS, metric)}")
+    drawn = cells[cells["split"] == drawn_split(cells)]
+    base = float(drawn.loc[drawn["kind"] == "base", metric].iloc[0])
+    edited = drawn[drawn["kind"] == "laser"]
+    return edited.assign(change=edited[metric] - base)
+
+
+def _lines(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) -> None:
+    """A line for each ρ, with its band where the metric is the loss."""
+    rhos = sorted(set(edited["rho"]), reverse=True)
+    for matrix, ax in zip(matrices_of(edited), axes.flat, strict=False):
         ax.axhline(0, color="0.6", linewidth=0.5)
-        for number, rho in enumerate(rhos):
+        for number, (rho, colour) in enumerate(zip(rhos, sequence(len(rhos)), strict=True)):
             line = edited[(edited["matrix"] == matrix) & (edited["rho"] == rho)].sort_values("layer")
-            change = line[metric] - base
-            ax.plot(
-                line["layer"], change, marker=_MARKERS[number % len(_MARKERS)], markersize=2.2, color=colours[rho],
-                label=f"{rho:g}",
-            )  # fmt: skip
+            layer, change = line["layer"], line["change"]
+            marker = _MARKERS[number % len(_MARKERS)]
+            ax.plot(layer, change, marker=marker, markersize=2.2, color=colour, label=f"{rho:g}")
             if metric == "loss":
                 error = 1.96 * line["loss_change_se"]
-                ax.fill_between(
-                    line["layer"], change - error, change + error, color=colours[rho], alpha=0.25, linewidth=0
-                )
-        ax.set_title(f"$W_{{\\mathrm{{{matrix}}}}}$")
+                ax.fill_between(layer, change - error, change + error, color=colour, alpha=0.25, linewidth=0)
         if metric == "loss":
             ax.set_yscale("symlog", linthresh=0.1, linscale=1.0)
             ax.set_yticks([-1, -0.1, 0, 0.1, 1, 10], ["−1", "−.1", "0", ".1", "1", "10"])
             ax.minorticks_off()
             for edge in (-0.1, 0.1):
                 ax.axhline(edge, color="0.85", linewidth=0.4, linestyle=":", zorder=0)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    for ax in _lowest_shown(axes, len(matrices)):
-        ax.set_xlabel("layer")
-        ax.tick_params(labelbottom=True)
     figure.supylabel(METRICS[metric], fontsize=7)
     if metric == "loss":
         figure.supxlabel("scale: linear between the dotted lines at ±.1, logarithmic beyond", fontsize=5.5)
@@ -133,47 +138,31 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
         figure, handles, labels, title="fraction of rank kept, ρ", ncols=min(8, len(labels)), columnspacing=0.8,
         handlelength=1.0, handletextpad=0.3, title_fontsize=6.5,
     )  # fmt: skip
-    return figure
 
 
-def _map(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, base: float, metric: str) -> Figure:
-    """A panel a matrix: colours over layers and ρ."""
+def _map(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) -> None:
+    """Colours over layers and ρ, with a dot where the change is better than 0 beyond its interval."""
     from matplotlib.colors import SymLogNorm
-    from matplotlib.ticker import MaxNLocator
 
-    matrices, rhos = matrices_of(edited), sorted(set(edited["rho"]))
-    layers = sorted(set(edited["layer"]))
-    change = edited[metric] - base
-    norm = SymLogNorm(0.1, vmin=-(most := max(float(change.abs().max()), 0.1)), vmax=most)
-    sign = -1 if metric == "loss" else 1
+    rhos, layers = sorted(set(edited["rho"])), sorted(set(edited["layer"]))
+    most = max(float(edited["change"].abs().max()), 0.1)
+    norm = SymLogNorm(0.1, vmin=-most, vmax=most)
+    sign, colours = (-1, "RdBu_r") if metric == "loss" else (1, "RdBu")
     image: Any = None
-    for ax, matrix in zip(axes.flat, matrices, strict=False):
-        rows = edited[edited["matrix"] == matrix].assign(change=change)
+    for matrix, ax in zip(matrices_of(edited), axes.flat, strict=False):
+        rows = edited[edited["matrix"] == matrix]
         error = 1.96 * rows["loss_change_se"] if metric == "loss" else 0.0
         wide = rows.pivot_table(index="rho", columns="layer", values="change").reindex(index=rhos, columns=layers)
-        colours = diverging("RdBu_r" if metric == "loss" else "RdBu")
-        image = ax.pcolormesh(layers, range(len(rhos)), wide, cmap=colours, norm=norm, rasterized=True)
+        image = ax.pcolormesh(layers, range(len(rhos)), wide, cmap=diverging(colours), norm=norm, rasterized=True)
         better = rows[sign * rows["change"] - error > 0]
         ax.plot(better["layer"], [rhos.index(rho) for rho in better["rho"]], ".", color="black", markersize=1.0)
         ax.set_yticks(range(len(rhos)), [f"{rho:g}" for rho in rhos], fontsize=5.5)
-        ax.set_title(f"$W_{{\\mathrm{{{matrix}}}}}$")
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    for ax in _lowest_shown(axes, len(matrices)):
-        ax.tick_params(labelbottom=True)
     figure.supxlabel("layer", fontsize=7)
     figure.supylabel("fraction of rank kept, ρ", fontsize=7)
     bar = figure.colorbar(image, ax=list(axes.flat), location="top", aspect=40, shrink=0.8, label=METRICS[metric])
     ticks = [tick for tick in (-10, -1, -0.1, 0, 0.1, 1, 10) if abs(tick) <= most]
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.minorticks_off()
-    return figure
-
-
-def _lowest_shown(axes: np.ndarray, n: int) -> list[Any]:
-    """Hide all panels but the first n. Returns the lowest one of each column."""
-    for ax in axes.flat[n:]:
-        ax.set_visible(False)
-    return [[ax for ax in column if ax.get_visible()][-1] for column in axes.T]
 
 
 def drawn_split(cells: pd.DataFrame) -> str:

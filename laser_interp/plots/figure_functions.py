@@ -26,10 +26,6 @@ def no_sample(*_: pd.DataFrame) -> str:
     return ""
 
 
-def _always(*_: pd.DataFrame) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class FigureFunction:
     """A figure: how it is drawn, from which tables, and what its caption says.
@@ -59,7 +55,7 @@ class FigureFunction:
     sample: Callable[..., str] = _test_prompts
     interactive: Callable[..., Any] | None = None
     of_one_edit: bool = False
-    worth_drawing: Callable[..., bool] = _always
+    worth_drawing: Callable[..., bool] = lambda *_: True
 
     @property
     def name(self) -> str:

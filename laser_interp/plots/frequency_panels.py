@@ -93,6 +93,7 @@ def _limits(bins: pd.DataFrame) -> tuple[float, float]:
     "rare_facts_bins",
     caption="Accuracy in bins of training frequency. Bars are 95 % intervals over subjects.",
     sample=_sample,
+    worth_drawing=lambda bins: "edit_top1" not in bins,  # with an edit, `rare_facts` shows it
 )
 def accuracy_by_frequency(bins: pd.DataFrame) -> Figure:
     """How well a model knows facts, by how often training showed them."""

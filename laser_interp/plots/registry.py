@@ -38,6 +38,7 @@ FIGURES: dict[str, FigureFunction] = {
         decomposition,
         frequency_slopes,
         rare_facts,
+        accuracy_by_frequency,
         discarded_answers,
         controls,
         relations,
@@ -68,10 +69,9 @@ def draw(result: Any, figure: str | None = None, *, interactive: bool = False, *
         ValueError: no such figure, or one that has no interactive form.
     """
     name = result.figure_name if figure is None else figure
-    known = FIGURES | {"accuracy_by_frequency": accuracy_by_frequency.figure}  # type: ignore[attr-defined]
-    if name not in known:
-        raise ValueError(f"there is no figure {name!r}: expected {names_with_suggestion(known, name)}")
-    return known[name].draw_interactive(result, **options) if interactive else known[name](result, **options)
+    if name not in FIGURES:
+        raise ValueError(f"there is no figure {name!r}: expected {names_with_suggestion(FIGURES, name)}")
+    return FIGURES[name].draw_interactive(result, **options) if interactive else FIGURES[name](result, **options)
 
 
 def required_tables() -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from laser_interp.extras import require
-from laser_interp.plots.style import Canvas, drawing_on, in_a_style, paper_style
+from laser_interp.plots.style import Canvas, drawing_on, in_a_style
 
 
 def _test_prompts(first: pd.DataFrame, *_: pd.DataFrame) -> str:
@@ -37,7 +37,7 @@ class FigureFunction:
     - `palette`: colours, as a name that seaborn knows or as a list.
     - `figsize`: width and height in inches.
     - `title`: above the figure, or above the axes.
-    - `style`, `columns`: see `li.plots.paper_style`. Left out inside such a block, the block's own apply.
+    - `style`, `columns`: see `li.plots.paper_style`. Inside such a block, what is left out is the block's.
 
     Attributes:
         draw: (tables) -> matplotlib figure.
@@ -69,12 +69,12 @@ class FigureFunction:
         figsize: tuple[float, float] | None = None,
         title: str | None = None,
         style: str | None = None,
-        columns: int = 1,
+        columns: int | None = None,
         **options: Any,
     ) -> Any:
         """Draw it."""
         tables = tables_of(results, self.needed, self.name)
-        with in_a_style() if style is None and columns == 1 else paper_style(style or "paper", columns):
+        with in_a_style(style, columns):
             with drawing_on(canvas := Canvas(ax, palette, figsize)):
                 try:
                     figure = self.draw(*tables, **options)

@@ -57,7 +57,7 @@ class Canvas:
 
 _OURS = Canvas()
 _canvas: ContextVar[Canvas] = ContextVar("canvas", default=_OURS)
-_in_style: ContextVar[bool] = ContextVar("in_style", default=False)
+_block: ContextVar[tuple[str, int] | None] = ContextVar("block", default=None)  # style and columns
 
 
 @contextmanager
@@ -154,17 +154,21 @@ def paper_style(style: str = "paper", columns: int = 1) -> Iterator[None]:
     import matplotlib as mpl
 
     settings: Any = style_of(style, columns)
-    before = _in_style.set(True)
+    before = _block.set((style, columns))
     try:
         with _quiet_fonts(), mpl.rc_context(settings):
             yield
     finally:
-        _in_style.reset(before)
+        _block.reset(before)
 
 
-def in_a_style() -> AbstractContextManager[None]:
-    """Keep the style of a surrounding `paper_style` block; without one, use the style for papers."""
-    return nullcontext() if _in_style.get() else paper_style()
+def in_a_style(style: str | None, columns: int | None) -> AbstractContextManager[None]:
+    """The style of a figure. What is None is as in a surrounding `paper_style` block; without one, as for papers."""
+    block = _block.get()
+    if block is not None and style is None and columns is None:
+        return nullcontext()
+    of_block, columns_of_block = block or ("paper", 1)
+    return paper_style(of_block if style is None else style, columns_of_block if columns is None else columns)
 
 
 @contextmanager

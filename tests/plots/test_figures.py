@@ -79,6 +79,15 @@ def test_styles_are_the_venues_and_change_nothing_outside():
         plots.style_of("icml", 3)
 
 
+def test_a_figure_in_a_style_takes_from_it_what_it_is_not_told():
+    table = spectrum_table(li.laser(li.load_model("organism"), "3.in", rank=3))
+    with plots.paper_style("neurips", 2):
+        assert plots.spectrum(table).get_figwidth() == 5.5
+        assert plots.spectrum(table, columns=1).get_figwidth() == plots.WIDTHS["neurips"][0]
+        assert plots.spectrum(table, style="acl").get_figwidth() == plots.WIDTHS["acl"][1]
+    assert plots.spectrum(table, style="acl").get_figwidth() == plots.WIDTHS["acl"][0]
+
+
 def test_the_spectrum_says_what_the_edit_keeps():
     model = li.load_model("organism")
     table = spectrum_table(li.laser(model, "3.in", rank=3).discarded())

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from laser_interp.cli.options import Flag, ModelOptions, Output, records
+from laser_interp.cli.options import Flag, ModelOptions, Output
 
 
 def attribute(
@@ -43,7 +43,7 @@ def attribute(
     proposed = found.propose().head(8)
     path = write_output(found.summary(by), out, "directions", provenance(loaded, fact_set))
     output.say(
-        {"proposed": records(proposed), "directions": str(path)},
+        {"proposed": proposed.to_dict("records"), "directions": str(path)},
         "If effects were linear, LASER would change the mean log p(answer) by:\n"
         f"{proposed.round(4).to_string(index=False)}\nAll directions: {path}",
     )

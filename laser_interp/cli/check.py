@@ -1,6 +1,6 @@
 """`laser-interp check`."""
 
-from laser_interp.cli.options import ModelOptions, Output, records
+from laser_interp.cli.options import ModelOptions, Output
 
 
 def check(
@@ -18,7 +18,7 @@ def check(
     from laser_interp.verification.model_check import check as run
 
     checked = run(model.load(), layers=layers, rho=rho, progress=output.progress)
-    result = {"right": checked.right, "verdict": checked.verdict, "table": records(checked.table)}
+    result = {"right": checked.right, "verdict": checked.verdict, "table": checked.table.to_dict("records")}
     output.say(result | {"speed": dict(checked.speed)} | dict(checked.about), repr(checked))
     if not checked.right:
         raise ValueError("the check failed; the table above says where")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from laser_interp.cli.options import ModelOptions, Output, records
+from laser_interp.cli.options import ModelOptions, Output
 from laser_interp.selection.settings import CompositionSettings
 
 
@@ -28,7 +28,7 @@ def compose(
     loaded, fact_set = model.load_with(facts)
     found = run(loaded, fact_set, settings, out=out, progress=output.progress)
     scores = found.scores[["edit", "split", "n", "score", "loss"]]
-    result: dict[str, Any] = {"edit": str(found) if found.ranks else None, "scores": records(scores)}
+    result: dict[str, Any] = {"edit": str(found) if found.ranks else None, "scores": scores.to_dict("records")}
     text = f"Composed: {found}" if found.ranks else "No step improved on validation."
     text += f"\n{scores.to_string(index=False)}"
     if out is not None:

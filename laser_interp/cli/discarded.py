@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from laser_interp.cli.options import Flag, ModelOptions, Output, note, records
+from laser_interp.cli.options import Flag, ModelOptions, Output, note
 
 
 def discarded(
@@ -69,6 +69,6 @@ def discarded(
     }
     path = write_output(answers, out, "answers", about)
     output.say(
-        {"shares": records(shown), "generic": generic, "answers": str(path)},
+        {"shares": shown.to_dict("records"), "generic": generic, "answers": str(path)},
         f"{table.round(3).to_string(index=False)}\n{said}\nAll answers: {path}",
     )

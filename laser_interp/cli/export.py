@@ -1,12 +1,9 @@
 """`laser-interp export`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from laser_interp.cli.options import Flag, ModelOptions, Output, records
-
-if TYPE_CHECKING:
-    from laser_interp.report.model_card import Form
+from laser_interp.cli.options import Flag, ModelOptions, Output
 
 
 def export(*, model: ModelOptions, edit: str, out: Path, adapter: Flag = False, output: Output = Output()) -> None:
@@ -24,7 +21,7 @@ def export(*, model: ModelOptions, edit: str, out: Path, adapter: Flag = False, 
     from laser_interp.edits.edit_loading import read_edit
     from laser_interp.edits.export import export_dense
     from laser_interp.extras import require
-    from laser_interp.report.model_card import run_of, write_model_card
+    from laser_interp.report.model_card import Form, run_of, write_model_card
 
     if adapter:
         require("peft", "peft", what="a LoRA adapter")  # before the model is loaded, not after it
@@ -36,7 +33,7 @@ def export(*, model: ModelOptions, edit: str, out: Path, adapter: Flag = False, 
         text = f"The edited model is in {export_dense(loaded, laser, out)}; transformers loads it."
     else:
         table = export_adapter(loaded, laser, out)
-        result["matrices"] = records(table)
+        result["matrices"] = table.to_dict("records")
         text = f"{table.to_string(index=False)}\nThe adapter is in {out}; peft.PeftModel.from_pretrained loads it."
     result["card"] = str(write_model_card(loaded, laser, out, form, run_of(edit)))
     output.say(result, text)

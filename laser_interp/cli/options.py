@@ -17,8 +17,6 @@ from laser_interp.choices import LONGEST
 from laser_interp.storage.atomic import plain
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from laser_interp.facts.fact_set import FactSet
     from laser_interp.models.model import Model
 
@@ -116,11 +114,6 @@ def warnings_as_notes() -> Iterator[None]:
         yield
     for warning in raised:
         note(str(warning.message))
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table for JSON; NaN becomes null."""
-    return json.loads(frame.to_json(orient="records"))
 
 
 def read_text(path: Path) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from laser_interp.cli.options import ModelOptions, Output, records
+from laser_interp.cli.options import ModelOptions, Output
 
 
 def probe(
@@ -41,4 +41,4 @@ def probe(
     edits = {edit: read_edit(loaded, edit, [prompt])} if edit else None
     found = run(loaded, prompt, edits, answer, rivals, k, subject=subject, source=corpus)
     tables = ("answers", "summary", "parts", "layers", "directions", "counts")
-    output.say({name: records(getattr(found, name)) for name in tables}, repr(found))
+    output.say({name: getattr(found, name).to_dict("records") for name in tables}, repr(found))

@@ -1,19 +1,12 @@
 """`laser-interp reproduce`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from laser_interp.cli.options import Output, read_text
 
 
 def reproduce(
-    *,
-    example: str = "organism",
-    out: Path = Path("runs/organism"),
-    text: Path | None = None,
-    output: Annotated[Output, Parameter()] = Output(),
+    *, example: str = "organism", out: Path = Path("runs/organism"), text: Path | None = None, output: Output = Output()
 ) -> None:
     """Run the study of a shipped example: the paper's whole argument, with every control.
 

@@ -52,7 +52,7 @@ def study(
     if limit is not None:
         if limit < 1:
             raise ValueError(f"limit is {limit}: expected 1 or more facts")
-        asked = asked.keep(asked.facts.keep(asked.facts.facts[:limit]))
+        asked = asked.keep(asked.facts[:limit])
     frame = None if counts is None else load_counts(counts)
     running = None if text is None else read_text(text)
     note(str(asked))

@@ -1,10 +1,13 @@
-"""`laser-interp analyse NAME`: answers a single question of the paper; `analyses/` has one file per question."""
+"""Answer a single question of the paper.
+
+For example: laser-interp analyse controls --model organism --edit 3.in:0.05
+
+`analyses/` has one file per question.
+"""
 
 from __future__ import annotations
 
-import ast
 import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, Parameter
 
-from laser_interp.cli.app import COMMANDS, example_of
+from laser_interp.cli.app import COMMANDS, help_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,9 +24,7 @@ if TYPE_CHECKING:
     from laser_interp.studies.context import StudyContext
     from laser_interp.studies.question import Answer
 
-analyse = App(
-    name="analyse", suppress_keyboard_interrupt=False, help=COMMANDS["analyse"][0], help_epilogue=example_of("analyse")
-)
+analyse = App(name="analyse", suppress_keyboard_interrupt=False, **COMMANDS["analyse"])
 
 
 @Parameter(name="*")
@@ -130,15 +131,8 @@ def finish(context: StudyContext, tables: Mapping[str, Any], text: str) -> None:
 
 def _register() -> None:
     package = analyses_package()
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name == "__main__":
-            continue
-        # What it does, and its own example, are read from the file: importing all of them takes seconds
-        code = ast.parse((Path(package.__path__[0]) / f"{module.name}.py").read_text(encoding="utf-8")).body
-        (main,) = (one for one in code if isinstance(one, ast.FunctionDef) and one.name == "main")
-        told, _, example = (ast.get_docstring(main) or "").partition("For example: ")
-        own = {"help": told, "help_epilogue": f"For example: {example.splitlines()[0]}"}
-        analyse.command(f"{package.__name__}.{module.name}:main", name=module.name, **own)
+    for path in sorted(Path(package.__path__[0]).glob("[!_]*.py")):
+        analyse.command(f"{package.__name__}.{path.stem}:main", name=path.stem, **help_of(path, "main"))
 
 
 _register()

@@ -1,5 +1,6 @@
-"""The frame of the command line: the list of commands, how lists are read, and how errors are printed."""
+"""The frame of the command line: the commands, how lists are read, and how errors are printed."""
 
+import ast
 import os
 import re
 import signal
@@ -15,79 +16,6 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, Token,
 from laser_interp.choices import parse_layers, parse_numbers
 from laser_interp.storage.provenance import code_version
 
-# name -> (what it does, an example); the function is COMMAND in laser_interp/cli/COMMAND.py, imported when it is used.
-COMMANDS = {
-    "reproduce": (
-        "Repeat the paper's whole argument on a shipped example: a small model or a real one.",
-        "laser-interp reproduce --out runs/organism",
-    ),
-    "study": (
-        "Run every analysis of the paper on any model and any facts.",
-        "laser-interp study --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/study",
-    ),
-    "search": (
-        "Find the edit that helps most: validation facts choose it, test facts measure it.",
-        "laser-interp search --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/search",
-    ),
-    "compose": (
-        "Add one LASER edit after another as long as validation improves.",
-        "laser-interp compose --model organism --facts organism --rho 0.4,0.05 --out runs/composed",
-    ),
-    "discarded": (
-        "Show what the discarded components answer.",
-        "laser-interp discarded --model organism --facts organism --edit 3.in:rank=1 --out answers.parquet",
-    ),
-    "probe": (
-        "Look at one prompt: its answers, why they change, in which layer, and by which directions.",
-        "laser-interp probe --model organism --edit 3.in:0.05 'Once Mira Tolen was born in' --answer Varwick",
-    ),
-    "attribute": (
-        "Show which singular directions help or harm, with one backward pass per batch.",
-        "laser-interp attribute --model organism --facts organism --out directions.parquet",
-    ),
-    "count": (
-        "Count how many documents of a corpus mention each fact.",
-        "laser-interp count --facts facts.jsonl --corpus 'data/*.jsonl.zst' --out counts.parquet",
-    ),
-    "index": (
-        "Index a corpus once, so that later counts are fast.",
-        "laser-interp index --corpus 'data/*.jsonl.zst' --out index",
-    ),
-    "models": ("List the models that a short name loads, and the families that are supported.", "laser-interp models"),
-    "check": (
-        "Compare this package with plain transformers on your model, device and dtype.",
-        "laser-interp check --model organism",
-    ),
-    "export": (
-        "Save an edited model as a plain checkpoint, or its edit as an adapter.",
-        "laser-interp export --model organism --edit 3.in:0.05 --out edited",
-    ),
-    "compare-runs": (
-        "Put finished studies side by side: where each gain comes from, and what a better prompt does.",
-        "laser-interp compare-runs figures/smollm2 figures/gemma3-270m",
-    ),
-    "trajectory": (
-        "Ask the same questions at each checkpoint of a training.",
-        "laser-interp trajectory organism --facts organism --edit 3.in:0.05 --out runs/training",
-    ),
-    "report": ("Write a run as one interactive HTML page.", "laser-interp report runs/organism -o report.html"),
-    "figures": (
-        "Draw a run's figures again, in another style or width.",
-        "laser-interp figures runs/organism --style icml --out figures",
-    ),
-    "analyse": (
-        "Answer a single question of the paper.",
-        "laser-interp analyse controls --model organism --edit 3.in:0.05",
-    ),
-    "organism": (
-        "Train a model organism from scratch.",
-        "laser-interp organism train --alpha 0.35 --seed 1 --out my-organism",
-    ),
-    "completion": (
-        "Print the script with which a shell completes commands and options.",
-        "laser-interp completion bash > ~/.local/share/bash-completion/completions/laser-interp",
-    ),
-}
 GROUPS = ("analyse", "organism")  # these have subcommands, and set the example below their help themselves
 # A setting has a plural name and its option a singular one: `--rho 0.2,0.05` or `--rho 0.2 0.05` sets `rhos`.
 _PLURAL = ("rhos", "rates", "alphas", "bands", "controls", "shares")
@@ -118,9 +46,23 @@ def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
     return convert(kind, words)
 
 
-def example_of(name: str) -> str:
-    """The example that is printed below a command's help."""
-    return f"For example: {COMMANDS[name][1]}"
+def help_of(path: Path, name: str) -> dict[str, Any]:
+    """The help of a command, and the example below it, from the docstring of its function; of a group, of its file.
+
+    The file is read and not imported, which would take seconds for all of them.
+    """
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    function = next((one for one in module.body if isinstance(one, ast.FunctionDef) and one.name == name), module)
+    told, _, example = (ast.get_docstring(function) or "").partition("For example: ")
+    return {"help": told.strip(), "help_epilogue": f"For example: {example.splitlines()[0]}"}
+
+
+# COMMAND is a function, or an App, in laser_interp/cli/COMMAND.py, and is imported when it is used.
+COMMANDS = {
+    path.stem.replace("_", "-"): help_of(path, path.stem)
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py"))
+    if path.stem not in ("app", "options")
+}
 
 
 def build_app() -> App:
@@ -138,10 +80,10 @@ def build_app() -> App:
             show_default=_shown_default,
         ),
     )
-    for name, (line, _) in COMMANDS.items():
-        more = {} if name in GROUPS else {"help_epilogue": example_of(name)}
+    for name, told in COMMANDS.items():
         function = name.replace("-", "_")
-        app.command(f"laser_interp.cli.{function}:{function}", name=name, help=line, **more)
+        own = {"help": told["help"]} if name in GROUPS else told
+        app.command(f"laser_interp.cli.{function}:{function}", name=name, **own)
     return app
 
 
@@ -150,13 +92,13 @@ def _what_is_missing(error: MissingArgumentError, words: Sequence[str]) -> str:
     command = next(iter(error.command_chain or ()), "")
     if error.keyword is not None or error.app is None:
         value = f"{error.keyword or error.argument} needs a value"
-        return f"{value}. {example_of(command)}" if command in COMMANDS else value
+        return f"{value}. {COMMANDS[command]['help_epilogue']}" if command in COMMANDS else value
     given = {word.partition("=")[0] for word in words}
     needed = [a for a in error.app.assemble_argument_collection() if a.required and not given & set(a.names)]
     needed = [a for a in needed if a.name.strip("*")]  # not the groups of options
     names = [next((n for n in a.names if n.startswith("--")), a.name) for a in needed] or [str(error.argument)]
     verb = "is" if len(names) == 1 else "are"
-    return f"{', '.join(names)} {verb} missing. {example_of(command)}"
+    return f"{', '.join(names)} {verb} missing. {COMMANDS[command]['help_epilogue']}"
 
 
 def _said(error: BaseException) -> str:

@@ -21,6 +21,8 @@ def attribute(
 ) -> None:
     """Show which singular directions help or harm the answers, with one backward pass per batch.
 
+    For example: laser-interp attribute --model organism --facts organism --out directions.parquet
+
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         sites: Which matrices, as in *.mlp or 3.in.

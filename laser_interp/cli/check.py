@@ -11,6 +11,8 @@ def check(
     It needs memory for two copies of the model. The last line is the verdict; if the check fails, the command ends
     with an error.
 
+    For example: laser-interp check --model organism
+
     Args:
         layers: Layers whose matrices are edited. If left out, the first, a middle and the last layer.
         rho: Fraction of the rank that the edits keep.

@@ -8,6 +8,8 @@ from laser_interp.cli.options import Output
 def compare_runs(*runs: Path, out: Path | None = None, output: Output = Output()) -> None:
     """Put finished studies side by side: where each gain comes from, and what a better prompt does instead.
 
+    For example: laser-interp compare-runs figures/smollm2 figures/gemma3-270m
+
     Args:
         runs: Folders of studies or of reproduce.
         out: Folder for the table (tables/atlas.parquet) and its figure. If left out, the table is only printed.

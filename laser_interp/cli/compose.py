@@ -19,6 +19,8 @@ def compose(
 ) -> None:
     """Add one LASER after the other while validation improves: guided by gradients, or in the paper's order.
 
+    For example: laser-interp compose --model organism --facts organism --rho 0.4,0.05 --out runs/composed
+
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         out: Folder for the results. The same command goes on from it.

@@ -37,6 +37,8 @@ def count(
 ) -> None:
     """Count how many documents of a corpus mention each fact's subject, its object, and both.
 
+    For example: laser-interp count --facts facts.jsonl --corpus 'data/*.jsonl.zst' --out counts.parquet
+
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst .bz2 .xz), .parquet, saved datasets, organism.

@@ -22,6 +22,8 @@ def discarded(
 ) -> None:
     """Show what the discarded components answer, and the category of each answer.
 
+    For example: laser-interp discarded --model organism --facts organism --edit 3.in:rank=1 --out answers.parquet
+
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         edit: SITE:RHO, SITE:rank=K or SITE:rate=R, as in 27.in:0.01, or the file of an edit (.json). Join several

@@ -11,6 +11,8 @@ def export(*, model: ModelOptions, edit: str, out: Path, adapter: Flag = False, 
 
     It also writes a model card (README.md), which quotes the study's report if the edit is a study's edit.json.
 
+    For example: laser-interp export --model organism --edit 3.in:0.05 --out edited
+
     Args:
         edit: SITE:RHO, SITE:rank=K or SITE:rate=R, as in 27.in:0.01, or the file of an edit (.json). Join several
             with +; *.mlp:0.1 edits all layers.

@@ -10,6 +10,8 @@ def figures(
 ) -> None:
     """Draw a run's figures from its tables, as PDF and PNG, each with its caption and its data.
 
+    For example: laser-interp figures runs/organism --style icml --out figures
+
     Args:
         run: Folder of a search, of a study or of reproduce.
         out: Folder for the figures. RUN/figures if left out.

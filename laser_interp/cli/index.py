@@ -15,6 +15,8 @@ def index(
 ) -> None:
     """Index a corpus once, so that later counts are fast.
 
+    For example: laser-interp index --corpus 'data/*.jsonl.zst' --out index
+
     Args:
         corpus: Files, folders or patterns: .txt .jsonl .json (.gz .zst .bz2 .xz), .parquet, saved datasets, organism.
         out: Folder for the index; it must not exist.

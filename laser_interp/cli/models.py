@@ -6,7 +6,10 @@ from laser_interp.cli.options import Output
 
 
 def models(*, output: Output = Output()) -> None:
-    """List the models that a short name loads, and the families that are supported."""
+    """List the models that a short name loads, and the families that are supported.
+
+    For example: laser-interp models
+    """
     from laser_interp.facts.shipped import SHIPPED
     from laser_interp.models.families import FAMILIES
     from laser_interp.models.named_models import NAMED_MODELS, packaged_file

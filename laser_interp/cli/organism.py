@@ -1,18 +1,16 @@
-"""`laser-interp organism train`."""
+"""Train a model organism from scratch.
+
+For example: laser-interp organism train --alpha 0.35 --seed 1 --out my-organism
+"""
 
 from pathlib import Path
 
 from cyclopts import App
 
-from laser_interp.cli.app import COMMANDS, example_of
+from laser_interp.cli.app import COMMANDS
 from laser_interp.cli.options import Output
 
-organism = App(
-    name="organism",
-    suppress_keyboard_interrupt=False,
-    help=COMMANDS["organism"][0],
-    help_epilogue=example_of("organism"),
-)
+organism = App(name="organism", suppress_keyboard_interrupt=False, **COMMANDS["organism"])
 
 
 @organism.command

@@ -20,7 +20,9 @@ def probe(
     corpus: str | None = None,
     output: Output = Output(),
 ) -> None:
-    """Look at one prompt: what the model answers as trained, under an edit, and by what the edit discards, and why.
+    """Look at one prompt: its answers, why they change, in which layer, and by which directions.
+
+    For example: laser-interp probe --model organism --edit 3.in:0.05 'Once Mira Tolen was born in' --answer Varwick
 
     Args:
         prompt: Text that ends where the answer begins.

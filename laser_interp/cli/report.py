@@ -21,6 +21,8 @@ def report(
 ) -> None:
     """Write a run as one interactive HTML page, which needs no network.
 
+    For example: laser-interp report runs/organism -o report.html
+
     Args:
         run: Folder of a search, of a study or of reproduce.
         compare_with: Folder of a second run, to be compared with the first on the same page.

@@ -8,7 +8,9 @@ from laser_interp.cli.options import Output, read_text
 def reproduce(
     *, example: str = "organism", out: Path = Path("runs/organism"), text: Path | None = None, output: Output = Output()
 ) -> None:
-    """Run the study of a shipped example: the paper's whole argument, with every control.
+    """Repeat the paper's whole argument on a shipped example: a small model or a real one.
+
+    For example: laser-interp reproduce --out runs/organism
 
     Args:
         example: Name of the example.

@@ -30,7 +30,9 @@ def search(
     dry_run: Flag = False,
     output: Output = Output(),
 ) -> None:
-    """Find the edit that helps most among LASER at every layer, matrix and rho. Validation selects, test reports.
+    """Find the edit that helps most: validation facts choose it, test facts measure it.
+
+    For example: laser-interp search --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/search
 
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).

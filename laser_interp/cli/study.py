@@ -32,6 +32,8 @@ def study(
 ) -> None:
     """Run every analysis of the paper on any model and any facts, and write tables, figures and a report.
 
+    For example: laser-interp study --model organism --facts organism --matrices mlp --rho 0.2,0.05 --out runs/study
+
     Args:
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         task: A published set, instead of facts: counterfact, fever, truthfulqa and so on.

@@ -30,7 +30,9 @@ def trajectory(
     workers: int | None = None,
     output: Output = Output(),
 ) -> None:
-    """Ask the same questions at each checkpoint of a training: when does the discarded part go wrong?
+    """Ask the same questions at each checkpoint of a training.
+
+    For example: laser-interp trajectory organism --facts organism --edit 3.in:0.05 --out runs/training
 
     Args:
         training: A folder with folders checkpoint-STEP, a hub id such as EleutherAI/pythia-410m, or organism; or

@@ -129,10 +129,6 @@ def finish(context: StudyContext, tables: Mapping[str, Any], text: str) -> None:
     print("\n".join(filter(None, [text, *map(str, paths)])))
 
 
-def _register() -> None:
-    package = analyses_package()
-    for path in sorted(Path(package.__path__[0]).glob("[!_]*.py")):
-        analyse.command(f"{package.__name__}.{path.stem}:main", name=path.stem, **help_of(path, "main"))
-
-
-_register()
+_package = analyses_package()
+for _path in sorted(Path(_package.__path__[0]).glob("[!_]*.py")):
+    analyse.command(f"{_package.__name__}.{_path.stem}:main", name=_path.stem, **help_of(_path, "main"))

@@ -62,7 +62,7 @@ def count(
         raise ValueError("expected either --corpus, to scan files, or --index, a folder that `laser-interp index` made")
     check_output(out, "counts", suffixes=(".parquet",), force=None)
     fact_set = load_facts(facts)
-    of_scan = _changed(reading, CorpusOptions())
+    of_scan = _changed(reading)
     of_scan |= {"executor": None if executor == "local" else executor, "workers": workers, "until": until}
     first = corpus[0] if corpus else ""
     how: dict[str, Any] = {"window": window}
@@ -75,8 +75,9 @@ def count(
     elif corpus and first.endswith(".npz"):
         from laser_interp.frequency.entity_maps import EntityMap
 
-        of_names = _changed(matching, Matching())
-        _refuse("an entity map", model=model, tokenizer=tokenizer, url=url, window=window, **of_scan, **of_names)
+        _refuse(
+            "an entity map", model=model, tokenizer=tokenizer, url=url, window=window, **of_scan, **_changed(matching)
+        )
         if len(corpus) > 1:
             raise ValueError(f"{first} is an entity map, and {len(corpus) - 1} more corpora were given: give it alone")
         source = EntityMap(first)
@@ -87,13 +88,7 @@ def count(
         raise ValueError("--model, --tokenizer and --url belong to --corpus infini-gram")
     else:
         source = corpus or ()
-        how |= {
-            "matching": matching,
-            "executor": executor,
-            "workers": workers,
-            "until": until,
-            **reading.as_arguments(),
-        }
+        how |= {"matching": matching, "executor": executor, "workers": workers, "until": until} | reading.as_arguments()
     with warnings_as_notes():
         frame = run(fact_set, source, out=out, progress=output.progress, **how)
     _say(frame, len(fact_set), out, output)
@@ -120,9 +115,9 @@ def _say(frame: pd.DataFrame, n_facts: int, out: Path, output: Output) -> None:
     output.say(found, f"{text}All counts: {out}")
 
 
-def _changed(options: CorpusOptions | Matching, defaults: CorpusOptions | Matching) -> dict[str, object]:
+def _changed(options: CorpusOptions | Matching) -> dict[str, object]:
     """Those of the options that are not as they are by default."""
-    return {name: value for name, value in asdict(options).items() if value != getattr(defaults, name)}
+    return {name: value for name, value in asdict(options).items() if value != getattr(type(options), name)}
 
 
 def _option(name: str, value: object) -> str:

@@ -47,6 +47,7 @@ def search(
 
     if out is None and not dry_run:
         raise ValueError("--out is missing: give a folder for the results, or --dry-run for an estimate alone")
+    running = None if text is None else read_text(text)
     loaded, fact_set = model.load_with(facts)
     if out is None or dry_run:
         needed = estimate(loaded, fact_set, settings)
@@ -55,7 +56,6 @@ def search(
         )
         output.say(asdict(needed), f"{needed}{part}")
         return
-    running = None if text is None else read_text(text)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*lifted to rank 1 or dropped")  # the notes say it
         found = run(

@@ -19,19 +19,24 @@ def _sample(table: pd.DataFrame) -> str:
     return f"n = {len(table)} prompts, test split"
 
 
-@figure_function(
-    "trajectory_recall",
-    caption=CAPTION,
-    sample=_sample,
-    of_one_edit=True,
-    worth_drawing=lambda table: "frequency" in table and table[["base", "laser"]].notna().any(axis=None),
-)
+def _is_known(table: pd.DataFrame) -> bool:
+    return "frequency" in table and bool(table[["base", "laser"]].notna().any(axis=None))
+
+
+@figure_function("trajectory_recall", caption=CAPTION, sample=_sample, of_one_edit=True, worth_drawing=_is_known)
 def first_recall(table: pd.DataFrame) -> Figure:
     """The step of first recall against frequency, as trained and under the edit.
 
     Args:
         table: `Trajectory.tables["trajectory_recall"]`.
+
+    Raises:
+        ValueError: the frequencies are not known, or no prompt is ever answered.
     """
+    if not _is_known(table):
+        raise ValueError(
+            "no prompt is answered at any checkpoint, or its frequency is not known: give li.trajectory counts"
+        )
     table = table[table["frequency"].notna()]
     colours = palette()
     first = table[["base", "laser"]].clip(lower=0.5)  # step 0 has no place on a logarithmic axis

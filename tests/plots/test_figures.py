@@ -88,6 +88,11 @@ def test_a_figure_in_a_style_takes_from_it_what_it_is_not_told():
     assert plots.spectrum(table, style="acl").get_figwidth() == plots.WIDTHS["acl"][0]
 
 
+def test_recall_without_counts_says_what_is_missing():
+    with pytest.raises(ValueError, match="give li.trajectory counts"):
+        plots.first_recall({"trajectory_recall": pd.DataFrame({"base": [1.0], "laser": [2.0]})})
+
+
 def test_the_spectrum_says_what_the_edit_keeps():
     model = li.load_model("organism")
     table = spectrum_table(li.laser(model, "3.in", rank=3).discarded())

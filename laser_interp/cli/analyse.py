@@ -73,14 +73,11 @@ class Question:
         if self.facts is None and not ours and example is None:
             raise ValueError(f"--facts is needed for the model {self.model!r}")
         facts = load_facts(self.facts or (self.model if example is None else example.facts))
+        counts = None if self.counts is None else load_counts(self.counts)  # a wrong path is told at once
         model = load_model(self.model)
-        counts = None
-        if self.counts is not None:
-            counts = load_counts(self.counts)
-        elif self.corpus is not None:
-            counts = count(facts, self.corpus)
-        elif ours and self.facts is None:
-            counts = count(facts, self.model)
+        corpus = self.model if self.corpus is None and ours and self.facts is None else self.corpus
+        if counts is None and corpus is not None:
+            counts = count(facts, corpus)
         as_others = StudySettings() if example is None else example.settings
         settings = StudySettings.of(as_others, changes)
         out = self.out or Path("runs") / Path(self.model).name

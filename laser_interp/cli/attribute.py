@@ -41,7 +41,7 @@ def attribute(
     loaded, fact_set = model.load_with(facts)
     if split is not None or "validation" in fact_set.splits:
         fact_set = fact_set.split(split or "validation")
-    found = run(loaded, fact_set, sites, blocks=blocks, memory=memory, progress=output.progress)
+    found = run(loaded, fact_set, sites, blocks=blocks, memory=memory, progress=not output.quiet)
     proposed = found.propose().head(8)
     path = write_output(found.summary(by), out, "directions", provenance(loaded, fact_set))
     output.say(

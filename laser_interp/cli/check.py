@@ -19,7 +19,7 @@ def check(
     """
     from laser_interp.verification.model_check import check as run
 
-    checked = run(model.load(), layers=layers, rho=rho, progress=output.progress)
+    checked = run(model.load(), layers=layers, rho=rho, progress=not output.quiet)
     result = {"right": checked.right, "verdict": checked.verdict, "table": checked.table.to_dict("records")}
     output.say(result | {"speed": dict(checked.speed)} | dict(checked.about), repr(checked))
     if not checked.right:

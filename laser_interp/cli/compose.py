@@ -28,7 +28,7 @@ def compose(
     from laser_interp.selection.composition import compose as run
 
     loaded, fact_set = model.load_with(facts)
-    found = run(loaded, fact_set, settings, out=out, progress=output.progress)
+    found = run(loaded, fact_set, settings, out=out, progress=not output.quiet)
     scores = found.scores[["edit", "split", "n", "score", "loss"]]
     result: dict[str, Any] = {"edit": str(found) if found.ranks else None, "scores": scores.to_dict("records")}
     text = f"Composed: {found}" if found.ranks else "No step improved on validation."

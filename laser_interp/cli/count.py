@@ -90,7 +90,7 @@ def count(
         source = corpus or ()
         how |= {"matching": matching, "executor": executor, "workers": workers, "until": until} | reading.as_arguments()
     with warnings_as_notes():
-        frame = run(fact_set, source, out=out, progress=output.progress, **how)
+        frame = run(fact_set, source, out=out, progress=not output.quiet, **how)
     _say(frame, len(fact_set), out, output)
 
 

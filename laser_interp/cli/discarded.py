@@ -51,13 +51,13 @@ def discarded(
     laser = read_edit(loaded, edit, fact_set)
     generic = None
     if generic_corpus is not None:
-        words = frequent_words(generic_corpus, exclude=fact_set, progress=output.progress)
+        words = frequent_words(generic_corpus, exclude=fact_set, progress=not output.quiet)
         generic = answer_words(loaded, words)
         note(f"{len(generic)} generic words: {' '.join(generic[:12])} …")
     if split is not None:
         fact_set = fact_set.split(split)
     answers = favoured_answers(
-        loaded, fact_set, laser, shares=shares, start=start, generic=generic, top_k=top_k, progress=output.progress
+        loaded, fact_set, laser, shares=shares, start=start, generic=generic, top_k=top_k, progress=not output.quiet
     )
     answers, categories = outcomes(answers)
     shown = categories[categories["outcome"].isin(["all", "fixed", "broken"])]

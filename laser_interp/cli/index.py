@@ -25,7 +25,7 @@ def index(
     from laser_interp.frequency.index import build_index
 
     with warnings_as_notes():
-        made = build_index(corpus, out, fold_accents=fold_accents, progress=output.progress, **reading.as_arguments())
+        made = build_index(corpus, out, fold_accents=fold_accents, progress=not output.quiet, **reading.as_arguments())
     output.say(
         {"index": str(out), "n_docs": made.about["n_docs"], "skipped": made.about["skipped"]},
         f"The index of {made.about['n_docs']} documents is in {out}.",

@@ -36,11 +36,6 @@ class Output:
     quiet: Flag = False
     json: Flag = False
 
-    @property
-    def progress(self) -> bool:
-        """Whether progress is shown."""
-        return not self.quiet
-
     def say(self, result: dict[str, Any], text: str) -> None:
         """Print the result, in words or as one JSON document."""
         print(json.dumps(plain(result), indent=2, allow_nan=False) if self.json else text)
@@ -96,9 +91,8 @@ class CorpusOptions:
 
     def as_arguments(self) -> dict[str, Any]:
         """Arguments of `li.count` and `li.counts.build_index`."""
-        errors = "skip" if self.skip else "raise"
         reading = {"text_column": self.text_column, "document": self.document, "longest": self.longest}
-        return reading | {"errors": errors}
+        return reading | {"errors": "skip" if self.skip else "raise"}
 
 
 def note(text: str) -> None:
@@ -120,7 +114,5 @@ def read_text(path: Path) -> str:
     """A file of running text."""
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no text file {path}: expected a file of running text") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None

@@ -42,7 +42,7 @@ def train(
 
     corpus = CorpusSettings(seed=seed, alpha=alpha)
     training = TrainingSettings(seed=seed, steps=steps, stop_at=stop_at, n_experts=experts, n_checkpoints=checkpoints)
-    folder = run(corpus, training, out, progress=output.progress)
+    folder = run(corpus, training, out, progress=not output.quiet)
     output.say(
         {"checkpoint": str(folder)},
         f"The checkpoint is in {folder}; load it with laser_interp.load_model({str(folder)!r}).",

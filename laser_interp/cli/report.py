@@ -39,7 +39,7 @@ def report(
     check_output(out, "page", suffixes=(".html",), force=force)
     frame = None if counts is None else read_table(counts, "counts")
     path = write_report(
-        run, out, compare_with=compare_with, counts=frame, max_facts=max_facts, progress=output.progress
+        run, out, compare_with=compare_with, counts=frame, max_facts=max_facts, progress=not output.quiet
     )
     n_bytes = path.stat().st_size
     output.say(

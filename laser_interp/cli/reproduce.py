@@ -20,5 +20,5 @@ def reproduce(
     from laser_interp.storage.run_folder import SUMMARY
     from laser_interp.studies.examples import reproduce as run
 
-    found = run(out, example, text=None if text is None else read_text(text), progress=output.progress)
+    found = run(out, example, text=None if text is None else read_text(text), progress=not output.quiet)
     output.say(dict(found.summary), f"{found.report}\nAll numbers: {out / SUMMARY}")

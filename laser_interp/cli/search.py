@@ -66,7 +66,7 @@ def search(
             out=out,
             executor=executor,
             workers=workers,
-            progress=output.progress,
+            progress=not output.quiet,
         )
     for line in found.notes:
         note(line)

@@ -58,7 +58,7 @@ def study(
     frame = None if counts is None else load_counts(counts)
     running = None if text is None else read_text(text)
     note(str(asked))
-    found = run(model.load(), asked, frame, settings=settings, out=out, text=running, progress=output.progress)
+    found = run(model.load(), asked, frame, settings=settings, out=out, text=running, progress=not output.quiet)
     output.say(dict(found.summary), f"{found.report}\nAll results: {out} ({REPORT} is this text)")
 
 

@@ -84,7 +84,7 @@ def trajectory(
     if corpus is not None:
         if documents_per_step is None:
             raise ValueError("--documents-per-step is missing: how many documents of the corpus a step reads")
-        known = counts_so_far(asked, fact_set, corpus, documents_per_step, progress=output.progress)
+        known = counts_so_far(asked, fact_set, corpus, documents_per_step, progress=not output.quiet)
     result = run(
         asked,
         fact_set,
@@ -95,7 +95,7 @@ def trajectory(
         out=out,
         executor=executor,
         workers=workers,
-        progress=output.progress,
+        progress=not output.quiet,
     )
     whole = result.tables["trajectory"].query("facts == 'all'")
     output.say({"edit": str(result.edit), "steps": whole.to_dict("records"), "out": str(out)}, result.report)

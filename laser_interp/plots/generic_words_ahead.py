@@ -5,9 +5,8 @@ from matplotlib.figure import Figure
 
 from laser_interp.plots.figure_functions import figure_function, no_sample
 from laser_interp.plots.style import legend, new_figure, palette
-from laser_interp.plots.training_loss import step_axis
+from laser_interp.plots.training_loss import SHOWN, step_axis
 
-_SHOWN = {"base": "as trained", "laser": "under the edit", "discarded": "discarded part alone"}
 CAPTION = (
     "The share of test prompts on which a generic word is more probable than the answer, over the training of organisms"
     " with several seeds (lines), for frequent and for rare facts, and of the control organism, whose text has no"
@@ -25,7 +24,7 @@ def generic_ahead(table: pd.DataFrame) -> Figure:
     figure, axes = new_figure(1, 2, 2.2, sharey=True)
     for ax, facts in zip(axes.flat, ("frequent", "rare"), strict=True):
         some = table[table["facts"] == facts]
-        for i, (edit, name) in enumerate(_SHOWN.items()):
+        for i, (edit, name) in enumerate(SHOWN.items()):
             for j, (history, rows) in enumerate(some[some["edit"] == edit].groupby("history", sort=False)):
                 style = ":" if "control" in str(history) else "-"
                 label = name if j == 0 else None

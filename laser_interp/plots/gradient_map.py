@@ -12,7 +12,6 @@ from laser_interp.plots.style import diverging, new_figure
 
 _MOST_LABELS, _TALLEST = 60, 8.0  # rows that are named, and inches
 
-
 CAPTION = (
     "Mean gradient of log p(answer) with respect to the gain of each singular direction, summed over bins of "
     "directions from the largest to the smallest; below zero, removing the directions helps. No intervals are "

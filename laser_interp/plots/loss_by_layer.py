@@ -14,7 +14,6 @@ METRICS = {"loss": "change of loss (nats)", "top1": "change of top-1", "score": 
 _MARKERS = "os^Dv<>P"
 _MOST_LINES = 12  # layers; more are drawn as a map
 
-
 CAPTION = (
     "Change of the loss (mean −log p of the answer, nats) when one matrix keeps the fraction ρ of its rank, by"
     " layer and matrix; below zero is better. The scale is linear to ±.1 and logarithmic beyond. Bands are 95 % "

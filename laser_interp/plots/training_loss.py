@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from laser_interp.plots.figure_functions import figure_function
-from laser_interp.plots.names import EDITS, PARTS
+from laser_interp.plots.names import PARTS
 from laser_interp.plots.style import legend, new_figure, palette
 
 CAPTION = (
@@ -15,7 +15,7 @@ CAPTION = (
     "answer of the right kind is, that it is the right one, and its further tokens. The edit is the same one at every "
     "checkpoint; it was chosen on validation facts, or given."
 )
-_SHOWN = ("base", "laser", "discarded")
+SHOWN = {"base": "as trained", "laser": "under the edit", "discarded": "discarded part alone"}
 
 
 def step_axis(ax: Any, steps: Any) -> None:
@@ -38,12 +38,12 @@ def _with_slider(table: pd.DataFrame) -> Any:
 
     groups = [f for f in ("frequent", "rare") if f in set(table["facts"])] or ["all"]
     labels = {"base": "as trained", "laser": "edited", "discarded": "discarded"}
-    names = [[f"{group} facts" for group in groups for _ in _SHOWN], [labels[edit] for _ in groups for edit in _SHOWN]]
+    names = [[f"{group} facts" for group in groups for _ in SHOWN], [labels[edit] for _ in groups for edit in SHOWN]]
     steps, parts = sorted(table["step"].unique()), _parts(table)
     at: Any = table.set_index(["step", "edit", "facts"])
 
     def bars(step: int) -> list[Any]:
-        rows = [at.loc[(step, edit, group)] for group in groups for edit in _SHOWN]
+        rows = [at.loc[(step, edit, group)] for group in groups for edit in SHOWN]
         return [go.Bar(x=names, y=[-row[part] for row in rows], name=PARTS[part]) for part in parts]
 
     figure = go.Figure(bars(steps[-1]), frames=[go.Frame(data=bars(step), name=str(step)) for step in steps])
@@ -70,15 +70,15 @@ def loss_over_training(table: pd.DataFrame) -> Figure:
     colours = palette()
     everything = table[table["facts"] == "all"]
     parts = _parts(everything)
-    figure, axes = new_figure(1, len(_SHOWN), 1.9, sharex=True, sharey=True)
-    for ax, edit in zip(axes.flat, _SHOWN, strict=True):
+    figure, axes = new_figure(1, len(SHOWN), 1.9, sharex=True, sharey=True)
+    for ax, (edit, name) in zip(axes.flat, SHOWN.items(), strict=True):
         rows = everything[everything["edit"] == edit].sort_values("step")
         ax.stackplot(
             rows["step"], *(-rows[part] for part in parts), labels=[PARTS[part] for part in parts], linewidth=0,
             colors=[colours[i] for i in (7, 1, 2, 0)[: len(parts)]],
         )  # fmt: skip
         step_axis(ax, rows["step"])
-        ax.set_title({"laser": "under the edit"}.get(edit, EDITS[edit]))
+        ax.set_title(name)
         ax.margins(x=0)
     axes[0, 0].set_ylabel("loss of the answer, nats")
     figure.supxlabel("step of training", fontsize=7)

@@ -10,7 +10,6 @@ from laser_interp.plots.style import diverging, new_figure
 
 _MOST_INTERVALS = 5  # tasks beside each other whose intervals have room; the table holds them all
 
-
 CAPTION = (
     "Change of each task's score on test, in points, under the edit chosen for each task. With up to five tasks, "
     "the 95 % interval over subjects stands below each number; with more, it is only in the data."

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from laser_interp.choices import MATRICES, names_with_suggestion
 from laser_interp.plots.figure_functions import figure_function
@@ -79,8 +81,6 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
     Raises:
         ValueError: another metric, or no LASER at a single site.
     """
-    from matplotlib.ticker import MaxNLocator
-
     edited = _changes(cells, metric)
     matrices = matrices_of(edited)
     n_columns = min(3, len(matrices))
@@ -141,8 +141,6 @@ def _lines(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) 
 
 def _map(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) -> None:
     """Colours over layers and ρ, with a dot where the change is better than 0 beyond its interval."""
-    from matplotlib.colors import SymLogNorm
-
     rhos, layers = sorted(set(edited["rho"])), sorted(set(edited["layer"]))
     most = max(float(edited["change"].abs().max()), 0.1)
     norm = SymLogNorm(0.1, vmin=-most, vmax=most)

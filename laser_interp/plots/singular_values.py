@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from laser_interp.plots.figure_functions import figure_function, no_sample
 from laser_interp.plots.style import legend, new_figure, palette
@@ -19,8 +20,6 @@ def spectrum(table: pd.DataFrame) -> Figure:
     Args:
         table: `site, direction, singular_value, noise_edge, rank_kept`.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     sites = list(dict.fromkeys(table["site"]))
     n_columns = min(len(sites), 3)
     n_rows = -(-len(sites) // n_columns)

@@ -1,12 +1,17 @@
 """Styles and widths of venues, and the figure that every function starts from."""
 
+import io
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.style as mpl_style
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from laser_interp.choices import names_with_suggestion
@@ -92,7 +97,6 @@ def diverging(default: str) -> Any:
     A caller's list of colours, or the name of a palette that is no colour map, gives one from its first colour over
     white to its second.
     """
-    import matplotlib as mpl
     import seaborn as sns
 
     asked = _canvas.get().palette
@@ -126,10 +130,9 @@ def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:
         venue = {str(name): value for name, value in bundle(usetex=False).items()}
     elif style == "nature":
         require("styles", "scienceplots", what="the style 'nature'")
-        import matplotlib.style
         import scienceplots  # noqa: F401  # registers its styles
 
-        venue = {str(name): value for name, value in matplotlib.style.library["nature"].items()}
+        venue = {str(name): value for name, value in mpl_style.library["nature"].items()}
         venue["font.sans-serif"] = ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"]
     elif style == "acl":
         venue = {"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
@@ -151,8 +154,6 @@ def style_of(style: str = "paper", columns: int = 1) -> dict[str, Any]:
 @contextmanager
 def paper_style(style: str = "paper", columns: int = 1) -> Iterator[None]:
     """Figures made inside are drawn for print, see `style_of`; nothing changes outside."""
-    import matplotlib as mpl
-
     settings: Any = style_of(style, columns)
     before = _block.set((style, columns))
     try:
@@ -174,8 +175,6 @@ def in_a_style(style: str | None, columns: int | None) -> AbstractContextManager
 @contextmanager
 def _quiet_fonts() -> Iterator[None]:
     """Silence matplotlib's warnings about fonts that are not installed; it takes the first installed one of a list."""
-    import logging
-
     log = logging.getLogger("matplotlib.font_manager")
     before = log.level
     log.setLevel(logging.ERROR)
@@ -201,12 +200,6 @@ def new_figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[F
                 "or leave ax out"
             )
         return given[0].figure, np.array(given, dtype=object).reshape(rows, columns)
-    import io
-
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     # Fonts are looked up when a figure is drawn, which may be after its style's block has ended.
     fonts: Any = {name: value for name, value in mpl.rcParams.items() if name.startswith(("font.", "mathtext."))}
 

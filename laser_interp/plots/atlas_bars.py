@@ -1,8 +1,5 @@
 """Several studies side by side."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -34,7 +31,7 @@ def atlas(table: pd.DataFrame) -> Figure:
     colour = palette()
     figure, axes = new_figure(2, 1, 2.0 + 0.7 * len(table))
     nats, shares = axes.flat
-    names = [_edited(row) for row in table.to_dict("records")]
+    names = table["run"] + "\n" + table["edit"].str.partition(" ")[0]  # the edit without its ranks
     y = np.arange(len(table))[::-1]
     shown = [part for part in PARTS if part in table and (table[part].abs() > 5e-4).any()]
     up, down = np.zeros(len(table)), np.zeros(len(table))
@@ -45,8 +42,6 @@ def atlas(table: pd.DataFrame) -> Figure:
     nats.hlines(y, table["whole_lo"], table["whole_hi"], color="0.1", linewidth=1.0)
     nats.plot(table["whole"], y, "D", color="0.1", markersize=3.5, label="whole change")
     nats.axvline(0, color="0.4", linewidth=0.6)
-    nats.set_yticks(y, names, fontsize=6)
-    nats.set_ylim(-0.6, len(table) - 0.4)
     nats.set_xlabel("change of log p(answer), nats")
     for place, (suffix, label) in enumerate(_ASKED.items()):
         at, paint = y + 0.22 - 0.22 * place, colour[place]
@@ -54,17 +49,12 @@ def atlas(table: pd.DataFrame) -> Figure:
         shares.hlines(at, before, after, color=paint, linewidth=0.8)
         shares.plot(before, at, "o", color=paint, markersize=3.5, markerfacecolor="white")
         shares.plot(after, at, "o", color=paint, markersize=3.5, label=label)
-    shares.set_yticks(y, names, fontsize=6)
-    shares.set_ylim(-0.6, len(table) - 0.4)
     shares.set_xlim(left=0)
     shares.set_xlabel("right answers (open: as trained, filled: edited)")
     for ax in axes.flat:
+        ax.set_yticks(y, names, fontsize=6)
+        ax.set_ylim(-0.6, len(table) - 0.4)
         ax.legend(
             loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, fontsize=5.5, frameon=False, columnspacing=1.0
         )
     return figure
-
-
-def _edited(row: Mapping[Any, Any]) -> str:
-    """A model, and below it its edit without the ranks."""
-    return f"{row['run']}\n{str(row['edit']).partition(' ')[0]}"

@@ -14,7 +14,7 @@ CAPTION = (
     "forbidden in the slopes where the scores tell what is right without them. Intervals hold for all edits at once "
     "(Bonferroni, 95 %)."
 )
-PANELS = (("change", "change_lo", "change_hi", "change of accuracy"), ("slope", "slope_lo", "slope_hi", "slope, nats"))
+PANELS = {"change": "change of accuracy", "slope": "slope, nats"}
 
 
 @figure_function("rare_facts_placebo", caption=CAPTION, of_one_edit=True)
@@ -23,16 +23,16 @@ def compared_edits(table: pd.DataFrame) -> Figure:
     row."""
     names = [str(e).partition("/")[0] if placebo else str(e) for e, placebo in table[["edit", "placebo"]].to_numpy()]
     groups = [group for _, group in table.groupby(names, sort=False)]
-    panels = [panel for panel in PANELS if table[panel[0]].notna().any()]
+    panels = [name for name in PANELS if table[name].notna().any()]
     figure, axes = new_figure(1, len(panels), 0.7 + 0.34 * len(groups), sharey=True)
-    for ax, (value, lo, hi, label) in zip(axes.flat, panels, strict=True):
+    for ax, name in zip(axes.flat, panels, strict=True):
         ax.axvline(0.0, color="0.7", linewidth=0.6)
         for row, group in enumerate(groups):
             y = -row - (np.linspace(-0.3, 0.3, len(group)) if len(group) > 1 else np.zeros(1))
             colour = palette()[7 if group["placebo"].all() else 0]
-            ax.hlines(y, group[lo], group[hi], color=colour, linewidth=0.8)
-            ax.plot(group[value], y, "o", color=colour, markersize=3)
-        ax.set_xlabel(label)
+            ax.hlines(y, group[f"{name}_lo"], group[f"{name}_hi"], color=colour, linewidth=0.8)
+            ax.plot(group[name], y, "o", color=colour, markersize=3)
+        ax.set_xlabel(PANELS[name])
         ax.locator_params(axis="x", nbins=4)
     shown = [
         EDITS.get(name, name) + "\n(placebo)" * bool(group["placebo"].all())

@@ -64,27 +64,24 @@ def count(
     fact_set = load_facts(facts)
     of_scan = _changed(reading)
     of_scan |= {"executor": None if executor == "local" else executor, "workers": workers, "until": until}
+    of_service = {"model": model, "tokenizer": tokenizer, "url": url}
     first = corpus[0] if corpus else ""
     how: dict[str, Any] = {"window": window}
     source: Any
     if index is not None:
         from laser_interp.frequency.index import Index
 
-        _refuse("an index", model=model, tokenizer=tokenizer, url=url, **of_scan)
+        _refuse("an index", **of_service, **of_scan)
         source, how = Index(index), how | {"matching": matching}
     elif corpus and first.endswith(".npz"):
-        from laser_interp.frequency.entity_maps import EntityMap
-
-        _refuse(
-            "an entity map", model=model, tokenizer=tokenizer, url=url, window=window, **of_scan, **_changed(matching)
-        )
+        _refuse("an entity map", **of_service, window=window, **of_scan, **_changed(matching))
         if len(corpus) > 1:
             raise ValueError(f"{first} is an entity map, and {len(corpus) - 1} more corpora were given: give it alone")
-        source = EntityMap(first)
+        source = first
     elif corpus and first.partition(":")[0] == "infini-gram":
         _refuse("infini-gram", **of_scan)
-        source, how = _infinigram(corpus, model, tokenizer, url), how | {"matching": matching}
-    elif model or tokenizer or url:
+        source, how = _infinigram(corpus, **of_service), how | {"matching": matching}
+    elif any(of_service.values()):
         raise ValueError("--model, --tokenizer and --url belong to --corpus infini-gram")
     else:
         source = corpus or ()

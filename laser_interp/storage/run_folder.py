@@ -110,8 +110,7 @@ def _refuse_other_settings(path: Path, settings: Mapping[str, Any]) -> None:
     before = run_settings(path)
     if before is None:
         return
-    changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
-    if changed:
+    if changed := sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k)):
         shown = "; ".join(f"{k}: {before.get(k)!r} there, {settings.get(k)!r} now" for k in changed)
         raise ValueError(f"{path} holds a run with other settings ({shown}): choose another folder or remove it")
 
@@ -160,9 +159,7 @@ def run_settings(folder: str | Path) -> dict[str, Any] | None:
         ValueError: it is not readable.
     """
     path = Path(folder) / RUN
-    if not path.is_file():
-        return None
-    return read_json(path)
+    return read_json(path) if path.is_file() else None
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _labelled(edits: Sequence[Edit]) -> dict[str, Edit]:
 
 
 def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFrame:
-    """Means over facts and prompts: `n, accuracy, loss, …, top10`; loss is −mean log-probability.
+    """Means over facts and prompts: `n, accuracy, loss, …`; loss is −mean log-probability.
 
     Example:
         >>> li.summarise(li.score(model, test, {"base": None, "LASER": laser}))
@@ -119,5 +119,5 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("edit",)) -> pd.DataFra
     groups = frame.groupby(list(by), sort=False, dropna=False)
     out = groups[means].mean().rename(columns={"correct": "accuracy"})
     out.insert(0, "n", groups.size())
-    out.insert(out.columns.get_loc("score"), "n_not_finite", groups["n_not_finite"].sum())
+    out["n_not_finite"] = groups["n_not_finite"].sum()
     return out.reset_index()

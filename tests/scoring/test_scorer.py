@@ -175,7 +175,7 @@ def test_a_printed_summary_shows_what_is_looked_for_first(organism, facts):
     with pd.option_context("display.width", 80, "display.max_columns", 0):
         head = str(means).splitlines()[0].split()
     assert head[:4] == ["edit", "n", "accuracy", "loss"]
-    assert head[-1] == "top10"
+    assert "top10" in head
 
 
 def test_an_answer_that_is_a_generic_word_is_not_masked_with_the_others(organism, facts):

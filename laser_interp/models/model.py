@@ -1,5 +1,6 @@
 """The model as a user sees it: what it is, its weights, what it says."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -238,7 +239,7 @@ class Model(LoadedModel):
 
         Args:
             prompt: a text, or several, which run together in batches; then a list of texts is returned.
-            max_new_tokens: the longest continuation, in tokens.
+            max_new_tokens: the longest continuation, in tokens. A text ends before that where the model's positions do.
             edit: acts while the model runs; None is the model as it is.
             seed: None takes the most probable token at each step; a number samples from this seed.
             temperature: for sampling; below 1, probable tokens become more probable.
@@ -246,8 +247,9 @@ class Model(LoadedModel):
             top_p: sample from the fewest tokens whose probabilities reach this sum.
 
         Raises:
-            ValueError: no prompt; sampling options without a seed, or out of range; a masked model, which cannot
-                continue a text; or GPT-1, whose bridge is not causal while it generates.
+            ValueError: no prompt, or one as long as the model's positions; sampling options without a seed, or out of
+                range; a masked model, which cannot continue a text; or GPT-1, whose bridge is not causal while it
+                generates.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts or not all(isinstance(text, str) for text in prompts):
@@ -271,6 +273,12 @@ class Model(LoadedModel):
                 "given an attention mask, which generation always makes; use next_token_logprobs"
             )
         rows = [self.encode(text) for text in prompts]
+        room = [min(max_new_tokens, (self.max_positions or math.inf) - len(row)) for row in rows]
+        if min(room) < 1:
+            raise ValueError(
+                f"{prompts[room.index(min(room))][:60]!r} fills all {self.max_positions} positions of {self.name!r}: "
+                "shorten it"
+            )
         sampling = {"temperature": temperature, "top_k": top_k or 0, "top_p": top_p or 1.0}
         texts = [""] * len(rows)
         with ExitStack() as stack:
@@ -289,7 +297,9 @@ class Model(LoadedModel):
                     **({} if seed is None else sampling),
                 )
             )
-            for batch in batches(self, rows, range(len(rows)), GENERATED_TOKENS):
+            alike = ([i for i, own in enumerate(room) if own == most] for most in sorted(set(room)))
+            for batch in (batch for some in alike for batch in batches(self, rows, some, GENERATED_TOKENS)):
+                config.max_new_tokens = room[batch[0]]
                 ids, mask, starts = padded(self, [rows[i] for i in batch], "left")
                 with running(self, [rows[i] for i in batch], starts, generating=True):
                     continued = self.bridge.original_model.generate(
@@ -332,7 +342,11 @@ def _token_rows(model: Model, input: Input) -> list[list[int]]:
                 f"the input is a tensor of {input.dtype} with the shape {list(input.shape)}: expected texts, or token "
                 "ids [n, length] as model.to_tokens gives them"
             )
-        return torch.atleast_2d(input).tolist()
+        rows = torch.atleast_2d(input).tolist()
+        if not model.masked:  # what follows a token does not change it
+            return rows
+        padding = padding_id(model)
+        return [row[: max((n for n, token in enumerate(row, 1) if token != padding), default=1)] for row in rows]
     texts = [input] if isinstance(input, str) else list(input)
     if not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"the input is {input!r}: expected texts, or token ids as model.to_tokens gives them")

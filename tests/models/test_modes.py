@@ -162,6 +162,19 @@ def test_a_text_that_ends_before_others_ends_there():
     assert together == [model.generate(word, 6) for word in words]
 
 
+def test_a_text_ends_where_the_positions_end(organism):
+    """Whatever stands beside it; a prompt without room for a token is refused before anything runs."""
+    most, short = organism.max_positions, "Mira Tolen was"
+    words = f"{short} born in ".split() * most
+    long, longer, full = (" ".join(words[: most - room]) for room in (5, 1, 0))
+    assert [len(organism.encode(text)) for text in (long, longer, full)] == [most - 5, most - 1, most]
+    together = organism.generate([long, short, longer], 20)
+    assert together == [organism.generate(text, 20) for text in (long, short, longer)]
+    assert together[2] == organism.generate(longer, 1)
+    with pytest.raises(ValueError, match=f"fills all {most} positions of 'organism': shorten it"):
+        organism.generate([long, full])
+
+
 def test_what_the_checkpoint_says_of_generation_is_left_out():
     hf = make("llama")
     tokenizer = words_tokenizer()

@@ -135,6 +135,16 @@ def test_a_bridges_parameters_have_the_checkpoints_names(family):
     assert bridged.n_params == plain.n_params
 
 
+def test_padding_is_no_word_of_a_masked_model():
+    """Tokens of several texts are padded to one length, and a masked model looks at what follows too."""
+    tokenizer = Tokens()
+    tokenizer.mask_token_id = 2
+    model = li.load_model((make("bert"), tokenizer))
+    texts = ["5 6 7 8 9", "5 6"]
+    assert torch.equal(model(model.to_tokens(texts)), model(texts))
+    assert torch.allclose(model(model.to_tokens(texts))[1, :2], model(texts[1])[0], atol=1e-5)
+
+
 def test_a_bridge_without_a_tokenizer_is_refused(plain):
     with pytest.raises(ValueError, match=r"pass load_model\(bridge, tokenizer=...\)"):
         li.load_model(build_bridge(copy.deepcopy(plain[0])))

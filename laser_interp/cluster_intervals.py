@@ -97,6 +97,14 @@ class Clusters:
         return mean, *_tango(fixed * n / total, broken * n / total, n, student_quantile(self.n, level))
 
 
+def as_tested(estimate: float, lo: float, hi: float, *, rejects: bool) -> tuple[float, float]:
+    """An interval that agrees with a test: it holds 0 where the test does not reject 0, and is on one side of 0 where
+    it does."""
+    if not rejects:
+        return min(lo, 0.0), max(hi, 0.0)
+    return (max(lo, 0.0), hi) if estimate > 0 else (lo, min(hi, 0.0))
+
+
 def student_quantile(n_subjects: int, level: float) -> float:
     """Half the width of Student's interval of a mean over `n_subjects`, in standard errors."""
     from scipy.stats import t

@@ -73,6 +73,8 @@ def trajectory(
             raise ValueError(f"--steps has {bad[0]!r}: expected log, all, or numbers")
         which = steps[0] if named else list(map(int, steps))
         asked = checkpoints(training[0], steps=which)
+    elif steps != ("log",):
+        raise ValueError("--steps chooses among the checkpoints of one training, and several are given: leave it out")
     else:
         asked = [Checkpoint.of(one) for one in training]
     own = Path(asked[-1].source).parent / "facts.jsonl"

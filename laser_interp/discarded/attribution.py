@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from laser_interp.choices import RHOS
+from laser_interp.choices import RHOS, whole_number
 from laser_interp.display import Drawable
 from laser_interp.edits.blocks import AnyBlocks, Blocks
 from laser_interp.edits.constructors import band, rank_of
@@ -166,12 +166,14 @@ class Attribution(Drawable):
             real changes on predicted ones through 0 (1 if effects were linear); `block, n_blocks, n_prompts`.
 
         Raises:
-            ValueError: other facts or sites than the attribution's.
+            ValueError: other facts or sites than the attribution's, or a block of no direction.
 
         Example:
             >>> attribution = li.attribute(model, facts, "3.in")
             >>> attribution.against_ablation(model, facts, block=16)
         """
+        if whole_number("block", block) < 1:
+            raise ValueError(f"block is {block}: expected 1 or more directions")
         facts = facts_of(facts)
         if self.prompts["fact_id"].tolist() != [fact.fact_id for fact in facts for _ in fact.prompts]:
             raise ValueError("the attribution was made from other facts: give the same set, in the same order")

@@ -50,16 +50,19 @@ def continuations(
         seed: None for the most probable continuation; otherwise sampled, from the same seed under each component.
 
     Raises:
-        ValueError: a model that cannot generate.
+        ValueError: no prompt, or a model that cannot generate.
 
     Example:
         >>> li.continuations(model, [facts.facts[0].prompt], laser, max_new_tokens=4)
     """
     runs: dict[str, Edit | None] = {"as trained": None, "LASER": edit, "discarded part": edit.discarded()}
     runs |= {f"LASER + {alpha:g} x discarded": edit.inject(alpha) for alpha in alphas}
+    asked = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not asked:
+        raise ValueError("there are no prompts: expected a text, or a list of at least one")
     rows = [
         {"prompt": prompt, "component": name, "text": model.generate(prompt, max_new_tokens, edit=component, seed=seed)}
-        for prompt in ([prompts] if isinstance(prompts, str) else prompts)
+        for prompt in asked
         for name, component in runs.items()
     ]
     return Continuations(pd.DataFrame(rows))

@@ -147,10 +147,11 @@ class Edit:
                 prompts and their continuations, and refuses other prompts.
 
         Raises:
-            ValueError: another position, a prompt that does not hold its subject, or two prompts that begin alike and
-                have different positions.
+            ValueError: another position, a prompt that does not hold its subject, two prompts that begin alike and
+                have different positions, or an edit that was patched.
         """
-        return replace(self, placement=Placement(where, placement.positions(model, where, prompts)))
+        here = Placement(where, placement.positions(model, where, prompts))
+        return replace(self.with_parts(self.parts, self.kind, self.alpha), placement=here)
 
     def patched(
         self,

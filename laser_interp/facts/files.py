@@ -50,6 +50,8 @@ def load_facts(
         FileNotFoundError: no such file.
         ValueError: an empty file, a broken line (with its number), a missing column, a duplicate id.
     """
+    if template is not None and isinstance(source, FactSet | str | Path):
+        raise ValueError("template is only for rows in memory: a fact set or a file has its own prompts")
     facts = source if isinstance(source, FactSet) else _without_copies(_read(source, template))
     return facts if separator is None else replace(facts, separator=separator)
 
@@ -66,8 +68,6 @@ def _read(source: str | Path | Rows, template: str | None) -> FactSet:
         if template is not None:
             rows = _with_prompts(pd.DataFrame(rows, dtype=object), template).to_dict("records")
         return facts_from_rows(rows)
-    if template is not None:
-        raise ValueError("template is only for facts in memory: a file has a column prompt")
     if str(source) == WIKIDATA:
         return load_wikidata()
     shipped = str(source) in SHIPPED

@@ -1,5 +1,6 @@
 """How much memory activations may take."""
 
+import math
 import re
 
 import torch
@@ -30,6 +31,6 @@ def parse_memory(memory: int | str | None, model: Model) -> int:
             memory = int(float(found[1]) * _UNITS[found[2].upper()])
         except (ValueError, OverflowError):
             raise ValueError(f"memory is {memory!r}: expected a number before the unit, as in '2GiB'") from None
-    if memory < 1_000_000:
+    if not 1_000_000 <= memory < math.inf:
         raise ValueError(f"memory is {memory} bytes: at least a megabyte is needed")
-    return memory
+    return int(memory)

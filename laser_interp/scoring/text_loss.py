@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
+from laser_interp.choices import whole_number
 from laser_interp.edits.edit import Edit
 from laser_interp.models.forward import logits_at
 from laser_interp.models.model import Model
@@ -46,12 +47,12 @@ def perplexity(
         >>> li.perplexity(model, "Mira Tolen was taught by the river", laser)
     """
     ids = check_text(model, text)
-    if window is not None and window < 2:
+    if window is not None and whole_number("window", window) < 2:
         raise ValueError(f"window is {window} tokens: expected 2 or more")
     longest = min(window or 2048, model.max_positions or 2048)
+    if whole_number("stride", stride) < 1:
+        raise ValueError(f"stride is {stride} tokens: expected 1 or more")
     stride = min(stride, longest - 1)
-    if not 1 <= stride < longest:
-        raise ValueError(f"stride is {stride}: expected 1 to {longest - 1}")
     total, n = 0.0, 0
     with edit.on(model) if edit is not None else nullcontext():
         predicted = 1

@@ -92,6 +92,8 @@ class Plan:
             raise ValueError(
                 "the method rmt accepts edits if the perplexity of a text falls: give one, by text= or --text"
             )
+        if self.method == "learned" and len(self.facts.split("validation")) < 2:
+            raise ValueError("the method learned needs two validation facts: half of them stop the learning")
         if self.method != "grid":
             test = [shard for shard in self.shards if shard.facts[0].split != "validation"]
             self.shards = [*rounds_of(self.facts.split("validation"), settings.seed), *test]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from laser_interp.choices import check_seed
-from laser_interp.cluster_intervals import LEVEL, Clusters
+from laser_interp.cluster_intervals import LEVEL, Clusters, as_tested
 from laser_interp.statistics.formatting import p_value, points
 from laser_interp.statistics.paired_scores import pair, reported
 
@@ -91,11 +91,8 @@ def accuracy_change(rows: pd.DataFrame, *, level: float = LEVEL, seed: int = 0) 
     net = clusters.sums(after.astype(float) - before)
     estimate, lo, hi = clusters.change(before, after, level)
     p = sign_flip_p(net, seed=seed)
-    if np.isfinite(lo):  # the p-value decides on which side of 0 an end lies
-        if p > 1 - level:
-            lo, hi = min(lo, 0.0), max(hi, 0.0)
-        else:
-            lo, hi = (max(lo, 0.0), hi) if estimate > 0 else (lo, min(hi, 0.0))
+    if np.isfinite(lo):
+        lo, hi = as_tested(estimate, lo, hi, rejects=p <= 1 - level)
     n_fixed, n_broken = int((after & ~before).sum()), int((before & ~after).sum())
     return AccuracyChange(estimate, lo, hi, p, n_fixed, n_broken, len(rows), int(np.count_nonzero(net)))
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from laser_interp.cluster_intervals import as_tested
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group, starts
 
 _EXACT = 40  # events (or others) of a relation, up to which the condition is exact
@@ -139,9 +140,10 @@ class ConditionalLogistic:
         permuted = ((permutations.studentised, True), (permutations.scores / np.sqrt(permutations.variance), False))
         ends = [self._inverted(values, own_spread, ratio, estimate, level) for values, own_spread in permuted]
         lo, hi = min(end[0] for end in ends), max(end[1] for end in ends)
-        if permutations.p > 1 - level:
-            return (min(lo, 0.0), max(hi, 0.0)) if np.isfinite(estimate) else (-np.inf, np.inf)
-        return (max(lo, 0.0), hi) if permutations.score > 0 else (lo, min(hi, 0.0))
+        rejects = permutations.p <= 1 - level
+        if not rejects and not np.isfinite(estimate):
+            return -np.inf, np.inf
+        return as_tested(permutations.score, lo, hi, rejects=rejects)
 
     def _inverted(
         self, permuted: np.ndarray, own_spread: bool, ratio: float, estimate: float, level: float

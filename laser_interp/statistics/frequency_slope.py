@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from laser_interp.cluster_intervals import FEWEST, LEVEL, student_quantile
+from laser_interp.cluster_intervals import FEWEST, LEVEL, as_tested, student_quantile
 from laser_interp.statistics.subject_permutation import (
     Comparable,
     Permutations,
@@ -124,11 +124,7 @@ def _slope(facts: Comparable, scores: np.ndarray, spreads: np.ndarray, level: fl
     by_subject = float(np.sqrt((parts**2).sum() * n / (n - 1))) / spread_of_x
     by_chance = float(np.sqrt(permutations.variance)) / spread_of_x
     half_width = student_quantile(n, level) * max(by_subject, by_chance)
-    lo, hi = slope - half_width, slope + half_width
-    if row["p"] > 1 - level:  # the p-value decides on which side of 0 an end lies
-        lo, hi = min(lo, 0.0), max(hi, 0.0)
-    else:
-        lo, hi = (max(lo, 0.0), hi) if slope > 0 else (lo, min(hi, 0.0))
+    lo, hi = as_tested(slope, slope - half_width, slope + half_width, rejects=row["p"] <= 1 - level)
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2]) / spread_of_x
     weak, strong = np.quantile(scores, [1 - POWER, POWER]) / spread_of_x
     return row | {"lo": lo, "hi": hi, "least_up": float(high - weak), "least_down": float(low - strong)}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from laser_interp.cluster_intervals import LEVEL, student_quantile
+from laser_interp.cluster_intervals import LEVEL, as_tested, student_quantile
 from laser_interp.statistics.subject_permutation import Comparable, Permutations, by_group
 
 PERMUTATIONS = 999  # at most; the main test takes more
@@ -27,7 +27,8 @@ def spearman_over_facts(
     of different relations are not compared.
 
     The interval is Fisher's, with the larger of two standard errors: the jackknife's over subjects, and the spread
-    under permutation. Infinite values keep their rank. If the p-value does not reject 0, 0 is inside.
+    under permutation. Infinite values keep their rank. The interval holds 0 if the p-value does not reject 0, and only
+    then.
 
     Returns:
         `rho, lo, hi, p, n`; NaN where one side is constant or there are too few subjects.
@@ -65,7 +66,7 @@ def spearman_over_facts(
     chance = np.sqrt((permutations.scores**2).mean() / ((v - v.mean()) ** 2).sum() / ((u - u.mean()) ** 2).sum())
     half_width = student_quantile(n_subjects, LEVEL) * max(jackknife, chance)
     lo, hi = float(np.tanh(z - half_width)), float(np.tanh(z + half_width))
-    return out | ({"lo": min(lo, 0.0), "hi": max(hi, 0.0)} if out["p"] > 1 - LEVEL else {"lo": lo, "hi": hi})
+    return out | dict(zip(("lo", "hi"), as_tested(out["rho"], lo, hi, rejects=out["p"] <= 1 - LEVEL), strict=True))
 
 
 def _correlation(sums: np.ndarray) -> np.ndarray:

@@ -4,8 +4,8 @@ Tables, each with the `step`:
 
 - `trajectory`: one row per (step, edit, facts): means over prompts. `facts` is "all", "rare" and "frequent" (below the
   median count at the end or not), or "fixed", the prompts that the edit fixes at the last checkpoint. `generic_ahead`
-  is the share of prompts on which a generic word is more probable than the answer; `generic, kind, rivals, rest` are
-  the parts of `logprob`; `answers_CATEGORY` are shares of the most probable words.
+  is the share of prompts on which a generic word is more probable than the answer's first token; `generic, kind,
+  rivals, rest` are the parts of `logprob`; `answers_CATEGORY` are shares of the most probable words.
 - `trajectory_changes`: the change of log p(answer) by each edit, in parts, as `li.decompose` tells them.
 - `trajectory_slopes`: slopes of the edit's change per tenfold frequency, by the counts of what had been read by then.
 - `trajectory_recall`: one row a prompt: the step at which it is first answered, as trained and under the edit, and how
@@ -73,7 +73,7 @@ def _means(scores: pd.DataFrame, groups: Mapping[str, pd.Index]) -> pd.DataFrame
             if some.empty:
                 continue
             clusters, everything = Clusters(some["subject"]), np.ones(len(some), bool)
-            generic_ahead = (some["generic_logprob"] > some["logprob"]).to_numpy()
+            generic_ahead = (some["generic_logprob"] > some["first_logprob"]).to_numpy()
             row: dict[Any, Any] = {"edit": label, "facts": name, "n": len(some)}
             row |= with_interval("accuracy", clusters.rate(some["correct"].to_numpy(), everything))
             row |= with_interval("generic_ahead", clusters.rate(generic_ahead, everything))

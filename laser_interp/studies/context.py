@@ -22,7 +22,7 @@ from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.scoring.text_loss import check_text
 from laser_interp.selection.composition import Composition, plan_of, run_composition
-from laser_interp.selection.plan import Plan, divided_task
+from laser_interp.selection.plan import Plan, divided_task, sites_of
 from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import run_plan
@@ -61,7 +61,13 @@ class StudyContext:
                     "control_model is no pair: expected (model, facts), as of li.load_model and li.load_facts"
                 )
             check_model(self.control_model[0])
-            self.control_model = self.control_model[0], facts_of(self.control_model[1])
+            self.control_model = other, _ = self.control_model[0], facts_of(self.control_model[1])
+            sites = sites_of(self.model, self.settings.of_search()) if self.chosen is None else self.chosen.sites
+            if missing := [site for site in sites if (site.layer, site.matrix) not in other.maps]:
+                raise ValueError(
+                    f"the control model {other.name!r} has no {missing[0]}, which the study may choose: give one with "
+                    "the same layers and matrices"
+                )
         if self.text is not None:
             check_text(self.model, self.text)
         self.whole_task, notes = divided_task(self.model, self.task, self.settings.split, self.settings.seed)

@@ -132,7 +132,7 @@ def test_facts_of_ones_own_in_every_form():
         (rows, {"template": "was born in"}, "with {subject} in it"),
         (rows, {"template": "{subject} of {relation} in"}, "nothing else in braces"),
         ([rows[0] | {"prompt": "x"}], {"template": "{subject} was"}, "have prompts already"),
-        ("organism", {"template": "{subject} was"}, "a file has a column prompt"),
+        ("organism", {"template": "{subject} was"}, "a fact set or a file has its own prompts"),
     ):
         if bad == "organism":
             li.load_facts(bad)

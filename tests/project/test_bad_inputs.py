@@ -165,6 +165,27 @@ CALLS = {
     "other model": (lambda m, f, t: li.laser(other(), "3.in", rank=3).check(m), "made from other weights"),
     "no prompts": (lambda m, f, t: m.next_token_logprobs([]), "no prompts given"),
     "empty prompt": (lambda m, f, t: m.next_token_logprobs(""), "must not be empty"),
+    "nothing continued": (lambda m, f, t: li.continuations(m, [], li.laser(m, "3.in", rank=3)), "at least one"),
+    "patched, then placed": (
+        lambda m, f, t: li.laser(m, "3.in", rank=3).patched(m, {f[0].prompt: f[1].prompt}).at(m, "last", f[:2]),
+        "make other edits of it before it is patched",
+    ),
+    "ablation of nothing": (
+        lambda m, f, t: li.attribute(m, f[:2], "3.in").against_ablation(m, f[:2], block=0),
+        "expected 1 or more directions",
+    ),
+    "window of half a token": (lambda m, f, t: li.perplexity(m, "Mira Tolen was", window=2.5), "a whole number"),
+    "stride of half a token": (lambda m, f, t: li.perplexity(m, "Mira Tolen was", stride=0.5), "a whole number"),
+    "memory nan": (lambda m, f, t: li.score(m, f[:2], {"x": None}, memory=float("nan")), "at least a megabyte"),
+    "template of a fact set": (lambda m, f, t: li.load_facts(f, template="{subject}"), "a fact set or a file has its"),
+    "learned from one fact": (
+        lambda m, f, t: li.search(m, f.keep([*f.split("test")[:2], f.split("validation")[0]]), method="learned"),
+        "needs two validation facts",
+    ),
+    "control model without the sites": (
+        lambda m, f, t: li.study(m, f[:20], matrices="in", control_model=(li.load_model("organism-experts"), f)),
+        "the control model 'organism-experts' has no 0.in, which the study may choose",
+    ),
     "long prompt": (lambda m, f, t: m.next_token_logprobs("Mira " * 99), "positions: shorten it"),
     "no new tokens": (lambda m, f, t: m.generate("Mira", 0), "expected 1 or more"),
     "generate seed": (lambda m, f, t: m.generate("Mira", 1, seed=-1), "expected a whole number of 0 or more"),
@@ -489,6 +510,10 @@ COMMANDS = {
     "unknown option": (["search", *BOTH, "--out", "x", "--layer", "3"], "--layer"),
     "no out": (["search", *BOTH], "--out is missing"),
     "rho": (["search", *BOTH, "--out", "x", "--rho", "2"], "must lie in (0, 1]"),
+    "steps of several trainings": (
+        ["trajectory", "organism@100", "organism@200", "--facts", "organism", "--steps", "100", "--out", "x"],
+        "--steps chooses among the checkpoints of one training",
+    ),
     "rho text": (["search", *BOTH, "--out", "x", "--rho", "half"], "unable to convert"),
     "layers": (["search", *BOTH, "--out", "x", "--layers", "5-2"], "expected 'all' or numbers"),
     "device": (

@@ -271,6 +271,23 @@ def test_correlations_are_within_relations():
     assert spearman_over_facts(x, y, np.arange(200), np.zeros(200), **how)["rho"] > 0.6
 
 
+def test_the_interval_of_a_correlation_agrees_with_its_p_value():
+    from laser_interp.statistics.rank_correlation import spearman_over_facts
+
+    told = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=24)
+        found = spearman_over_facts(
+            x, 0.45 * x + rng.normal(size=24), np.arange(24) // 2, np.zeros(24), n_permutations=499, seed=seed
+        )
+        assert found["lo"] <= found["rho"] <= found["hi"]
+        shown = found["p"] <= 0.05
+        assert not found["lo"] < 0 < found["hi"] if shown else found["lo"] <= 0 <= found["hi"]
+        told.add(shown)
+    assert told == {True, False}
+
+
 def test_a_blind_edit_is_what_it_says():
     """Margins that rise with frequency, and gains that do not: far from 1, and so is the blind edit; gains that do."""
     from analyses.frequency_trap import Kind, simulate

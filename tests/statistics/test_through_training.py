@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from laser_interp.statistics.through_training import _recall
+import laser_interp as li
+from laser_interp.statistics.through_training import _means, _recall
 
 
 def scores_at(base, laser):
@@ -14,6 +15,16 @@ def scores_at(base, laser):
         for i, right in enumerate(of_edit)
     ]
     return pd.DataFrame(rows)
+
+
+def test_a_generic_word_is_compared_with_the_first_token_of_an_answer(organism, facts):
+    """An answer of several tokens is less probable than its first, and a generic word is one token."""
+    scores = li.score(organism, facts.split("test")[:40], {"base": None}, progress=False).assign(category="generic")
+    prompts = {"all": scores.set_index(["fact_id", "prompt_id"]).index}
+    (told,) = _means(scores, prompts)["generic_ahead"]
+    assert told == (scores["generic_logprob"] > scores["first_logprob"]).mean()
+    (longer,) = _means(scores.assign(logprob=scores["logprob"] - 5), prompts)["generic_ahead"]
+    assert longer == told
 
 
 def test_the_first_step_and_the_count_by_then():

@@ -14,12 +14,12 @@ keeps its faults, so that the paper's rows can be reproduced:
 """
 
 import re
-import string
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import regex
 
 from laser_interp.choices import AnswerRule
 from laser_interp.edits.edit import Edit
@@ -31,12 +31,12 @@ from laser_interp.models.tokens import encode_answers
 
 DETAILED_RULES: tuple[AnswerRule, ...] = ("candidates", "truths")  # they look at every continuation
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_PUNCTUATION = regex.compile(r"[\p{P}$+<=>^`|~]")  # string.punctuation, and that of other scripts, as in «Paris»
 
 
 def normalise_answer(text: str) -> str:
     """Lower case, without punctuation, articles and double spaces (Rajpurkar et al. 2016); articles alone stay."""
-    words = text.lower().translate(_PUNCTUATION)
+    words = _PUNCTUATION.sub("", text.lower())
     return " ".join(_ARTICLES.sub(" ", words).split() or words.split())
 
 

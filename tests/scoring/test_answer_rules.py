@@ -216,6 +216,8 @@ def test_perplexity_against_a_plain_loop(random_model):
         ("", "A", False),
         ("The river", "A", False),
         ("A.", "A", True),
+        ("C’est «Paris»…", "Paris", True),
+        ("L’Aquila", "L'Aquila", True),
     ],
 )
 def test_an_answer_stands_in_a_text_by_its_words(text, answer, expected):

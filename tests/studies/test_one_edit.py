@@ -23,6 +23,7 @@ STUDIES = {
     "learned, at the last token": {"method": "learned", "at": "last", "matrices": "mlp", "rhos": [0.05, 0.2]},
 }
 QUICK = ("at the subject", "everywhere")
+DRAWN = ("everywhere", "learned, at the last token")  # each night all are: figures take as long as all else
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,11 @@ def accuracy(model, facts, edit):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in STUDIES]
 )
-def test_everything_is_of_one_edit(organism, some, tmp_path, name):
+@pytest.mark.parametrize("drawn", [False, pytest.param(True, marks=pytest.mark.nightly)], ids=["", "drawn"])
+def test_everything_is_of_one_edit(organism, some, tmp_path, monkeypatch, name, drawn):
     how = STUDIES[name]
+    if not drawn and name not in DRAWN:
+        monkeypatch.setattr("laser_interp.studies.pipeline.draw_all", lambda *given, **options: [])
     study = li.study(
         organism, some, **how, text=TEXT, n_draws=1, n_permutations=99, shares=(1.0,), strengths=(), most_edits=1,
         attribute=False, examples=0, prompts="all", subject="single", out=tmp_path, progress=False,

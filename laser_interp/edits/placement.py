@@ -78,7 +78,7 @@ def at_positions(model: Model, site: Site, rewrite: Rewrite, placement: Placemen
     added = None if placement.added is None else placement.added[site]
 
     def apply(x: Tensor, y: Tensor) -> Tensor:
-        here = positions_in_batch(model, site, tuple(y.shape), placement.positions)
+        here = positions_in_batch(model, site, placement.positions)
         if not here:
             return y
         rows = torch.tensor([row for row, _, _, _ in here], device=y.device)

@@ -139,14 +139,13 @@ def count_hooks(model: LoadedModel) -> int:
 
 
 def positions_in_batch(
-    model: LoadedModel, site: Hashable, shape: tuple[int, ...], chosen: Mapping[tuple[int, ...], Sequence[int]]
+    model: LoadedModel, site: Hashable, chosen: Mapping[tuple[int, ...], Sequence[int]]
 ) -> list[tuple[int, int, int, tuple[int, ...]]]:
     """Find the chosen positions in the rows that are being run: (row, position in it, which of the chosen ones it is,
     beginning of the prompt).
 
     Args:
         site: whose activations they are.
-        shape: of the activations, `[rows, positions, …]`.
         chosen: how prompts begin (token ids) -> positions; the longest beginning that fits counts.
 
     Raises:

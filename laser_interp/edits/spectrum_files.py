@@ -4,13 +4,12 @@ Large factors are views of the mapped file: where memory is short, the system dr
 when they are used.
 """
 
-import hashlib
 import warnings
 from pathlib import Path
 
 from torch import Tensor
 
-from laser_interp.models.weights import tensor_bytes
+from laser_interp.models.weights import tensors_sha256
 from laser_interp.storage.atomic import replacing
 from laser_interp.storage.cache import cache_dir
 
@@ -38,7 +37,7 @@ def read(name: str) -> dict[str, Tensor] | None:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
-        if metadata == {"format": FORMAT, "weight": name, "checksum": _checksum(tensors)}:
+        if metadata == {"format": FORMAT, "weight": name, "checksum": tensors_sha256(tensors)}:
             return tensors if stays_on_disk(tensors) else {key: tensor.clone() for key, tensor in tensors.items()}
         problem = "its checksum does not match"
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
@@ -57,7 +56,7 @@ def write(name: str, tensors: dict[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     path = _path(name)
-    metadata = {"format": FORMAT, "weight": name, "checksum": _checksum(tensors)}
+    metadata = {"format": FORMAT, "weight": name, "checksum": tensors_sha256(tensors)}
     try:
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
@@ -67,11 +66,3 @@ def write(name: str, tensors: dict[str, Tensor]) -> None:
 
 def _path(name: str) -> Path:
     return cache_dir() / "spectra" / f"{name}.safetensors"
-
-
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
-        digest.update(tensor_bytes(tensors[name]))
-    return digest.hexdigest()

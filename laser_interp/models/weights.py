@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -70,15 +70,7 @@ def _stamp(tensor: Tensor) -> tuple[object, ...]:
 def weights_sha256(model: LoadedModel) -> str:
     """See `Model.weights_sha256`."""
     stored = stored_state(model)
-
-    def compute() -> str:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(stored.items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor_bytes(tensor))
-        return digest.hexdigest()
-
-    return derived(model, "weights_sha256", compute, of=list(stored.values()))
+    return derived(model, "weights_sha256", lambda: tensors_sha256(stored), of=list(stored.values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +147,15 @@ def stored_state(model: LoadedModel) -> dict[str, Tensor]:
 def _rows_by_value(matrix: Tensor) -> list[bytes]:
     """Each row's bytes, hashed."""
     return [hashlib.blake2b(tensor_bytes(row), digest_size=16).digest() for row in matrix.detach().cpu()]
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Hash of tensors with their names, dtypes and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()
 
 
 def tensor_bytes(tensor: Tensor) -> Any:

@@ -167,6 +167,12 @@ def names_with_suggestion(known: Iterable[object], value: object) -> str:
     return f"one of {', '.join(names)}{suggestion(names, str(value))}"
 
 
+def some_of(names: Iterable[str], n: int = 3) -> str:
+    """The first of some names, for a message."""
+    names = list(names)
+    return ", ".join(names[:n]) + (", …" if len(names) > n else "")
+
+
 def suggestion(known: Sequence[str], value: str) -> str:
     """The name that was probably meant, to be put after an error message; empty if no name is similar."""
     near = difflib.get_close_matches(value, known, 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from laser_interp.choices import some_of
 from laser_interp.facts.files import check_once
 from laser_interp.facts.records import read_records
 from laser_interp.facts.tasks import AnyFacts, facts_of
@@ -16,7 +17,6 @@ from laser_interp.storage.schemas import check
 
 COUNTS = ("n_both", "n_subject", "n_object", "n_docs")
 _AT_MOST = (("n_both", "n_subject"), ("n_both", "n_object"), ("n_subject", "n_docs"), ("n_object", "n_docs"))
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class ImportedCounts:
     def __str__(self) -> str:
         text = f"{len(self.counts)} of {self.n_facts} facts have counts, matched by {' and '.join(self.by)}"
         if self.missing:
-            more = ", …" if len(self.missing) > _SHOWN else ""
-            text += f"; {len(self.missing)} have none ({', '.join(self.missing[:_SHOWN])}{more})"
+            text += f"; {len(self.missing)} have none ({some_of(self.missing)})"
         if len(self.unused):
             text += f"; {len(self.unused)} rows of the source belong to no fact"
         return text

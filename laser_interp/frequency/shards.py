@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from laser_interp.choices import names_with_suggestion
+from laser_interp.choices import names_with_suggestion, some_of
 from laser_interp.facts.shipped import SHIPPED
 from laser_interp.organism.checkpoint_corpus import organism_corpus
 from laser_interp.storage.checksums import name_size_and_ends
@@ -19,7 +19,6 @@ from laser_interp.storage.checksums import name_size_and_ends
 KINDS = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 PART = 64 << 20  # bytes of a large file that are one shard
-_SHOWN = 5  # names in a note
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,12 @@ def corpus_files(corpus: str | Path | Iterable[str | Path], document: str = "lin
         raise FileNotFoundError("no corpus was given: expected a file, a folder, a pattern, or several of these")
     notes = []
     if others:
-        notes.append(f"{len(others)} files of other kinds were not counted: {_some(path.name for path in others)}")
+        notes.append(
+            f"{len(others)} files of other kinds were not counted: {some_of((path.name for path in others), 5)}"
+        )
     if twice:
-        notes.append(f"{len(twice)} files hold a text that is counted already, and were left out: {_some(twice)}")
+        notes.append(f"{len(twice)} files hold a text that is counted already, and were left out: {some_of(twice, 5)}")
     return parts, notes
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
 def _identity(path: Path | str) -> object:

@@ -4,18 +4,19 @@ transformers draws missing weights at random and drops unknown ones, and only wr
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from laser_interp.choices import some_of
 
 # Parts of a checkpoint that a language model is not asked for: BERT's pooler and its next-sentence head.
 _OTHER_HEADS = ("pooler.", "seq_relationship.", "cls.seq_relationship.")
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 _BUFFERS += (".position_ids", ".token_type_ids")  # of BERT, RoBERTa and GPT-1
 ADAPTER = "adapter_config.json"  # of peft
-_SHOWN = 3
 _WAY_OUT = (
     "Weights that were not trained are never used; if you do want them, load the model with transformers and give it "
     "as li.load_model((hf_model, tokenizer))"
@@ -44,7 +45,7 @@ def check_complete(report: Mapping[str, Any], where: str) -> None:
     mismatched = sorted(str(entry[0]) for entry in report.get("mismatched_keys", ()))
     errors = [str(error) for error in report.get("error_msgs", ()) or ()]
     problems = [
-        f"{len(names)} weights {what} ({_some(names)})"
+        f"{len(names)} weights {what} ({some_of(names)})"
         for what, names in (
             ("are missing", [name for name in missing if name not in mismatched]),
             ("belong to no part of the model", unexpected),
@@ -107,7 +108,7 @@ def check_stored(stored: Sequence[StoredTensor], where: str) -> str | None:
     whole = sorted(name for name, dtype in dtypes.items() if dtype.startswith(("I", "U", "B")) and dtype != "BF16")
     if whole:
         raise ValueError(
-            f"{len(whole)} weights of {where!r} are stored as {dtypes[whole[0]]} ({_some(whole)}), where the config "
+            f"{len(whole)} weights of {where!r} are stored as {dtypes[whole[0]]} ({some_of(whole)}), where the config "
             "asks for floats: they are quantised, and their scales are not known; load a checkpoint in float32, "
             "bfloat16 or float16"
         )
@@ -145,8 +146,3 @@ def _is_finite(parameter: torch.Tensor) -> bool:
 def _is_no_weight(name: str) -> bool:
     name = f".{name}"
     return any(f".{head}" in name for head in _OTHER_HEADS) or name.endswith(_BUFFERS)
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

@@ -47,11 +47,16 @@ LONGEST = 256 << 20  # the most bytes that one line of a corpus may have
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01)
 
 
-def whole_number(name: str, value: object, expected: str = "a whole number") -> int:
+def whole_number(
+    name: str, value: object, expected: str = "a whole number", *, at_least: int | None = None, more: str = "more"
+) -> int:
     """A whole number, from Python's or numpy's.
 
+    Args:
+        at_least, more: the least that is taken, and how a message goes on, as in "1 or more directions".
+
     Raises:
-        ValueError: a fraction, True, False, or no number.
+        ValueError: a fraction, True, False, no number, or one that is too small.
 
     Example:
         >>> whole_number("rank", 3)
@@ -59,6 +64,8 @@ def whole_number(name: str, value: object, expected: str = "a whole number") -> 
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{name} is {value!r}: expected {expected}")
+    if at_least is not None and value < at_least:
+        raise ValueError(f"{name} is {value}: expected {at_least} or {more}")
     return int(value)
 
 

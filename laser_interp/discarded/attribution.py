@@ -172,8 +172,7 @@ class Attribution(Drawable):
             >>> attribution = li.attribute(model, facts, "3.in")
             >>> attribution.against_ablation(model, facts, block=16)
         """
-        if whole_number("block", block) < 1:
-            raise ValueError(f"block is {block}: expected 1 or more directions")
+        whole_number("block", block, at_least=1, more="more directions")
         facts = facts_of(facts)
         if self.prompts["fact_id"].tolist() != [fact.fact_id for fact in facts for _ in fact.prompts]:
             raise ValueError("the attribution was made from other facts: give the same set, in the same order")

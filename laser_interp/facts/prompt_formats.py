@@ -55,8 +55,7 @@ def with_examples(
     Example:
         >>> print(facts.with_examples(1).split("test")[0].prompt)
     """
-    if whole_number("n", n) < 1:
-        raise ValueError(f"n is {n}: expected 1 or more examples")
+    whole_number("n", n, at_least=1, more="more examples")
     check_seed("seed", seed)
     if source is None:
         source = facts.split(from_split) if facts.splits else facts

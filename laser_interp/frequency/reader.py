@@ -49,8 +49,7 @@ class Reading:
     until: int | None = None
 
     def __post_init__(self) -> None:
-        if whole_number("longest", self.longest) < BLOCK:
-            raise ValueError(f"longest is {self.longest} bytes: expected {BLOCK} or more")
+        whole_number("longest", self.longest, at_least=BLOCK, more="more bytes")
         check_choice("document", self.document, DocumentUnit)
         check_choice("errors", self.errors, OnError)
 

@@ -254,8 +254,7 @@ class Model(LoadedModel):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts or not all(isinstance(text, str) for text in prompts):
             raise ValueError(f"the prompts are {prompts!r}: expected a text, or a list of at least one")
-        if whole_number("max_new_tokens", max_new_tokens) < 1:
-            raise ValueError(f"max_new_tokens is {max_new_tokens}: expected 1 or more")
+        whole_number("max_new_tokens", max_new_tokens, at_least=1)
         if seed is not None:
             check_seed("seed", seed)
         if seed is None and (temperature, top_k, top_p) != (1.0, None, None):

@@ -47,12 +47,10 @@ def perplexity(
         >>> li.perplexity(model, "Mira Tolen was taught by the river", laser)
     """
     ids = check_text(model, text)
-    if window is not None and whole_number("window", window) < 2:
-        raise ValueError(f"window is {window} tokens: expected 2 or more")
+    if window is not None:
+        whole_number("window", window, at_least=2, more="more tokens")
     longest = min(window or 2048, model.max_positions or 2048)
-    if whole_number("stride", stride) < 1:
-        raise ValueError(f"stride is {stride} tokens: expected 1 or more")
-    stride = min(stride, longest - 1)
+    stride = min(whole_number("stride", stride, at_least=1, more="more tokens"), longest - 1)
     total, n = 0.0, 0
     with edit.on(model) if edit is not None else nullcontext():
         predicted = 1

@@ -207,8 +207,8 @@ class CompositionSettings(GridSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("method", self.method, CompositionMethod)
-        if self.most_edits is not None and whole_number("most_edits", self.most_edits) < 1:
-            raise ValueError(f"most_edits is {self.most_edits}: expected 1 or more, or leave it out")
+        if self.most_edits is not None:
+            whole_number("most_edits", self.most_edits, at_least=1, more="more, or leave it out")
 
 
 def several(value: Any, name: str, kind: type, *, may_be_empty: bool = False) -> tuple[Any, ...]:

@@ -214,8 +214,7 @@ class _Options:
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
         for name in ("n_bins", "n_permutations"):
-            if whole_number(name, getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected a whole number of 1 or more")
+            whole_number(name, getattr(self, name), at_least=1)
 
 
 def _unit_and_source(counts: Counts | None) -> tuple[str, str]:

@@ -50,15 +50,12 @@ class StudySettings(SearchSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("n_draws", "n_permutations"):
-            if whole_number(name, getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
+            whole_number(name, getattr(self, name), at_least=1)
         for name in ("chance", "examples"):
-            if whole_number(name, getattr(self, name)) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected 0 or more")
+            whole_number(name, getattr(self, name), at_least=0)
         for name in ("most_edits", "attributed"):
-            given = getattr(self, name)
-            if given is not None and whole_number(name, given) < 1:
-                raise ValueError(f"{name} is {given}: expected 1 or more, or nothing")
+            if (given := getattr(self, name)) is not None:
+                whole_number(name, given, at_least=1, more="more, or nothing")
         check_seed("study_seed", self.study_seed)
         check_choice("subject", self.subject, StudySubject)
         check_choice("prompts", self.prompts, AskedPrompts)

@@ -200,21 +200,8 @@ def associate(
         >>> print(found.paragraph)
     """
     rows = pair(reported(scores), counts, baseline=baseline, edit=edit)
-    options = _Options(n_bins, edges, n_permutations, seed)
-    return _associated(rows, baseline, edit, options, *_unit_and_source(counts))
-
-
-@dataclass(frozen=True)
-class _Options:
-    n_bins: int
-    edges: Sequence[float] | None
-    n_permutations: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        check_seed("seed", self.seed)
-        for name in ("n_bins", "n_permutations"):
-            whole_number(name, getattr(self, name), at_least=1)
+    permuted = {"n_permutations": n_permutations, "seed": seed}
+    return _associated(rows, baseline, edit, _unit_and_source(counts), n_bins, edges, permuted)
 
 
 def _unit_and_source(counts: Counts | None) -> tuple[str, str]:
@@ -289,29 +276,31 @@ def frequency_report(
         rows[f"top1_{name}"] = right[:, i]
         if threshold:
             rows[f"logprob_{name}"] = numbers[:, i]
-    options = _Options(n_bins, edges, n_permutations, seed)
-    edit = "after" if has_after else None
-    return _associated(rows, "before", edit, options, *_unit_and_source(frame), threshold=threshold)
+    edit, permuted = "after" if has_after else None, {"n_permutations": n_permutations, "seed": seed}
+    return _associated(rows, "before", edit, _unit_and_source(frame), n_bins, edges, permuted, threshold=threshold)
 
 
 def _associated(
     rows: pd.DataFrame,
     baseline: str,
     edit: str | None,
-    options: _Options,
-    unit: str,
-    source: str,
+    unit_and_source: tuple[str, str],
+    n_bins: int,
+    edges: Sequence[float] | None,
+    permuted: Mapping[str, Any],
     *,
     threshold: bool = False,
 ) -> Association:
+    check_seed("seed", permuted["seed"])
+    whole_number("n_bins", n_bins, at_least=1)
+    whole_number("n_permutations", permuted["n_permutations"], at_least=1)
     if edit is not None:
         wrong = ~rows["top1_before"].to_numpy(bool)
         right_after = rows["top1_after"].to_numpy(bool)
         rows["fixed"] = wrong & right_after
         rows["broken"] = ~wrong & ~right_after
     n_both = rows.groupby("fact_id")["n_both"].first()
-    rows["bin"] = rows["fact_id"].map(bin_numbers(n_both, options.n_bins, options.edges))
-    permuted: dict[str, Any] = {"n_permutations": options.n_permutations, "seed": options.seed}
+    rows["bin"] = rows["fact_id"].map(bin_numbers(n_both, n_bins, edges))
     return Association(
         rows=rows,
         bins=binned(rows),
@@ -322,13 +311,13 @@ def _associated(
         slopes=frequency_slopes(rows, _outcomes(rows), **permuted),
         blind=None if edit is None else against_blind_edit(rows, **permuted),
         relations=_by_relation(rows),
-        change=None if edit is None else accuracy_change(rows, seed=options.seed),
+        change=None if edit is None else accuracy_change(rows, seed=permuted["seed"]),
         baseline=baseline,
         edit=edit,
         n_facts=len(n_both),
         n_subjects=int(rows["subject"].nunique()),
-        unit=unit,
-        source=source,
+        unit=unit_and_source[0],
+        source=unit_and_source[1],
         threshold=threshold,
     )
 

@@ -5,31 +5,18 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import pandas as pd
 
-from laser_interp.choices import Executor
 from laser_interp.facts.tasks import AnyFacts
 from laser_interp.frequency.entity_maps import EntityMap
 from laser_interp.frequency.matching import Matching
-from laser_interp.frequency.reader import DocumentUnit, OnError
 from laser_interp.frequency.scan import Corpus, earlier_counts
 from laser_interp.frequency.shards import COMPRESSED, KINDS
 from laser_interp.frequency.source import CountSource
+from laser_interp.signatures import with_settings
 from laser_interp.storage.tables import write_table
-
-
-class ReadingOptions(TypedDict, total=False):
-    """How files are read; see `laser_interp.frequency.scan.Corpus`."""
-
-    text_column: str
-    document: DocumentUnit
-    errors: OnError
-    longest: int
-    executor: Executor
-    workers: int | None
-    until: int | None
 
 
 def _are_texts(sources: Sequence[object]) -> bool:
@@ -39,6 +26,7 @@ def _are_texts(sources: Sequence[object]) -> bool:
     return len(texts) == len(sources) and any(len(text.split()) > 1 for text in texts) and not any(named)
 
 
+@with_settings(Corpus)
 def count(
     facts: AnyFacts,
     source: str | Path | Iterable[str | Path] | CountSource,
@@ -47,7 +35,7 @@ def count(
     matching: Matching | None = None,
     out: str | Path | None = None,
     progress: bool = True,
-    **reading: Unpack[ReadingOptions],
+    **reading: Any,
 ) -> pd.DataFrame:
     """Count how often a source mentions each fact's subject, its object (or an alias of it), and both.
 

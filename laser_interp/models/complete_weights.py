@@ -59,13 +59,18 @@ def check_complete(report: Mapping[str, Any], where: str) -> None:
 
 
 def check_finite(model: str, parameters: Mapping[str, torch.Tensor]) -> None:
-    """Refuse weights that are not numbers.
+    """Refuse weights that cannot be factored.
 
     Raises:
-        ValueError: a weight holds NaN or infinity; the message names it.
+        ValueError: a weight is quantised, or holds NaN or infinity; the message names it.
     """
     for name, parameter in parameters.items():
-        if parameter.is_floating_point() and parameter.numel() and not _is_finite(parameter):
+        if not parameter.is_floating_point() or parameter.dtype.itemsize < 2:
+            raise ValueError(
+                f"the weight {name} of {model!r} is {parameter.dtype}: quantised weights cannot be factored; load the "
+                "model in float32, bfloat16 or float16"
+            )
+        if parameter.numel() and not _is_finite(parameter):
             raise ValueError(f"the weight {name} of {model!r} holds NaN or infinity: nothing can be computed")
 
 

@@ -227,12 +227,6 @@ def _wrap(hf_model: Any, tokenizer: Any, name: str, self_check: bool) -> Model:
     if hf_model.dtype == torch.float64 and hasattr(hf_model, "set_experts_implementation"):
         hf_model.set_experts_implementation("eager")  # the product in groups takes no float64
     parameters, buffers = dict(hf_model.named_parameters()), persistent_buffers(hf_model)
-    for at, parameter in parameters.items():
-        if not parameter.is_floating_point() or parameter.dtype.itemsize < 2:
-            raise ValueError(
-                f"the weight {at} of {name!r} is {parameter.dtype}: quantised weights cannot be factored; load the "
-                "model in float32, bfloat16 or float16"
-            )
     if any("_original_component." in at for at in parameters):
         raise ValueError(
             f"{name!r} is inside a bridge of TransformerLens already, which changed it for good: give the bridge "

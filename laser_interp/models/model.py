@@ -81,11 +81,7 @@ class Model(LoadedModel):
         self._state.memo.clear()
 
     def weight(self, layer: int, matrix: str) -> Float[Tensor, "d_in d_out"]:
-        """The raw weight of a linear map, so that its output is `x @ weight + bias`.
-
-        Raises:
-            ValueError: the weight is quantised or not floating point.
-        """
+        """The raw weight of a linear map, so that its output is `x @ weight + bias`."""
         return weights.weight(self, layer, matrix)
 
     def bias(self, layer: int, matrix: str) -> Float[Tensor, " d_out"] | None:

@@ -27,11 +27,6 @@ def weight(model: LoadedModel, layer: int, matrix: str) -> Float[Tensor, "d_in d
     """See `Model.weight`."""
     module = linear(model, layer, matrix)
     stored = module.weight.detach()
-    if not stored.dtype.is_floating_point or stored.dtype.itemsize < 2:
-        raise ValueError(
-            f"the weight of {layer}.{matrix} of {model.name!r} is {stored.dtype}: quantised weights cannot be "
-            "factored; load the model in float32, bfloat16 or float16"
-        )
     return stored if is_conv1d(module) else stored.T
 
 

@@ -28,8 +28,9 @@ from laser_interp.models.load_check import check_loaded, find_how_it_runs, logit
 from laser_interp.models.model import Model
 from laser_interp.models.named_models import NAMED_MODELS, packaged_file
 from laser_interp.models.quantised import check_scales, dequantising, refuse_quantised
-from laser_interp.models.saved_checkpoint import GENERIC_WORDS, check_saved
+from laser_interp.models.saved_checkpoint import GENERIC_WORDS
 from laser_interp.models.text_towers import RENAMED, left_out, text_config, text_model
+from laser_interp.storage.checksums import CHECKSUMS, check_folder
 
 
 @torch.inference_mode(False)  # weights of an inference mode could never have gradients
@@ -137,7 +138,7 @@ def load_model(
     }
     if local:
         check_readable(path)
-        check_saved(path)
+        check_folder(path, f"get it again, or if you changed it on purpose, remove {CHECKSUMS}")
     hf_model, eight_bits, others = _read_checkpoint(where, dtype, device_map, options, reachable)
     chosen = _read_tokenizer(where, options) if tokenizer is None else tokenizer
     if device_map is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.weights import stored_at, stored_state
 from laser_interp.storage.atomic import new_folder
-from laser_interp.storage.checksums import CHECKSUMS, check_folder, write_checksums
+from laser_interp.storage.checksums import write_checksums
 
 GENERIC_WORDS = "generic_words.json"
 SHARD_BYTES = 5 * 10**9
@@ -64,12 +64,3 @@ def _write(model: LoadedModel, folder: Path, dense: dict[tuple[int, str], Tensor
     save_torch_state_dict(state, folder, max_shard_size=SHARD_BYTES)
     if model.generic_words is not None:
         (folder / GENERIC_WORDS).write_text(json.dumps(model.generic_words) + "\n", encoding="utf-8")
-
-
-def check_saved(folder: Path) -> None:
-    """Refuse a folder that was changed after `save` wrote it.
-
-    Raises:
-        ValueError: a file is missing or not as it was written.
-    """
-    check_folder(folder, f"get it again, or if you changed it on purpose, remove {CHECKSUMS}")

@@ -16,6 +16,7 @@ from laser_interp.models.forward import batches, logits_at, padded, padding_id, 
 from laser_interp.models.in_use import running
 from laser_interp.models.library_internals import generating_as
 from laser_interp.models.loaded_model import LoadedModel
+from laser_interp.models.weights import derived, stored_state, tensors_sha256
 
 Input = str | Sequence[str] | Int[Tensor, "n length"] | Int[Tensor, " length"]
 GENERATED_TOKENS = 2048  # tokens of the prompts that are continued together
@@ -65,7 +66,8 @@ class Model(LoadedModel):
     @property
     def weights_sha256(self) -> str:
         """Hash of all parameters with their names, dtypes and shapes."""
-        return weights.weights_sha256(self)
+        stored = stored_state(self)
+        return derived(self, "weights_sha256", lambda: tensors_sha256(stored), of=list(stored.values()))
 
     @property
     def hf_model(self) -> Any:

@@ -62,12 +62,6 @@ def _stamp(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), version, repr(some)
 
 
-def weights_sha256(model: LoadedModel) -> str:
-    """See `Model.weights_sha256`."""
-    stored = stored_state(model)
-    return derived(model, "weights_sha256", lambda: tensors_sha256(stored), of=list(stored.values()))
-
-
 @dataclass(frozen=True, eq=False)
 class StoredAt:
     """Where a checkpoint stores a matrix.

@@ -251,7 +251,7 @@ class Edit:
                     f"this edit of {site} was made from other weights than those of {model.name!r}: "
                     "make it again from this model"
                 )
-            if self.path != "network" and (why := why_not_additive(model, site.layer, site.matrix)):
+            if self.path != "network" and (why := why_not_additive(model, site.matrix)):
                 raise ValueError(f"{site} has no {self.path} path: {why}")
 
     @contextmanager

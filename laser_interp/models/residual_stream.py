@@ -13,7 +13,7 @@ from laser_interp.models.partial_runs import Record, Reuse, make_batch, run
 from laser_interp.models.weights import derived
 
 
-def why_not_additive(model: LoadedModel, layer: int, matrix: str) -> str | None:
+def why_not_additive(model: LoadedModel, matrix: str) -> str | None:
     """Why a matrix's output is not simply a term of the final residual stream; None where it is.
 
     To find out, a vector is added to the output of this matrix in the last layer, and what follows in the layer stays

@@ -161,10 +161,6 @@ class EditSpec:
         }
         return replace(self, **parts, rho=self.rho if len(kept) == len(self.sites) else None)
 
-    def with_site(self, other: EditSpec) -> EditSpec:
-        """LASER at these sites and at those of another description, which come last."""
-        return replace(self, sites=self.sites + other.sites, ranks=self.ranks + other.ranks, rho=None)
-
     def edit(self, model: Model, prompts: Prompts | None = None) -> Edit:
         """The edit itself.
 

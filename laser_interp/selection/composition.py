@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -182,7 +182,10 @@ _KINDS |= {"kept": bool, "edit": object}  # of the columns of `_row`
 
 
 def _joined(kept: EditSpec | None, cell: EditSpec) -> EditSpec:
-    return cell if kept is None else kept.with_site(cell)
+    """LASER at the sites that are kept and at that of a cell, which comes last."""
+    if kept is None:
+        return cell
+    return replace(kept, sites=kept.sites + cell.sites, ranks=kept.ranks + cell.ranks, rho=None)
 
 
 def _row(cell: EditSpec, row: Mapping[Any, Any], kept: bool, whole: EditSpec) -> dict[str, Any]:

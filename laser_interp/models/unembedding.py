@@ -87,7 +87,9 @@ def multiplies_in_blocks(model: LoadedModel) -> bool:
 
 
 def logits_of(model: LoadedModel, x: Float[Tensor, "reads d_model"]) -> Logits:
-    """Logits from what enters the unembedding; see `multiplies_in_blocks`."""
+    """Logits from what enters the unembedding; or, where it is not multiplied in blocks, from themselves."""
+    if not multiplies_in_blocks(model):
+        return Logits(x)
     linear = _unembedding(model)
     bias = None if linear.bias is None else linear.bias.detach()
     return Logits(x, linear.weight.detach(), bias)

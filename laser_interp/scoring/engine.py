@@ -273,7 +273,7 @@ class Engine:
         group = edits.group
         if group.layer is None:
             self._look_up(chunk, self.model.n_layers)
-            return self._logits_from(self._as_trained(chunk, None))
+            return logits_of(self.model, self._as_trained(chunk, None))
         self._reach(chunk, group.layer, record and group.positions is None)
         copies = len(edits.which)
         if group.positions is not None:
@@ -296,26 +296,20 @@ class Engine:
                 linear[group.layer, m] = _recorded(chunk.record.linear[m], n_copies)
                 shared.add((group.layer, m))
         reuse = Reuse(linear, shared, sublayer)
-        return self._logits(chunk, chunk.batch, group.layer, copies, reuse)
+        return self._logits(chunk, chunk.batch, copies, reuse)
 
     def _placed_pass(self, chunk: _Chunk, edits: Pass, positions: Positions) -> Logits:
         """Logits under edits at some positions. What comes before these is as trained; its keys and values are kept."""
-        layer = chunk.layer
-        if (layer, "k") not in chunk.keys_values:
+        if (chunk.layer, "k") not in chunk.keys_values:
             self._as_trained(chunk, self.model.n_layers, chunk.keys_values)
         batch, acts = self._changed(chunk, positions)
         reuse = Reuse(edits.group.placed(edits.which, acts), as_trained=chunk.keys_values)
-        return self._logits(chunk, batch, layer, len(edits.which), reuse)
+        return self._logits(chunk, batch, len(edits.which), reuse)
 
-    def _logits(self, chunk: _Chunk, batch: Batch, start: int, copies: int, reuse: Reuse) -> Logits:
-        in_blocks, residual = multiplies_in_blocks(self.model), chunk.residual
-        found = run(
-            self.model, batch, copies=copies, start=start, residual=residual, reuse=reuse, unembed=not in_blocks
-        )
-        return self._logits_from(found)
-
-    def _logits_from(self, found: Tensor) -> Logits:
-        return logits_of(self.model, found) if multiplies_in_blocks(self.model) else Logits(found)
+    def _logits(self, chunk: _Chunk, batch: Batch, copies: int, reuse: Reuse) -> Logits:
+        start, residual, unembed = chunk.layer, chunk.residual, not multiplies_in_blocks(self.model)
+        found = run(self.model, batch, copies=copies, start=start, residual=residual, reuse=reuse, unembed=unembed)
+        return logits_of(self.model, found)
 
     def _with_keys_values(self, chunk: _Chunk) -> list[_Chunk]:
         """A chunk in parts whose keys and values in all layers take at most half of the memory."""

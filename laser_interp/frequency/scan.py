@@ -49,8 +49,8 @@ class Corpus(CountSource):
 
     Attributes:
         paths: a file (.txt, .jsonl, .json, also .gz, .zst, .bz2 or .xz of these, .parquet, .arrow), a pattern as in
-            `"data/*.jsonl.zst"`, a folder of such files or of a saved `datasets` dataset, "organism", or several of
-            these, counted together.
+            `"data/*.jsonl.zst"`, a folder of such files or of a saved `datasets` dataset, "organism" or its checkpoint
+            folder, or several of these, counted together.
         text_column: of jsonl, json, parquet and arrow files.
         document: what is one document in a .txt file: a "line", a "paragraph" (up to a blank line), or the "file".
         errors: "raise" at what cannot be read, or "skip" it: it is counted in `n_skipped`, named in a warning, and
@@ -94,26 +94,21 @@ class Corpus(CountSource):
         out: str | Path | None = None,
         progress: bool = True,
     ) -> pd.DataFrame:
-        """Count the documents that mention each fact's subject, its object (or an alias of it), and both.
+        """See `laser_interp.count`.
 
         Names are matched as whole words of the normal form (`laser_interp.frequency.normaliser`). What of a corpus is
         not counted, or is there twice, is said in a warning and in the table's provenance (`notes`). Every run over the
         same files gives the same table, whatever the number of processes.
 
         Args:
-            window: also count the documents where at most so many words lie between subject and object.
-            matching: which differences between names and texts are ignored; see `laser_interp.frequency.matching`.
             out: a .parquet file for the table. Finished parts are kept beside it (`OUT.parts`), so that a run that
                 was stopped continues from there.
 
         Returns:
-            One row a fact: `fact_id, n_docs, n_subject, n_object, n_both`, with a window `n_window, window`, and
-            how they were counted: `corpus, unit, normaliser, approximate, n_skipped`.
+            The columns of `laser_interp.count`, `n_skipped`, and with a window `n_window, window`.
 
         Raises:
-            FileNotFoundError: no such corpus.
-            ValueError: a name without a single word character, something unreadable (`UnreadableError`), a corpus
-                without a document, or an `out` that holds other counts.
+            ValueError: also something unreadable (`UnreadableError`), or a corpus without a document.
         """
         facts = facts_of(facts)
         matching = Matching() if matching is None else matching

@@ -53,10 +53,7 @@ def corpus_files(corpus: str | Path | Iterable[str | Path], document: str = "lin
     same name, as texts.txt beside texts.txt.gz.
 
     Args:
-        corpus: "organism", "organism-control" or a checkpoint folder of either kind; a file; a pattern, as
-            `"data/*.jsonl.zst"`; a folder, with all files of known kinds in it, or one that the `datasets`
-            library saved; or several of these. Files are .txt, .jsonl, .json (an array), .parquet or .arrow, the first
-            three also as .gz, .zst, .bz2 or .xz; capital letters in these endings make no difference.
+        corpus: see `laser_interp.frequency.scan.Corpus`; capital letters in the endings of files make no difference.
 
     Raises:
         FileNotFoundError: no such file, or a pattern or folder without any.

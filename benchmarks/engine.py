@@ -10,7 +10,7 @@ machine affects all of them alike. Per cell (an edit) and prompt:
 
 The time of A includes its copy and factorisation; `ratio_published_no_setup` leaves them out, because they
 would hardly count over very many prompts. Our factorisation and B's are done before the clock starts.
-`gemm_fraction` compares two rates: the operations that `laser_interp.scoring.operations` counts as needed, per
+`gemm_fraction` compares two rates: the operations that `laser_interp.selection.cost_estimate` counts as needed, per
 second of our time, over the best rate of matrix products on this machine, which is measured between the cells.
 """
 
@@ -36,8 +36,8 @@ from benchmarks import models, results
 from laser_interp.choices import RHOS
 from laser_interp.edits.constructors import rank_of
 from laser_interp.scoring.kept_streams import kept_streams
-from laser_interp.scoring.operations import operations
 from laser_interp.scoring.scorer import Scorer
+from laser_interp.selection.cost_estimate import operations
 
 DEFAULT = ("gpt2-small", "pythia-160m", "gptj", "llama")
 

@@ -21,8 +21,8 @@ from laser_interp.models.weights import linear
 from laser_interp.scoring.engine import Engine
 from laser_interp.scoring.kept_streams import KeptStreams, kept_streams
 from laser_interp.scoring.memory import parse_memory
-from laser_interp.scoring.operations import operations
 from laser_interp.scoring.side_by_side import group_edits, runs_side_by_side
+from laser_interp.selection.cost_estimate import operations
 
 # Beginnings that are shared, a prompt twice, a prompt that begins another one, and reads inside a prompt.
 ROWS = [*PROMPTS, [*PROMPTS[0][:5], 40, 41, 42], PROMPTS[0], [*PROMPTS[1], 9], PROMPTS[0][:3]]

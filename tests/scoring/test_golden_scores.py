@@ -17,9 +17,9 @@ from laser_interp.scoring.answer_rules import _chosen
 from laser_interp.scoring.engine import Engine, activation_bytes
 from laser_interp.scoring.generic_words import generic_tokens, generic_words
 from laser_interp.scoring.memory import parse_memory
-from laser_interp.scoring.operations import operations
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.scoring.side_by_side import downstream, group_edits
+from laser_interp.selection.cost_estimate import operations
 
 
 def by_prompt(scores):

@@ -55,7 +55,7 @@ def load_edit(path: str | Path, model: Model, *, other_weights: bool = False) ->
     return Edit(parts, value["kind"], value["rho"], value["alpha"], value["path"], placement)
 
 
-def read_edit(model: Model, text: str, prompts: Prompts | None = None, *, other_weights: bool = False) -> Edit:
+def read_edit(model: Model, text: str, prompts: Prompts | None = None) -> Edit:
     """An edit from one line, as the command line has it: the name of an edit's file, or what `describe_edits` reads.
 
     Args:
@@ -65,7 +65,7 @@ def read_edit(model: Model, text: str, prompts: Prompts | None = None, *, other_
         FileNotFoundError, ValueError: see `load_edit` and `describe_edits`.
     """
     if text.strip().endswith(".json"):
-        return load_edit(text.strip(), model, other_weights=other_weights)
+        return load_edit(text.strip(), model)
     return describe_edits(model, text).edit(model, prompts)
 
 

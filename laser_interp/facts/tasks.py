@@ -62,9 +62,9 @@ def facts_of(source: AnyFacts) -> FactSet:
     return source.facts if isinstance(source, Task) else load_facts(source)
 
 
-def task_of(source: AnyFacts, rule: AnswerRule = "next_token") -> Task:
-    """A task, or facts as a task with a rule."""
-    return source if isinstance(source, Task) else own_task(source, rule)
+def task_of(source: AnyFacts) -> Task:
+    """A task, or facts as a task of the next token."""
+    return source if isinstance(source, Task) else own_task(source)
 
 
 def own_task(source: Any, rule: AnswerRule = "next_token", *, max_new_tokens: int = 10) -> Task:

@@ -32,7 +32,7 @@ _PERMUTATIONS = 2000
 
 
 def training_tables(
-    scored: Mapping[int, tuple[pd.DataFrame, pd.DataFrame]], counts: Mapping[int, pd.DataFrame] | None, seed: int = 0
+    scored: Mapping[int, tuple[pd.DataFrame, pd.DataFrame]], counts: Mapping[int, pd.DataFrame] | None
 ) -> dict[str, pd.DataFrame]:
     """The tables, from the scores and spectra at each step, and the counts that hold then."""
     steps = list(scored)
@@ -45,7 +45,7 @@ def training_tables(
         for label in labels[1:]:
             tables["_changes"].append(decompose(scores, edit=label).table.assign(step=step, edit=label))
         if counts is not None:
-            tables["_slopes"].append(_slopes(scores, counts[step], seed).assign(step=step))
+            tables["_slopes"].append(_slopes(scores, counts[step]).assign(step=step))
         tables["_spectra"].append(spectra.assign(step=step))
     out = {f"trajectory{name}": pd.concat(rows, ignore_index=True) for name, rows in tables.items() if rows}
     out["trajectory_recall"] = _recall({step: scores for step, (scores, _) in scored.items()}, counts)
@@ -84,12 +84,12 @@ def _means(scores: pd.DataFrame, groups: Mapping[str, pd.Index]) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def _slopes(scores: pd.DataFrame, counts: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _slopes(scores: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     known = scores[scores["fact_id"].isin(counts["fact_id"])]
     rows = pair(known, counts, baseline="base", edit="laser")
     change = (rows["logprob_after"] - rows["logprob_before"]).to_numpy(float)
     outcomes = {WHOLE: change} | log_odds_changes(rows)
-    return frequency_slopes(rows, outcomes, n_permutations=_PERMUTATIONS, seed=seed)
+    return frequency_slopes(rows, outcomes, n_permutations=_PERMUTATIONS, seed=0)
 
 
 def _recall(scored: Mapping[int, pd.DataFrame], counts: Mapping[int, pd.DataFrame] | None) -> pd.DataFrame:

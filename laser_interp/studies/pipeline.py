@@ -15,7 +15,7 @@ from laser_interp.choices import AnswerRule
 from laser_interp.display import Drawable
 from laser_interp.edits.edit_spec import Described, EditSpec
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.tasks import AnyFacts, Task, task_of
+from laser_interp.facts.tasks import AnyFacts, Task, own_task
 from laser_interp.frequency.shipped_counts import load_counts
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
@@ -109,7 +109,7 @@ def study(
     """
     check_model(model)
     if not isinstance(facts, Task):
-        facts = task_of(facts, task or "next_token")
+        facts = own_task(facts, task or "next_token")
     elif task is not None and task != facts.rule:
         raise ValueError(f"task is {task!r}, and the facts are a task with the rule {facts.rule!r}: give one of them")
     if isinstance(counts, str | Path):

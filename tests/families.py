@@ -407,12 +407,17 @@ def loaded(family, dtype):
     return _loaded[family, dtype]
 
 
+def whole(logits):
+    """All of an engine's logits at once, as the model's own forward pass returns them: `[reads, d_vocab]`."""
+    return torch.cat([block.clone() for _, block in logits.blocks()], dim=1)
+
+
 def by_engine(engine, edits):
     """Log p under each edit at each read of an engine: `[edits, reads, d_vocab]`."""
     dtype = torch.promote_types(engine.model.dtype, torch.float32)
     out = torch.full((len(edits), len(engine.reads), engine.model.d_vocab), torch.nan, dtype=dtype)
     for which, reads, logits in engine.run(edits):
-        for i, part in zip(which, logits.whole().log_softmax(-1).split(len(reads)), strict=True):
+        for i, part in zip(which, whole(logits).log_softmax(-1).split(len(reads)), strict=True):
             assert out[i, reads].isnan().all(), "a read was yielded twice"
             out[i, reads] = part
     return out

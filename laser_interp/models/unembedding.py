@@ -73,10 +73,6 @@ class Logits:
                 block += self.bias[start:stop]
             yield start, block.to(score_dtype(block.dtype))
 
-    def whole(self) -> Float[Tensor, "reads d_vocab"]:
-        """All logits at once, as the model's own forward pass returns them."""
-        return torch.cat([block.clone() for _, block in self.blocks()], dim=1)
-
 
 def multiplies_in_blocks(model: LoadedModel) -> bool:
     """Whether a model's logits are computed from what enters its unembedding: on a processor, in the model's own

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import loaded
+from families import loaded, whole
 from torch.nn.functional import linear
 
 from laser_interp.models import unembedding
@@ -26,21 +26,21 @@ def test_blocks_are_the_whole_product(monkeypatch, dtype, tolerance, d_vocab, in
         assert starts == list(range(0, d_vocab, max(in_cache // 5, 100)))
         for logits in (Logits(x, weight, added), Logits(expected)):
             assert logits.d_vocab == d_vocab
-            assert float((logits.whole() - expected).abs().max()) < tolerance
+            assert float((whole(logits) - expected).abs().max()) < tolerance
             assert float((logits.at(rows, tokens) - expected[rows, tokens]).abs().max()) < tolerance
 
 
 def test_a_wide_model_has_blocks_of_at_least_one_token(monkeypatch):
     monkeypatch.setattr(unembedding, "BLOCK", 4)
     x, weight = torch.arange(8.0)[None], torch.arange(24.0).reshape(3, 8)
-    assert Logits(x, weight).whole().tolist() == linear(x, weight).tolist()
+    assert whole(Logits(x, weight)).tolist() == linear(x, weight).tolist()
 
 
 def test_half_precision_is_returned_in_single():
     x, weight = torch.randn(3, 8).bfloat16(), torch.randn(40, 8).bfloat16()
     logits = Logits(x, weight)
-    assert logits.whole().dtype == torch.float32
-    assert torch.equal(logits.whole(), linear(x, weight).float())
+    assert whole(logits).dtype == torch.float32
+    assert torch.equal(whole(logits), linear(x, weight).float())
     assert logits.at(torch.tensor([1]), torch.tensor([3])).dtype == torch.float32
 
 

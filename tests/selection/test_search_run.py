@@ -8,6 +8,7 @@ from typing import get_args
 
 import pandas as pd
 import pytest
+from families import whole
 
 import laser_interp as li
 from laser_interp.choices import ControlName
@@ -316,7 +317,7 @@ def test_not_finite_scores_are_rows_that_say_so(organism, some, monkeypatch):
 
     def broken(self, edits):
         for which, reads, logits in original(self, edits):
-            table = logits.whole().reshape(len(which), len(reads), -1)
+            table = whole(logits).reshape(len(which), len(reads), -1)
             table[[edits[i] is not None and edits[i].rank == 3 for i in which]] = float("nan")
             yield which, reads, Logits(table.flatten(0, 1))
 

@@ -122,22 +122,16 @@ class Worker:
         return pd.concat(frames, ignore_index=True)
 
 
-class Execution:
+class Execution(ExitStack):
     """Where the units of a search run; see `li.search`. As a context, it keeps Ray's actors and their models."""
 
     def __init__(self, executor: Executor = "local", workers: int | None = None) -> None:
         check_choice("executor", executor, Executor)
         if workers is not None and whole_number("workers", workers) < 1:
             raise ValueError(f"workers is {workers}: at least one is needed")
+        super().__init__()
         self.executor, self.workers = executor, workers
-        self._stack = ExitStack()
         self._actors: Actors | None = None
-
-    def __enter__(self) -> Execution:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def check(self, model: Model) -> None:
         """Refuse, before any work is done, what other processes cannot do.
@@ -182,7 +176,7 @@ class Execution:
             assert model.source is not None  # `check` refuses such a model
             how = worker.settings, worker.without_candidates
             arguments = (dict(model.source), model.weights_sha256, worker.task, list(worker.shards), *how)
-            self._actors = self._stack.enter_context(Actors(_Actor, arguments, self.workers))
+            self._actors = self.enter_context(Actors(_Actor, arguments, self.workers))
         return self._actors
 
 

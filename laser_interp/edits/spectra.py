@@ -24,7 +24,7 @@ from laser_interp.edits.factorisation import factorise, factorise_blocks
 from laser_interp.edits.sites import Site, resolve, resolve_site, weight
 from laser_interp.models.forward import score_dtype
 from laser_interp.models.model import Model
-from laser_interp.models.weights import derived, linear, tensor_bytes
+from laser_interp.models.weights import derived, tensor_bytes
 
 KEPT_IN_MEMORY = 2 << 30  # bytes of spectra a model keeps at hand; those of GPT-J together take 33 GB
 
@@ -191,7 +191,7 @@ def spectrum(model: Model, site: Site | str, *, blocks: AnyBlocks = None) -> Spe
 def site_sha256(model: Model, site: Site) -> str:
     """Hash of a site's weight, computed once, and again where the weight changed."""
     resolve(model, site)
-    tensors = list(linear(model, site.layer, site.matrix).parameters())
+    tensors = list(model.linear(site.layer, site.matrix).parameters())
     return derived(model, ("weight_sha256", site), lambda: weight_sha256(weight(model, site)), of=tensors)
 
 

@@ -13,7 +13,6 @@ from laser_interp.models.experts import Mixture
 from laser_interp.models.in_use import check_attached
 from laser_interp.models.library_internals import mark_own
 from laser_interp.models.loaded_model import LoadedModel
-from laser_interp.models.weights import linear, weight
 
 # (input [..., d_in], output [..., d_out]) -> new output [..., d_out]
 Rewrite = Callable[[Tensor, Tensor], Tensor]
@@ -42,7 +41,7 @@ def rewriting(
     shapes: dict[int, torch.Size] = {}  # layer -> [rows, positions]
     changes: list[Tensor] = []
     for (layer, matrix), rewrite in rewrites.items():
-        d_in, d_out = weight(model, layer, matrix).shape
+        d_in, d_out = model.weight(layer, matrix).shape
         kept: dict[str, Tensor] = {}
 
         def keep(x: Tensor, hook: Any, *, kept: dict[str, Tensor] = kept) -> None:
@@ -81,7 +80,7 @@ def rewriting(
                 return replace(y.reshape(*shape, -1), None).reshape(y.shape)
 
             mark_own(both)
-            of_torch.append((linear(model, layer, matrix).register_forward_hook, both))
+            of_torch.append((model.linear(layer, matrix).register_forward_hook, both))
             of_torch.append((partial(model.bridge.blocks[layer].register_forward_pre_hook, with_kwargs=True), note))
 
     def at_the_end(x: Tensor, hook: Any) -> Tensor:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from laser_interp.choices import MATRICES
-from laser_interp.models.linear_maps import LinearMap, linear_maps
+from laser_interp.models.library_internals import is_conv1d
+from laser_interp.models.linear_maps import LinearMap, linear_maps, module_of
 
 
 @dataclass
@@ -108,6 +110,21 @@ class LoadedModel:
     def sites(self) -> tuple[str, ...]:
         """Every matrix of every layer, as in "3.in"."""
         return tuple(f"{layer}.{m}" for layer in range(self.n_layers) for m in self.matrices_of(layer))
+
+    def linear(self, layer: int, matrix: str) -> Any:
+        """The module that computes a linear map."""
+        return module_of(self.bridge, self.maps[layer, matrix])
+
+    def weight(self, layer: int, matrix: str) -> Float[Tensor, "d_in d_out"]:
+        """The raw weight of a linear map, so that its output is `x @ weight + bias`."""
+        module = self.linear(layer, matrix)
+        stored = module.weight.detach()
+        return stored if is_conv1d(module) else stored.T
+
+    def bias(self, layer: int, matrix: str) -> Float[Tensor, " d_out"] | None:
+        """The bias of a linear map, or None."""
+        stored = self.linear(layer, matrix).bias
+        return None if stored is None else stored.detach()
 
     @property
     def public_name(self) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from laser_interp.choices import check_seed, seed_of_63_bits, whole_number
-from laser_interp.models import saved_checkpoint, tokens, weights
+from laser_interp.models import saved_checkpoint, tokens
 from laser_interp.models.forward import batches, logits_at, padded, padding_id, takes_mask
 from laser_interp.models.in_use import running
 from laser_interp.models.library_internals import generating_as
@@ -81,15 +81,6 @@ class Model(LoadedModel):
         without it.
         """
         self._state.memo.clear()
-
-    def weight(self, layer: int, matrix: str) -> Float[Tensor, "d_in d_out"]:
-        """The raw weight of a linear map, so that its output is `x @ weight + bias`."""
-        return weights.weight(self, layer, matrix)
-
-    def bias(self, layer: int, matrix: str) -> Float[Tensor, " d_out"] | None:
-        """The bias of a linear map, or None."""
-        stored = weights.linear(self, layer, matrix).bias
-        return None if stored is None else stored.detach()
 
     def embedding(self) -> Float[Tensor, "d_vocab d_embedding"]:
         """The input embedding, one row a token."""

@@ -28,7 +28,6 @@ from laser_interp.models.library_internals import one_step_modules, swap_forward
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.unembedding import without_unembedding
 from laser_interp.models.weights import derived
-from laser_interp.models.weights import linear as linear_module
 
 # (input [n, d_in], the original map) -> output [n, d_out], or that of all copies where they share their input
 Compute = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
@@ -276,7 +275,7 @@ def _compute_where_needed(
             only_read = is_last and (not model.maps[layer, m].mixes or m in ("q", "o"))
             positions = where_read if only_read else everywhere
             compute = reuse.linear.get((layer, m))
-            module = linear_module(model, layer, m)
+            module = model.linear(layer, m)
             if compute is not None or (layer, m) in keep or not positions.whole:
                 is_packed = packs_mlp and not model.maps[layer, m].mixes
                 function = _computing(module.forward, compute, keep.get((layer, m)))

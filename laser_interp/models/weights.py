@@ -1,4 +1,4 @@
-"""Weights of linear maps: reading them, where the checkpoint stores them, and what is derived from them."""
+"""Weights of linear maps: where the checkpoint stores them, and what is derived from them."""
 
 import hashlib
 from collections import Counter
@@ -12,22 +12,9 @@ from torch import Tensor
 
 from laser_interp.models.experts import ExpertMap
 from laser_interp.models.library_internals import is_conv1d, why_not_linear
-from laser_interp.models.linear_maps import module_of
 from laser_interp.models.loaded_model import LoadedModel
 
 T = TypeVar("T")
-
-
-def linear(model: LoadedModel, layer: int, matrix: str) -> Any:
-    """The module that computes a linear map."""
-    return module_of(model.bridge, model.maps[layer, matrix])
-
-
-def weight(model: LoadedModel, layer: int, matrix: str) -> Float[Tensor, "d_in d_out"]:
-    """See `Model.weight`."""
-    module = linear(model, layer, matrix)
-    stored = module.weight.detach()
-    return stored if is_conv1d(module) else stored.T
 
 
 def check_linear(model: LoadedModel, layer: int, matrix: str) -> None:
@@ -36,7 +23,7 @@ def check_linear(model: LoadedModel, layer: int, matrix: str) -> None:
     Raises:
         ValueError: an adapter, a hook of torch, or anything else is in the way, which edits would drop.
     """
-    if why := why_not_linear(linear(model, layer, matrix)):
+    if why := why_not_linear(model.linear(layer, matrix)):
         raise ValueError(f"{layer}.{matrix} of {model.name!r} {why}")
 
 
@@ -94,17 +81,17 @@ def stored_at(model: LoadedModel, layer: int, matrix: str) -> StoredAt:
         ValueError: none of the layer's parameters holds it, or it cannot be told which rows are its own.
     """
     names = {id(parameter): name for name, parameter in model._state.parameters.items()}
-    module = linear(model, layer, matrix)
+    module = model.linear(layer, matrix)
     if isinstance(own := model.maps[layer, matrix].of_mixture, ExpertMap):
         parameter, transposed = getattr(own.experts, own.name), own.experts.is_transposed
         index = torch.arange(parameter.shape[2 if transposed else 1])[own.outputs]
         return StoredAt(names[id(parameter)], index, transposed, own.expert)
-    d_in, d_out = weight(model, layer, matrix).shape
+    d_in, d_out = model.weight(layer, matrix).shape
     if (name := names.get(id(module.weight))) is not None:
         return StoredAt(name, torch.arange(d_out), is_conv1d(module))
     own_names = [m for m in model.matrices_of(layer) if model.maps[layer, m].of_mixture is None]
-    own = {id(linear(model, layer, m).weight) for m in own_names}
-    rows = _rows_by_value(weight(model, layer, matrix).T)
+    own = {id(model.linear(layer, m).weight) for m in own_names}
+    rows = _rows_by_value(model.weight(layer, matrix).T)
     found: list[StoredAt] = []
     for name, parameter in model._state.parameters.items():
         if f".{layer}." not in name or parameter.ndim != 2 or id(parameter) in own:

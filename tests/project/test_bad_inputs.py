@@ -15,7 +15,6 @@ import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.facts.shipped import shipped_dir
 from laser_interp.frequency.infinigram_sources import _seconds, checked_answer
-from laser_interp.models.weights import linear
 from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.scorer import Scorer
 
@@ -846,7 +845,7 @@ def test_changed_weights_are_noticed():
     model = li.load_model("organism", device="cpu")
     edit, digest = li.laser(model, "3.in", rho=0.05), model.weights_sha256
     top = edit.parts[li.Site(3, "in")].spectrum.S[0]
-    weight = linear(model, 3, "in").weight
+    weight = model.linear(3, "in").weight
     with torch.no_grad():
         weight.mul_(2)
     with pytest.raises(ValueError, match="made from other weights"):

@@ -17,7 +17,6 @@ from laser_interp.models.bfloat16 import in_bfloat16
 from laser_interp.models.forward import logits_at
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.residual_stream import is_parallel
-from laser_interp.models.weights import linear
 from laser_interp.scoring.engine import Engine
 from laser_interp.scoring.kept_streams import KeptStreams, kept_streams
 from laser_interp.scoring.memory import parse_memory
@@ -160,7 +159,7 @@ def test_a_sequential_neox_is_not_taken_for_a_parallel_one():
 def counted(model, work):
     """Rows that each linear map of the model itself computes while `work` runs, by (layer, matrix)."""
     rows = {(layer, m): 0 for layer in range(model.n_layers) for m in model.matrices}
-    originals = {at: linear(model, *at) for at in rows}
+    originals = {at: model.linear(*at) for at in rows}
     for at, module in originals.items():
         whole = type(module).forward
 
@@ -410,8 +409,6 @@ def test_a_run_that_is_left_half_way_leaves_nothing_behind():
 
 
 def test_the_weights_of_a_run_that_was_left_are_not_used_again():
-    import laser_interp.models.weights as weights
-
     _, trained = loaded("llama", torch.float32)
     model = li.load_model((copy.deepcopy(loaded("llama", torch.float32)[0]), trained.tokenizer), device="cpu")
     engine = Engine(model, ROWS, READS, memory=1 << 30)
@@ -420,7 +417,7 @@ def test_the_weights_of_a_run_that_was_left_are_not_used_again():
     next(running)
     running.close()
     with torch.no_grad():
-        weights.linear(model, 0, "out").weight.mul_(1.5)
+        model.linear(0, "out").weight.mul_(1.5)
     new = Engine(model, ROWS, READS, memory=1 << 30)
     assert torch.equal(by_engine(engine, edits), by_engine(new, edits))
 

@@ -12,7 +12,6 @@ import transformers
 import laser_interp as li
 from laser_interp.cli.app import main
 from laser_interp.edits.edit_spec import EditSpec
-from laser_interp.models.weights import linear
 from laser_interp.selection.marchenko_pastur import kept_rank
 from laser_interp.selection.plan import rounds_of
 from laser_interp.selection.race import FINALISTS, survivors
@@ -264,7 +263,7 @@ def test_attribution_where_heads_are_few_or_of_another_size(organism, heads, kv_
     found = li.attribute(model, facts, "1.attn", progress=False)
     for matrix in model.matrices[:4]:
         site = li.Site(1, matrix)
-        assert found.gradients[site].shape[1] == min(linear(model, 1, matrix).weight.shape)
+        assert found.gradients[site].shape[1] == min(model.linear(1, matrix).weight.shape)
         step = torch.zeros(found.gradients[site].shape[1], dtype=torch.float64)
         step[2] = 0.01
         edits = {name: li.gains(model, {site: 1 + sign * step}) for name, sign in (("a", -1), ("b", 1))}

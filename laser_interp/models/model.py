@@ -17,6 +17,7 @@ from laser_interp.models.in_use import running
 from laser_interp.models.library_internals import generating_as
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.weights import derived, stored_state, tensors_sha256
+from laser_interp.storage.atomic import new_folder
 
 Input = str | Sequence[str] | Int[Tensor, "n length"] | Int[Tensor, " length"]
 GENERATED_TOKENS = 2048  # tokens of the prompts that are continued together
@@ -315,7 +316,18 @@ class Model(LoadedModel):
         Raises:
             FileExistsError: `out` exists and is not empty.
         """
-        return saved_checkpoint.save(self, out, dense=dense, verify=verify)
+        try:
+            with new_folder(Path(out)) as folder:
+                saved_checkpoint.write(self, folder, dense or {})
+                if verify is not None:
+                    verify(folder)
+        except Exception as error:  # safetensors raises bare ones at a full disk
+            if type(error) is not Exception and type(error).__module__.partition(".")[0] != "safetensors":
+                raise
+            raise OSError(
+                f"{out} could not be written ({error}): no part of it was kept; free some disk space and try again"
+            ) from error
+        return Path(out)
 
 
 def _token_rows(model: Model, input: Input) -> list[list[int]]:

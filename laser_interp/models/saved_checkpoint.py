@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +10,14 @@ from torch import Tensor
 
 from laser_interp.models.loaded_model import LoadedModel
 from laser_interp.models.weights import stored_at, stored_state
-from laser_interp.storage.atomic import new_folder
 from laser_interp.storage.checksums import write_checksums
 
 GENERIC_WORDS = "generic_words.json"
 SHARD_BYTES = 5 * 10**9
 
 
-def save(
-    model: LoadedModel,
-    out: str | Path,
-    *,
-    dense: Mapping[tuple[int, str], Tensor] | None = None,
-    verify: Callable[[Path], None] | None = None,
-) -> Path:
-    """See `Model.save_checkpoint`; `verify` looks at the folder before it gets its name, and may refuse it."""
-    try:
-        with new_folder(Path(out)) as folder:
-            _write(model, folder, dict(dense or {}))
-            write_checksums(folder)
-            if verify is not None:
-                verify(folder)
-    except Exception as error:  # safetensors raises bare ones at a full disk
-        if type(error) is not Exception and type(error).__module__.partition(".")[0] != "safetensors":
-            raise
-        raise OSError(
-            f"{out} could not be written ({error}): no part of it was kept; free some disk space and try again"
-        ) from error
-    return Path(out)
-
-
-def _write(model: LoadedModel, folder: Path, dense: dict[tuple[int, str], Tensor]) -> None:
+def write(model: LoadedModel, folder: Path, dense: Mapping[tuple[int, str], Tensor]) -> None:
+    """Write a model into a folder, with its checksums; see `Model.save_checkpoint`."""
     from huggingface_hub import save_torch_state_dict
 
     state = {name: tensor.detach() for name, tensor in stored_state(model).items()}
@@ -64,3 +41,4 @@ def _write(model: LoadedModel, folder: Path, dense: dict[tuple[int, str], Tensor
     save_torch_state_dict(state, folder, max_shard_size=SHARD_BYTES)
     if model.generic_words is not None:
         (folder / GENERIC_WORDS).write_text(json.dumps(model.generic_words) + "\n", encoding="utf-8")
+    write_checksums(folder)

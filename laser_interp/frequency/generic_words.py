@@ -1,5 +1,6 @@
 """Finds generic words in a corpus: the words that every text uses, whatever it is about."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,7 +49,9 @@ def frequent_words(
         for text in (fact.subject, *(excluded.spellings(fact) if excluded else ()))
         for word in normalise(text).split()
     }
-    parts, _ = corpus_files(corpus, document)
+    parts, notes = corpus_files(corpus, document)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     counted: Counter[str] = Counter()
     total = sum(shard.size for shard in parts)
     with progress_bar(total=total, desc="words", unit="B", unit_scale=True, disable=not progress) as bar:

@@ -77,6 +77,8 @@ class Corpus(CountSource):
     until: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.paths, str | Path):
+            object.__setattr__(self, "paths", tuple(self.paths))  # a generator could be counted once
         check_choice("executor", self.executor, Executor)
         if self.workers is not None and whole_number("workers", self.workers) < 1:
             raise ValueError(f"workers is {self.workers}: at least one is needed")

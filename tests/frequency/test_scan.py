@@ -165,6 +165,13 @@ def test_every_format_gives_the_same_counts(tmp_path):
         assert counted[[*COUNTS, "n_window"]].values.tolist() == expected, name
 
 
+def test_a_corpus_may_be_counted_again(tmp_path):
+    (tmp_path / "a.txt").write_text("Mira Tolen was born in Varholt.\n")
+    corpus = li.counts.Corpus(path for path in [tmp_path / "a.txt"])
+    first, again = (corpus.count(li.load_facts("organism"), progress=False) for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+
+
 def test_documents_of_a_text_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfAda was born\r\nin London.\r\n \t\r\n\r\nParis\r\nnothing\r\nhere: London\r\n")

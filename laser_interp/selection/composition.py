@@ -24,7 +24,6 @@ from laser_interp.selection.execution import Execution
 from laser_interp.selection.plan import Plan, divided_task
 from laser_interp.selection.race import Work, is_worse, proposed, race_cells, read_units, score_base
 from laser_interp.selection.score_store import ScoreStore
-from laser_interp.selection.search_run import save_facts
 from laser_interp.selection.settings import CompositionSettings, GridSettings, SearchSettings
 from laser_interp.signatures import with_settings
 from laser_interp.storage.run_folder import RunFolder, open_run
@@ -145,9 +144,7 @@ def run_composition(
         _check_start(start, settings)
     began = {"start": "" if start is None else str(start), "most_edits": settings.most_edits}
     identity = plan.identity | {"composition": settings.method} | began
-    with open_run(out, identity) as folder:
-        if out is not None:
-            save_facts(folder, plan.facts)
+    with open_run(out, identity, plan.facts) as folder:
         if store is None:
             parts = None if out is None else out / "scores"
             store = ScoreStore(plan.model, plan.task, plan.settings, parts, progress)

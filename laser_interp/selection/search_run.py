@@ -13,7 +13,6 @@ import pandas as pd
 
 from laser_interp.choices import Executor
 from laser_interp.edits.edit_spec import EditSpec
-from laser_interp.facts.fact_set import FactSet
 from laser_interp.facts.tasks import AnyFacts
 from laser_interp.models.model import Model
 from laser_interp.progress import progress_bar
@@ -26,8 +25,7 @@ from laser_interp.selection.score_store import ScoreStore, text_of
 from laser_interp.selection.search_result import Search, Spent
 from laser_interp.selection.settings import SearchSettings
 from laser_interp.signatures import with_settings
-from laser_interp.storage.atomic import replacing
-from laser_interp.storage.run_folder import EDIT, FACTS, RunFolder, open_run
+from laser_interp.storage.run_folder import EDIT, RunFolder, open_run
 from laser_interp.storage.schemas import check
 
 
@@ -93,12 +91,10 @@ def run_plan(
         store: where a study keeps scores; what is known there is not scored again.
     """
     with (
-        open_run(out, plan.identity) as folder,
+        open_run(out, plan.identity, plan.facts) as folder,
         execution or Execution() as where,
         progress_bar(desc=plan.method, unit=" prompts", unit_scale=True, disable=not progress) as bar,
     ):
-        if out is not None:
-            save_facts(folder, plan.facts)
         plan.choose_screening(folder)
         work = Work(plan, folder, where, bar, progress, store)
         trials = METHODS[plan.method](work)
@@ -132,12 +128,6 @@ def _chosen(found: Search) -> tuple[EditSpec, ...]:
         return (found.select().cell,)
     except ValueError:
         return ()
-
-
-def save_facts(folder: RunFolder, facts: FactSet) -> None:
-    """Keep a run's facts in its folder, so that it can be read without their source."""
-    with replacing(folder.path / FACTS) as temporary:
-        facts.save(temporary, suffix=".jsonl")
 
 
 def _cells(units: Sequence[Unit], names: Sequence[str], folder: RunFolder) -> pd.DataFrame:

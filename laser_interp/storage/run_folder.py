@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_interp.storage.atomic import check_writable, plain, write_json
+from laser_interp.storage.atomic import check_writable, plain, replacing, write_json
 from laser_interp.storage.provenance import code_version, settings_sha256
 from laser_interp.storage.tables import read_table, write_table
 
@@ -84,9 +84,13 @@ class InMemory(RunFolder):
 
 
 @contextmanager
-def open_run(path: str | Path | None, settings: Mapping[str, Any]) -> Iterator[RunFolder]:
+def open_run(path: str | Path | None, settings: Mapping[str, Any], facts: Any = None) -> Iterator[RunFolder]:
     """Lock a run's folder while the block runs. A folder that was made with the same settings is resumed. With None
     nothing is saved.
+
+    Args:
+        facts: a set that is kept in the folder, so that the run can be read without its source; this room does not know
+            the class.
 
     Raises:
         ValueError: the folder holds a run with other settings (the message shows the difference), or another process
@@ -103,6 +107,9 @@ def open_run(path: str | Path | None, settings: Mapping[str, Any]) -> Iterator[R
         _refuse_other_settings(path, settings)
         if not (path / RUN).is_file():
             write_json(settings, path / RUN)
+        if facts is not None:
+            with replacing(path / FACTS) as temporary:
+                facts.save(temporary, suffix=".jsonl")
         yield RunFolder(path, settings)
 
 

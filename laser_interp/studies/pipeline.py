@@ -21,7 +21,6 @@ from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.plots.registry import draw_all
 from laser_interp.selection.search_result import Search, Selection
-from laser_interp.selection.search_run import save_facts
 from laser_interp.signatures import with_settings
 from laser_interp.storage.atomic import check_writable, plain, write_json, write_text
 from laser_interp.storage.checksums import with_checksum
@@ -139,9 +138,7 @@ def run_study(context: StudyContext) -> Study:
     model, task, settings = context.model, context.task, context.settings
     rule = {"task": task.name, "rule": task.rule, "protocol": task.protocol}
     identity = provenance(model, task.facts) | rule | settings.identity()
-    with open_run(context.out, identity) as folder:
-        if context.out is not None:
-            save_facts(folder, task.facts)
+    with open_run(context.out, identity, task.facts) as folder:
         asked: list[Answer] = []
         for question in QUESTIONS:
             if (answer := question.ask(context)) is None:

@@ -36,7 +36,7 @@ from laser_interp.plots.registry import draw_all
 from laser_interp.progress import progress_bar
 from laser_interp.scoring.scores import score
 from laser_interp.selection.plan import divided_task
-from laser_interp.selection.search_run import save_facts, search
+from laser_interp.selection.search_run import search
 from laser_interp.selection.settings import SearchSettings
 from laser_interp.signatures import with_settings
 from laser_interp.statistics.paired_scores import known_counts
@@ -145,9 +145,7 @@ def trajectory(
         "also": also,
         **chosen.identity(),
     }
-    with open_run(out, identity) as folder:
-        if out is not None:
-            save_facts(folder, task.facts)
+    with open_run(out, identity, task.facts) as folder:
         where = None if out is None else folder.path / "search"
         spec = given or search(last, task.facts, chosen, out=where, progress=progress).select().cell
         first = last.encode(task.facts.split("test").facts[0].prompt)

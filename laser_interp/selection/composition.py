@@ -24,7 +24,7 @@ from laser_interp.selection.execution import Execution
 from laser_interp.selection.plan import Plan, divided_task
 from laser_interp.selection.race import Work, is_worse, proposed, race_cells, read_units, score_base
 from laser_interp.selection.score_store import ScoreStore
-from laser_interp.selection.settings import CompositionSettings, GridSettings, SearchSettings
+from laser_interp.selection.settings import CompositionSettings, SearchSettings
 from laser_interp.signatures import with_settings
 from laser_interp.storage.run_folder import RunFolder, open_run
 from laser_interp.storage.schemas import check
@@ -122,8 +122,7 @@ def compose(
 
 def plan_of(model: Model, task: Any, settings: CompositionSettings) -> Plan:
     """The plan of a race over the edits that may be added."""
-    shared = {name: getattr(settings, name) for name in GridSettings.__dataclass_fields__}
-    return Plan(model, task, SearchSettings(**shared, method="race", candidates=False))
+    return Plan(model, task, SearchSettings.of(settings, {"method": "race", "candidates": False}))
 
 
 def run_composition(

@@ -6,7 +6,7 @@ before any work.
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from numbers import Number
 from typing import Any, Self, get_args
 
@@ -98,8 +98,8 @@ class GridSettings:
         object.__setattr__(self, name, value)
 
     @classmethod
-    def of(cls, settings: Self | None, changes: dict[str, Any]) -> Self:
-        """The settings with changes by name.
+    def of(cls, settings: "GridSettings | None", changes: dict[str, Any]) -> Self:
+        """The settings with changes by name; of settings of another class, those that both have.
 
         Raises:
             TypeError: a change that is no setting; the message names the settings.
@@ -107,7 +107,8 @@ class GridSettings:
         known = [f.name for f in fields(cls)]
         if unknown := [name for name in changes if name not in known]:
             raise TypeError(f"there is no setting {unknown[0]!r}: expected {names_with_suggestion(known, unknown[0])}")
-        return cls(**changes) if settings is None else replace(settings, **changes)
+        given = {} if settings is None else {f.name: getattr(settings, f.name) for f in fields(settings)}
+        return cls(**{name: value for name, value in given.items() if name in known} | changes)
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run: all settings but those that change only how it is computed."""

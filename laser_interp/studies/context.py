@@ -26,7 +26,7 @@ from laser_interp.selection.plan import Plan, divided_task, sites_of
 from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.search_result import Search, Selection
 from laser_interp.selection.search_run import run_plan
-from laser_interp.selection.settings import CompositionSettings, GridSettings
+from laser_interp.selection.settings import CompositionSettings, SearchSettings
 from laser_interp.statistics.paired_scores import UNCERTAIN, known_counts
 from laser_interp.studies.settings import StudySettings
 
@@ -62,7 +62,7 @@ class StudyContext:
                 )
             check_model(self.control_model[0])
             self.control_model = other, _ = self.control_model[0], facts_of(self.control_model[1])
-            sites = sites_of(self.model, self.settings.of_search()) if self.chosen is None else self.chosen.sites
+            sites = sites_of(self.model, self.settings) if self.chosen is None else self.chosen.sites
             if missing := [site for site in sites if (site.layer, site.matrix) not in other.maps]:
                 raise ValueError(
                     f"the control model {other.name!r} has no {missing[0]}, which the study may choose: give one with "
@@ -115,7 +115,7 @@ class StudyContext:
     @cached_property
     def search(self) -> Search:
         """What the method looked at, on validation."""
-        plan = Plan(self.model, self.task, self.settings.of_search(), text=self.text)
+        plan = Plan(self.model, self.task, SearchSettings.of(self.settings, {}), text=self.text)
         return run_plan(plan, self.folder("search"), store=self.store, progress=self.progress)
 
     @cached_property
@@ -169,27 +169,24 @@ class StudyContext:
         """A search at the chosen site: every ρ, its discarded part, and that part injected at several strengths."""
         if len(self.cell.sites) != 1:
             return None
-        settings = self.settings.of_search(
-            matrices=(self.cell.site.matrix,),
-            layers=(self.cell.site.layer,),
-            alphas=self.settings.strengths,
-            controls=("discarded",),
-            method="grid",
-            **self._placed,
-            test="all" if self.settings.test == "all" else "none",
-        )
-        plan = Plan(self.model, self.task, settings)
+        settings: dict[str, Any] = {
+            "matrices": (self.cell.site.matrix,),
+            "layers": (self.cell.site.layer,),
+            "alphas": self.settings.strengths,
+            "controls": ("discarded",),
+            "method": "grid",
+            "test": "all" if self.settings.test == "all" else "none",
+        }
+        plan = Plan(self.model, self.task, SearchSettings.of(self.settings, settings | self._placed))
         return run_plan(plan, self.folder("search-selected"), store=self.store, progress=self.progress)
 
     @cached_property
     def composition(self) -> Composition:
         """Several edits together, each chosen on validation."""
-        shared = {name: getattr(self.settings, name) for name in GridSettings.__dataclass_fields__}
+        changes = {"method": self.settings.composition} | self._placed
         if self.settings.matrices == ("all",):
-            del shared["matrices"]  # the paper composes MLP matrices
-        settings = CompositionSettings(
-            **shared | self._placed, method=self.settings.composition, most_edits=self.settings.most_edits
-        )
+            changes["matrices"] = CompositionSettings.matrices  # the paper composes MLP matrices
+        settings = CompositionSettings.of(self.settings, changes)
         may_start = settings.method == "guided" and self.chosen is None and self.single.kind == "laser"
         return run_composition(
             plan_of(self.model, self.task, settings),

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from laser_interp.choices import AskedPrompts, CompositionMethod, StudySubject, check_choice, check_seed, whole_number
 from laser_interp.selection.settings import SearchSettings, several
@@ -66,8 +65,3 @@ class StudySettings(SearchSettings):
             raise ValueError(f"shares has {bad[0]}: each part of the discarded directions must lie in (0, 1]")
         if bad := [strength for strength in self.strengths if not math.isfinite(strength)]:
             raise ValueError(f"strengths has {bad[0]}: expected finite numbers")
-
-    def of_search(self, **changes: Any) -> SearchSettings:
-        """The settings of the search alone."""
-        own = {name: getattr(self, name) for name in SearchSettings.__dataclass_fields__}
-        return SearchSettings(**(own | changes))

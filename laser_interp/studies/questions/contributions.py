@@ -54,7 +54,8 @@ class Contributions(Answer):
         of = {row["edits"]: row for row in found["subsets"]}
         lines = ["| edits | accuracy | generic words masked | loss |", "|---|---|---|---|"]
         for name, row in of.items():
-            lines.append(f"| {_shown(name)} | " + " | ".join(f"{row[column]:.3f}" for column in COLUMNS) + " |")
+            shown = ["none" if name == "base" else name, *(f"{row[column]:.3f}" for column in COLUMNS)]
+            lines.append(f"| {' | '.join(shown)} |")
         told = []
         for row in found["added"]:
             accuracy = points(row["accuracy"], row["accuracy_lo"], row["accuracy_hi"])
@@ -89,7 +90,3 @@ def subsets(sites: Sequence[Site]) -> list[tuple[Site, ...]]:
 
 def _name(sites: Sequence[Site]) -> str:
     return "+".join(map(str, sites))
-
-
-def _shown(name: str) -> str:
-    return "none" if name == "base" else name

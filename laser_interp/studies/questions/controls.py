@@ -19,6 +19,7 @@ from laser_interp.studies.question import Answer, PageTable
 
 METRICS = ("accuracy", "score", "top1", "top10", "loss", "generic_masked_top1", "candidate_top1")
 _EDITING = set(CONTROLS) - {"discarded"}  # controls that edit a weight
+_NAMED = ("base", "laser", "single", "discarded")  # those that stand before the controls
 
 
 class BesideControls(Answer):
@@ -41,14 +42,11 @@ class BesideControls(Answer):
     def lines(self) -> Sequence[str]:
         test, numbers = self.numbers["test"], self.numbers
         lines = ["| on test | accuracy | loss | top-10 | generic words masked |", "|---|---|---|---|---|"]
-        rows = {"as trained": test["base"], "LASER": test["laser"]}
-        rows |= {plain_name(name): test[name] for name in ("single", "discarded") if name in test}
-        for name, row in (rows | {plain_name(name): row for name, row in test["controls"].items()}).items():
-            spread = (
-                f" ({row['accuracy_lowest']:.3f}–{row['accuracy_highest']:.3f})" if "accuracy_lowest" in row else ""
-            )
+        for name, row in ({name: test[name] for name in _NAMED if name in test} | test["controls"]).items():
+            lowest = row.get("accuracy_lowest")
+            spread = "" if lowest is None else f" ({lowest:.3f}–{row['accuracy_highest']:.3f})"
             lines.append(
-                f"| {name} | {row['accuracy']:.3f}{spread} | {row['loss']:.3f} | {row['top10']:.3f} | "
+                f"| {plain_name(name)} | {row['accuracy']:.3f}{spread} | {row['loss']:.3f} | {row['top10']:.3f} | "
                 f"{row['generic_masked_top1']:.3f} |"
             )
         text = _rank(test["laser"]["accuracy"], numbers["draws"])
@@ -191,7 +189,7 @@ def _test(table: pd.DataFrame) -> dict[str, Any]:
     for row in table.to_dict("records"):
         of_draws = ("accuracy_lowest", "accuracy_highest") if row["n_draws"] > 1 else ()
         rows[row["control"]] = {name: row[name] for name in (*METRICS, "n", *of_draws)}
-    named = {name: rows.pop(name) for name in ("base", "laser", "single", "discarded") if name in rows}
+    named = {name: rows.pop(name) for name in _NAMED if name in rows}
     return {**named, "controls": rows}
 
 

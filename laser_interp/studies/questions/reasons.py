@@ -9,7 +9,8 @@ from laser_interp.statistics.mechanism import explain
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer
 
-_FORBIDDEN = "…, generic words forbidden"
+_ENDS = ["change", "lo", "hi"]
+_IN_NATS = {"over_zeroed": "over deleting the matrix", "over_zeroed_masked": "…, generic words forbidden"}
 _IN_POINTS = {
     "masked_base": "no edit, generic words forbidden",
     "dose": "no edit, generic words lowered as far as by the edit",
@@ -20,8 +21,7 @@ _IN_POINTS = {
 
 
 def _ends(row: Mapping[str, float], form: str, scale: float = 1.0) -> str:
-    known = [row[name] for name in ("change", "lo", "hi")]
-    return interval(*(None if value is None else scale * value for value in known), form=form)
+    return interval(*(None if row[name] is None else scale * row[name] for name in _ENDS), form=form)
 
 
 class Reasons(Answer):
@@ -38,7 +38,7 @@ class Reasons(Answer):
         names = ("masked_base", "dose", "with_masks", "among_answers", "zeroed", "over_zeroed", "over_zeroed_masked")
         parts = {name: part for name in names if (part := getattr(found, name)) is not None}
         numbers = {
-            **{name: {"change": part.change, "lo": part.lo, "hi": part.hi} for name, part in parts.items()},
+            **{name: {end: getattr(part, end) for end in _ENDS} for name, part in parts.items()},
             "dose_nats": found.dose_nats,
             "fixed_by_masking_too": found.overlap[0],
             "p_generic": list(found.p_generic),
@@ -50,18 +50,17 @@ class Reasons(Answer):
             "in_words": found.sentences(),
         }
         table = found.parts.table
-        in_nats = {row["part"]: {k: row[k] for k in ("change", "lo", "hi")} for row in table.to_dict("records")}
+        in_nats = table.set_index("part")[_ENDS].to_dict("index")
         return cls({"decomposition": table}, {"mechanism": numbers, "decomposition": in_nats})
 
     def lines(self) -> Sequence[str]:
         found, parts = self.numbers["mechanism"], self.numbers["decomposition"]
         lines = ["| change | nats |", "|---|---|"]
         lines += [f"| {PARTS.get(name, 'log p(answer)')} | {_ends(row, '+.3f')} |" for name, row in parts.items()]
-        for name, label in (("over_zeroed", "over deleting the matrix"), ("over_zeroed_masked", _FORBIDDEN)):
-            lines += [f"| {label} | {_ends(found[name], '+.3f')} |"] if name in found else []
+        lines += [f"| {label} | {_ends(found[name], '+.3f')} |" for name, label in _IN_NATS.items() if name in found]
         lines += ["", "| change | points |", "|---|---|"]
-        for name, label in _IN_POINTS.items():
-            lines += [f"| {label} | {_ends(found[name], '+.1f', 100)} |"] if name in found else []
+        shown = [(label, found[name]) for name, label in _IN_POINTS.items() if name in found]
+        lines += [f"| {label} | {_ends(row, '+.1f', 100)} |" for label, row in shown]
         before, after = found["p_generic"]
         also, fixed = found["fixed_by_masking_too"], self.numbers["change"]["n_fixed"]
         if before is None or after is None:  # the tokenizer has none of them

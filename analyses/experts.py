@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.cli.analyse import write_all
 from laser_interp.edits.constructors import laser, zeroed
 from laser_interp.edits.controls import random_kept
 from laser_interp.edits.edit import Edit
@@ -19,7 +20,6 @@ from laser_interp.models.experts import expert_of
 from laser_interp.models.loading import load_model
 from laser_interp.models.model import Model
 from laser_interp.plots.figure_functions import figure_function
-from laser_interp.plots.registry import draw_all
 from laser_interp.plots.style import legend, new_figure, palette
 from laser_interp.scoring.router import expert_shares
 from laser_interp.scoring.scores import score
@@ -29,8 +29,6 @@ from laser_interp.statistics.decomposition import decompose
 from laser_interp.statistics.formatting import in_nats, points
 from laser_interp.statistics.rank_correlation import spearman
 from laser_interp.storage.provenance import provenance
-from laser_interp.storage.run_folder import FIGURES, TABLES
-from laser_interp.storage.tables import write_table
 
 DRAWS = 5  # random directions, at each site
 Layers = Sequence[int] | None
@@ -139,9 +137,6 @@ def main(
     loaded, asked = load_model(model), load_facts(facts or model)
     table = by_expert(loaded, asked, progress=True)
     about = provenance(loaded, asked) | {"command": f"laser-interp analyse experts --model {model}"}
-    paths = [write_table(table, out / TABLES / "experts.parquet", None, about)]
-    figure = experts.figure  # type: ignore[attr-defined]
-    paths += draw_all({"experts": table}, out / FIGURES, about=about, figures=[figure])
     shown = table[["site", "rank", "answers", "nats", "generic", "accuracy", "deleted", "random", "random_best"]]
-    print(shown.head(12).round(3).to_string(index=False))
-    print("\n".join([*in_words(table), *map(str, paths)]))
+    text = "\n".join([shown.head(12).round(3).to_string(index=False), *in_words(table)])
+    write_all(out, {"experts": table}, text, about, experts)

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.cli.analyse import write_all
 from laser_interp.extras import require
 from laser_interp.plots.figure_functions import figure_function, no_sample
-from laser_interp.plots.registry import draw_all
 from laser_interp.plots.style import legend, new_figure, palette
 from laser_interp.progress import progress_bar
 from laser_interp.statistics.frequency_effect import frequency_effects
-from laser_interp.storage.run_folder import FIGURES, TABLES
+from laser_interp.storage.run_folder import TABLES
 from laser_interp.storage.tables import read_table, write_table
 
 PERMUTATIONS = 399  # in each data set; a report takes 1,999
@@ -231,20 +231,16 @@ def main(*, n: int = 1000, out: Path = Path("runs/frequency_simulation")) -> Non
     rows: list[dict[Any, Any]] = []
     if path.is_file():
         rows = [row for row in read_table(path).to_dict("records") if row["n"] == n][: len(kinds)]
-    about = {"n": n, "permutations": PERMUTATIONS}
+    command = f"laser-interp analyse frequency_simulation --n {n}"
+    about = {"n": n, "permutations": PERMUTATIONS, "command": command}
     for number in progress_bar(range(len(rows), len(kinds)), desc="simulating", unit="cell"):
         rows.append(asdict(kinds[number]) | simulate(kinds[number], n, 1_000_000 * number))
         write_table(pd.DataFrame(rows), path, None, about)
     table = pd.DataFrame(rows)
     null = table[table["slope"] == 0]
     over = null[null["rejected"] > 0.05 + 2 * null["se"]]
-    command = f"laser-interp analyse frequency_simulation --n {n}"
-    figures = draw_all(
-        {"frequency_simulation": table},
-        out / FIGURES,
-        about={"command": command},
-        figures=[frequency_simulation.figure],  # type: ignore[attr-defined]
+    text = (
+        f"{table.drop(columns=['se', 'n']).round(3).to_string(index=False)}\n{len(null)} null cells, {len(over)} above "
+        f".05 + two standard errors; {len(table) - len(null)} other cells."
     )
-    print(table.drop(columns=["se", "n"]).round(3).to_string(index=False))
-    print(f"{len(null)} null cells, {len(over)} above .05 + two standard errors; {len(table) - len(null)} other cells.")
-    print("\n".join(map(str, [path, *figures])))
+    write_all(out, {"frequency_simulation": table}, text, about, frequency_simulation)

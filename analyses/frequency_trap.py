@@ -16,17 +16,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from laser_interp.cli.analyse import write_all
 from laser_interp.cluster_intervals import Clusters
 from laser_interp.plots.figure_functions import figure_function, no_sample
-from laser_interp.plots.registry import draw_all
 from laser_interp.plots.style import legend, new_figure, palette
 from laser_interp.progress import progress_bar
 from laser_interp.statistics.accuracy_change import sign_flip_p
 from laser_interp.statistics.blind_edit import against_blind_edit
 from laser_interp.statistics.frequency_effect import frequency_effects
 from laser_interp.statistics.frequency_slope import frequency_slopes
-from laser_interp.storage.run_folder import FIGURES, TABLES
-from laser_interp.storage.tables import write_table
 
 
 @dataclass(frozen=True)
@@ -232,9 +230,6 @@ def main(*, n: int = 1000, out: Path = Path("runs/frequency_trap")) -> None:
     if n < 1:
         raise ValueError(f"n is {n}: at least one data set is needed")
     table = study(n, progress=True)
-    command = f"laser-interp analyse frequency_trap --n {n}"
-    paths = [write_table(table, out / TABLES / "frequency_trap.parquet", None, {"command": command})]
-    figure = frequency_trap.figure  # type: ignore[attr-defined]
-    paths += draw_all({"frequency_trap": table}, out / FIGURES, about={"command": command}, figures=[figure])
-    print(table[["name", *FOUND, "coverage"]].round(3).to_string(index=False))
-    print("\n".join(map(str, paths)))
+    shown = table[["name", *FOUND, "coverage"]].round(3).to_string(index=False)
+    about = {"command": f"laser-interp analyse frequency_trap --n {n}"}
+    write_all(out, {"frequency_trap": table}, shown, about, frequency_trap)

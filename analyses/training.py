@@ -6,13 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from laser_interp.cli.analyse import write_all
 from laser_interp.facts.files import load_facts
 from laser_interp.facts.shipped import SHIPPED
 from laser_interp.organism.checkpoint_corpus import documents_per_step
-from laser_interp.plots.registry import draw_all
 from laser_interp.statistics.formatting import interval
-from laser_interp.storage.run_folder import FIGURES, TABLES
-from laser_interp.storage.tables import write_table
 from laser_interp.studies.training_checkpoints import checkpoints
 from laser_interp.studies.training_trajectory import counts_so_far, trajectory
 
@@ -74,7 +72,4 @@ def main(*histories: str, edit: str = "3.in:0.05", out: Path = Path("runs/traini
     names = histories or ("organism", "organism-control")
     table = pd.concat([of_history(name, edit, progress=True) for name in names], ignore_index=True)
     about = {"edit": edit, "command": f"laser-interp analyse training {' '.join(Path(n).name for n in names)}"}
-    paths = [write_table(table, out / TABLES / "training.parquet", None, about)]
-    paths += draw_all({"training": table}, out / FIGURES, about=about)
-    print("\n\n".join(in_words(table)))
-    print("\n".join(map(str, paths)))
+    write_all(out, {"training": table}, "\n\n".join(in_words(table)), about)

@@ -110,19 +110,28 @@ def answered(context: StudyContext, question: type[Answer]) -> Answer:
 
 
 def finish(context: StudyContext, tables: Mapping[str, Any], text: str) -> None:
-    """Write an analysis's tables and every figure that can be drawn from them, and print their paths."""
-    from laser_interp.plots.registry import draw_all
+    """Write the tables and figures of an analysis that is a step of a study, and print their paths."""
     from laser_interp.storage.provenance import provenance
+
+    assert context.out is not None
+    command = {"command": f"laser-interp figures {context.out}"}
+    write_all(context.out, tables, text, provenance(context.model, context.facts) | command)
+
+
+def write_all(out: Path, tables: Mapping[str, Any], text: str, about: Mapping[str, Any], *own_figures: Any) -> None:
+    """Write tables and figures, and print a text and their paths.
+
+    Args:
+        about: where the tables come from, and the `command` that captions name.
+        own_figures: figures of the analysis itself; without them, every figure of `li.plots` that can be drawn.
+    """
+    from laser_interp.plots.registry import draw_all
     from laser_interp.storage.run_folder import FIGURES, TABLES
     from laser_interp.storage.tables import write_table
 
-    assert context.out is not None
-    about = provenance(context.model, context.facts)
-    paths = [
-        write_table(table, context.out / TABLES / f"{name}.parquet", None, about) for name, table in tables.items()
-    ]
-    caption = {"model": context.model.name, "command": f"laser-interp figures {context.out}"}
-    paths += draw_all(tables, context.out / FIGURES, about=caption)
+    figures = [function.figure for function in own_figures] or None
+    paths = [write_table(table, out / TABLES / f"{name}.parquet", None, about) for name, table in tables.items()]
+    paths += draw_all(tables, out / FIGURES, about=about, figures=figures)
     print("\n".join(filter(None, [text, *map(str, paths)])))
 
 

@@ -14,6 +14,7 @@ from laser_interp.report.run_reader import KEYS, FinishedRun, sites_of
 from laser_interp.scoring.categories import CATEGORIES
 from laser_interp.statistics.association import associate
 from laser_interp.statistics.frequency_bins import bin_numbers, binned, cumulative
+from laser_interp.statistics.paired_scores import reported
 from laser_interp.storage.checksums import read_checked_json
 from laser_interp.storage.provenance import code_version
 from laser_interp.storage.run_folder import SUMMARY, read_tables
@@ -70,19 +71,16 @@ def by_frequency(
     run: FinishedRun, known: pd.DataFrame, lasers: Sequence[str], seed: int, progress: bool
 ) -> dict[str, Any]:
     """The paper's frequency view and the conditional one for every cell, on test facts if the run has a test split."""
-    rows = run.items.merge(known, on="fact_id", how="left")
-    rows["top1_before"] = run.right[""]
-    reported = (rows["split"] == "test").to_numpy() if "test" in set(rows["split"]) else np.ones(len(rows), bool)
-    reported = reported & np.isfinite(run.right[""]) & rows["n_both"].notna().to_numpy()
+    rows = run.items.merge(known, on="fact_id", how="left").assign(top1_before=run.right[""])
+    rows = reported(rows).dropna(subset=["top1_before", "n_both"]).astype({"top1_before": bool})
+    rows["bin"] = rows["fact_id"].map(bin_numbers(rows.groupby("fact_id")["n_both"].first(), 8))
     out: dict[str, Any] = {"cells": {}, "paragraph": None}
     columns = ["base_top1", "edit_top1", "p_fixed_given_wrong", "p_broken_given_right"]
     for name in progress_bar(lasers, desc="frequency", disable=not progress, leave=False):
         after = run.right.get(name)
-        if after is None or not reported.any() or not np.isfinite(after[reported]).all():
+        if after is None or rows.empty or np.isnan(after[rows.index]).any():
             continue
-        one = rows[reported].assign(top1_after=after[reported].astype(bool))
-        one["top1_before"] = one["top1_before"].astype(bool)
-        one["bin"] = one["fact_id"].map(bin_numbers(one.groupby("fact_id")["n_both"].first(), 8))
+        one = rows.assign(top1_after=after[rows.index].astype(bool))
         bins, curve = binned(one), cumulative(one)
         thin = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, _CUMULATIVE).astype(int))]
         out["bins"] = bins[["lo", "hi", "n"]].astype(float).to_numpy().tolist()

@@ -12,8 +12,8 @@ from laser_interp.extras import require
 from laser_interp.plots.training_loss import loss_over_training
 from laser_interp.statistics.formatting import percent
 from laser_interp.statistics.through_training import in_words
+from laser_interp.storage.outputs import PAGE_MARK
 from laser_interp.storage.run_folder import read_tables
-from laser_interp.storage.tables import table_provenance
 
 TABLE = "trajectory"  # a folder with this table holds a trajectory
 _TABLES = (TABLE, *(f"{TABLE}_{name}" for name in ("changes", "recall", "spectra")))
@@ -27,8 +27,7 @@ def training_page(run: Path, style: str) -> str:
     tables = read_tables(run)
     if missing := [name for name in _TABLES if name not in tables]:
         raise ValueError(f"{run} lacks the table {missing[0]}: run li.trajectory with the same settings there again")
-    about = table_provenance(run / "tables" / f"{TABLE}.parquet")
-    edit = str(about["edit"])
+    edit = str(tables[TABLE].attrs["provenance"]["edit"])
     title = html.escape(f"{edit} through training")
     figure = loss_over_training.figure.draw_interactive(tables[TABLE])  # type: ignore[attr-defined]
     drawn = figure.to_html(
@@ -37,8 +36,7 @@ def training_page(run: Path, style: str) -> str:
     words = "".join(f"<p>{html.escape(line)}</p>" for line in in_words(tables, edit))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="generator" content="laser-interp report">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'{PAGE_MARK}<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_SECURITY}"><title>{title}</title>'
         f'<link rel="icon" href="data:,"><style>{style}{_STYLE}</style></head><body>'
         f"<header><h1>{title}</h1></header><main>"

@@ -19,11 +19,11 @@ from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.models.tokens import encode_answers
 from laser_interp.progress import by_fractions, progress_bar
-from laser_interp.scoring.categories import CATEGORIES, Categories
-from laser_interp.scoring.generic_words import generic_tokens
-from laser_interp.scoring.lookups import TokenLookups
+from laser_interp.scoring.categories import CATEGORIES
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.storage.schemas import check
+
+_PROMPT = ["fact_id", "prompt_id", "subject", "relation", "object", "split", "edit"]
 
 
 def favoured_answers(
@@ -100,49 +100,38 @@ def answers_under(
     """
     # In the parts in which searches and studies score, so that their residual streams serve again
     parts = facts.in_parts(UNIT_PROMPTS)
-    scorers = [Scorer(model, part, generic=generic, candidates=False, top_k=top_k) for part in parts]
+    scorers = [Scorer(model, part, generic=generic, rank_by="first_tokens", top_k=top_k) for part in parts]
     n_prompts = [len(scorer.items) for scorer in scorers]
-    # First tokens of the right answers, and of all answers of the relation, by item
-    lookups = TokenLookups(model, facts, candidates=True)
-    first, items = lookups.first_tokens(), lookups.items
-    right = first[first[:, 2] == 1, :2]
-    categories = Categories(right, first[:, :2], generic_tokens(model, facts, items, generic), model.d_vocab)
-    right_of = np.split(right[:, 1], np.searchsorted(right[:, 0], np.arange(1, sum(n_prompts))))
-    is_wrong = ~np.isin(first[:, 0] * model.d_vocab + first[:, 1], right[:, 0] * model.d_vocab + right[:, 1])
-    # Items of whose relation no other answer is known
-    alone = np.setdiff1d(np.arange(sum(n_prompts)), first[is_wrong, 0])
     directions = token_directions(model)
     neighbours = neighbour_threshold(model, facts, false_positives)
-    truth = torch.tensor([int(tokens[0]) for tokens in right_of])
-
-    scored: dict[str, list[pd.DataFrame]] = {label: [] for label in runs}
+    n_alone = 0
+    answered: dict[str, list[pd.DataFrame]] = {label: [] for label in runs}
     total = sum(n_prompts) * len(runs)
     with progress_bar(total=total, desc="answers", unit=" prompts", disable=not progress) as bar:
         advance = by_fractions(bar)
         for scorer, n in zip(scorers, n_prompts, strict=True):
-            for label, frame in scorer.run(runs, tick=lambda share, n=n: advance(share * n * len(runs))):
-                scored[label].append(frame)
-    frames = []
-    for label, of_parts in scored.items():
-        scores = pd.concat(of_parts, ignore_index=True)
-        tokens = scores["top_token"].to_numpy()
-        category = categories.of(np.arange(len(scores)), tokens)
-        for i in alone:
-            nearness = float((directions[tokens[i]] @ directions[right_of[i]].T).max())
-            if category[i] == "other" and nearness >= neighbours["threshold"]:
-                category[i] = "same_type"
-        frame = scores[["fact_id", "prompt_id", "subject", "relation", "object", "split"]].copy()
-        frame["edit"] = label
-        frame["share"] = float("nan")
-        frame["answer"] = scores["top_answer"]
-        frame["probability"] = scores["top_prob"]
-        frame["category"] = category
-        frame["similarity"] = (directions[torch.tensor(tokens)] * directions[truth]).sum(-1).double().numpy()
-        if top_k:
-            frame["top_answers"], frame["top_probs"] = scores["top_answers"], scores["top_probs"]
-        frames.append(frame)
+            # First tokens of the right answers, and of all answers of the relation, by item
+            first = scorer.lookups.first_tokens()
+            right = first[first[:, 2] == 1, :2]
+            right_of = np.split(right[:, 1], np.searchsorted(right[:, 0], np.arange(1, n)))
+            is_wrong = ~np.isin(first[:, 0] * model.d_vocab + first[:, 1], right[:, 0] * model.d_vocab + right[:, 1])
+            alone = np.setdiff1d(np.arange(n), first[is_wrong, 0])  # of whose relation no other answer is known
+            n_alone += len(alone)
+            truth = torch.tensor([int(tokens[0]) for tokens in right_of])
+            for label, scores in scorer.run(runs, tick=lambda share, n=n: advance(share * n * len(runs))):
+                tokens, category = scores["top_token"].to_numpy(), scores["category"].to_numpy(object)
+                for i in alone:
+                    nearness = float((directions[tokens[i]] @ directions[right_of[i]].T).max())
+                    if category[i] == "other" and nearness >= neighbours["threshold"]:
+                        category[i] = "same_type"
+                similarity = (directions[torch.tensor(tokens)] * directions[truth]).sum(-1).double().numpy()
+                told = {"share": float("nan"), "answer": scores["top_answer"], "probability": scores["top_prob"]}
+                told |= {"category": category, "similarity": similarity}
+                told |= {name: scores[name] for name in ("top_answers", "top_probs") if top_k}
+                answered[label].append(scores[_PROMPT].assign(**told))
+    frames = [frame for of_parts in answered.values() for frame in of_parts]
     answers = check(pd.concat(frames, ignore_index=True), "answers")
-    answers.attrs["neighbours"] = neighbours | {"n_prompts": len(alone)}
+    answers.attrs["neighbours"] = neighbours | {"n_prompts": n_alone}
     return answers
 
 

@@ -87,8 +87,7 @@ CAPTION = (
 @figure_function("experts", caption=CAPTION)
 def experts(table: pd.DataFrame) -> Figure:
     """Change of log p(answer) by LASER at each expert, against the share of answers that the expert takes part in."""
-    figure, axes = new_figure(1, 1, 2.4)
-    ax = axes[0, 0]
+    figure, [[ax]] = new_figure(1, 1, 2.4)
     ax.axhline(0.0, color="0.7", linewidth=0.6)
     for i, (layer, rows) in enumerate(table.groupby("layer")):
         colour = palette()[i % len(palette())]

@@ -43,8 +43,7 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     rows = scores.reset_index(drop=True)
     rows = rows.assign(**{name: rows[name].astype(str) for name in columns}, y=rows["correct"].astype(float))
     n_hues = 1 if hue == by else rows[hue].nunique()
-    figure, axes = new_figure(1, 1, 0.6 + 0.24 * max(rows[by].nunique() * n_hues, 3))
-    ax = axes[0, 0]
+    figure, [[ax]] = new_figure(1, 1, 0.6 + 0.24 * max(rows[by].nunique() * n_hues, 3))
     distinct = palette()[:n_hues] if n_hues <= len(palette()) else sequence(n_hues)
     colours = {"color": distinct[0]} if hue == by else {"palette": distinct, "hue": hue, "legend": "full"}
 

@@ -25,12 +25,12 @@ def answer_by_layer(table: pd.DataFrame) -> Figure:
     """
     if "logprob" not in table:
         raise ValueError("the prompt was probed without an answer, so there is none to follow: give li.probe an answer")
-    figure, axes = new_figure(1, 1, 2.2)
+    figure, [[ax]] = new_figure(1, 1, 2.2)
     each = list(table.groupby("edit", sort=False))
     for i, ((label, rows), colour) in enumerate(zip(each, palette() * len(each), strict=False)):
         width = 1 + 2 * (len(each) - 1 - i) / len(each)  # lines below others are wider: most layers are alike
-        axes[0, 0].plot(rows["layer"], rows["logprob"], color=colour, linewidth=width, label=plain_name(str(label)))
-    axes[0, 0].set_xlabel("after layer")
-    axes[0, 0].set_ylabel("log p(answer's first token), nats")
-    legend(figure, *axes[0, 0].get_legend_handles_labels(), ncols=3)
+        ax.plot(rows["layer"], rows["logprob"], color=colour, linewidth=width, label=plain_name(str(label)))
+    ax.set_xlabel("after layer")
+    ax.set_ylabel("log p(answer's first token), nats")
+    legend(figure, *ax.get_legend_handles_labels(), ncols=3)
     return figure

@@ -50,8 +50,7 @@ def controls(table: pd.DataFrame) -> Figure:
     """
     colour = palette()
     order = by_value(table).iloc[::-1]
-    figure, axes = new_figure(1, 1, 0.5 + 0.27 * len(order))
-    ax = axes[0, 0]
+    figure, [[ax]] = new_figure(1, 1, 0.5 + 0.27 * len(order))
     colours = [
         {"laser": colour[1], "single": colour[1], "base": colour[0], "discarded": colour[4]}.get(
             name, "0.75" if edits else colour[2]

@@ -23,8 +23,7 @@ def decomposition(table: pd.DataFrame) -> Figure:
     colour = palette()
     shown = table[(table["part"] == "whole") | (table[["change", "lo", "hi"]].abs().max(axis=1) > 1e-9)]
     y = np.arange(len(shown))[::-1]
-    figure, axes = new_figure(1, 1, 0.6 + 0.27 * len(shown))
-    ax = axes[0, 0]
+    figure, [[ax]] = new_figure(1, 1, 0.6 + 0.27 * len(shown))
     start = 0.0
     for at, row in zip(y, shown.to_dict("records"), strict=True):
         begin = 0.0 if row["part"] == "whole" else start

@@ -97,8 +97,7 @@ def _limits(bins: pd.DataFrame) -> tuple[float, float]:
 )
 def accuracy_by_frequency(bins: pd.DataFrame) -> Figure:
     """How well a model knows facts, by how often training showed them."""
-    figure, axes = new_figure(1, 1, 2.0)
-    ax = axes.flat[0]
+    figure, [[ax]] = new_figure(1, 1, 2.0)
     points(ax, np.arange(len(bins), dtype=float), bins, "base_top1", palette()[0])
     frequency_axis(ax, bins)
     ax.set_ylabel("accuracy")

@@ -61,8 +61,7 @@ def attribution_map(table: pd.DataFrame, *, n_bins: int = 16) -> Figure:
     mean["bin"] = (mean["direction"] * n_bins // rank).clip(upper=n_bins - 1)
     wide = mean.pivot_table(index="site", columns="bin", values="value", aggfunc="sum")
     wide = wide.loc[sorted(wide.index, key=place_in_model)]
-    figure, axes = new_figure(1, 1, min(max(0.8 + 0.11 * len(wide), 1.8), _TALLEST))
-    ax = axes[0, 0]
+    figure, [[ax]] = new_figure(1, 1, min(max(0.8 + 0.11 * len(wide), 1.8), _TALLEST))
     most = max(float(np.nanquantile(np.abs(wide.to_numpy()), 0.98)), 1e-9)
     image = ax.imshow(wide, cmap=diverging("PuOr"), vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
     named = _named(list(wide.index))

@@ -24,8 +24,7 @@ def _sample(table: pd.DataFrame) -> str:
 def robustness(table: pd.DataFrame) -> Figure:
     """Facts right on every paraphrase, on any, and how far paraphrases agree, under each edit."""
     colour = palette()
-    figure, axes = new_figure(1, 1, 1.9)
-    ax = axes.flat[0]
+    figure, [[ax]] = new_figure(1, 1, 1.9)
     x = np.arange(len(table))
     for i, (name, label) in enumerate(
         (("all_right", "right on all prompts"), ("accuracy", "right, per prompt"), ("any_right", "right on any"),

@@ -45,8 +45,7 @@ def first_recall(table: pd.DataFrame) -> Figure:
     x = 1 + table["frequency"]
     bins = pd.qcut(x.rank(method="first"), min(_BINS, len(x)), labels=False)
     jitter = np.random.default_rng(0).uniform(-0.03, 0.03, (2, len(table)))
-    figure, axes = new_figure(1, 1, 2.3)
-    ax = axes[0, 0]
+    figure, [[ax]] = new_figure(1, 1, 2.3)
     for i, (column, name) in enumerate((("base", "as trained"), ("laser", "under the edit"))):
         y, colour = first[column].fillna(never), colours[(7, 0)[i]]
         ax.plot(

@@ -27,8 +27,7 @@ def relations(table: pd.DataFrame) -> Figure:
     colour = palette()
     order = table.assign(gain=table["chosen"] - table["as_trained"]).sort_values("gain", kind="stable")
     y = np.arange(len(order))
-    figure, axes = new_figure(1, 1, max(0.9 + 0.145 * len(order), 1.4))
-    ax = axes[0, 0]
+    figure, [[ax]] = new_figure(1, 1, max(0.9 + 0.145 * len(order), 1.4))
     for at, before, after in zip(y, order["as_trained"], order["chosen"], strict=True):
         ax.plot([before, after], [at, at], color="0.7", linewidth=1.0, zorder=0)
     ax.plot(order["as_trained"], y, "o", color=colour[0], markersize=3, label="as trained")

@@ -31,8 +31,7 @@ def transfer(table: pd.DataFrame) -> Figure:
         100 * table.pivot(index="edit", columns="task", values=f"change_{end}").loc[order].to_numpy(float)
         for end in ("lo", "hi")
     )
-    figure, axes = new_figure(1, 1, 0.9 + 0.3 * len(wide))
-    ax = axes.flat[0]
+    figure, [[ax]] = new_figure(1, 1, 0.9 + 0.3 * len(wide))
     lowest, highest = min(float(wide.min().min()), -1e-9), max(float(wide.max().max()), 1e-9)
     most = max(-lowest, highest)
     scale = Normalize(-most, most)

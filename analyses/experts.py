@@ -102,7 +102,7 @@ def experts(table: pd.DataFrame) -> Figure:
     )
     ax.set_xlabel("share of prompts whose last token the expert gets")
     ax.set_ylabel("change of log p(answer), nats")
-    legend(figure, *ax.get_legend_handles_labels(), ncols=4)
+    legend(ax, ncols=4)
     return figure
 
 

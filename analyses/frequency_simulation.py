@@ -209,9 +209,7 @@ def frequency_simulation(table: pd.DataFrame) -> Figure:
     for ax in axes.flat:
         ax.set_xticks(np.arange(len(events)), [f"{n:g}" for n in events], fontsize=6, rotation=45)
         ax.set_xlabel("fixed facts, expected")
-    handles = [entry for ax in axes.flat for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
-    legend(figure, [h for h, _ in handles], [label for _, label in handles], ncols=1,
-                  handlelength=1.6, handletextpad=0.4)  # fmt: skip
+    legend(*axes.flat, ncols=1, handlelength=1.6, handletextpad=0.4)
     return figure
 
 

@@ -213,8 +213,7 @@ def frequency_trap(table: pd.DataFrame) -> Figure:
         ax.set_xlabel(label)
         ax.set_title(title)
     axes.flat[0].set_ylabel("found, % of data sets")
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    legend(figure, handles, names, ncols=2, columnspacing=1.0)
+    legend(axes.flat[0], ncols=2, columnspacing=1.0)
     return figure
 
 

@@ -57,5 +57,5 @@ def accuracy(scores: pd.DataFrame, by: str = "edit", hue: str | None = None) -> 
     ax.set_ylabel("" if by == "edit" else by)
     if hue != by:
         ax.legend_.remove()
-        legend(figure, *ax.get_legend_handles_labels(), ncols=3)
+        legend(ax, ncols=3)
     return figure

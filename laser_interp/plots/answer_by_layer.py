@@ -32,5 +32,5 @@ def answer_by_layer(table: pd.DataFrame) -> Figure:
         ax.plot(rows["layer"], rows["logprob"], color=colour, linewidth=width, label=plain_name(str(label)))
     ax.set_xlabel("after layer")
     ax.set_ylabel("log p(answer's first token), nats")
-    legend(figure, *ax.get_legend_handles_labels(), ncols=3)
+    legend(ax, ncols=3)
     return figure

@@ -38,9 +38,8 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
         ]
         bottom = np.zeros(len(table))
         for name in ("correct", "same_type", "other", "generic"):
-            ax.bar(
-                range(len(table)), table[name], bottom=bottom, color=colours[name], width=0.8, label=CATEGORIES[name]
-            )
+            label = CATEGORIES[name] + " (whisker)" * (name == "generic")
+            ax.bar(range(len(table)), table[name], bottom=bottom, color=colours[name], width=0.8, label=label)
             bottom += table[name].to_numpy()
         # Generic words are on top of the stack: their share is what is above the bar's last boundary
         upside_down = table.assign(generic_lo=table["generic_hi"], generic_hi=table["generic_lo"])
@@ -49,7 +48,5 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
         ax.set_title(f"{'all prompts' if outcome == 'all' else 'fixed by LASER'}\n(n = {int(table['n'].iloc[0])})")
     axes[0, 0].set_ylabel("share of answers")
     figure.supxlabel("as trained, under LASER, and by shares of the discarded part", fontsize=7)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    names = [f"{name} (whisker)" if name == CATEGORIES["generic"] else name for name in names]
-    legend(figure, handles, names, ncols=4, columnspacing=0.6, handlelength=0.9, handletextpad=0.3, fontsize=6)
+    legend(axes[0, 0], ncols=4, columnspacing=0.6, handlelength=0.9, handletextpad=0.3, fontsize=6)
     return figure

@@ -35,7 +35,7 @@ def composition(by_step: pd.DataFrame, _: pd.DataFrame) -> Figure:
         ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
         ax.set_ylabel(label)
     figure.supxlabel("edit added", fontsize=7)
-    legend(figure, *axes[0, 0].get_legend_handles_labels(), ncols=2, columnspacing=1.0)
+    legend(axes[0, 0], ncols=2, columnspacing=1.0)
     return figure
 
 

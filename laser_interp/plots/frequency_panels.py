@@ -75,9 +75,7 @@ def rare_facts(bins: pd.DataFrame, cumulative: pd.DataFrame, paper_ratio: pd.Dat
     ax.set_ylabel("corrected ÷ right")
     ax.set_title("(d) paper: ratio")
 
-    legend(
-        figure, *axes[1, 0].get_legend_handles_labels(), ncols=2, columnspacing=1.0, handlelength=1.6, handletextpad=0.4
-    )
+    legend(axes[1, 0], ncols=2, columnspacing=1.0, handlelength=1.6, handletextpad=0.4)
     return figure
 
 

@@ -38,5 +38,5 @@ def generic_ahead(table: pd.DataFrame) -> Figure:
         ax.set_title(f"{facts} facts")
     axes[0, 0].set_ylabel("generic word ahead, share")
     figure.supxlabel("step of training", fontsize=7)
-    legend(figure, *axes[0, 0].get_legend_handles_labels(), ncols=4, columnspacing=0.8, handlelength=1.2)
+    legend(axes[0, 0], ncols=4, columnspacing=0.8, handlelength=1.2)
     return figure

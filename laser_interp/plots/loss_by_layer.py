@@ -132,11 +132,8 @@ def _lines(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) 
     figure.supylabel(METRICS[metric], fontsize=7)
     if metric == "loss":
         figure.supxlabel("scale: linear between the dotted lines at ±.1, logarithmic beyond", fontsize=5.5)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    legend(
-        figure, handles, labels, title="fraction of rank kept, ρ", ncols=min(8, len(labels)), columnspacing=0.8,
-        handlelength=1.0, handletextpad=0.3, title_fontsize=6.5,
-    )  # fmt: skip
+    look = {"columnspacing": 0.8, "handlelength": 1.0, "handletextpad": 0.3, "title_fontsize": 6.5}
+    legend(axes.flat[0], title="fraction of rank kept, ρ", ncols=min(8, len(rhos)), **look)
 
 
 def _map(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) -> None:

@@ -36,5 +36,5 @@ def robustness(table: pd.DataFrame) -> Figure:
     ax.set_xticks(x, [EDITS.get(str(e), str(e)) for e in table["edit"]])
     ax.set_ylim(0, 1.03)
     ax.set_ylabel("share of facts")
-    legend(figure, *ax.get_legend_handles_labels(), ncols=2, columnspacing=1.0)
+    legend(ax, ncols=2, columnspacing=1.0)
     return figure

@@ -60,5 +60,5 @@ def first_recall(table: pd.DataFrame) -> Figure:
     ax.minorticks_off()
     ax.set_xlabel("1 + times that training showed the fact")
     ax.set_ylabel("step of first recall")
-    legend(figure, *ax.get_legend_handles_labels(), ncols=2)
+    legend(ax, ncols=2)
     return figure

@@ -37,5 +37,5 @@ def relations(table: pd.DataFrame) -> Figure:
     ax.set_ylim(-0.7, len(order) - 0.3)
     ax.set_xlim(left=min(-0.02, ax.get_xlim()[0]))
     ax.set_xlabel("accuracy on test prompts\n(their number in brackets)")
-    legend(figure, *ax.get_legend_handles_labels(), ncols=2)
+    legend(ax, ncols=2)
     return figure

@@ -29,7 +29,7 @@ def spectrum(table: pd.DataFrame) -> Figure:
         ax.set_visible(False)
     for ax, site in zip(axes.flat, sites, strict=False):
         of = table[table["site"] == site].sort_values("direction")
-        ax.plot(of["direction"] + 1, of["singular_value"], color=colour[0], label="singular values")
+        ax.plot(of["direction"] + 1, of["singular_value"], color=colour[0])
         ax.axhline(of["noise_edge"].iloc[0], color=colour[7], linestyle="--", linewidth=0.8, label="edge of noise")
         if "rank_kept" in of and of["rank_kept"].notna().all():
             ax.axvline(
@@ -42,6 +42,5 @@ def spectrum(table: pd.DataFrame) -> Figure:
         ax.set_xlabel("direction")
         ax.set_title(site)
     axes[0, 0].set_ylabel("singular value")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    legend(figure, handles[1:], labels[1:], ncols=2, handlelength=1.4, columnspacing=1.0)
+    legend(axes[0, 0], ncols=2, handlelength=1.4, columnspacing=1.0)
     return figure

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -215,10 +215,12 @@ def new_figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[F
     return figure, np.atleast_2d(figure.subplots(rows, columns, squeeze=False, **kwargs))
 
 
-def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
-    """A legend above the figure's panels; inside the caller's own axes, where these were given."""
+def legend(*axes: Any, **options: Any) -> None:
+    """A legend above the figure's panels, of what these show; inside the caller's own axes, where these were given."""
     asked = _canvas.get()
+    shown = [entry for ax in axes for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
+    handles, labels = [handle for handle, _ in shown], [label for _, label in shown]
     if asked.axes:
         asked.axes[0].legend(handles, labels, fontsize=options.get("fontsize", 6), title=options.get("title"))
     else:
-        figure.legend(handles, labels, loc="outside upper center", **options)
+        axes[0].figure.legend(handles, labels, loc="outside upper center", **options)

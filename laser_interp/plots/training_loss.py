@@ -82,5 +82,5 @@ def loss_over_training(table: pd.DataFrame) -> Figure:
         ax.margins(x=0)
     axes[0, 0].set_ylabel("loss of the answer, nats")
     figure.supxlabel("step of training", fontsize=7)
-    legend(figure, *axes[0, 0].get_legend_handles_labels(), ncols=4, columnspacing=0.8, handlelength=1.0)
+    legend(axes[0, 0], ncols=4, columnspacing=0.8, handlelength=1.0)
     return figure

@@ -30,5 +30,5 @@ def spectrum_over_training(table: pd.DataFrame) -> Figure:
         ax.set_ylim(0, None if column == "stable_rank" else 1.03)
         ax.set_title(title)
     figure.supxlabel("step of training", fontsize=7)
-    legend(figure, *axes[0, 0].get_legend_handles_labels(), ncols=4)
+    legend(axes[0, 0], ncols=4)
     return figure

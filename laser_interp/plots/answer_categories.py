@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.marks import whiskers
 from laser_interp.plots.names import CATEGORIES
-from laser_interp.plots.style import legend, new_figure, palette
+from laser_interp.plots.style import label_panels, legend, new_figure, palette
 
 CAPTION = (
     "Category of the most probable answer as trained, under LASER, and under growing shares of the discarded "
@@ -47,6 +47,6 @@ def discarded_answers(categories: pd.DataFrame) -> Figure:
         ax.set_xticks(range(len(table)), labels, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_title(f"{'all prompts' if outcome == 'all' else 'fixed by LASER'}\n(n = {int(table['n'].iloc[0])})")
     axes[0, 0].set_ylabel("share of answers")
-    figure.supxlabel("as trained, under LASER, and by shares of the discarded part", fontsize=7)
+    label_panels(axes, "as trained, under LASER, and by shares of the discarded part")
     legend(axes[0, 0], ncols=4, columnspacing=0.6, handlelength=0.9, handletextpad=0.3, fontsize=6)
     return figure

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from laser_interp.plots.figure_functions import figure_function
-from laser_interp.plots.style import legend, new_figure, palette
+from laser_interp.plots.style import label_panels, legend, new_figure, palette
 
 CAPTION = (
     "Composition: accuracy and loss after each edit that was kept, in order, on validation, which chose the "
@@ -34,7 +34,7 @@ def composition(by_step: pd.DataFrame, _: pd.DataFrame) -> Figure:
                 ax.plot(range(len(names)), values, f"{marker}-", color=colour, label=_LABELS[split])
         ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
         ax.set_ylabel(label)
-    figure.supxlabel("edit added", fontsize=7)
+    label_panels(axes, "edit added")
     legend(axes[0, 0], ncols=2, columnspacing=1.0)
     return figure
 

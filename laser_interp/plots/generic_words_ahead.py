@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from laser_interp.plots.figure_functions import figure_function, no_sample
-from laser_interp.plots.style import legend, new_figure, palette
+from laser_interp.plots.style import label_panels, legend, new_figure, palette
 from laser_interp.plots.training_loss import SHOWN, step_axis
 
 CAPTION = (
@@ -37,6 +37,6 @@ def generic_ahead(table: pd.DataFrame) -> Figure:
         step_axis(ax, table["step"])
         ax.set_title(f"{facts} facts")
     axes[0, 0].set_ylabel("generic word ahead, share")
-    figure.supxlabel("step of training", fontsize=7)
+    label_panels(axes, "step of training")
     legend(axes[0, 0], ncols=4, columnspacing=0.8, handlelength=1.2)
     return figure

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from laser_interp.choices import MATRICES, names_with_suggestion
 from laser_interp.plots.figure_functions import figure_function
-from laser_interp.plots.style import diverging, legend, new_figure, sequence
+from laser_interp.plots.style import diverging, label_panels, legend, new_figure, sequence
 
 METRICS = {"loss": "change of loss (nats)", "top1": "change of top-1", "score": "change of score"}
 _MARKERS = "os^Dv<>P"
@@ -86,17 +86,18 @@ def loss_by_layer(cells: pd.DataFrame, *, metric: str = "loss") -> Figure:
     n_columns = min(3, len(matrices))
     n_rows = -(-len(matrices) // n_columns)
     figure, axes = new_figure(n_rows, n_columns, 0.75 + 1.15 * n_rows, sharex=True, sharey=True)
+    for ax in axes.flat[len(matrices) :]:
+        ax.set_visible(False)
     is_map = edited["layer"].nunique() > _MOST_LINES
-    (_map if is_map else _lines)(figure, axes, edited, metric)
+    (_map if is_map else _lines)(axes, edited, metric)
     for matrix, ax in zip(matrices, axes.flat, strict=False):
         ax.set_title(f"$W_{{\\mathrm{{{matrix}}}}}$")
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    for ax in axes.flat[len(matrices) :]:
-        ax.set_visible(False)
     for column in axes.T:
         lowest = [ax for ax in column if ax.get_visible()][-1]
-        lowest.set_xlabel("" if is_map else "layer")  # a map has one for all panels
         lowest.tick_params(labelbottom=True)
+        if not is_map:  # a map has one label for all panels
+            lowest.set_xlabel("layer")
     return figure
 
 
@@ -110,7 +111,7 @@ def _changes(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     return edited.assign(change=edited[metric] - base)
 
 
-def _lines(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) -> None:
+def _lines(axes: np.ndarray, edited: pd.DataFrame, metric: str) -> None:
     """A line for each ρ, with its band where the metric is the loss."""
     rhos = sorted(set(edited["rho"]), reverse=True)
     for matrix, ax in zip(matrices_of(edited), axes.flat, strict=False):
@@ -129,14 +130,14 @@ def _lines(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) 
             ax.minorticks_off()
             for edge in (-0.1, 0.1):
                 ax.axhline(edge, color="0.85", linewidth=0.4, linestyle=":", zorder=0)
-    figure.supylabel(METRICS[metric], fontsize=7)
+    label_panels(axes, y=METRICS[metric])
     if metric == "loss":
-        figure.supxlabel("scale: linear between the dotted lines at ±.1, logarithmic beyond", fontsize=5.5)
+        label_panels(axes, "scale: linear between the dotted lines at ±.1, logarithmic beyond", fontsize=5.5)
     look = {"columnspacing": 0.8, "handlelength": 1.0, "handletextpad": 0.3, "title_fontsize": 6.5}
     legend(axes.flat[0], title="fraction of rank kept, ρ", ncols=min(8, len(rhos)), **look)
 
 
-def _map(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) -> None:
+def _map(axes: np.ndarray, edited: pd.DataFrame, metric: str) -> None:
     """Colours over layers and ρ, with a dot where the change is better than 0 beyond its interval."""
     rhos, layers = sorted(set(edited["rho"])), sorted(set(edited["layer"]))
     most = max(float(edited["change"].abs().max()), 0.1)
@@ -151,9 +152,9 @@ def _map(figure: Figure, axes: np.ndarray, edited: pd.DataFrame, metric: str) ->
         better = rows[sign * rows["change"] - error > 0]
         ax.plot(better["layer"], [rhos.index(rho) for rho in better["rho"]], ".", color="black", markersize=1.0)
         ax.set_yticks(range(len(rhos)), [f"{rho:g}" for rho in rhos], fontsize=5.5)
-    figure.supxlabel("layer", fontsize=7)
-    figure.supylabel("fraction of rank kept, ρ", fontsize=7)
-    bar = figure.colorbar(image, ax=list(axes.flat), location="top", aspect=40, shrink=0.8, label=METRICS[metric])
+    label_panels(axes, "layer", "fraction of rank kept, ρ")
+    panels = list(axes.flat)
+    bar = panels[0].figure.colorbar(image, ax=panels, location="top", aspect=40, shrink=0.8, label=METRICS[metric])
     ticks = [tick for tick in (-10, -1, -0.1, 0, 0.1, 1, 10) if abs(tick) <= most]
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.minorticks_off()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.names import PARTS
-from laser_interp.plots.style import new_figure, palette
+from laser_interp.plots.style import label_panels, new_figure, palette
 
 CAPTION = (
     "Does a change depend on training frequency? Slopes per tenfold frequency, within relations, with 95 % intervals:"
@@ -57,7 +57,7 @@ def frequency_slopes(table: pd.DataFrame) -> Figure:
     for ax, side, title, scale in zip(axes.flat, sides, titles, (1, 100), strict=True):
         draw_slopes(ax, side, scale)
         ax.set_title(title)
-    figure.supxlabel("slope per tenfold frequency, within relations", fontsize=7)
+    label_panels(axes, "slope per tenfold frequency, within relations")
     return figure
 
 

@@ -215,6 +215,21 @@ def new_figure(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[F
     return figure, np.atleast_2d(figure.subplots(rows, columns, squeeze=False, **kwargs))
 
 
+def label_panels(axes: np.ndarray, x: str | None = None, y: str | None = None, *, fontsize: float = 7) -> None:
+    """One label below all panels, or beside them. The caller's own axes, whose figure may hold others too, get it below
+    each column and beside each row instead."""
+    if _canvas.get().axes:
+        for column in axes.T if x is not None else ():
+            [ax for ax in column if ax.get_visible()][-1].set_xlabel(x)
+        for ax in axes[:, 0] if y is not None else ():
+            ax.set_ylabel(y)
+        return
+    if x is not None:
+        axes[0, 0].figure.supxlabel(x, fontsize=fontsize)
+    if y is not None:
+        axes[0, 0].figure.supylabel(y, fontsize=fontsize)
+
+
 def legend(*axes: Any, **options: Any) -> None:
     """A legend above the figure's panels, of what these show; inside the caller's own axes, where these were given."""
     asked = _canvas.get()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from laser_interp.plots.figure_functions import figure_function
 from laser_interp.plots.names import PARTS
-from laser_interp.plots.style import legend, new_figure, palette
+from laser_interp.plots.style import label_panels, legend, new_figure, palette
 
 CAPTION = (
     "The loss of the answer over training, in nats, divided into its parts: that a generic word is not said, that an "
@@ -81,6 +81,6 @@ def loss_over_training(table: pd.DataFrame) -> Figure:
         ax.set_title(name)
         ax.margins(x=0)
     axes[0, 0].set_ylabel("loss of the answer, nats")
-    figure.supxlabel("step of training", fontsize=7)
+    label_panels(axes, "step of training")
     legend(axes[0, 0], ncols=4, columnspacing=0.8, handlelength=1.0)
     return figure

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from laser_interp.plots.figure_functions import figure_function, no_sample
-from laser_interp.plots.style import legend, new_figure, palette
+from laser_interp.plots.style import label_panels, legend, new_figure, palette
 from laser_interp.plots.training_loss import step_axis
 
 CAPTION = (
@@ -29,6 +29,6 @@ def spectrum_over_training(table: pd.DataFrame) -> Figure:
         step_axis(ax, table["step"])
         ax.set_ylim(0, None if column == "stable_rank" else 1.03)
         ax.set_title(title)
-    figure.supxlabel("step of training", fontsize=7)
+    label_panels(axes, "step of training")
     legend(axes[0, 0], ncols=4)
     return figure

@@ -93,6 +93,19 @@ def test_recall_without_counts_says_what_is_missing():
         plots.first_recall({"trajectory_recall": pd.DataFrame({"base": [1.0], "laser": [2.0]})})
 
 
+def test_a_label_of_all_panels_stays_in_the_callers_axes():
+    import matplotlib.pyplot as plt
+
+    slopes = pd.DataFrame(
+        {"of": ["whole", "top1"], "unit": ["nats", "share"], "slope": 0.1, "lo": 0.0, "hi": 0.2, "n_facts": 9}
+    )
+    figure, axes = plt.subplots(1, 3)
+    plots.frequency_slopes(slopes, ax=axes[:2])
+    assert [ax.get_xlabel() for ax in axes] == ["slope per tenfold frequency, within relations"] * 2 + [""]
+    assert not figure.get_supxlabel()
+    plt.close(figure)
+
+
 def test_the_spectrum_says_what_the_edit_keeps():
     model = li.load_model("organism")
     table = spectrum_table(li.laser(model, "3.in", rank=3).discarded())

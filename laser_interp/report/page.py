@@ -65,17 +65,15 @@ def write_report(
         >>> search = li.search(model, facts, matrices="in", rhos=[0.05], out="searched")
         >>> li.write_report("searched", "report.html")
     """
-    for folder in (run, compare_with):
-        if not isinstance(folder, str | Path | None):
+    folders = [run] if compare_with is None else [run, compare_with]
+    for folder in folders:
+        if not isinstance(folder, str | Path):
             raise ValueError(f"the run is a {type(folder).__name__}: expected the folder that its out= wrote")
     if find_table(run, TABLE) is not None:
         if compare_with is not None:
             raise ValueError(f"{run} holds a trajectory, which has a page of its own: leave the second run out")
         return write_text(training_page(Path(run), (_HERE / "page.css").read_text(encoding="utf-8")), out)
-    data = page_of(
-        [folder for folder in (run, compare_with) if folder is not None], counts, max_facts, max_bytes, seed, progress
-    )
-    return write_text(assembled(data), out)
+    return write_text(assembled(page_of(folders, counts, max_facts, max_bytes, seed, progress)), out)
 
 
 def page_of(

@@ -363,6 +363,10 @@ CALLS = {
         lambda m, f, t: li.write_report(f, t / "a.html"),
         "expected the folder that its out= wrote",
     ),
+    "a study that was not saved": (
+        lambda m, f, t: li.write_report(None, t / "a.html"),
+        "the run is a NoneType: expected the folder",
+    ),
     "random control of pruning": (
         lambda m, f, t: li.controls.random_kept(m, li.controls.pruned(m, "3.in", 0.9), seed=0),
         "keeps no number of directions",

@@ -62,7 +62,10 @@ def discarded(
     answers, categories = outcomes(answers)
     shown = categories[categories["outcome"].isin(["all", "fixed", "broken"])]
     table = shown[["outcome", "edit", "share", *CATEGORIES, "n"]]
-    said = continuations(loaded, [fact.prompt for fact in fact_set.facts[:3]], laser, max_new_tokens=8)
+    try:
+        said = str(continuations(loaded, [fact.prompt for fact in fact_set.facts[:3]], laser, max_new_tokens=8))
+    except ValueError as error:  # of a model that cannot continue a text
+        said = f"There are no continuations: {error}"
     about = provenance(loaded, fact_set) | {
         "edit": edit,
         "start": start,

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from laser_interp.choices import Executor
-from laser_interp.cli.options import Flag, Output, note
+from laser_interp.cli.options import Output, note
 from laser_interp.selection.settings import SearchSettings
 
 
@@ -17,8 +17,6 @@ def trajectory(
     facts: str,
     steps: tuple[str, ...] = ("log",),
     edit: str | None = None,
-    each: Flag = False,
-    difference: Flag = False,
     corpus: tuple[str, ...] | None = None,
     documents_per_step: int | None = None,
     counts: Path | None = None,
@@ -40,8 +38,8 @@ def trajectory(
         facts: Name of shipped facts, or a fact file (.jsonl, .csv, .parquet).
         steps: Of one training: log (at most twelve), all, or numbers.
         edit: The edit at all checkpoints, as in 3.in:0.05. If left out, validation chooses it at the last checkpoint.
-        each: Also let validation choose an edit at each checkpoint.
-        difference: Also keep, of what training changed since the checkpoint before, as many directions.
+            each also lets validation choose one at each checkpoint, and difference also keeps, of what training changed
+            since the checkpoint before, as many directions.
         corpus: The training text in its order, to count what had been read at each step; an organism's is known.
         documents_per_step: How many documents of the corpus training read in a step.
         counts: Training frequencies, from laser-interp count, that hold for all steps.
@@ -55,11 +53,9 @@ def trajectory(
     from laser_interp.frequency.shipped_counts import load_counts
     from laser_interp.organism.checkpoint_corpus import documents_per_step as of_organism
     from laser_interp.studies.training_checkpoints import Checkpoint, checkpoints
-    from laser_interp.studies.training_trajectory import DIFFERENCE, EACH, counts_so_far
+    from laser_interp.studies.training_trajectory import counts_so_far
     from laser_interp.studies.training_trajectory import trajectory as run
 
-    if sum([edit is not None, each, difference]) > 1:
-        raise ValueError("expected at most one of --edit, --each and --difference")
     if counts is not None and corpus is not None:
         raise ValueError("expected --counts, or --corpus to count in, and both were given: leave one out")
     if not training:
@@ -91,7 +87,7 @@ def trajectory(
         asked,
         fact_set,
         known,
-        EACH if each else DIFFERENCE if difference else edit,
+        edit,
         settings=settings,
         load={"device": device, "dtype": dtype},
         out=out,

@@ -202,10 +202,6 @@ def test_the_command_counts_an_organisms_text_by_itself(tmp_path, capsys):
     assert main(["report", str(out), "-o", str(tmp_path / "t.html"), "--quiet"]) == 2
     assert "lacks the table trajectory_recall: run li.trajectory" in capsys.readouterr().err
     for bad, expected in (
-        (
-            ["trajectory", "organism", "--facts", "organism", "--edit", "3.in:0.05", "--each", "--out", "x"],
-            "at most one",
-        ),
         (["trajectory", "--facts", "organism", "--out", "x"], "no checkpoints are given"),
         (["trajectory", "organism", "--steps", "7", "--facts", "organism", "--out", "x"], "the nearest are 145"),
         ([*words, "--corpus", "organism", "--out", "x"], "--documents-per-step is missing"),

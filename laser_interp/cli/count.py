@@ -117,14 +117,10 @@ def _changed(options: CorpusOptions | Matching) -> dict[str, object]:
     return {name: value for name, value in asdict(options).items() if value != getattr(type(options), name)}
 
 
-def _option(name: str, value: object) -> str:
-    """An option as it was given."""
-    return f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
-
-
 def _refuse(source: str, **options: object) -> None:
     """Refuse options that a source cannot use, instead of silently ignoring them."""
-    if asked := [_option(name, value) for name, value in options.items() if value is not None]:
+    given = {name.replace("_", "-"): value for name, value in options.items() if value is not None}
+    if asked := [f"--{'no-' if value is False else ''}{name}" for name, value in given.items()]:
         raise ValueError(f"{source} cannot use {' and '.join(asked)}: leave these options out")
 
 

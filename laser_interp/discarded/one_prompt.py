@@ -141,8 +141,7 @@ def probe(
     Raises:
         ValueError: an empty prompt, a k out of range, an answer or a rival that the tokenizer cannot represent, rivals
             without an answer or with it among them, a source without a subject and an answer, a subject without a
-            source, an edit along one path
-            only, or a model inside `with edit.on(model)`.
+            source, an edit along one path only, or a model inside `with edit.on(model)`.
 
     Example:
         >>> li.probe(model, "Once Mira Tolen was born in", laser, answer="Varwick", rivals=["Brimmere", "Varholt"])

@@ -112,7 +112,7 @@ def study_part(run: Path) -> dict[str, Any] | None:
     if not (run / SUMMARY).is_file():
         return None
     summary, tables = read_checked_json(run / SUMMARY), read_tables(run)
-    answers = [answer for question in QUESTIONS if (answer := question.read(tables, summary)) is not None]
+    answers = [question(tables, summary) for question in QUESTIONS if question.key in summary]
     return {
         "words": [line for answer in answers for line in answer.page_words()],
         "frequency": summary.get("frequency_in_words"),
@@ -123,9 +123,7 @@ def study_part(run: Path) -> dict[str, Any] | None:
 
 def items_of(run: FinishedRun, chosen: np.ndarray) -> np.ndarray:
     """Items of the chosen facts."""
-    wanted = np.zeros(len(run.facts), dtype=bool)
-    wanted[chosen] = True
-    return np.flatnonzero(np.repeat(wanted, [len(fact.prompts) for fact in run.facts]))
+    return np.flatnonzero(run.items["fact_id"].isin([run.facts.facts[i].fact_id for i in chosen]))
 
 
 def facts_part(

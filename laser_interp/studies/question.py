@@ -38,11 +38,6 @@ class Answer(ABC):
     def ask(cls, context: StudyContext) -> Self | None:
         """The answer; None where the question cannot be asked of this study."""
 
-    @classmethod
-    def read(cls, tables: Mapping[str, pd.DataFrame], summary: Mapping[str, Any]) -> Self | None:
-        """The answer of a finished study, from what its folder holds; None where it was not asked."""
-        return cls(tables, summary) if cls.key in summary else None
-
     def finding(self) -> str:
         """What was found, in a sentence or two for the top of the report; none leave it out."""
         return ""

@@ -28,7 +28,7 @@ def run(organism, facts, tmp_path_factory):
 def test_answers_read_from_a_folder_say_the_same(run):
     folder, study = run
     tables, summary = read_tables(folder), read_checked_json(folder / SUMMARY)
-    read = [answer for question in QUESTIONS if (answer := question.read(tables, summary)) is not None]
+    read = [question(tables, summary) for question in QUESTIONS if question.key in summary]
     asked = [answer for answer in study.answers if answer.key]
     assert [type(answer) for answer in read] == [type(answer) for answer in asked]
     for one, other in zip(read, asked, strict=True):

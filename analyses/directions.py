@@ -70,6 +70,8 @@ def main(*, question: Question = Question()) -> None:
         ablation.round(3).to_string(index=False),
         selective.round(4).to_string(index=False),
     ]
+    groups = bands(spectrum(model, site))[:N_BANDS]
+    tokens = [read_band(model, site, start, stop) for start, stop in groups]
     tables = {
         "spectrum": spectrum_table(edit),
         "directions_gradients": attribution.summary("relation"),
@@ -78,10 +80,6 @@ def main(*, question: Question = Question()) -> None:
         "directions_selective": selective,
         "directions_boundaries": limits,
         "directions_importance": importance(model, validation, site),
-    }
-    groups = bands(spectrum(model, site))[:N_BANDS]
-    tokens = [read_band(model, site, start, stop) for start, stop in groups]
-    tables |= {
         "directions_tokens": pd.concat(tokens, ignore_index=True),
         "directions_stability": stability(model, site, groups),
     }

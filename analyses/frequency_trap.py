@@ -149,16 +149,11 @@ def looked_at(
         odds |= frequency_effects(rows, ["frequency"], **how).iloc[0].to_dict()
     blind = against_blind_edit(rows, **how)
     clusters = Clusters(rows["subject"])
-    *_, p_mean = clusters.difference(rows["gain"].to_numpy())
-    return {
-        "log odds": float(nats["p"] <= 0.05),
-        "forbidden": float(forbidden["p"] <= 0.05),
-        "log p": float(log_p["p"] <= 0.05),
-        "top1": float(top1["p"] <= 0.05),
+    *_, p_mean = clusters.difference(gain)
+    p_flips = sign_flip_p(clusters.sums(np.round(gain, 2)))
+    p = (*(row["p"] for row in (nats, forbidden, log_p, top1, odds, blind)), p_mean, p_flips)
+    return {name: float(value <= 0.05) for name, value in zip(FOUND, p, strict=True)} | {
         "odds ratio": float(odds["p"] <= 0.05) if with_odds else np.nan,
-        "blind edit": float(blind["p"] <= 0.05),
-        "mean change, t": float(p_mean <= 0.05),
-        "mean change, sign flips": float(sign_flip_p(clusters.sums(np.round(rows["gain"].to_numpy(), 2))) <= 0.05),
         "coverage": float(forbidden["lo"] <= kind.slope <= forbidden["hi"]) if np.isfinite(forbidden["lo"]) else np.nan,
         "odds ratio above 1": float(odds["p"] <= 0.05 and odds["odds_ratio"] > 1) if with_odds else np.nan,
     }

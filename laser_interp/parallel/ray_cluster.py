@@ -96,10 +96,9 @@ class Actors:
         self._ray: Any = None  # connected when there is something to do
         self._start: Callable[[], Any]
         self._n = 0
-        self._starting: dict[
-            Any, Any
-        ] = {}  # actors for which there may be no room yet, by what tells that they started
-        self._affinity_of: dict[Any, Hashable | None] = {}  # all others
+        # Actors for which there may be no room yet, by what tells that they started; and all others
+        self._starting: dict[Any, Any] = {}
+        self._affinity_of: dict[Any, Hashable | None] = {}
 
     def __enter__(self) -> Actors:
         return self

@@ -111,15 +111,16 @@ def _fitting(
         if of_study and counts is None:  # with generic words forbidden too, which a search does not keep
             found["paragraph"] = of_study
         data["frequency"] = found
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[:max_facts])
+    needed = [loaded.selected, ""]
+    order = list(dict.fromkeys([*needed, *page_data.by_interest(loaded, lasers)]))
+    n_facts = max_facts
     while True:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[:n_facts])
+        items = page_data.items_of(loaded, chosen)
         shown = page_data.facts_part(loaded, lasers, chosen, known)
         left = room - len(_zipped(data | shown))
-        needed = [loaded.selected, ""]
         packed: dict[str, Any] = {}
         words: dict[str, int] = {"": 0}
-        items = page_data.items_of(loaded, chosen)
-        order = list(dict.fromkeys([*needed, *page_data.by_interest(loaded, lasers)]))
         fits = True
         for name in progress_bar(order, desc="answers", disable=not progress, leave=False):
             before = len(words)
@@ -138,7 +139,7 @@ def _fitting(
             break
         if len(chosen) < 20:
             raise ValueError(f"{room} bytes are too few for the run {folder}: give a larger max_bytes")
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(loaded.facts))[: len(chosen) // 2])
+        n_facts = len(chosen) // 2
     data |= shown | {"answers": list(words), "details": packed}
     data["about"] |= {
         "facts_shown": len(chosen),

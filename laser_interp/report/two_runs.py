@@ -38,8 +38,7 @@ def side_by_side(folders: Sequence[Path], runs: Sequence[FinishedRun], labels: S
             pd.DataFrame(rows, dtype=object),
         )
     ]
-    common = _common_facts(runs)
-    if common is not None:
+    if (common := _common_facts(runs)) is not None:
         tables.append(
             PageTable(
                 "same-facts",

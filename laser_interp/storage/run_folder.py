@@ -69,8 +69,6 @@ class RunFolder:
 class InMemory(RunFolder):
     """A run that is not saved: parts are kept while it lasts, and tables are the caller's alone."""
 
-    path: Path = Path()
-    settings: Mapping[str, Any] = field(default_factory=dict)
     parts: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def read_part(self, name: str, schema: str) -> pd.DataFrame | None:
@@ -98,7 +96,7 @@ def open_run(path: str | Path | None, settings: Mapping[str, Any], facts: Any = 
         OSError: the disk is full; the message says what is kept, and how to go on.
     """
     if path is None:
-        yield InMemory()
+        yield InMemory(Path(), {})
         return
     path = check_writable(path)
     settings = plain({"run_schema": RUN_SCHEMA, "code_version": code_version(), **settings})

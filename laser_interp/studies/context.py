@@ -159,10 +159,7 @@ class StudyContext:
     @property
     def _placed(self) -> dict[str, Any]:
         """Where the given edit acts, and how it divides matrices, if one is given."""
-        if self.chosen is None:
-            return {}
-        blocks = self.chosen.blocks
-        return {"path": self.chosen.path, "at": self.chosen.at, "blocks": None if blocks is None else str(blocks)}
+        return {} if self.chosen is None else {name: getattr(self.chosen, name) for name in ("path", "at", "blocks")}
 
     @cached_property
     def around(self) -> Search | None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from laser_interp.cluster_intervals import with_interval
 from laser_interp.display import Drawable
 from laser_interp.plots.names import PARTS
 from laser_interp.statistics.decomposition import WHOLE
@@ -73,10 +74,8 @@ def _row(folder: Path) -> dict[str, Any]:
         "model": numbers["model"]["name"],
         "edit": numbers["selected"]["cell"],
         "n": test["base"]["n"],
-        "whole": whole["change"],
-        "whole_lo": whole["lo"],
-        "whole_hi": whole["hi"],
     }
+    row |= with_interval("whole", (whole["change"], whole["lo"], whole["hi"]))
     row |= {part: numbers["decomposition"].get(part, {}).get("change", math.nan) for part in PARTS}
     examples = next((row for row in numbers.get("prompts", ()) if "before" in row["prompts"]), None)
     for name, edit in (("as_trained", "base"), ("edited", "laser")):
@@ -84,5 +83,5 @@ def _row(folder: Path) -> dict[str, Any]:
         row[f"{name}_masked"] = test[edit]["generic_masked_top1"]
         row[f"{name}_examples"] = math.nan if examples is None else examples[edit]["accuracy"]
     slope = numbers.get("slopes", {}).get(MASKED_LOG_ODDS, {})
-    row |= {f"slope{end}": slope.get(name, math.nan) for end, name in (("", "slope"), ("_lo", "lo"), ("_hi", "hi"))}
+    row |= with_interval("slope", (slope.get("slope", math.nan), slope.get("lo", math.nan), slope.get("hi", math.nan)))
     return row | {"n_examples": 0 if examples is None else examples["n"]}

@@ -69,7 +69,9 @@ class Checkpoint:
             if Path(described).is_dir():
                 source, revision = str(described), ""
         name = revision or Path(source).name
-        found = re.search(r"(?:step|checkpoint)[-_]?(\d+)", name) or re.search(r"(\d+)\D*$", name)
+        found = re.search(r"(?:step|checkpoint)[-_]?(\d+)", name)
+        if found is None and (revision or Path(source).is_dir()):  # in a model's name, 410m is its size
+            found = re.search(r"(\d+)\D*$", name)
         if found is None:
             raise ValueError(
                 f"the step of the checkpoint {name!r} is not known: expected a name as step1000 or checkpoint-500, "

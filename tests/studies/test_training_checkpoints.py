@@ -33,6 +33,9 @@ def test_described_in_every_form(tmp_path):
     assert of("a/b@stage1-step1000-tokens3B").step == 1000
     assert of(tmp_path / "checkpoint-500").step == 500
     assert str(of("a/b@step7")) == "a/b@step7"
+    assert of("a/b@iteration7").step == 7
+    with pytest.raises(ValueError, match="the step of the checkpoint 'pythia-410m' is not known"):
+        of("EleutherAI/pythia-410m")  # the number is its size
     for folder in ("checkpoint-20", "checkpoint-100", "checkpoint-3", "other"):
         (tmp_path / folder).mkdir()
         if folder != "checkpoint-3":  # one that was not finished

@@ -15,7 +15,7 @@ from laser_interp.edits.edit_spec import Described, EditSpec
 from laser_interp.edits.sites import Site
 from laser_interp.edits.spectra import block_rank
 from laser_interp.facts.fact_set import FactSet
-from laser_interp.facts.tasks import AnyFacts
+from laser_interp.facts.tasks import AnyFacts, Task
 from laser_interp.models.model import Model
 from laser_interp.progress import progress_bar
 from laser_interp.scoring.scores import summarise
@@ -116,17 +116,13 @@ def compose(
     """
     settings = CompositionSettings.of(settings, changes)
     asked, _ = divided_task(model, task, settings.split, settings.seed)
-    plan = plan_of(model, asked, settings)
-    return run_composition(plan, settings, start=start, out=None if out is None else Path(out), progress=progress)
-
-
-def plan_of(model: Model, task: Any, settings: CompositionSettings) -> Plan:
-    """The plan of a race over the edits that may be added."""
-    return Plan(model, task, SearchSettings.of(settings, {"method": "race", "candidates": False}))
+    out = None if out is None else Path(out)
+    return run_composition(model, asked, settings, start=start, out=out, progress=progress)
 
 
 def run_composition(
-    plan: Plan,
+    model: Model,
+    task: Task,
     settings: CompositionSettings,
     *,
     start: EditSpec | None = None,
@@ -139,6 +135,7 @@ def run_composition(
     Args:
         store: where scores of whole edits are kept, if others ask for them too.
     """
+    plan = Plan(model, task, SearchSettings.of(settings, {"method": "race", "candidates": False}))
     if start is not None:
         _check_start(start, settings)
     began = {"start": "" if start is None else str(start), "most_edits": settings.most_edits}

@@ -21,7 +21,7 @@ from laser_interp.frequency.shipped_counts import counts_of, own_counts
 from laser_interp.models.loaded_model import check_model
 from laser_interp.models.model import Model
 from laser_interp.scoring.text_loss import check_text
-from laser_interp.selection.composition import Composition, plan_of, run_composition
+from laser_interp.selection.composition import Composition, run_composition
 from laser_interp.selection.plan import Plan, divided_task, sites_of
 from laser_interp.selection.score_store import ScoreStore
 from laser_interp.selection.search_result import Search, Selection
@@ -186,7 +186,8 @@ class StudyContext:
         settings = CompositionSettings.of(self.settings, changes)
         may_start = settings.method == "guided" and self.chosen is None and self.single.kind == "laser"
         return run_composition(
-            plan_of(self.model, self.task, settings),
+            self.model,
+            self.task,
             settings,
             start=self.single if may_start and self.selection.improves else None,
             out=self.folder("composed"),

@@ -80,9 +80,12 @@ def controls(table: pd.DataFrame) -> Figure:
     return figure
 
 
+FIRST = ("base", "laser", "single", "discarded")  # what stands before the controls
+
+
 def by_value(table: pd.DataFrame) -> pd.DataFrame:
     """First the model as trained, the edit and its discarded part, then the controls from the best to the worst."""
     named = table.set_index("control", drop=False)
-    first = [name for name in ("base", "laser", "single", "discarded") if name in named.index]
+    first = [name for name in FIRST if name in named.index]
     rest = named.drop(index=first).sort_values("accuracy", ascending=False, kind="stable")
     return pd.concat([named.loc[first], rest]).reset_index(drop=True)

@@ -24,13 +24,9 @@ def _sample(table: pd.DataFrame) -> str:
 @figure_function("transfer", caption=CAPTION, sample=_sample)
 def transfer(table: pd.DataFrame) -> Figure:
     """Change of each task's score under the edit chosen for each, as a heat map."""
-    wide = 100 * table.pivot(index="edit", columns="task", values="change")
     order = list(dict.fromkeys(table["edit"])), list(dict.fromkeys(table["task"]))
-    wide = wide.loc[order]
-    low, high = (
-        100 * table.pivot(index="edit", columns="task", values=f"change_{end}").loc[order].to_numpy(float)
-        for end in ("lo", "hi")
-    )
+    columns = ("change", "change_lo", "change_hi")
+    wide, low, high = (100 * table.pivot(index="edit", columns="task", values=name).loc[order] for name in columns)
     figure, [[ax]] = new_figure(1, 1, 0.9 + 0.3 * len(wide))
     lowest, highest = min(float(wide.min().min()), -1e-9), max(float(wide.max().max()), 1e-9)
     most = max(-lowest, highest)
@@ -43,7 +39,7 @@ def transfer(table: pd.DataFrame) -> Figure:
         size = 5 if crowded else 6
         ax.text(j, i - (0 if crowded else 0.17), f"{value:+.1f}", ha="center", va="center", fontsize=size, color=ink)
         if not crowded:
-            interval = f"{low[i, j]:+.0f}, {high[i, j]:+.0f}"
+            interval = f"{low.iat[i, j]:+.0f}, {high.iat[i, j]:+.0f}"
             ax.text(j, i + 0.25, interval, ha="center", va="center", fontsize=4.8, color=ink)
     ax.set_xticks(range(wide.shape[1]), list(wide.columns), rotation=30, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(wide.shape[0]), [f"edit for {name}" for name in wide.index])

@@ -9,7 +9,7 @@ import pandas as pd
 from laser_interp.cluster_intervals import LEVEL, Clusters, student_quantile
 from laser_interp.edits.controls import CONTROLS
 from laser_interp.facts.giveaways import giveaways
-from laser_interp.plots.control_bars import by_value
+from laser_interp.plots.control_bars import FIRST, by_value
 from laser_interp.plots.names import plain_name
 from laser_interp.scoring.scores import summarise
 from laser_interp.statistics.accuracy_change import change
@@ -19,7 +19,6 @@ from laser_interp.studies.question import Answer, PageTable
 
 METRICS = ("accuracy", "score", "top1", "top10", "loss", "generic_masked_top1", "candidate_top1")
 _EDITING = set(CONTROLS) - {"discarded"}  # controls that edit a weight
-_NAMED = ("base", "laser", "single", "discarded")  # those that stand before the controls
 
 
 class BesideControls(Answer):
@@ -42,7 +41,7 @@ class BesideControls(Answer):
     def lines(self) -> Sequence[str]:
         test, numbers = self.numbers["test"], self.numbers
         lines = ["| on test | accuracy | loss | top-10 | generic words masked |", "|---|---|---|---|---|"]
-        for name, row in ({name: test[name] for name in _NAMED if name in test} | test["controls"]).items():
+        for name, row in ({name: test[name] for name in FIRST if name in test} | test["controls"]).items():
             lowest = row.get("accuracy_lowest")
             spread = "" if lowest is None else f" ({lowest:.3f}–{row['accuracy_highest']:.3f})"
             lines.append(
@@ -189,7 +188,7 @@ def _test(table: pd.DataFrame) -> dict[str, Any]:
     for row in table.to_dict("records"):
         of_draws = ("accuracy_lowest", "accuracy_highest") if row["n_draws"] > 1 else ()
         rows[row["control"]] = {name: row[name] for name in (*METRICS, "n", *of_draws)}
-    named = {name: rows.pop(name) for name in _NAMED if name in rows}
+    named = {name: rows.pop(name) for name in FIRST if name in rows}
     return {**named, "controls": rows}
 
 

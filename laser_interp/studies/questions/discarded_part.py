@@ -11,8 +11,7 @@ from laser_interp.edits.controls import CONTROLS, fits_layer, same_rank_in_layer
 from laser_interp.edits.edit import Edit
 from laser_interp.facts.fact_set import FactSet
 from laser_interp.models.model import Model
-from laser_interp.plots.names import CATEGORIES as SHOWN
-from laser_interp.scoring.categories import CATEGORIES
+from laser_interp.plots.names import CATEGORIES
 from laser_interp.studies.context import StudyContext
 from laser_interp.studies.question import Answer, PageTable
 
@@ -46,7 +45,7 @@ class DiscardedPart(Answer):
         if not part["n"]:
             return ["LASER fixed no prompt, so nothing can be compared."]
         lines = ["| answer to fixed prompts | as trained | discarded part alone |", "|---|---|---|"]
-        return lines + [f"| {SHOWN[name]} | {base[name]:.0%} | {part[name]:.0%} |" for name in CATEGORIES]
+        return lines + [f"| {label} | {base[name]:.0%} | {part[name]:.0%} |" for name, label in CATEGORIES.items()]
 
     def finding(self) -> str:
         part, base = self.numbers["discarded"], self.numbers["as_trained_on_fixed"]
@@ -67,7 +66,7 @@ class DiscardedPart(Answer):
             "What the discarded part answers",
             "Shares of answers by category, for all prompts and for those that the edit fixed or broke. The column "
             "“share” says how much of the discarded part acts.",
-            ("prompts", "answered by", "share", *(SHOWN[name] for name in CATEGORIES), "n"),
+            ("prompts", "answered by", "share", *CATEGORIES.values(), "n"),
             rows[["outcome", "edit", "share", *CATEGORIES, "n"]],
         )
 

@@ -70,8 +70,9 @@ def write_report(
         if not isinstance(folder, str | Path):
             raise ValueError(f"the run is a {type(folder).__name__}: expected the folder that its out= wrote")
     if find_table(run, TABLE) is not None:
-        if compare_with is not None:
-            raise ValueError(f"{run} holds a trajectory, which has a page of its own: leave the second run out")
+        for given, what in ((compare_with, "the second run"), (counts, "counts")):
+            if given is not None:
+                raise ValueError(f"{run} holds a trajectory, which has a page of its own: leave {what} out")
         return write_text(training_page(Path(run), (_HERE / "page.css").read_text(encoding="utf-8")), out)
     return write_text(assembled(page_of(folders, counts, max_facts, max_bytes, seed, progress)), out)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from families import make, words_tokenizer
 
 import laser_interp as li
 from laser_interp.cli.app import main
@@ -156,6 +157,27 @@ def test_decode_on_the_command_line(tmp_path, capsys):
     assert len(table) == 4 * 400
     assert main([*asked[:5], "--edit", "3.in", "--out", str(out)]) == 2
     assert "not of the form" in capsys.readouterr().err
+
+
+def test_a_masked_model_has_answers_and_no_continuations(tmp_path, capsys):
+    tokenizer = words_tokenizer(masked=True)
+    make("bert").save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    words = [word for word in tokenizer.get_vocab() if word.isalpha()][:5]
+    rows = [{"subject": one, "relation": "r", "object": words[4], "prompt": f"{one} {words[0]}"} for one in words[:4]]
+    li.load_facts(rows).save(tmp_path / "facts.jsonl")
+    asked = [
+        "discarded",
+        "--model",
+        str(tmp_path / "bert"),
+        "--facts",
+        str(tmp_path / "facts.jsonl"),
+        "--edit",
+        "1.in:0.5",
+    ]
+    assert main([*asked, "--out", str(tmp_path / "answers.parquet"), "--quiet"]) == 0
+    assert "There are no continuations: 'bert' is a masked language model" in capsys.readouterr().out
+    assert len(pd.read_parquet(tmp_path / "answers.parquet")) >= 3 * 4
 
 
 def test_attribute_on_the_command_line(tmp_path, capsys):

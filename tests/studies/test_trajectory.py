@@ -198,6 +198,8 @@ def test_the_command_counts_an_organisms_text_by_itself(tmp_path, capsys):
     assert "From step 860 to step 2500" in page
     slopes = pd.read_parquet(out / "tables" / "trajectory_slopes.parquet")
     assert set(slopes["step"]) == {860, 2500}
+    with pytest.raises(ValueError, match="a page of its own: leave counts out"):
+        li.write_report(out, tmp_path / "t.html", counts=pd.DataFrame({"fact_id": ["0"], "n_both": [1]}))
     (out / "tables" / "trajectory_recall.parquet").unlink()
     assert main(["report", str(out), "-o", str(tmp_path / "t.html"), "--quiet"]) == 2
     assert "lacks the table trajectory_recall: run li.trajectory" in capsys.readouterr().err

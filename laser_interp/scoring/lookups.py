@@ -40,7 +40,7 @@ class TokenLookups:
         ValueError: an answer that the tokenizer cannot represent, or an empty prompt.
     """
 
-    def __init__(self, model: Model, facts: FactSet, *, candidates: bool, first_tokens: bool = False) -> None:
+    def __init__(self, model: Model, facts: FactSet, *, candidates: bool, first_tokens: bool) -> None:
         self.items: list[tuple[Fact, int]] = [(fact, p) for fact in facts for p in range(len(fact.prompts))]
         self.rows: list[list[int]] = []
         self.reads: list[tuple[int, int]] = []

@@ -13,7 +13,8 @@ from laser_interp.statistics.paired_scores import pair, reported
 
 FEW = 20  # subjects that changed; with fewer, skewed changes without an effect are called an effect too often
 _EXACT = 12  # subjects that changed, up to which all sign patterns are looked at
-_DRAWS = 9999
+_DRAWS = 9990
+_AT_ONCE = 333  # draws, so that memory does not grow with the subjects
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def sign_flip_p(net: np.ndarray, *, seed: int = 0) -> float:
     rng = np.random.default_rng(seed)
     sizes, n = np.unique(np.abs(changed), return_counts=True)  # of n equal changes, a binomial number keeps its sign
     hits = 0
-    for _ in range(_DRAWS // 333):  # in blocks, so that memory does not grow with the subjects
-        sums = (2.0 * rng.binomial(n, 0.5, size=(333, len(n))) - n) @ sizes
+    for _ in range(_DRAWS // _AT_ONCE):
+        sums = (2.0 * rng.binomial(n, 0.5, size=(_AT_ONCE, len(n))) - n) @ sizes
         hits += int((np.abs(sums) >= observed).sum())
-    return (1 + hits) / (1 + 333 * (_DRAWS // 333))
+    return (1 + hits) / (1 + _DRAWS)

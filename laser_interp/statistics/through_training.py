@@ -207,8 +207,8 @@ def _brought_forward(tables: Mapping[str, pd.DataFrame]) -> str:
     net = Clusters(both["subject"]).difference(sooner.astype(float) - later)
     only = recall[recall["laser"].notna() & recall["base"].isna()]
     ahead = both[sooner]
-    median = np.median(ahead["base"] / ahead["laser"].clip(lower=1)) if len(ahead) else 1.0
-    times = f" (its step is earlier by a factor of {median:.1f} in the median)" if len(ahead) else ""
+    median = (ahead["base"] / ahead["laser"].clip(lower=1)).median()
+    times = "" if ahead.empty else f" (its step is earlier by a factor of {median:.1f} in the median)"
     return (
         f"Of {len(both)} prompts that are answered at some checkpoint both as trained and under the edit, the edit "
         f"answers {int(sooner.sum())} at an earlier one{times}, and {int(later.sum())} at a later one (difference "

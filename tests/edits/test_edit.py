@@ -110,6 +110,21 @@ def test_nested_gains_multiply_and_unwind(organism):
     assert not torch.allclose(inside, alone, atol=0.1)
 
 
+def test_a_sum_of_edits_says_what_they_have_in_common(organism):
+    half, also, more = (
+        li.laser(organism, s, rank=3).inject(a) for s, a in (("3.in", 0.5), ("2.in", 0.5), ("1.in", 0.7))
+    )
+    assert (half + also).alpha == 0.5
+    assert (half + more).alpha is None
+
+
+def test_an_edit_that_adds_a_matrix_is_not_nested(organism, laser):
+    pruned = li.controls.pruned(organism, "3.in", 0.5)
+    for outer, inner in ((pruned, laser), (laser, pruned), (pruned, pruned)):
+        with pytest.raises(ValueError, match="cannot be nested"), outer.on(organism), inner.on(organism):
+            pass
+
+
 def test_nothing_is_left_after_an_exception(organism, laser):
     before = organism.next_token_logprobs(PROMPTS)
     with laser.on(organism):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import transformers
 import laser_interp as li
 from laser_interp.facts.published import load_task
 from laser_interp.facts.tasks import own_task
-from laser_interp.scoring.answer_rules import _contains, f1, normalise_answer
+from laser_interp.scoring.answer_rules import _contains, apply_rule, f1, normalise_answer
 from laser_interp.scoring.text_loss import perplexity
 from laser_interp.statistics.classification import metrics
 from laser_interp.statistics.paraphrases import robustness
@@ -125,6 +126,14 @@ def test_the_papers_rules(random_model):
     found = li.score(model, task, {"base": None}, progress=False)
     said = found["prediction"].str.lower().str.strip() == found["object"].str.lower()
     assert (found["correct"] == said).all()
+
+
+def test_the_papers_rule_of_the_next_token_wants_the_whole_token(organism):
+    task = replace(own_task(li.load_facts("organism")), protocol="paper")
+    scores = pd.DataFrame(
+        {"top1": True, "top_answer": [" Paris", "Rome", "Zurich"], "object": ["paris", "Oslo", "Rome"]}
+    )
+    assert apply_rule(organism, task, scores, None)["correct"].tolist() == [True, False, False]
 
 
 def test_normalised_answers():

@@ -204,10 +204,14 @@ def test_a_masked_model_reads_a_place_in_its_whole_row():
         model,
         li.load_facts([("s", "r", "waa", "wab [mask] wac"), ("t", "r", "waa", "wab [mask] wad")]),
         candidates=False,
+        first_tokens=False,
     )
     assert len(lookups.reads) == len(lookups.rows) == 2
     causal = TokenLookups(
-        build("gpt2"), li.load_facts([("s", "r", "waa", "wab"), ("t", "r", "waa", "wab waa")]), candidates=False
+        build("gpt2"),
+        li.load_facts([("s", "r", "waa", "wab"), ("t", "r", "waa", "wab waa")]),
+        candidates=False,
+        first_tokens=False,
     )
     assert len(causal.reads) == 2
 

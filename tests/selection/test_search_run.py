@@ -101,10 +101,18 @@ def test_selection_is_by_accuracy_then_loss():
         Search(cells[cells["kind"] == "base"]).select()
 
 
+def test_at_full_rank_nothing_is_discarded_and_controls_stand(organism):
+    settings = SearchSettings(matrices="in", layers=3, rhos=[1.0], controls=("bottom_kept", "discarded", "zeroed"))
+    of_site, _ = grid_cells(organism, [li.Site(3, "in")], settings)
+    assert [cell.kind for cell in of_site[li.Site(3, "in")]] == ["laser", "bottom_kept", "zeroed"]
+
+
 def test_its_display_ranks_by_validation(organism, facts):
     some = facts.keep([f for split in ("validation", "test") for f in facts.split(split).facts[:20]])
     found = li.search(organism, some, matrices=["in"], layers=[2, 3], rhos=[0.1, 0.05], test="all", progress=False)
-    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", found._repr_html_(), re.DOTALL)]
+    shown = found._repr_html_()
+    assert "<th>0</th>" not in shown  # rows without numbers
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown, re.DOTALL)]
     best = found.select()
     test = found.cells[(found.cells["split"] == "test") & (found.cells["cell"] == str(best.cell))].iloc[0]
     assert rows[0][0] == "as trained"

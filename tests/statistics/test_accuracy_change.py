@@ -29,7 +29,9 @@ def test_the_interval_leaves_0_out_where_a_change_is_shown(fixed, broken, prompt
 
 
 def test_the_words_say_gain_loss_or_neither():
-    said = [str(accuracy_change(rows(*changed))) for changed in ((20, 4), (4, 20), (4, 2))]
+    found = [accuracy_change(rows(*changed)) for changed in ((20, 4), (4, 20), (4, 2))]
+    assert [(one.is_shown, one.is_loss) for one in found] == [(True, False), (False, True), (False, False)]
+    said = list(map(str, found))
     assert [words.partition("): ")[2] for words in said] == ["a gain", "a loss", "no change that this sample can show"]
 
 

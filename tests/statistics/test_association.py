@@ -288,6 +288,18 @@ def test_the_interval_of_a_correlation_agrees_with_its_p_value():
     assert told == {True, False}
 
 
+def test_a_blind_edit_is_dealt_in_blocks_that_fit_into_memory(monkeypatch):
+    from analyses.frequency_trap import Kind, simulate
+    from laser_interp.statistics import blind_edit
+
+    rows = simulate(Kind("x", rising=0.9, n_subjects=100), 3)
+    found = []
+    for at_once in (10**6, 2000):
+        monkeypatch.setattr(blind_edit, "_AT_ONCE", at_once)
+        found.append(blind_edit.against_blind_edit(rows, n_permutations=199, seed=0))
+    assert found[1] == pytest.approx(found[0], nan_ok=True)
+
+
 def test_a_blind_edit_is_what_it_says():
     """Margins that rise with frequency, and gains that do not: far from 1, and so is the blind edit; gains that do."""
     from analyses.frequency_trap import Kind, simulate

@@ -308,6 +308,7 @@ def test_large_relations_are_fitted_alike():
     y = (rng.random(400) < 1 / (1 + np.exp(2 - 0.7 * x))).astype(int)
     facts = comparable(np.zeros(400, int), np.arange(400), x, np.ones(400), y)
     fitted = ConditionalLogistic(facts).estimate()
+    assert ConditionalLogistic(facts).probabilities(0.7).sum() == pytest.approx(y.sum(), abs=1e-6)  # its rate is fitted
     from laser_interp.statistics import conditional_logistic
 
     exact_up_to = conditional_logistic._EXACT

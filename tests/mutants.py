@@ -8,10 +8,10 @@ change it forks, and the fork, which has imported the large libraries already, r
 
 import argparse
 import ast
+import hashlib
 import importlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -62,20 +62,23 @@ _runs: dict[str, dict[int, list[str]]] = {}  # file -> line -> the tests that ru
 
 
 def sample(rooms: list[str], size: int, seed: int) -> list[dict[str, object]]:
-    """Changes: places drawn evenly from all that can be changed, and one change at each."""
+    """Changes: places drawn evenly from all that can be changed, and one change at each. They are drawn by hashes of
+    their lines, so that the sample stays almost the same while the code is worked on."""
     paths = [path for room in rooms for path in sorted((ROOT / "laser_interp" / room).glob("*.py"))]
     with tempfile.TemporaryDirectory() as folder, use_db(f"{folder}/all.sqlite", WorkDB.Mode.create) as known:
         init(paths, known, {})
         items = sorted((item.mutations[0] for item in known.work_items), key=str)
-    at: dict[object, list[Any]] = {}
+    at: dict[tuple[Any, ...], list[Any]] = {}
     lines = {path: path.read_text(encoding="utf-8").splitlines() for path in paths}
     for item in items:
         line = lines[ROOT / item.module_path][item.start_pos[0] - 1]
         how_kept = line.lstrip().startswith("@") or line[item.start_pos[1] - 7 : item.start_pos[1]] == "strict="
         if not (item.operator_name.startswith(SKIPPED) or item.operator_name.endswith(SKIPPED_ENDS) or how_kept):
-            at.setdefault((item.module_path, item.start_pos), []).append(item)
-    draw = random.Random(seed)
-    chosen = [draw.choice(at[place]) for place in draw.sample(list(at), min(size, len(at)))]
+            text, column = line.strip(), item.start_pos[1] - len(line) + len(line.lstrip())
+            drawn = hashlib.sha256(f"{seed} {item.module_path} {text} {column}".encode()).hexdigest()
+            at.setdefault((drawn, item.start_pos), []).append(item)
+    places = sorted(at)[:size]
+    chosen = [at[place][int(place[0], 16) % len(at[place])] for place in places]
     return [
         {
             "path": str(item.module_path.relative_to(ROOT)),

@@ -75,7 +75,8 @@ def sample(rooms: list[str], size: int, seed: int) -> list[dict[str, object]]:
         how_kept = line.lstrip().startswith("@") or line[item.start_pos[1] - 7 : item.start_pos[1]] == "strict="
         if not (item.operator_name.startswith(SKIPPED) or item.operator_name.endswith(SKIPPED_ENDS) or how_kept):
             text, column = line.strip(), item.start_pos[1] - len(line) + len(line.lstrip())
-            drawn = hashlib.sha256(f"{seed} {item.module_path} {text} {column}".encode()).hexdigest()
+            path = item.module_path.relative_to(ROOT).as_posix()
+            drawn = hashlib.sha256(f"{seed} {path} {text} {column}".encode()).hexdigest()
             at.setdefault((drawn, item.start_pos), []).append(item)
     places = sorted(at)[:size]
     chosen = [at[place][int(place[0], 16) % len(at[place])] for place in places]

@@ -41,6 +41,7 @@ from laser_interp.selection.settings import SearchSettings
 from laser_interp.signatures import with_settings
 from laser_interp.statistics.paired_scores import known_counts
 from laser_interp.statistics.through_training import in_words, training_tables
+from laser_interp.storage.provenance import provenance
 from laser_interp.storage.run_folder import FIGURES, REPORT, RunFolder, open_run
 from laser_interp.studies.training_checkpoints import Checkpoint, checkpoints
 
@@ -136,11 +137,8 @@ def trajectory(
     last = _load(asked[-1], load)
     given = None if also is not None else _described(last, edit)
     task, notes = divided_task(last, own_task(facts_of(facts)), chosen.split, chosen.seed)
-    identity = {
+    identity = provenance(last, task.facts) | {
         "checkpoints": [f"{one.name} {one.fingerprint[:16]}".strip() for one in asked],
-        "weights_sha256": last.weights_sha256,
-        "facts": task.facts.name,
-        "facts_sha256": task.facts.sha256,
         "edit": None if given is None else str(given),
         "also": also,
         **chosen.identity(),

@@ -5,7 +5,7 @@ import torch
 
 import laser_interp as li
 from laser_interp.choices import rho_of_rate
-from laser_interp.edits.edit_spec import describe_edits
+from laser_interp.edits.edit_spec import EditSpec, describe_edits
 from laser_interp.edits.sites import resolve
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.in_use import active_edits
@@ -116,6 +116,12 @@ def test_a_sum_of_edits_says_what_they_have_in_common(organism):
     )
     assert (half + also).alpha == 0.5
     assert (half + more).alpha is None
+
+
+@pytest.mark.parametrize("ends", ["start=0", "stop=4", ""])
+def test_a_band_has_two_ends(organism, ends):
+    with pytest.raises(ValueError, match="is a band without its ends: expected start=10 stop=50"):
+        EditSpec.parse(f"3.in band {ends}".strip()).edit(organism)
 
 
 def test_an_edit_that_adds_a_matrix_is_not_nested(organism, laser):

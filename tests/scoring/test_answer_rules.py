@@ -15,6 +15,7 @@ import laser_interp as li
 from laser_interp.facts.published import load_task
 from laser_interp.facts.tasks import own_task
 from laser_interp.scoring.answer_rules import _contains, apply_rule, f1, normalise_answer
+from laser_interp.scoring.memory import parse_memory
 from laser_interp.scoring.text_loss import perplexity
 from laser_interp.statistics.classification import metrics
 from laser_interp.statistics.paraphrases import robustness
@@ -126,6 +127,24 @@ def test_the_papers_rules(random_model):
     found = li.score(model, task, {"base": None}, progress=False)
     said = found["prediction"].str.lower().str.strip() == found["object"].str.lower()
     assert (found["correct"] == said).all()
+
+
+def test_windows_overlap_by_a_token_at_least(organism):
+    """The first token of a window is predicted by nothing in it, so that the window before has to."""
+    text = "Mira Tolen was born in Varholt and taught by the river"
+    found, most = (perplexity(organism, text, window=4, stride=stride) for stride in (99, 3))
+    assert found == most
+    assert found["n_tokens"] == len(organism.encode(text)) - 1
+
+
+def test_memory_in_every_unit(organism):
+    units = {"5000000": 5_000_000, "5000 KB": 5_000_000, "5MB": 5_000_000, "2kib": None, "2 MiB": 2 << 20, "1GB": 10**9}
+    for text, expected in units.items():
+        if expected is None:
+            with pytest.raises(ValueError, match="memory is 2048 bytes: at least a megabyte"):
+                parse_memory(text, organism)
+        else:
+            assert parse_memory(text, organism) == expected
 
 
 def test_the_papers_rule_of_the_next_token_wants_the_whole_token(organism):

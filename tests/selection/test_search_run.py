@@ -105,6 +105,9 @@ def test_at_full_rank_nothing_is_discarded_and_controls_stand(organism):
     settings = SearchSettings(matrices="in", layers=3, rhos=[1.0], controls=("bottom_kept", "discarded", "zeroed"))
     of_site, _ = grid_cells(organism, [li.Site(3, "in")], settings)
     assert [cell.kind for cell in of_site[li.Site(3, "in")]] == ["laser", "bottom_kept", "zeroed"]
+    settings = SearchSettings(matrices="in", layers=0, rhos=[0.1], controls=("bottom_kept", "layer_0"))
+    of_site, _ = grid_cells(organism, [li.Site(0, "in")], settings)
+    assert [cell.kind for cell in of_site[li.Site(0, "in")]] == ["laser", "bottom_kept"]
 
 
 def test_its_display_ranks_by_validation(organism, facts):

@@ -309,6 +309,9 @@ def test_large_relations_are_fitted_alike():
     facts = comparable(np.zeros(400, int), np.arange(400), x, np.ones(400), y)
     fitted = ConditionalLogistic(facts).estimate()
     assert ConditionalLogistic(facts).probabilities(0.7).sum() == pytest.approx(y.sum(), abs=1e-6)  # its rate is fitted
+    others = comparable(np.zeros(400, int), np.arange(400), x, np.ones(400), 1 - y)
+    both = ConditionalLogistic(facts).probabilities(0.7) + ConditionalLogistic(others).probabilities(-0.7)
+    assert both == pytest.approx(np.ones(400))
     from laser_interp.statistics import conditional_logistic
 
     exact_up_to = conditional_logistic._EXACT

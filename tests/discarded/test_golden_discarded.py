@@ -1,5 +1,6 @@
 """Golden numbers of what is said of discarded directions; see `golden_numbers`."""
 
+import numpy as np
 import pytest
 from golden_numbers import check_golden, refused
 
@@ -32,6 +33,8 @@ def test_golden_attribution(organism, some, attribution):
         "in blocks": li.attribute(organism, some, "3.in", blocks=4, progress=False).propose(rhos=[0.4, 0.1]),
         "html": attribution._repr_html_()[:80],
     }
+    assert {of_site.dtype for of_site in attribution.gradients.values()} == {np.dtype("float32")}  # as the model's
+    assert "<th>0</th>" not in attribution._repr_html_()  # rows without numbers
     check_golden("attribution", numbers, tolerance=2e-3)
 
 

@@ -204,3 +204,11 @@ def test_other_directions_do_not_multiply(organism):
         li.laser(organism, "3.in", 0.1, blocks=4).on(organism),
     ):
         pass
+
+
+def test_clusters_hold_what_points_the_same_way():
+    one, other = torch.tensor([1.0, 0, 0, 1]), torch.tensor([0.0, 1, -1, 0])
+    matrix = torch.stack([one, other, 2 * one, 3 * other, one, other], dim=1)
+    _, _, Vh, _, block = factorise_blocks(matrix, Blocks(2, "outputs", "kmeans"))
+    of_block = {tuple(Vh[block == number].abs().sum(0).nonzero().flatten().tolist()) for number in (0, 1)}
+    assert of_block == {(0, 2, 4), (1, 3, 5)}

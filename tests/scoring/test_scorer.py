@@ -307,3 +307,15 @@ def test_ranks_by_first_tokens_are_those_of_the_next_token(family):
         li.score(model, facts, {"base": None}, rank_by="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="looks at whole answers"):
         li.score(model, li.tasks.own_task(facts, "candidates"), {"base": None}, rank_by="first_tokens")
+
+
+def test_generic_words_are_looked_for_once_after_each_kind_of_ending(organism, monkeypatch):
+    """Letters are one kind; signs, and letters of scripts without spaces, are one each."""
+    from laser_interp.scoring import generic_words as module
+
+    asked = []
+    monkeypatch.setattr(module, "_one_token", lambda model, pairs, leave_out: asked.append(pairs[0][0]) or (1,))
+    prompts = ["ab", "a?", "b?", " ?", "\u4e1cb", "c\u4e1c"]
+    facts = li.load_facts([("s", "r", "x", prompt) for prompt in prompts])
+    module.generic_tokens(organism, facts, [(fact, 0) for fact in facts], ["the"])
+    assert asked == ["ab", "a?", "c\u4e1c"]

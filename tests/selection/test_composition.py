@@ -7,6 +7,7 @@ import torch
 
 import laser_interp as li
 from laser_interp.edits.edit_loading import read_edit
+from laser_interp.edits.edit_spec import describe_edits
 from laser_interp.scoring.scorer import Scorer
 from laser_interp.selection.composition import _improves
 from laser_interp.selection.race import FINALISTS, survivors
@@ -231,3 +232,9 @@ def test_a_further_edit_has_to_help_by_more_than_chance():
     assert not _improves(by_chance, before, has_edits=True)
     assert _improves(for_sure, before, has_edits=True)
     assert not _improves(for_sure.assign(score=before["score"]), before, has_edits=True)
+
+
+def test_a_composition_begins_with_no_more_edits_than_it_may_have(organism, facts):
+    start = describe_edits(organism, "3.in:0.05+3.out:0.05")
+    with pytest.raises(ValueError, match="start has 2 edits, and most_edits is 1"):
+        li.compose(organism, facts, start=start, most_edits=1, progress=False)

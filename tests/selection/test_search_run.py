@@ -16,7 +16,7 @@ from laser_interp.edits.edit_spec import EditSpec
 from laser_interp.models.hooks import count_hooks
 from laser_interp.models.unembedding import Logits
 from laser_interp.scoring.engine import Engine
-from laser_interp.selection.execution import Worker
+from laser_interp.selection.execution import Unit, Worker, _pieces
 from laser_interp.selection.grid import grid_cells
 from laser_interp.selection.plan import Plan
 from laser_interp.selection.search_result import Search
@@ -423,3 +423,12 @@ def test_no_cell_need_see_the_test_facts(organism, facts, tmp_path):
     assert str(none.select().cell) == str(chosen.select().cell)
     with pytest.raises(ValueError, match="test=none is for the method grid alone"):
         li.search(organism, some, method="race", test="none", **settings)
+
+
+def test_a_piece_of_a_unit_says_which_it_is():
+    cells = tuple(EditSpec((li.Site(3, "in"),), ranks=(rank,)) for rank in (1, 2, 3))
+    unit = Unit("layer-003", 0, cells)
+    assert [piece.name for piece in _pieces(unit, 1)] == [unit.name]
+    pieces = _pieces(unit, 2)
+    assert [piece.name for piece in pieces] == [f"{unit.name}, part 1 of 2", f"{unit.name}, part 2 of 2"]
+    assert sum((piece.share.cells for piece in pieces), ()) == cells

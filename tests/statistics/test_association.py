@@ -152,6 +152,8 @@ def test_refusals():
         li.associate(scores, counts.iloc[2:])
     with pytest.raises(ValueError, match="no column 'n_both'"):
         li.associate(scores, counts.drop(columns="n_both"))
+    with pytest.raises(ValueError, match="n_permutations is 0: expected 1 or more"):
+        li.associate(scores, counts, n_permutations=0)
     with pytest.raises(ValueError, match="a fact more than once"):
         li.associate(scores, pd.concat([counts, counts]))
     with pytest.raises(ValueError, match="a prompt more than once"):
@@ -557,3 +559,11 @@ def test_so_few_subjects_that_no_slope_can_be_shown():
     assert np.isnan(row["p"])
     assert np.isnan(row["least_up"])
     assert "even the most extreme arrangement" in row["problem"]
+
+
+def test_a_slope_without_a_p_value_is_not_told():
+    from laser_interp.statistics.sentences import _in_nats
+
+    for slope in (0.1, np.nan):
+        (told,) = _in_nats({"whole": {"slope": slope, "p": np.nan, "problem": "too few subjects"}}, pd.DataFrame())
+        assert told.endswith("depends on frequency cannot be told: too few subjects.")

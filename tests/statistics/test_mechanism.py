@@ -181,3 +181,10 @@ def test_the_organism(organism, facts):
     assert found.parts.part("generic")["change"] == pytest.approx(0.425, abs=0.01)
     assert found.overlap == (97, 100)
     assert found.low_rank_matters
+
+
+def test_an_edit_that_changes_nothing_has_no_shares(organism, facts):
+    base = li.score(organism, facts.split("test")[:20], {"base": None}, progress=False)
+    table = li.decompose(pd.concat([base, base.assign(edit="laser")], ignore_index=True)).table
+    assert (table["change"] == 0).all()
+    assert table["share"].isna().all()

@@ -448,3 +448,10 @@ def test_what_the_margin_does_not_predict():
     facts = pd.DataFrame({"relation": list("aaab"), "margin": margin})
     assert _unexplained(x, facts).tolist() == [1.0, 1.0, 1.0, 2.0]
     assert _unexplained(x, facts.assign(margin=4.0)).tolist() == x.tolist()
+
+
+def test_facts_of_subjects_with_one_each_agree_in_nothing():
+    from laser_interp.statistics.subject_permutation import _agreement_of_facts
+
+    relation, prompts = np.zeros(4, int), np.ones(4)
+    assert _agreement_of_facts(relation, np.arange(4), prompts, np.array([0.0, 1, 0, 1])) == 0.0

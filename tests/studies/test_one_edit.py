@@ -185,12 +185,6 @@ def test_clusters_of_another_layer_have_other_sizes(organism, some):
         li.controls.same_rank_in_layer(organism, study.edit(organism))
 
 
-def test_a_composition_begins_with_no_more_edits_than_it_may_have(organism, some):
-    start = describe_edits(organism, "3.in:0.05+3.out:0.05")
-    with pytest.raises(ValueError, match="start has 2 edits, and most_edits is 1"):
-        li.compose(organism, some, start=start, most_edits=1, progress=False)
-
-
 def test_a_given_edit_is_looked_at_where_it_acts(organism, some, tmp_path):
     """The search around it and the compositions act along its path, not along that of the settings."""
     given = EditSpec(li.Site(2, "out"), rho=0.05, ranks=3, path="direct")

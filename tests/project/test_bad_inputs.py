@@ -229,7 +229,7 @@ CALLS = {
     "count window": (lambda m, f, t: li.count(f, "organism", window=10**20), "expected 0"),
     "count window below 0": (lambda m, f, t: li.count(f, "organism", window=-1), "expected 0"),
     "count workers": (lambda m, f, t: li.count(f, "organism", workers=0), "at least one"),
-    "count longest": (lambda m, f, t: li.count(f, "organism", longest=3), "longest is 3 bytes"),
+    "count longest": (lambda m, f, t: li.count(f, "organism", longest=3), "longest is 3: expected"),
     "count errors": (lambda m, f, t: li.count(f, "organism", errors="x"), "expected one of raise, skip"),
     "count out": (lambda m, f, t: li.count(f, "organism", out=t / "c.csv"), "ends in .parquet"),
     "count long name": (

@@ -114,23 +114,12 @@ class Corpus(CountSource):
         """
         facts = facts_of(facts)
         matching = Matching() if matching is None else matching
-        corpora = [self.paths] if isinstance(self.paths, str | Path) else list(self.paths)
         how = Reading(self.text_column, self.document, self.errors, self.longest, self.until)
         names = Names(facts, window, matching)
-        shards, notes = corpus_files(corpora, self.document)
+        shards, notes = corpus_files(self.paths, self.document)
         notes = [*notes, *names.notes(facts)]
         parts = dict(enumerate(shards))
-        identity: dict[str, Any] = {
-            "facts": facts.name,
-            "facts_sha256": facts.sha256,
-            "corpus": [Path(source).name for source in corpora],
-            "corpus_fingerprint": fingerprint(parts.values()),
-            "normaliser": str(matching),
-            "text_column": self.text_column,
-            "document": self.document,
-            "window": window,
-            "until": self.until,
-        }  # without `errors` and `longest`: a part that was read without problems is the same under all of them
+        identity = self._identity(facts, shards, window, matching)
         for note in notes:
             warnings.warn(note, stacklevel=2)
         if out is not None and (there := earlier_counts(out, identity, self.errors, self.longest)) is not None:
@@ -161,6 +150,27 @@ class Corpus(CountSource):
         if folder is not None:
             shutil.rmtree(folder)
         return frame
+
+    def identity(self, facts: AnyFacts, window: int | None = None, matching: Matching | None = None) -> dict[str, Any]:
+        """What identifies counts of this corpus: where it is equal, the counts are equal."""
+        shards, _ = corpus_files(self.paths, self.document)
+        return self._identity(facts_of(facts), shards, window, Matching() if matching is None else matching)
+
+    def _identity(
+        self, facts: FactSet, shards: Iterable[Shard], window: int | None, matching: Matching
+    ) -> dict[str, Any]:
+        corpora = [self.paths] if isinstance(self.paths, str | Path) else self.paths
+        return {
+            "facts": facts.name,
+            "facts_sha256": facts.sha256,
+            "corpus": [Path(source).name for source in corpora],
+            "corpus_fingerprint": fingerprint(shards),
+            "normaliser": str(matching),
+            "text_column": self.text_column,
+            "document": self.document,
+            "window": window,
+            "until": self.until,
+        }  # without `errors` and `longest`: a part that was read without problems is the same under all of them
 
     def _count_parts(
         self, parts: dict[int, Shard], names: Names, how: Reading, progress: bool, done: int

@@ -15,6 +15,6 @@ class CountSource(ABC):
     def count(self, facts: AnyFacts, *, progress: bool = True, **how: Any) -> pd.DataFrame:
         """One row a fact, with the columns of `li.count`. Each source takes those of its options that it can use."""
 
+    @abstractmethod
     def identity(self, facts: AnyFacts, **how: Any) -> dict[str, Any]:
         """What identifies counts of this source, as JSON: where it is equal, the counts are equal."""
-        raise NotImplementedError

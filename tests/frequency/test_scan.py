@@ -168,8 +168,11 @@ def test_every_format_gives_the_same_counts(tmp_path):
 def test_a_corpus_may_be_counted_again(tmp_path):
     (tmp_path / "a.txt").write_text("Mira Tolen was born in Varholt.\n")
     corpus = li.counts.Corpus(path for path in [tmp_path / "a.txt"])
-    first, again = (corpus.count(li.load_facts("organism"), progress=False) for _ in range(2))
+    facts = li.load_facts("organism")
+    first, again = (corpus.count(facts, progress=False) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
+    provenance = {name: value for name, value in first.attrs["provenance"].items() if name != "notes"}
+    assert provenance == corpus.identity(facts)  # the counts of equal corpora are equal
 
 
 def test_documents_of_a_text_file(tmp_path):

@@ -286,17 +286,18 @@ class Model(LoadedModel):
                     **({} if seed is None else sampling),
                 )
             )
-            alike = ([i for i, own in enumerate(room) if own == most] for most in sorted(set(room)))
-            for batch in (batch for some in alike for batch in batches(self, rows, some, GENERATED_TOKENS)):
-                config.max_new_tokens = room[batch[0]]
-                ids, mask, starts = padded(self, [rows[i] for i in batch], "left")
-                with running(self, [rows[i] for i in batch], starts, generating=True):
-                    continued = self.bridge.original_model.generate(
-                        ids.to(self.device), attention_mask=mask.to(self.device), generation_config=config
-                    )
-                for i, row in zip(batch, continued[:, ids.shape[1] :].tolist(), strict=True):
-                    end = next((n for n, token in enumerate(row, 1) if token in (config.eos_token_id or ())), None)
-                    texts[i] = self.tokenizer.decode(row[:end], skip_special_tokens=True)  # padding follows its end
+            for most in sorted(set(room)):
+                config.max_new_tokens = most
+                alike = [i for i, own in enumerate(room) if own == most]
+                for batch in batches(self, rows, alike, GENERATED_TOKENS):
+                    ids, mask, starts = padded(self, [rows[i] for i in batch], "left")
+                    with running(self, [rows[i] for i in batch], starts, generating=True):
+                        continued = self.bridge.original_model.generate(
+                            ids.to(self.device), attention_mask=mask.to(self.device), generation_config=config
+                        )
+                    for i, row in zip(batch, continued[:, ids.shape[1] :].tolist(), strict=True):
+                        end = next((n for n, token in enumerate(row, 1) if token in (config.eos_token_id or ())), None)
+                        texts[i] = self.tokenizer.decode(row[:end], skip_special_tokens=True)  # padding follows its end
         return texts[0] if isinstance(prompt, str) else texts
 
     def save_checkpoint(
